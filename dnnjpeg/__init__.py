@@ -1,0 +1,43 @@
+"""dnnjpeg: ordinary JPEG files for pictures that a neural network will look at.
+
+>>> import dnnjpeg
+>>> data = dnnjpeg.encode(array, "resnet50", quality=75)   # bytes of a .jpg any decoder reads
+>>> image.save("x.jpg", format="DNNJPEG", model="resnet50")  # the same from Pillow
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnnjpeg.codec.encoder import encode, write_coefficients
+    from dnnjpeg.inspection import inspect
+    from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
+
+__version__ = "0.1.0"
+__all__ = [
+    "OperatingPoint",
+    "Table",
+    "__version__",
+    "encode",
+    "inspect",
+    "list_tables",
+    "load_table",
+    "write_coefficients",
+]
+
+# Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import dnnjpeg`.
+_HOME = {
+    "encode": "dnnjpeg.codec.encoder",
+    "write_coefficients": "dnnjpeg.codec.encoder",
+    "inspect": "dnnjpeg.inspection",
+    "OperatingPoint": "dnnjpeg.table",
+    "Table": "dnnjpeg.table",
+    "list_tables": "dnnjpeg.table",
+    "load_table": "dnnjpeg.table",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'dnnjpeg' has no attribute {name!r}")
