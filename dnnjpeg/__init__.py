@@ -41,3 +41,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'dnnjpeg' has no attribute {name!r}")
+
+
+import_module("dnnjpeg.plugins.pillow").register()

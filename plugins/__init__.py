@@ -1,0 +1,1 @@
+"""How other programs meet the codec: Pillow and OpenCV."""

@@ -1,37 +1,283 @@
-"""Pillow-backed stand-in with the real signature; to be replaced by the codec."""
+"""The encoder: pixels, or coefficients, to the bytes of a JPEG file."""
 
-import io
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from dnnjpeg.checks import check_hardness, check_integer, check_steps
+from dnnjpeg.codec import markers
+from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.huffman import standard_tables
+from dnnjpeg.codec.pixels import as_pixels
+from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval, zigzag_planes
+from dnnjpeg.codec.quantize import Quantizer
+from dnnjpeg.codec.quantize import quantizer as make_quantizer
+from dnnjpeg.codec.rows import MIN_ROWS, encode_rows, picture_planes, picture_tokens
+from dnnjpeg.codec.stream import Scan, code_scans
+from dnnjpeg.point import spread
+from dnnjpeg.simd import kernel_folder
+from dnnjpeg.standard import Steps
+from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
+
+INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
+_PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
 def encode(
-    image: Any, table: Any = "standard", quality: float = 75, *, mode: str | None = None, quantizer: str | None = None,
-    hardness: Any = None, seed: int = 0, subsampling: str | int | None = None, progressive: bool | str = False,
-    optimize: bool | None = None, restart_blocks: int = 0, restart_rows: int = 0, exif: bytes = b"", xmp: bytes = b"",
-    icc_profile: bytes = b"", comment: bytes = b"", dpi: tuple[float, float] | None = None, jfif: bool = False,
-    signature: bool = True, streamtype: int = 0, threads: int = 1,
+    image: Any,
+    table: str | os.PathLike[str] | Table | OperatingPoint = "standard",
+    quality: float = 75,
+    *,
+    mode: str | None = None,
+    quantizer: str | None = None,
+    hardness: Any = None,
+    seed: int = 0,
+    subsampling: str | int | None = None,
+    progressive: bool | str = False,
+    optimize: bool | None = None,
+    restart_blocks: int = 0,
+    restart_rows: int = 0,
+    exif: bytes = b"",
+    xmp: bytes = b"",
+    icc_profile: bytes = b"",
+    comment: bytes = b"",
+    dpi: tuple[float, float] | None = None,
+    jfif: bool = False,
+    signature: bool = True,
+    streamtype: int = INTERCHANGE,
+    threads: int = 1,
 ) -> bytes:
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8:
-            raise TypeError(f"image is an array of {image.dtype}, expected uint8")
-        if image.size == 0:
-            raise ValueError("image is empty")
-        mode = mode or {2: "L", 3: "RGB"}[image.ndim]
-        if mode.startswith("BGR"):
-            image, mode = image[..., 2::-1], "RGB"
-        image = Image.fromarray(np.ascontiguousarray(image)).convert(mode if mode != "RGBX" else "RGB")
-    if image.mode not in ("1", "L", "RGB", "RGBX", "YCbCr", "CMYK"):
-        raise OSError(f"cannot write mode {image.mode} as JPEG")
-    if 0 in image.size:
-        raise ValueError("image is empty")
-    buffer = io.BytesIO()
-    sub = {None: -1, "4:4:4": 0, "4:2:2": 1, "4:2:0": 2}.get(subsampling, subsampling)
-    image.save(
-        buffer, "JPEG", quality=round(quality), subsampling=sub if sub in (0, 1, 2) else -1, progressive=bool(progressive),
-        optimize=optimize is not False, restart_marker_blocks=restart_blocks, restart_marker_rows=restart_rows,
-        exif=exif, xmp=xmp or None, icc_profile=icc_profile, comment=comment, dpi=dpi or (0, 0), streamtype=streamtype,
+    """A picture as the bytes of a JPEG file that any decoder reads.
+
+    image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides 1..65,535.
+    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint (then `quality` has no say).
+    quality: 1..100. The point of the table that loses as little as a standard JPEG of this quality.
+    mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from the shape.
+    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic where the point has a
+        hardness.
+    hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by table.
+    seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine and `threads`.
+    subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three; None: the point's.
+    progressive: True, False, or "auto" for the smaller file.
+    optimize: Huffman tables made for the picture (default), or with False the standard ones. Progressive scans have no standard ones.
+    restart_blocks, restart_rows: a restart marker after so many MCUs, or rows of them (which wins); 0: none.
+    exif, xmp, icc_profile, comment: metadata. dpi: dots an inch, across and down. jfif: write APP0 even without dpi.
+    signature: name table and quality in an APP9 segment of a few bytes.
+    streamtype: 0 a whole file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the standard Huffman tables.
+    threads: for one large picture; the bytes are the same for any number.
+
+    Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError for a PIL image in a mode
+    that JPEG does not have.
+    """
+    point, name = _point(table, quality)
+    pixels = as_pixels(image, mode)
+    sampling, tables, steps = _components(pixels.mode, _subsampling(subsampling, point), point.tables)
+    frame = Frame(pixels.width, pixels.height, sampling, steps)
+    coding = _Coding(frame, tables, progressive, optimize, streamtype, restart_blocks, restart_rows)
+    chosen = _quantizer(point, quantizer, hardness, len(tables))
+    check_integer(seed, "seed", 0, 2**63 - 1)
+    check_integer(threads, "threads", 1, 1024)
+    head = _metadata(pixels.mode, exif, xmp, icc_profile, comment, dpi, jfif)
+    if signature:
+        head += markers.signature(name, point.quality)
+    if streamtype == TABLES_ONLY:
+        return coding.tables_only()
+    if progressive is False:
+        return coding.baseline(head, picture_tokens(pixels, frame, chosen, seed, coding.interval, threads))
+    return coding.smallest(head, picture_planes(pixels, frame, chosen, seed, threads))
+
+
+def write_coefficients(
+    planes: Sequence[Any],
+    tables: Sequence[Any],
+    width: int,
+    height: int,
+    *,
+    subsampling: str | int = "4:4:4",
+    progressive: bool | str = False,
+    optimize: bool | None = None,
+    restart_blocks: int = 0,
+    restart_rows: int = 0,
+    exif: bytes = b"",
+    xmp: bytes = b"",
+    icc_profile: bytes = b"",
+    comment: bytes = b"",
+    dpi: tuple[float, float] | None = None,
+    jfif: bool = False,
+    streamtype: int = INTERCHANGE,
+) -> bytes:
+    """Quantized DCT indices as the bytes of a JPEG file; a decoder's coefficients are these, exactly.
+
+    planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or [rows, columns, 64] in
+        natural order; rows and columns as the component has blocks: ceil(ceil(height v / vmax) / 8) and likewise across.
+        DC -1024..1023, AC -1023..1023.
+    tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th, or the last.
+    width, height: of the picture, 1..65,535. The other options are those of `encode`.
+
+    Raises TypeError for planes that are not integers, ValueError for what does not fit.
+    """
+    check_integer(width, "width", 1, MAX_SIDE)
+    check_integer(height, "height", 1, MAX_SIDE)
+    modes = {1: "L", 3: "YCbCr", 4: "CMYK"}
+    if len(planes) not in modes:
+        raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
+    steps_tables = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
+    if not 1 <= len(steps_tables) <= 3:
+        raise ValueError(f"tables has {len(steps_tables)} tables, expected 1 to 3")
+    mode = modes[len(planes)]
+    sampling, used, steps = _components(mode, _subsampling(subsampling, None), steps_tables)
+    frame = Frame(width, height, sampling, steps)
+    coding = _Coding(frame, used, progressive, optimize, streamtype, restart_blocks, restart_rows)
+    blocks = zigzag_planes(frame, planes)
+    if streamtype == TABLES_ONLY:
+        return coding.tables_only()
+    return coding.smallest(_metadata(mode, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """How indices become a file."""
+
+    frame: Frame
+    tables: tuple[Steps, ...]
+    progressive: bool | str
+    optimize: bool | None
+    streamtype: int
+    restart_blocks: int
+    restart_rows: int
+
+    def __post_init__(self) -> None:
+        check_integer(self.streamtype, "streamtype", 0, 2)
+        check_integer(self.restart_blocks, "restart_blocks", 0, 65535)
+        check_integer(self.restart_rows, "restart_rows", 0, 65535)
+        if self.progressive not in (False, True, "auto"):
+            raise ValueError(f"progressive is {self.progressive!r}, expected True, False or 'auto'")
+        if self.optimize not in (None, False, True):
+            raise ValueError(f"optimize is {self.optimize!r}, expected True, False or None")
+        if self.streamtype != INTERCHANGE and self.progressive:
+            raise ValueError("an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs")
+        if self.streamtype != INTERCHANGE and self.optimize:
+            raise ValueError("an abbreviated stream cannot have Huffman tables of its own: leave optimize out")
+
+    @property
+    def interval(self) -> int:
+        """MCUs between restarts of a scan of all components."""
+        return restart_interval(self.frame.mcus, self.restart_blocks, self.restart_rows)
+
+    def tables_only(self) -> bytes:
+        codes = {component.code for component in self.frame.components}
+        huffman = markers.dht(standard_tables(len(codes)).tables)
+        return markers.SOI + markers.dqt(self.tables) + huffman + markers.EOI
+
+    def baseline(self, head: bytes, scan: Scan) -> bytes:
+        optimize = self.streamtype == INTERCHANGE and self.optimize is not False
+        return self._file(head, False, [scan], optimize)
+
+    def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
+        """Baseline, progressive, or the smaller of both, of all coefficients."""
+        files = []
+        if self.progressive is not True:
+            files.append(self.baseline(head, baseline_scan(self.frame, planes, self.interval)))
+        if self.progressive:
+            scans = progressive_scans(self.frame, planes, self.restart_blocks, self.restart_rows)
+            files.append(self._file(head, True, scans, True))
+        return min(files, key=len)
+
+    def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan], optimize: bool) -> bytes:
+        whole = self.streamtype == INTERCHANGE
+        parts = [
+            markers.SOI,
+            head,
+            markers.dqt(self.tables) if whole else b"",
+            markers.sof(progressive, self.frame.width, self.frame.height, [(c.h, c.v, c.steps) for c in self.frame.components]),
+            code_scans(self.frame, scans, optimize, whole),
+            markers.EOI,
+        ]
+        return b"".join(parts)
+
+
+def _point(table: str | os.PathLike[str] | Table | OperatingPoint, quality: float) -> tuple[OperatingPoint, str]:
+    """The operating point, and the name of the table it is from."""
+    if isinstance(table, OperatingPoint):
+        return table, "custom"
+    if not isinstance(table, Table):
+        if not isinstance(table, str | os.PathLike):
+            raise TypeError(f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint")
+        table = load_table(table)
+    return table.at(quality), table.name
+
+
+def _subsampling(given: str | int | None, point: OperatingPoint | None) -> str:
+    if given is None and point is not None:
+        return point.subsampling
+    name = _PILLOW_SUBSAMPLINGS.get(given, given) if not isinstance(given, bool) else given
+    if not isinstance(name, str) or name not in SUBSAMPLINGS:
+        raise ValueError(f"subsampling is {given!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2")
+    return name
+
+
+def _components(
+    mode: str, subsampling: str, tables: tuple[Steps, ...]
+) -> tuple[tuple[tuple[int, int], ...], tuple[Steps, ...], tuple[int, ...]]:
+    """Sampling factors by component, the tables in use, and which of them each component has; equal tables are written once."""
+    if mode == "L":
+        return ((1, 1),), tables[:1], (0,)
+    if mode == "CMYK":
+        return ((1, 1),) * 4, tables[:1], (0,) * 4
+    by_component = (tables + tables[-1:] * 2)[:3]
+    used = tuple(dict.fromkeys(by_component))
+    return SUBSAMPLINGS[subsampling], used, tuple(used.index(table) for table in by_component)
+
+
+def _quantizer(point: OperatingPoint, name: str | None, hardness: Any, tables: int) -> Quantizer:
+    if name not in (None, "nearest", "probabilistic"):
+        raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
+    kappas = point.hardness if hardness is None else check_hardness(hardness, len(point.tables))
+    known = any(k is not None for kappa in kappas for k in spread(kappa))
+    if name == "probabilistic" and not known:
+        raise ValueError("quantizer is 'probabilistic', but the table has no hardness: pass hardness=")
+    if name == "nearest" and hardness is not None:
+        raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
+    sampled = known and name != "nearest"
+    return make_quantizer(point.tables, tuple(map(spread, kappas)) if sampled else None)
+
+
+def _metadata(
+    mode: str, exif: bytes, xmp: bytes, icc_profile: bytes, comment: bytes, dpi: tuple[float, float] | None, jfif: bool
+) -> bytes:
+    for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc_profile), ("comment", comment)):
+        if not isinstance(value, bytes):
+            raise TypeError(f"{name} is a {type(value).__name__}, expected bytes")
+    density = None
+    if dpi is not None:
+        if len(dpi) != 2 or not all(math.isfinite(n) and 0 < round(n) <= 65535 for n in dpi):
+            raise ValueError(f"dpi is {dpi!r}, expected two numbers 1..65535")
+        density = (round(dpi[0]), round(dpi[1]))
+    return b"".join(
+        (
+            markers.jfif(density) if jfif or density else b"",
+            markers.exif(exif),
+            markers.xmp(xmp),
+            markers.icc(icc_profile),
+            markers.adobe_cmyk() if mode == "CMYK" else b"",
+            markers.comment(comment),
+        )
     )
-    return buffer.getvalue()
+
+
+def is_warm() -> bool:
+    """Whether the kernels are compiled, in this process or in the cache of an earlier one."""
+    return bool(encode_rows.signatures) or any(kernel_folder().rglob("rows.encode_rows*.nbi"))
+
+
+def warmup() -> None:
+    """Compile every kernel, or load it from the cache."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    encode(picture, threads=1)
+    encode(picture, progressive=True)
+    encode(np.zeros((8 * 2 * MIN_ROWS, 8), np.uint8), threads=2)
+    encode(picture, streamtype=IMAGE_ONLY)

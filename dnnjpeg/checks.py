@@ -1,0 +1,122 @@
+"""Checks of what a user hands in: each returns its value in one form, or raises a ValueError that names
+the field, what was given and what was expected.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from numbers import Integral, Real
+from reprlib import repr as brief
+from typing import Any
+
+from dnnjpeg.standard import Steps
+
+Hardness = (
+    float | tuple[float | None, ...] | None
+)  # κ of one table: for all its coefficients, by coefficient, or none
+
+
+def is_number(value: Any, kind: type = Real) -> bool:
+    """Python's and numpy's numbers; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_integer(value: Any, name: str, low: int, high: int) -> int:
+    """An integer low..high."""
+    if not is_number(value, Integral) or not low <= value <= high:
+        raise ValueError(f"{name} is {brief(value)}, expected an integer {low}..{high}")
+    return int(value)
+
+
+def check_quality(value: Any, name: str = "quality") -> float:
+    """A number 1..100; an int where it is whole, so that it prints as 75 and not as 75.0."""
+    if not is_number(value) or not 1 <= value <= 100:
+        raise ValueError(f"{name} is {brief(value)}, expected a number 1..100")
+    return int(value) if value == int(value) else float(value)
+
+
+def check_items(value: Any, name: str, expected: str) -> list[Any]:
+    """The items of a sequence, array or other iterable."""
+    if not isinstance(value, (str, bytes, Mapping)):
+        with suppress(TypeError):
+            return list(value)
+    raise ValueError(f"{name} is {brief(value)}, expected {expected}")
+
+
+def check_steps(value: Any, name: str) -> Steps:
+    """64 quantization steps 1..255."""
+    steps = check_items(value, name, "64 integers")
+    if len(steps) != 64:
+        raise ValueError(f"{name} has {len(steps)} steps, expected 64")
+    for i, step in enumerate(steps):
+        if not is_number(step, Integral) or not 1 <= step <= 255:
+            raise ValueError(f"{name}[{i}] is {brief(step)}, expected an integer 1..255")
+    return tuple(map(int, steps))
+
+
+def check_chroma(value: Any) -> tuple[Steps, ...]:
+    """One table of 64 steps, or a list of one or two, as a tuple of tables."""
+    items = check_items(value, "chroma", "64 integers, or one or two lists of 64")
+    if len(items) in (1, 2):
+        return tuple(check_steps(table, f"chroma[{i}]") for i, table in enumerate(items))
+    return (check_steps(items, "chroma"),)
+
+
+def check_hardness(value: Any, tables: int) -> tuple[Hardness, ...]:
+    """None, one κ or 64 for all tables, or a list with one of these a table; as a tuple by table."""
+    if value is None or isinstance(value, Real):
+        return (_kappa(value, "hardness"),) * tables
+    items = check_items(value, "hardness", "null, a number, or one entry a table")
+    if len(items) == 64:
+        return (_kappas(items, "hardness"),) * tables
+    if len(items) not in (0, tables):
+        raise ValueError(
+            f"hardness has {len(items)} entries, expected one for each of {tables} tables, or 64"
+        )
+    return tuple(_kappas(item, f"hardness[{i}]") for i, item in enumerate(items)) or (None,) * tables
+
+
+def _kappa(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {brief(value)}, expected a finite number above 0, or null")
+    return float(value)
+
+
+def _kappas(value: Any, name: str) -> Hardness:
+    """κ of one table; 64 times None is None."""
+    if value is None or isinstance(value, Real):
+        return _kappa(value, name)
+    kappas = tuple(
+        _kappa(kappa, f"{name}[{i}]")
+        for i, kappa in enumerate(check_items(value, name, "null, a number, or 64"))
+    )
+    if len(kappas) != 64:
+        raise ValueError(f"{name} has {len(kappas)} entries, expected null, a number, or 64")
+    return None if kappas == (None,) * 64 else kappas
+
+
+def check_record(value: Any, name: str) -> dict[str, Any]:
+    """A copy of a free-form JSON object."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {brief(value)}, expected an object")
+    try:
+        return json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be kept as JSON: {error}") from None
+
+
+def check_keys(document: Any, name: str, required: Sequence[str], optional: Sequence[str]) -> None:
+    """An object must have the required keys, and no unknown ones: those are misspelt, as a rule."""
+    if not isinstance(document, dict):
+        raise ValueError(f"{name} is {brief(document)}, expected an object")
+    for key in required:
+        if key not in document:
+            raise ValueError(f"{key} is missing")
+    for key in document:
+        if key not in (*required, *optional):
+            raise ValueError(
+                f"{key} is not a field of a {name}, expected {', '.join((*required, *optional))}"
+            )

@@ -1,0 +1,174 @@
+"""Tokens to bytes: symbols counted, codes and extra bits packed most significant first (T.81 F.1.2), bytes stuffed (F.1.2.3)."""
+
+import numpy as np
+
+from dnnjpeg.codec.huffman import RAW
+from dnnjpeg.simd import (
+    address,
+    big_endian,
+    count_zeros_low,
+    inlined,
+    kernel,
+    load,
+    load_scalar,
+    mask_bits,
+    reinterpret,
+    shuffler,
+    splat,
+    store,
+)
+
+CHUNK = 256  # tokens that `emit` takes through one step at a time
+_EVEN = shuffler(range(0, 16, 2))
+_ODD = shuffler(range(1, 16, 2))
+
+
+@inlined
+def count_symbols(tokens, end, counts):
+    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[4, 1024] (four, so that equal neighbours do
+    not wait for one another)."""
+    for at in range(tokens, end - 15, 16):
+        _count(counts, load_scalar(at + 2, "u16"))
+        _count(counts + 8192, load_scalar(at + 6, "u16"))
+        _count(counts + 16384, load_scalar(at + 10, "u16"))
+        _count(counts + 24576, load_scalar(at + 14, "u16"))
+    for at in range(end - (end - tokens) % 16, end, 4):
+        _count(counts, load_scalar(at + 2, "u16"))
+
+
+@inlined
+def _count(counts, symbol):
+    at = counts + 8 * np.int64(symbol)
+    store(at, load_scalar(at, "i64") + 1)
+
+
+@inlined
+def _flush(held, n, word, size, out):
+    """Append `size` <= 56 bits of `word` to the n < 8 bits at the top of `held`, and write out whole bytes."""
+    n += size
+    held |= word << (np.uint64(64) - n)
+    store(out, big_endian(held))
+    whole = n & ~np.uint64(7)
+    return held << whole, n & np.uint64(7), out + np.int64(whole >> np.uint64(3))
+
+
+@kernel
+def count_tokens(tokens, end, counts):
+    """Add the symbols of the tokens between two addresses to counts, int64[4, 1024]."""
+    count_symbols(tokens, end, address(counts))
+
+
+@kernel
+def emit(tokens, end, lut, phase, out, scratch):
+    """Bits of the tokens between two addresses, most significant first, after `phase` (0..7) zero bits; returns how many bits in all.
+
+    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Reads 64 bytes behind `end`, writes up to 8 past the last bit.
+    """
+    behind = load(end, "u8x64")
+    store(end, splat(RAW << 16, "u32x16"))
+    codes, entry = address(lut), address(scratch)
+    pair, pair_size = entry + 4 * CHUNK, entry + 8 * CHUNK
+    quad, quad_size = entry + 12 * CHUNK, entry + 14 * CHUNK
+    held, n = np.uint64(0), np.uint64(phase)
+    start = out
+    # whole chunks pass through each step in turn, so that no step waits for what the one before it has just stored
+    for chunk in range(tokens, end, 4 * CHUNK):
+        count = min(CHUNK, (end - chunk + 63) // 64 * 16)
+        for i in range(0, 4 * count, 4):
+            store(entry + i, load_scalar(codes + 4 * np.int64(load_scalar(chunk + i + 2, "u16")), "u32"))
+        for i in range(0, 4 * count, 64):
+            coded = load(entry + i, "u32x16")
+            words = reinterpret((coded >> 5) | (load(chunk + i, "u32x16") & 0xFFFF), "u64x8")
+            sizes = reinterpret(coded & 31, "u64x8")
+            word = (words & 0xFFFFFFFF) << (sizes >> 32) | words >> 32
+            size = (sizes & 0xFFFFFFFF) + (sizes >> 32)
+            store(pair + i, word)
+            store(pair_size + i, size)
+        longest = splat(0, "u64x8")
+        for i in range(0, 4 * count, 128):
+            words, words_b = load(pair + i, "u64x8"), load(pair + i + 64, "u64x8")
+            sizes, sizes_b = load(pair_size + i, "u64x8"), load(pair_size + i + 64, "u64x8")
+            second = _ODD(sizes, sizes_b)
+            size = _EVEN(sizes, sizes_b) + second
+            store(quad + i // 2, _EVEN(words, words_b) << second | _ODD(words, words_b))
+            store(quad_size + i // 2, size)
+            longest = longest | (size + 7)
+        if mask_bits(longest > 63) == 0:
+            for i in range(0, 2 * count, 8):
+                held, n, out = _flush(held, n, load_scalar(quad + i, "u64"), load_scalar(quad_size + i, "u64"), out)
+        else:
+            for i in range(0, 4 * count, 8):
+                held, n, out = _flush(held, n, load_scalar(pair + i, "u64"), load_scalar(pair_size + i, "u64"), out)
+    store(end, behind)
+    return (out - start) * 8 + np.int64(n)
+
+
+@kernel
+def stuff(source, count, out):
+    """Copy `count` bytes with a zero after every 0xFF (T.81 F.1.2.3); returns the address behind. Writes up to 64 bytes past it."""
+    at, end = source, source + count
+    while at < end:
+        if at + 64 <= end:
+            chunk = load(at, "u8x64")
+            store(out, chunk)
+            marks = mask_bits(chunk == 255)
+            if marks == 0:
+                at += 64
+                out += 64
+                continue
+            step = np.int64(count_zeros_low(marks)) + 1
+            at += step
+            out += step
+            store(out, np.uint8(0))
+            out += 1
+        else:
+            byte = load_scalar(at, "u8")
+            store(out, byte)
+            at += 1
+            out += 1
+            if byte == 255:
+                store(out, np.uint8(0))
+                out += 1
+    return out
+
+
+@kernel
+def pack(bounds, lut, raw, out, scratch):
+    """Restart intervals as stuffed bytes at `out`, RSTn between them (T.81 B.2.1, F.1.2.3); returns the address behind.
+
+    `bounds`: int64[n + 1], addresses of the tokens at which the intervals begin, and of the end. `raw`: room for the unstuffed bytes
+    of one interval.
+    """
+    for i in range(bounds.size - 1):
+        bits = emit(bounds[i], bounds[i + 1], lut, 0, raw, scratch)
+        out = stuff(raw, pad(raw, bits), out)
+        if i + 2 < bounds.size:
+            store(out, np.uint8(0xFF))
+            store(out + 1, np.uint8(0xD0 | i & 7))
+            out += 2
+    return out
+
+
+@inlined
+def pad(raw, bits):
+    """Fill the last byte with ones; returns how many bytes there are."""
+    if bits & 7:
+        last = raw + (bits >> 3)
+        store(last, np.uint8(load_scalar(last, "u8") | 0xFF >> (bits & 7)))
+    return (bits + 7) >> 3
+
+
+@kernel
+def pack_joined(pieces, bits, out):
+    """Stuff pieces of one interval that `emit` wrote apart, each with the phase at which it continues the one before.
+
+    `pieces`: int64[n] addresses. `bits`: int64[n], what `emit` returned. Returns the address behind.
+    """
+    for i in range(pieces.size):
+        count = bits[i] >> 3
+        if i + 1 == pieces.size:
+            count = pad(pieces[i], bits[i])
+        elif bits[i] & 7:  # the byte that two pieces share is written by the latter
+            store(pieces[i + 1], np.uint8(load_scalar(pieces[i + 1], "u8") | load_scalar(pieces[i] + count, "u8")))
+        out = stuff(pieces[i], count, out)
+    return out

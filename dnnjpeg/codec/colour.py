@@ -1,0 +1,171 @@
+"""Pixels to strips: RGB -> YCbCr (JFIF 1.02, full range) with chroma downsampling by averaging, one row of MCUs at a time.
+
+A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right and below. Every input
+of several channels is one integer map, out = (offset - channels·weights) >> shift, with libjpeg's constants and rounding. Chroma is
+averaged before the map, not after it, so nothing is rounded twice.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from dnnjpeg.simd import convert, inlined, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+
+PLANE, PACKED_3, PACKED_4, PLAIN_4 = range(4)
+"""How a pixel lies in memory: one byte; three; four of which the last is ignored; four that all count."""
+
+MAP_BYTES = 256  # of one component's part of a channel map
+
+_JOIN_32 = shuffler(range(32))
+_JOIN_64 = shuffler(range(64))
+_RGBG = shuffler([16 * (pixel // 4) + 3 * (pixel % 4) + byte for pixel in range(16) for byte in (0, 1, 2, 1)])
+_RGXG = shuffler([4 * pixel + byte for pixel in range(16) for byte in (0, 1, 2, 1)])
+_EVEN = shuffler(range(0, 32, 2))
+_ODD = shuffler(range(1, 32, 2))
+
+# Weights of -Y, -Cb, -Cr for R, G, B in 1/65536. Green's share of Y is too large for 16 bits and is given half and half to the two
+# copies of it that a pixel's lane holds.
+_YCBCR = ((-19595, -19235, -7471, -19235), (11059, 21709, -32768, 0), (-32768, 27439, 5329, 0))
+
+
+@lru_cache(maxsize=32)
+def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
+    """How pixels of `mode` (Pillow's names, and BGR, BGRX) become components.
+
+    Returns the layout, the bytes a pixel, and int32[components, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
+    int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1, 2 or 4) that one chroma sample stands for.
+    """
+    if mode == "L":
+        return PLANE, 1, np.zeros((1, 4, 16), np.int32)
+    if mode == "CMYK":  # stored inverted, as Adobe's programs and Pillow do
+        rows = [[16384 * (c == k) for c in range(4)] for k in range(4)]
+        return PLAIN_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
+    layout, width = (PACKED_4, 4) if mode.endswith("X") else (PACKED_3, 3)
+    bits = averaged.bit_length() - 1
+    if mode == "YCbCr":
+        rows = [[-16384 * (c == k) for c in range(3)] + [0] for k in range(3)]
+        luma, chroma = (1 << 13, 14), (1 << 13 + bits, 14 + bits)
+    else:
+        rows = [list(row) for row in _YCBCR]
+        if mode.startswith("BGR"):
+            rows = [[row[2], row[1], row[0], row[3]] for row in rows]
+        luma, chroma = (1 << 15, 16), ((128 << 16 + bits) + (1 << 15 + bits) - 1, 16 + bits)
+    return layout, width, _pack(rows, [luma, chroma, chroma])
+
+
+def _pack(rows: list[list[int]], ends: list[tuple[int, int]]) -> np.ndarray:
+    weights = np.array(rows, np.int16)
+    pairs = np.ascontiguousarray(weights[:, [0, 2, 1, 3]]).view(np.int32)
+    scalars = np.concatenate([pairs, np.array(ends, np.int32)], axis=1)
+    return np.repeat(scalars[:, :, None], 16, axis=2)
+
+
+@inlined
+def _channels(at, layout):
+    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3 (or 1 again), a pair a pixel."""
+    if layout == PACKED_3:
+        # four pixels a 16-byte lane, so that the shuffle stays inside lanes; reads 4 bytes too many
+        low = _JOIN_32(load(at, "u8x16"), load(at + 12, "u8x16"))
+        high = _JOIN_32(load(at + 24, "u8x16"), load(at + 36, "u8x16"))
+        pixels = _JOIN_64(low, high)
+        words = reinterpret(_RGBG(pixels, pixels), "u32x16")
+    elif layout == PACKED_4:
+        pixels = load(at, "u8x64")
+        words = reinterpret(_RGXG(pixels, pixels), "u32x16")
+    else:
+        words = load(at, "u32x16")
+    return reinterpret(words & 0x00FF00FF, "i16x32"), reinterpret((words >> 8) & 0x00FF00FF, "i16x32")
+
+
+@inlined
+def _put(at, even, odd, mix):
+    """Sixteen samples of the component whose part of the channel map is at address `mix`."""
+    weighted = multiply_pairs(even, load(mix, "i16x32")) + multiply_pairs(odd, load(mix + 64, "i16x32"))
+    store(at, convert((load(mix + 128, "i32x16") - weighted) >> load(mix + 192, "i32x16"), "u8x16"))
+
+
+@inlined
+def _luma(source_0, source_1, target_0, target_1, layout, rows, mix):
+    """Write the luma of sixteen columns in one or two rows; return their channels, summed over the rows."""
+    even, odd = _channels(source_0, layout)
+    _put(target_0, even, odd, mix)
+    if rows == 2:
+        even_1, odd_1 = _channels(source_1, layout)
+        _put(target_1, even_1, odd_1, mix)
+        even, odd = even + even_1, odd + odd_1
+    return even, odd
+
+
+@inlined
+def _fold(a, b):
+    """Sums of neighbouring pixels: two i16x32 of 16 pixels each to one of 16 pairs."""
+    left, right = reinterpret(a, "i32x16"), reinterpret(b, "i32x16")
+    return reinterpret(_EVEN(left, right), "i16x32") + reinterpret(_ODD(left, right), "i16x32")
+
+
+@inlined
+def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, mix, components):
+    """All components of 16h columns in v rows."""
+    step = 16 * pixel_bytes
+    even, odd = _luma(source_0, source_1, y_0, y_1, layout, v, mix)
+    if h >= 2:
+        even_1, odd_1 = _luma(source_0 + step, source_1 + step, y_0 + 16, y_1 + 16, layout, v, mix)
+        even, odd = _fold(even, even_1), _fold(odd, odd_1)
+    if h == 4:
+        even_2, odd_2 = _luma(source_0 + 2 * step, source_1 + 2 * step, y_0 + 32, y_1 + 32, layout, v, mix)
+        even_3, odd_3 = _luma(source_0 + 3 * step, source_1 + 3 * step, y_0 + 48, y_1 + 48, layout, v, mix)
+        even, odd = _fold(even, _fold(even_2, even_3)), _fold(odd, _fold(odd_2, odd_3))
+    for c in range(1, components):
+        _put(chroma + (c - 1) * plane, even, odd, mix + c * MAP_BYTES)
+
+
+@inlined
+def _copy_end(source, count, pixel_bytes, target, total):
+    """The last `count` pixels of a row, which begin at `source`, then the last one repeated up to `total`."""
+    size = count * pixel_bytes
+    if size >= 16:
+        for i in range(0, size - 16, 16):
+            store(target + i, load(source + i, "u8x16"))
+        store(target + size - 16, load(source + size - 16, "u8x16"))
+    else:
+        for i in range(size):
+            store(target + i, load_scalar(source + i, "u8"))
+    last = load_scalar(target + size - pixel_bytes, "u32")  # `target` has bytes to spare
+    for i in range(count, total):
+        store(target + i * pixel_bytes, last)
+
+
+@inlined
+def fill_strips(
+    pixels, row_bytes, layout, pixel_bytes, width, height, padded, top, h, v, mix, components, strips, y_stride, c_stride, edge
+):
+    """Strips of the row of MCUs whose first pixel row is `top`, `padded` pixels wide (a whole number of MCUs).
+
+    `pixels`, `mix`, `strips`, `edge` are addresses. Component 0 lies at `strips` (8v rows of `y_stride` bytes), the others behind it, each 8
+    rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
+    """
+    step = 64 if layout == PLANE else 16 * h
+    whole = (width - 2) // step * step  # whole steps that do not read past the row
+    for y in range(8):
+        source_0 = pixels + min(top + y * v, height - 1) * row_bytes
+        y_0 = strips + y * v * y_stride
+        if layout == PLANE:
+            for x in range(0, whole, step):
+                store(y_0 + x, load(source_0 + x, "u8x64"))
+            _copy_end(source_0 + whole, width - whole, 1, edge, padded - whole)
+            for x in range(0, padded - whole, step):
+                store(y_0 + whole + x, load(edge + x, "u8x64"))
+            continue
+        source_1 = pixels + min(top + y * v + v - 1, height - 1) * row_bytes
+        y_1 = y_0 + (v - 1) * y_stride
+        chroma = strips + 8 * v * y_stride + y * c_stride
+        for x in range(0, whole, step):
+            at = x * pixel_bytes
+            _span(source_0 + at, source_1 + at, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, mix, components)
+            chroma += 16
+        _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
+        _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
+        for x in range(whole, padded, step):
+            at = edge + (x - whole) * pixel_bytes
+            _span(at, at + 512, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, mix, components)
+            chroma += 16

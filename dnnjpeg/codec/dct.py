@@ -1,0 +1,128 @@
+"""Forward 8x8 DCT (T.81 A.3.3) of sixteen blocks at a time, one block a lane.
+
+The factorisation is Arai, Agui and Nakajima's: 5 multiplications a row, outputs off by a known factor a frequency that `SCALE` undoes
+for nothing inside the quantizer's own multiplication.
+"""
+
+import numpy as np
+
+from dnnjpeg.simd import convert, inlined, load, reinterpret, shuffler, store
+
+LANES = 16  # blocks a batch
+BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]
+
+_AAN = np.array([1.0] + [np.sqrt(2.0) * np.cos(k * np.pi / 16) for k in range(1, 8)])
+SCALE = (1.0 / (8.0 * np.outer(_AAN, _AAN))).reshape(64)
+"""float64[64], natural order: what `forward_16` returns times this is the orthonormal DCT of T.81."""
+
+_LEFT_HALVES = shuffler(range(0, 32, 2))
+_RIGHT_HALVES = shuffler(range(1, 32, 2))
+_PAIRS = shuffler([lane + row for lane in range(16) for row in (0, 16)])
+_LOW = shuffler([lane + row for lane in range(8) for row in (0, 16)])
+_HIGH = shuffler([lane + row for lane in range(8, 16) for row in (0, 16)])
+_FIRST = shuffler(range(8))
+_SECOND = shuffler(range(8, 16))
+
+_COS_2 = 0.5411961001461970  # cos(6π/16)·√2
+_COS_4 = 0.7071067811865476
+_COS_6 = 0.3826834323650898  # cos(6π/16)
+_SIN_2 = 1.3065629648763766  # cos(2π/16)·√2
+
+
+@inlined
+def _dct_8(a, b, c, d, e, f, g, h):
+    """Eight-point DCT-II over eight vectors, each output k scaled by 8-point AAN factor k."""
+    s0, s1, s2, s3 = a + h, b + g, c + f, d + e
+    d0, d1, d2, d3 = a - h, b - g, c - f, d - e
+
+    t0, t1, t2, t3 = s0 + s3, s1 + s2, s1 - s2, s0 - s3
+    turn = (t2 + t3) * _COS_4
+
+    u0, u1, u2 = d3 + d2, d2 + d1, d1 + d0
+    shared = (u0 - u2) * _COS_6
+    v0 = u0 * _COS_2 + shared
+    v2 = u2 * _SIN_2 + shared
+    v1 = u1 * _COS_4
+    w0, w1 = d0 + v1, d0 - v1
+    return t0 + t1, w0 + v2, t3 + turn, w1 - v0, t0 - t1, w1 + v0, t3 - turn, w0 - v2
+
+
+@inlined
+def _sample(word, shift):
+    """One signed byte of each 32-bit lane, `shift` bits below the top, as float."""
+    return convert((word << shift) >> 24, "f32x16")
+
+
+@inlined
+def forward_rows_16(source, stride, out):
+    """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8 frequencies][16] at `out`."""
+    for y in range(8):
+        row = source + y * stride
+        # a block's row of 8 samples is two 32-bit words; flipping the top bits is the level shift by 128
+        low, high = load(row, "i32x16"), load(row + 64, "i32x16")
+        left = _LEFT_HALVES(low, high) ^ 0x80808080
+        right = _RIGHT_HALVES(low, high) ^ 0x80808080
+        a, b, c, d, e, f, g, h = _dct_8(
+            _sample(left, 24), _sample(left, 16), _sample(left, 8), _sample(left, 0),
+            _sample(right, 24), _sample(right, 16), _sample(right, 8), _sample(right, 0),
+        )  # fmt: skip
+        at = out + y * 512
+        store(at, a)
+        store(at + 64, b)
+        store(at + 128, c)
+        store(at + 192, d)
+        store(at + 256, e)
+        store(at + 320, f)
+        store(at + 384, g)
+        store(at + 448, h)
+
+
+@inlined
+def forward_column_16(rows, u):
+    """Column pass at horizontal frequency `u` over the output of `forward_rows_16`: the eight vertical frequencies, [16] each."""
+    at = rows + u * 64
+    return _dct_8(
+        load(at, "f32x16"), load(at + 512, "f32x16"), load(at + 1024, "f32x16"), load(at + 1536, "f32x16"),
+        load(at + 2048, "f32x16"), load(at + 2560, "f32x16"), load(at + 3072, "f32x16"), load(at + 3584, "f32x16"),
+    )  # fmt: skip
+
+
+@inlined
+def _interleave(a, b, c, d, e, f, g, h):
+    return _LOW(a, e), _HIGH(a, e), _LOW(b, f), _HIGH(b, f), _LOW(c, g), _HIGH(c, g), _LOW(d, h), _HIGH(d, h)
+
+
+@inlined
+def _pair(at):
+    """Two successive int16 coefficients of sixteen blocks, a pair a 32-bit lane."""
+    return reinterpret(_PAIRS(load(at, "i16x16"), load(at + 32, "i16x16")), "i32x16")
+
+
+@inlined
+def transpose_16(source, target):
+    """int16 [64 coefficients][16 blocks] at `source` to [16 blocks][64 coefficients] at `target`."""
+    for tile in range(4):
+        at = source + tile * 512
+        v = (
+            _pair(at), _pair(at + 64), _pair(at + 128), _pair(at + 192),
+            _pair(at + 256), _pair(at + 320), _pair(at + 384), _pair(at + 448),
+        )  # fmt: skip
+        # three perfect shuffles move the three bits of the pair's number below the block's number
+        v = _interleave(*v)
+        v = _interleave(*v)
+        v = _interleave(*v)
+        to = target + tile * 32
+        _store_two_blocks(to, v[0])
+        _store_two_blocks(to + 256, v[1])
+        _store_two_blocks(to + 512, v[2])
+        _store_two_blocks(to + 768, v[3])
+        _store_two_blocks(to + 1024, v[4])
+        _store_two_blocks(to + 1280, v[5])
+        _store_two_blocks(to + 1536, v[6])
+        _store_two_blocks(to + 1792, v[7])
+
+
+@inlined
+def _store_two_blocks(at, blocks):
+    store(at, _FIRST(blocks, blocks))
+    store(at + 128, _SECOND(blocks, blocks))

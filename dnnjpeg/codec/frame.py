@@ -1,0 +1,84 @@
+"""The geometry of a picture in blocks (T.81 A.1, A.2), and the arrays that kernels read of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dnnjpeg.codec.dct import LANES
+
+MAX_SIDE = 65535
+
+
+@dataclass(frozen=True)
+class Component:
+    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `steps`: quantization table. `code`: Huffman tables."""
+
+    h: int
+    v: int
+    columns: int
+    rows: int
+    steps: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and quantization table `steps[c]`."""
+
+    width: int
+    height: int
+    sampling: tuple[tuple[int, int], ...]
+    steps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name, side in (("width", self.width), ("height", self.height)):
+            if not 1 <= side <= MAX_SIDE:
+                raise ValueError(f"{name} is {side}, expected 1..{MAX_SIDE}: JPEG holds no other")
+
+    @cached_property
+    def h(self) -> int:
+        return max(h for h, _ in self.sampling)
+
+    @cached_property
+    def v(self) -> int:
+        return max(v for _, v in self.sampling)
+
+    @cached_property
+    def mcus(self) -> int:
+        """MCUs a row."""
+        return -(-self.width // (8 * self.h))
+
+    @cached_property
+    def mcu_rows(self) -> int:
+        return -(-self.height // (8 * self.v))
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        colour = len(self.sampling) == 3  # one component is luma, four are CMYK and alike
+        return tuple(
+            Component(
+                h,
+                v,
+                -(-(-(-self.width * h // self.h)) // 8),
+                -(-(-(-self.height * v // self.v)) // 8),
+                self.steps[c],
+                int(colour and c > 0),
+            )
+            for c, (h, v) in enumerate(self.sampling)
+        )
+
+    @cached_property
+    def blocks(self) -> int:
+        """Blocks of an MCU."""
+        return sum(h * v for h, v in self.sampling)
+
+    def planes(self, keep: bool) -> tuple[np.ndarray, int]:
+        """int64[components, 8] as `scan` reads it, and the blocks of all planes: of the picture, or of one row of MCUs."""
+        rows, blocks = [], 0
+        for part in self.components:
+            # batches of blocks are written whole
+            stride = -(-self.mcus * part.h // LANES) * LANES
+            rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.steps, part.code))
+            blocks += stride * part.v * (self.mcu_rows if keep else 1)
+        return np.array(rows, np.int64), blocks

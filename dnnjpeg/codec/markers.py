@@ -1,0 +1,89 @@
+"""Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC): every function returns whole segments as bytes, empty where nothing is to say."""
+
+from collections.abc import Iterable, Sequence
+
+from dnnjpeg.codec.huffman import HuffmanTable
+
+SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+MAX_PAYLOAD = 65533
+_ICC, _XMP, _EXIF = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0"
+
+# zigzag position -> natural index, T.81 Figure A.6
+NATURAL = (
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+)  # fmt: skip
+
+
+def segment(marker: int, payload: bytes, what: str = "segment") -> bytes:
+    """One marker segment. Raises ValueError when the payload exceeds 65,533 bytes."""
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"{what} is too long: {len(payload):,} bytes, expected at most {MAX_PAYLOAD:,}")
+    return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def jfif(dpi: tuple[int, int] | None) -> bytes:
+    """APP0 with the density in dots an inch, or with a square pixel and no density."""
+    unit, (x, y) = (1, dpi) if dpi else (0, (1, 1))
+    return segment(0xE0, b"JFIF\0\x01\x01" + bytes([unit]) + x.to_bytes(2, "big") + y.to_bytes(2, "big") + b"\0\0")
+
+
+def exif(data: bytes) -> bytes:
+    if not data:
+        return b""
+    return segment(0xE1, data if data.startswith(_EXIF) else _EXIF + data, "EXIF data")
+
+
+def xmp(data: bytes) -> bytes:
+    return segment(0xE1, _XMP + data, "XMP data") if data else b""
+
+
+def icc(profile: bytes) -> bytes:
+    """APP2 segments of at most 65,533 bytes, numbered from 1 (ICC.1 B.4)."""
+    size = MAX_PAYLOAD - len(_ICC) - 2
+    parts = [profile[i : i + size] for i in range(0, len(profile), size)]
+    if len(parts) > 255:
+        raise ValueError(f"ICC profile is too long: {len(profile):,} bytes, expected at most {255 * size:,}")
+    return b"".join(segment(0xE2, _ICC + bytes((i, len(parts))) + part) for i, part in enumerate(parts, 1))
+
+
+def comment(text: bytes) -> bytes:
+    return segment(0xFE, text, "comment") if text else b""
+
+
+def adobe_cmyk() -> bytes:
+    """APP14 that tells decoders four components are inverted CMYK."""
+    return segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
+
+
+def signature(name: str, quality: float) -> bytes:
+    """APP9 that names the table and the quality a picture was encoded with."""
+    return segment(0xE9, b"dnnjpeg\0" + f"{name} {quality:g}".encode())
+
+
+def dqt(tables: Sequence[Sequence[int]]) -> bytes:
+    """All quantization tables (natural order, 1..255) in one segment."""
+    return segment(0xDB, b"".join(bytes([i, *(table[k] for k in NATURAL)]) for i, table in enumerate(tables)))
+
+
+def sof(progressive: bool, width: int, height: int, components: Iterable[tuple[int, int, int]]) -> bytes:
+    """Frame header, 8 bits a sample; `components`: horizontal and vertical sampling factor and quantization table of each."""
+    specs = b"".join(bytes((i, h << 4 | v, table)) for i, (h, v, table) in enumerate(components, 1))
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return segment(0xC2 if progressive else 0xC0, b"\x08" + size + bytes([len(specs) // 3]) + specs)
+
+
+def dht(tables: Iterable[tuple[int, HuffmanTable]]) -> bytes:
+    """All Huffman tables, each with its class << 4 | destination, in one segment."""
+    payload = b"".join(bytes([place]) + table.bits[1:] + table.values for place, table in tables)
+    return segment(0xC4, payload) if payload else b""
+
+
+def dri(interval: int) -> bytes:
+    return segment(0xDD, interval.to_bytes(2, "big")) if interval else b""
+
+
+def sos(components: Iterable[tuple[int, int, int]], band: tuple[int, int] = (0, 63), bits: tuple[int, int] = (0, 0)) -> bytes:
+    """Scan header; `components`: number from 0, DC and AC table of each. `band`: Ss, Se. `bits`: Ah, Al."""
+    specs = b"".join(bytes((c + 1, dc << 4 | ac)) for c, dc, ac in components)
+    return segment(0xDA, bytes([len(specs) // 2]) + specs + bytes((*band, bits[0] << 4 | bits[1])))

@@ -1,0 +1,111 @@
+"""Scans of whole planes of coefficients: baseline, and progressive by the script of `progressive`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dnnjpeg.codec.bits import count_tokens
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import AC, SYMBOLS
+from dnnjpeg.codec.markers import NATURAL
+from dnnjpeg.codec.progressive import (
+    MAX_BLOCK_TOKENS,
+    MAX_CORRECTIONS,
+    Step,
+    ac_first_tokens,
+    ac_refine_tokens,
+    dc_tokens,
+    script,
+)
+from dnnjpeg.codec.scan import PLANE, STRIDE, plane_tokens
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
+from dnnjpeg.codec.stream import SLACK, Scan, Tokens
+
+
+def restart_interval(mcus: int, blocks: int, rows: int) -> int:
+    """MCUs between restarts of a scan with `mcus` MCUs a row; the header has 16 bits for it."""
+    return min(rows * mcus, 65535) if rows else blocks
+
+
+def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
+    """int16[blocks, 64] as `Frame.planes(keep=True)` lays it out, from one array of indices a component in natural order.
+
+    Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for indices that T.81 cannot hold.
+    """
+    geometry, blocks = frame.planes(keep=True)
+    out = np.zeros((blocks, 64), np.int16)
+    for c, (part, given) in enumerate(zip(frame.components, planes, strict=True)):
+        plane = np.asarray(given)
+        if not np.issubdtype(plane.dtype, np.integer):
+            raise TypeError(f"planes[{c}] is an array of {plane.dtype}, expected integers")
+        if plane.shape not in ((part.rows, part.columns, 8, 8), (part.rows, part.columns, 64)):
+            raise ValueError(f"planes[{c}] has shape {plane.shape}, expected ({part.rows}, {part.columns}, 8, 8) for this picture")
+        plane = plane.reshape(part.rows, part.columns, 64)
+        low, high = plane.min(axis=(0, 1)), plane.max(axis=(0, 1))
+        if low[0] < -1024 or low[1:].min() < -1023 or high.max() > 1023:
+            raise ValueError(
+                f"planes[{c}] holds {low.min()}..{high.max()}, expected DC -1024..1023 and AC -1023..1023"
+            )
+        stride, first = int(geometry[c, STRIDE]), int(geometry[c, PLANE])
+        target = out[first : first + part.rows * stride].reshape(part.rows, stride, 64)
+        target[:, : part.columns] = plane[:, :, NATURAL]
+    return out
+
+
+def baseline_scan(frame: Frame, planes: np.ndarray, restart: int) -> Scan:
+    """The interleaved scan of all components."""
+    geometry, _ = frame.planes(keep=True)
+    count = frame.mcus * frame.mcu_rows
+    memory, bounds = _room(count * frame.blocks * MAX_BASELINE_TOKENS, count, restart)
+    end = plane_tokens(memory.ctypes.data, planes.ctypes.data, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
+    return _scan(tuple(range(len(frame.sampling))), memory, end, restart, bounds)
+
+
+def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
+    """All scans of the script, in its order."""
+    return [_progressive_scan(frame, planes, step, restart_blocks, restart_rows) for step in script(len(frame.sampling))]
+
+
+def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_blocks: int, restart_rows: int) -> Scan:
+    geometry, _ = frame.planes(keep=True)
+    if step.start == 0:
+        restart = restart_interval(frame.mcus, restart_blocks, restart_rows)
+        count = frame.mcus * frame.mcu_rows
+        memory, bounds = _room(count * frame.blocks, count, restart)
+        end = dc_tokens(
+            memory.ctypes.data, planes.ctypes.data, geometry, frame.mcus, frame.mcu_rows, step.high, step.low, restart, bounds
+        )
+    else:
+        (c,) = step.components
+        part = frame.components[c]
+        restart = restart_interval(part.columns, restart_blocks, restart_rows)
+        count = part.columns * part.rows
+        memory, bounds = _room(count * MAX_BLOCK_TOKENS + MAX_CORRECTIONS, count, restart)
+        plane = planes.ctypes.data + 128 * int(geometry[c, PLANE])
+        where = (memory.ctypes.data, plane, part.columns, part.rows, int(geometry[c, STRIDE]), AC + part.code << 8)
+        if step.high == 0:
+            end = ac_first_tokens(*where, step.start, step.end, step.low, restart, bounds)
+        else:
+            corrections = np.empty(MAX_CORRECTIONS + 100, np.uint8)
+            end = ac_refine_tokens(*where, step.start, step.end, step.low, restart, bounds, corrections)
+    return _scan(step.components, memory, end, restart, bounds, (step.start, step.end), (step.high, step.low))
+
+
+def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
+    """Memory for the tokens, and for the bounds of the restart intervals."""
+    return np.empty(tokens + SLACK, np.uint32), np.zeros(2 + (mcus // restart if restart else 0), np.int64)
+
+
+def _scan(
+    components: tuple[int, ...],
+    memory: np.ndarray,
+    end: int,
+    restart: int,
+    bounds: np.ndarray,
+    band: tuple[int, int] = (0, 63),
+    bits: tuple[int, int] = (0, 0),
+) -> Scan:
+    counts = np.zeros((4, SYMBOLS), np.int64)
+    count_tokens(memory.ctypes.data, end, counts)
+    return Scan(components, (Tokens(memory, end, counts),), restart, bounds[1 : bounds[0] + 1].tolist(), band, bits)

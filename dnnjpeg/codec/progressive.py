@@ -1,0 +1,211 @@
+"""Progressive scans (T.81 Annex G): spectral selection and successive approximation of whole planes, to the tokens of `scan`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnjpeg.codec.huffman import AC, RAW
+from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, put_dc, put_token
+from dnnjpeg.simd import (
+    address,
+    count_zeros_low,
+    highest_bit,
+    inlined,
+    kernel,
+    load,
+    load_scalar,
+    mask_bits,
+    store,
+)
+
+MAX_BLOCK_TOKENS = 2 * 63 + 3  # every coefficient a symbol and a correction, and what an EOB run leaves
+MAX_EOB_RUN = 4095  # T.81 allows 32767; this keeps a token within its 27 bits
+MAX_CORRECTIONS = 1000
+
+
+@dataclass(frozen=True)
+class Step:
+    """One scan: `components` (all of them, or one), coefficients `start`..`end` in zigzag order, bit positions `high` and `low`."""
+
+    components: tuple[int, ...]
+    start: int
+    end: int
+    high: int
+    low: int
+
+
+def script(components: int) -> tuple[Step, ...]:
+    """Scans in the order that libjpeg's cjpeg takes: coarse luma, then chroma, then the low bits."""
+    every = tuple(range(components))
+    if components == 3:
+        return (
+            Step(every, 0, 0, 0, 1), Step((0,), 1, 5, 0, 2), Step((2,), 1, 63, 0, 1), Step((1,), 1, 63, 0, 1),
+            Step((0,), 6, 63, 0, 2), Step((0,), 1, 63, 2, 1), Step(every, 0, 0, 1, 0),
+            Step((2,), 1, 63, 1, 0), Step((1,), 1, 63, 1, 0), Step((0,), 1, 63, 1, 0),
+        )  # fmt: skip
+    return (
+        Step(every, 0, 0, 0, 1),
+        *(Step((c,), 1, 5, 0, 2) for c in every),
+        *(Step((c,), 6, 63, 0, 2) for c in every),
+        *(Step((c,), 1, 63, 2, 1) for c in every),
+        Step(every, 0, 0, 1, 0),
+        *(Step((c,), 1, 63, 1, 0) for c in every),
+    )
+
+
+@inlined
+def _at_least(block, threshold):
+    """Bit k is set where |coefficient k| >= threshold."""
+    first, second = load(block, "i16x32"), load(block + 64, "i16x32")
+    low = mask_bits(first >= threshold) | mask_bits(first <= -threshold)
+    high = mask_bits(second >= threshold) | mask_bits(second <= -threshold)
+    return low | high << np.uint64(32)
+
+
+@inlined
+def _band(start, end):
+    """Bits start..end."""
+    return (~np.uint64(0) >> np.uint64(63 - end)) & (~np.uint64(0) << np.uint64(start))
+
+
+@inlined
+def _begin_interval(bounds, out):
+    bounds[0] += 1
+    bounds[bounds[0]] = out
+
+
+@kernel
+def dc_tokens(out, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
+    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else bit `low` itself."""
+    state = np.zeros(geometry.shape[0], np.int64)
+    for mcu_row in range(mcu_rows):
+        for mcu in range(mcus):
+            if restart > 0 and (mcu_row * mcus + mcu) % restart == 0:
+                state[:] = 0
+                _begin_interval(bounds, out)
+            for c in range(geometry.shape[0]):
+                h, v = geometry[c, H], geometry[c, V]
+                for y in range(mcu_row * v, mcu_row * v + v):
+                    for x in range(mcu * h, mcu * h + h):
+                        dc = state[c]
+                        if x < geometry[c, COLUMNS] and y < geometry[c, ROWS]:
+                            block = geometry[c, PLANE] + y * geometry[c, STRIDE] + x
+                            dc = np.int64(load_scalar(coefficients + block * 128, "i16")) >> low
+                        if high:
+                            out = put_token(out, RAW + 1, 1, dc)
+                        else:
+                            out = put_dc(out, geometry[c, CODE], dc - state[c])
+                            state[c] = dc
+    return out
+
+
+@inlined
+def _put_eob_run(out, symbols, run):
+    if run > 0:
+        size = highest_bit(np.uint64(run))
+        out = put_token(out, symbols | size << 4, size, run)
+    return out
+
+
+@kernel
+def ac_first_tokens(out, plane, columns, rows, stride, symbols, start, end, low, restart, bounds):
+    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane` is the address of its first block."""
+    band = _band(start, end)
+    eob_run = 0
+    for y in range(rows):
+        for x in range(columns):
+            if restart > 0 and (y * columns + x) % restart == 0:
+                out = _put_eob_run(out, symbols, eob_run)
+                eob_run = 0
+                _begin_interval(bounds, out)
+            block = plane + (y * stride + x) * 128
+            left = _at_least(block, 1 << low) & band
+            previous = start - 1
+            if left != 0:
+                out = _put_eob_run(out, symbols, eob_run)
+                eob_run = 0
+            while left != 0:
+                k = np.int64(count_zeros_low(left))
+                left &= left - np.uint64(1)
+                run = k - previous - 1
+                previous = k
+                while run > 15:
+                    out = put_token(out, symbols | 0xF0, 0, 0)
+                    run -= 16
+                value = np.int64(load_scalar(block + 2 * k, "i16"))
+                magnitude = abs(value) >> low
+                size = highest_bit(np.uint64(magnitude)) + 1
+                out = put_token(out, symbols | run << 4 | size, size, ~magnitude if value < 0 else magnitude)
+            if previous != end:
+                eob_run += 1
+                if eob_run == MAX_EOB_RUN:
+                    out = _put_eob_run(out, symbols, eob_run)
+                    eob_run = 0
+    return _put_eob_run(out, symbols, eob_run)
+
+
+@inlined
+def _put_bits(out, corrections, first, count):
+    """Correction bits first..first+count-1 of the uint8 array at `corrections`."""
+    for i in range(first, first + count, 15):
+        n = min(15, first + count - i)
+        value = 0
+        for j in range(i, i + n):
+            value = value << 1 | np.int64(load_scalar(corrections + j, "u8"))
+        out = put_token(out, RAW + n, n, value)
+    return out
+
+
+@kernel
+def ac_refine_tokens(out, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections):
+    """Refining AC scan of one component (G.1.2.3): bit `low` of coefficients start..end. `corrections`: uint8 scratch of 1100."""
+    band = _band(start, end)
+    held = address(corrections)
+    eob_run = 0
+    pending = 0  # correction bits that belong to the EOB run
+    for y in range(rows):
+        for x in range(columns):
+            if restart > 0 and (y * columns + x) % restart == 0:
+                out = _put_eob_run(out, symbols, eob_run)
+                out = _put_bits(out, held, 0, pending)
+                eob_run, pending = 0, 0
+                _begin_interval(bounds, out)
+            block = plane + (y * stride + x) * 128
+            left = _at_least(block, 1 << low) & band
+            known = _at_least(block, 2 << low)
+            fresh = left & ~known
+            last_fresh = highest_bit(fresh) if fresh != 0 else -1
+            previous = start - 1
+            run = 0
+            own = 0  # correction bits since the last symbol of this block
+            while left != 0:
+                k = np.int64(count_zeros_low(left))
+                left &= left - np.uint64(1)
+                run += k - previous - 1
+                previous = k
+                while run > 15 and k <= last_fresh:
+                    out = _put_eob_run(out, symbols, eob_run)
+                    out = _put_bits(out, held, 0, pending)
+                    out = put_token(out, symbols | 0xF0, 0, 0)
+                    out = _put_bits(out, held, pending, own)
+                    run -= 16
+                    eob_run, pending, own = 0, 0, 0
+                value = np.int64(load_scalar(block + 2 * k, "i16"))
+                if known >> np.uint64(k) & np.uint64(1):
+                    store(held + pending + own, np.uint8(abs(value) >> low & 1))
+                    own += 1
+                    continue
+                out = _put_eob_run(out, symbols, eob_run)
+                out = _put_bits(out, held, 0, pending)
+                out = put_token(out, symbols | run << 4 | 1, 1, 0 if value < 0 else 1)
+                out = _put_bits(out, held, pending, own)
+                eob_run, pending, own, run = 0, 0, 0, 0
+            if previous != end or own > 0:
+                eob_run += 1
+                pending += own
+                if eob_run == MAX_EOB_RUN or pending > MAX_CORRECTIONS - 63:
+                    out = _put_eob_run(out, symbols, eob_run)
+                    out = _put_bits(out, held, 0, pending)
+                    eob_run, pending = 0, 0
+    out = _put_eob_run(out, symbols, eob_run)
+    return _put_bits(out, held, 0, pending)

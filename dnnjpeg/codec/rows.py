@@ -1,0 +1,215 @@
+"""The hot loop: rows of MCUs from pixels to quantized coefficients and tokens, in one compiled call."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dnnjpeg.codec.colour import channel_map, fill_strips
+from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, transpose_16
+from dnnjpeg.codec.bits import count_symbols
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import SYMBOLS
+from dnnjpeg.codec.pixels import Pixels
+from dnnjpeg.codec.quantize import Quantizer, clamp_16, nearest_16, random_keys, sample_16, uniform_16
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, mcu_row_tokens
+from dnnjpeg.codec.stream import SLACK, Scan, Tokens
+from dnnjpeg.simd import address, inlined, kernel, load, load_scalar, splat, store
+
+JOB = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "pixels", "row_bytes", "layout", "pixel_bytes", "width", "height",  # the picture
+            "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts (0: none)
+            "y_stride", "c_stride",  # bytes a row of the strips
+            "sampled", "keep",  # draw indices; keep the planes of the whole picture
+            "coefficients", "tokens",  # addresses; tokens 0: none wanted
+            "strips", "edge", "rows", "columns", "indices", "weights",  # addresses of scratch
+        )
+    ]
+)  # fmt: skip
+
+MIN_ROWS = 8  # rows of MCUs that are worth a thread of their own
+Result = TypeVar("Result")
+
+_LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
+_ZIGZAG = np.array(
+    [0, 1, 5, 6, 14, 15, 27, 28, 2, 4, 7, 13, 16, 26, 29, 42, 3, 8, 12, 17, 25, 30, 41, 43, 9, 11, 18, 24, 31, 40, 44, 53,
+     10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60, 21, 34, 37, 47, 50, 56, 59, 61, 35, 36, 48, 49, 57, 58, 62, 63],
+    dtype=np.uint8,
+)  # fmt: skip
+
+
+@inlined
+def _put(indices, k, value, scale):
+    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
+    store(indices + zigzag * 32, nearest_16(value * load_scalar(scale + 4 * k, "f32")))
+
+
+@inlined
+def _quantize_nearest(rows, indices, scale):
+    """Column pass and rounding of a batch: float32 `rows` to `indices`, int16[64 zigzag][16]. All are addresses."""
+    for u in range(8):
+        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
+        _put(indices, u, a, scale)
+        _put(indices, u + 8, b, scale)
+        _put(indices, u + 16, c, scale)
+        _put(indices, u + 24, d, scale)
+        _put(indices, u + 32, e, scale)
+        _put(indices, u + 40, f, scale)
+        _put(indices, u + 48, g, scale)
+        _put(indices, u + 56, h, scale)
+
+
+@inlined
+def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, keys, first_block):
+    """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
+    for u in range(8):
+        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
+        at = columns + u * 64
+        store(at, a)
+        store(at + 512, b)
+        store(at + 1024, c)
+        store(at + 1536, d)
+        store(at + 2048, e)
+        store(at + 2560, f)
+        store(at + 3072, g)
+        store(at + 3584, h)
+    blocks = load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16")
+    for k in range(64):
+        t = load(columns + k * 64, "f32x16") * load_scalar(scale + 4 * k, "f32")
+        u = uniform_16(blocks, load_scalar(keys + 8 * k, "u32"), load_scalar(keys + 8 * k + 4, "u32"))
+        drawn = sample_16(t, u, load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"), weights)
+        # T.81 allows AC up to 1023 and DC differences up to 2047
+        zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
+        store(indices + zigzag * 32, nearest_16(clamp_16(drawn, -1023.0 - (k == 0), 1023.0)))
+
+
+@kernel
+def encode_rows(job, mix, geometry, scale, hardness, reach, keys, first, last, state, counts, bounds):
+    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns the address behind the tokens.
+
+    `job`: a record of `JOB`. `mix`: int32[components, 4] (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`: float32
+    [tables, 64] natural order, `dct.SCALE` over the quantization steps. `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32
+    [components, 64, 2]: the sampler's, see `quantize`. `state`, `bounds`: see `scan.mcu_row_tokens`. `counts`: int64[4, 1024].
+    """
+    out = job.tokens
+    # the row before the first is coded only to learn the DC predictions that it leaves
+    for mcu_row in range(first - (first > 0 and out != 0), last):
+        fill_strips(
+            job.pixels, job.row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
+            mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], job.strips, job.y_stride, job.c_stride, job.edge,
+        )  # fmt: skip
+        base = 0 if job.keep else mcu_row
+        for c in range(geometry.shape[0]):
+            strip = job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
+            strip_stride = job.c_stride if c else job.y_stride
+            h, v, stride, table = geometry[c, H], geometry[c, V], geometry[c, STRIDE], geometry[c, STEPS]
+            for y in range(v):
+                row = (mcu_row - base) * v + y
+                for x in range(0, job.mcus * h, LANES):
+                    forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, job.rows)
+                    if job.sampled:
+                        number = (mcu_row * v + y) * job.mcus * h + x
+                        _quantize_sampled(
+                            job.rows, job.columns, job.indices, job.weights, address(scale) + table * 256,
+                            address(hardness) + table * 256, address(reach) + table * 512, address(keys) + c * 512, number,
+                        )  # fmt: skip
+                    else:
+                        _quantize_nearest(job.rows, job.indices, address(scale) + table * 256)
+                    plane = job.coefficients + (geometry[c, PLANE] + row * stride + x) * 128
+                    transpose_16(job.indices, plane)
+        if job.tokens:
+            begin = out
+            out = mcu_row_tokens(out, job.coefficients, geometry, base, mcu_row, job.mcus, job.restart, state, bounds)
+            if mcu_row < first:
+                out = begin
+            else:
+                count_symbols(begin, out, address(counts))
+    return out
+
+
+def _job(pixels: Pixels, frame: Frame, quantizer: Quantizer, **fields: int) -> tuple[Any, np.ndarray]:
+    """The record of a picture, with its own scratch memory, which must be kept alive."""
+    job = np.zeros((), JOB)[()]
+    layout, pixel_bytes, _ = channel_map(pixels.mode, frame.h * frame.v)
+    padded = frame.mcus * 8 * frame.h
+    sizes = {
+        # rows end in slack that whole vectors spill into, and do not lie a power of two apart
+        "strips": 8 * frame.v * (y_stride := -(-padded // 128) * 128 + 64)
+        + 8 * (len(frame.sampling) - 1) * (c_stride := -(-padded // frame.h // 128) * 128 + 64),
+        "edge": 1088,
+        "rows": 64 * LANES * 4,
+        "columns": 64 * LANES * 4,
+        "indices": 64 * LANES * 2,
+        "weights": LANES * 4 * quantizer.candidates,
+    }
+    scratch = np.empty(sum(sizes.values()) + 64, np.uint8)
+    at = -(-scratch.ctypes.data // 64) * 64
+    for name, size in sizes.items():
+        job[name] = at
+        at += -(-size // 64) * 64
+    fields |= {
+        "pixels": pixels.rows.ctypes.data, "row_bytes": pixels.rows.strides[0], "layout": layout, "pixel_bytes": pixel_bytes,
+        "width": frame.width, "height": frame.height, "h": frame.h, "v": frame.v, "mcus": frame.mcus,
+        "y_stride": y_stride, "c_stride": c_stride, "sampled": quantizer.sampled,
+    }  # fmt: skip
+    for name, value in fields.items():
+        job[name] = value
+    return job, scratch
+
+
+def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
+    """`code(first, last)` over all rows of MCUs, divided evenly; few rows are not worth a thread."""
+    parts = max(1, min(threads, rows // MIN_ROWS))
+    if parts == 1:
+        return [code(0, rows)]
+    edges = [rows * i // parts for i in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        return list(pool.map(code, edges[:-1], edges[1:]))
+
+
+def picture_tokens(
+    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
+) -> Scan:
+    """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
+    geometry, blocks = frame.planes(keep=False)
+    keys = random_keys(seed, len(frame.sampling))
+    mix = channel_map(pixels.mode, frame.h * frame.v)[2]
+    intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
+
+    def code(first: int, last: int) -> Tokens:
+        coefficients = np.empty((blocks, 64), np.int16)
+        memory = np.empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
+        job, _scratch = _job(
+            pixels, frame, quantizer, restart=restart, coefficients=coefficients.ctypes.data, tokens=memory.ctypes.data
+        )
+        counts = np.zeros((4, SYMBOLS), np.int64)
+        state = np.zeros(len(frame.sampling), np.int64)
+        end = encode_rows(
+            job, mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys, first, last, state, counts, intervals
+        )
+        return Tokens(memory, end, counts)
+
+    pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
+    return Scan(tuple(range(len(frame.sampling))), tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
+
+
+def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
+    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(keep=True)` says."""
+    geometry, blocks = frame.planes(keep=True)
+    keys = random_keys(seed, len(frame.sampling))
+    mix = channel_map(pixels.mode, frame.h * frame.v)[2]
+    planes = np.empty((blocks, 64), np.int16)
+    nothing = np.zeros((4, 1), np.int64)
+
+    def code(first: int, last: int) -> None:
+        job, _scratch = _job(pixels, frame, quantizer, keep=1, coefficients=planes.ctypes.data)
+        encode_rows(
+            job, mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys, first, last, nothing[0], nothing, nothing[0]
+        )
+
+    _in_threads(code, frame.mcu_rows, threads)
+    return planes

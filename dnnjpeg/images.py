@@ -1,0 +1,206 @@
+"""Pictures on disk: finding them in folders, and reading one as a JPEG can hold it."""
+
+import os
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from PIL import Image, ImageOps
+
+JPEG_EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
+# fmt: off
+EXTENSIONS = JPEG_EXTENSIONS | frozenset((
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx", ".mpo", ".pbm",
+    ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
+))
+# Raster formats only: Pillow would also start Ghostscript for a file that turns out to be PostScript.
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "PCX", "SGI",
+)
+# fmt: on
+
+# The tags of a TIFF's first directory that speak of the picture and not of the file: description, make,
+# model, resolution and its unit, software, date, artist, copyright; then the directories for Exif and GPS.
+_TIFF_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
+_TIFF_DIRECTORIES = (0x8769, 0x8825)
+_SRGB = tuple("sRGB IEC61966-2.1".encode(coding) for coding in ("ascii", "utf-16-be"))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels in a mode that JPEG has, and the metadata that goes with them."""
+
+    image: Image.Image  # mode 1, L, RGB, RGBX, YCbCr or CMYK
+    format: str  # Pillow's name of the source's format
+    lone: bool  # False: the file holds further pictures behind this one (stereo, preview, gain map)
+    metadata: dict[str, Any]  # what there is of exif, xmp, icc_profile, comment, dpi, as `encode` takes it
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def walk(
+    folder: str | os.PathLike[str],
+    *,
+    extensions: Container[str] = EXTENSIONS,
+    recursive: bool = True,
+    follow_links: bool = True,
+    skip: str | os.PathLike[str] | None = None,
+    on_error: Callable[[OSError], object] = _raise,
+) -> Iterator[Path]:
+    """The picture files of a folder by name, then those of its subfolders; found as they are asked for.
+
+    A picture is what is named as one: `extensions`, lower case, with the dot. Names that begin with a dot
+    are left out, and so is the folder `skip`. Symbolic links are followed unless `follow_links` is False,
+    except a link back to a folder on the way here. A folder that cannot be read goes to `on_error`, which
+    raises by default.
+    """
+    top = Path(folder)
+    barred = os.path.realpath(skip) if skip is not None else None
+    for parent, folders, files in os.walk(top, followlinks=follow_links, onerror=on_error):
+        here = Path(parent)
+        for name in sorted(files):
+            path = here / name
+            wanted = path.suffix.lower() in extensions and not name.startswith(".")
+            if wanted and (follow_links or not path.is_symlink()):
+                yield path
+        trail = [here, *here.parents][: len(here.parts) - len(top.parts) + 1]
+        folders[:] = [name for name in sorted(folders) if recursive and _is_open(here / name, trail, barred)]
+
+
+def _is_open(folder: Path, trail: list[Path], barred: str | None) -> bool:
+    if folder.name.startswith(".") or os.path.realpath(folder) == barred:
+        return False
+    return not (folder.is_symlink() and any(map(folder.samefile, trail)))
+
+
+def open_picture(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    keep: bool = True,
+    background: tuple[int, int, int] | None = None,
+) -> Picture:
+    """Read the picture `source`, a path or an open binary file, for encoding as JPEG.
+
+    Pixels:
+    - Bilevel, grey, RGB, YCbCr and CMYK are taken as they are; a palette becomes RGB.
+    - 16-bit grey is scaled to 8 bits, white to white, rounded to the nearest. 16-bit colour comes from
+      Pillow with 8 bits, the high bytes.
+    - An alpha channel or transparent colour that is opaque everywhere is dropped. One that is not needs a
+      `background` (red, green, blue; 0..255, in the picture's own colour space) to put the picture on.
+    - A file of several frames is refused. A JPEG with further pictures behind the first (phones, stereo
+      cameras) gives the first, as it does everywhere, and `lone` is False.
+
+    Metadata: with `keep`, EXIF with its orientation, XMP, the ICC profile, the comment and the stated
+    resolution are handed over as they are. Without it everything goes that does not change how the picture
+    looks: the orientation is applied to the pixels, and an ICC profile stays unless it is sRGB, which is
+    what a JPEG without one means.
+
+    Raises OSError for what cannot be read as a picture, whole, and ValueError for a picture that JPEG
+    cannot hold.
+    """
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            image.load()
+            metadata = _metadata(image, keep)
+            if not keep:
+                _turn_upright(image)
+    except Image.UnidentifiedImageError:
+        raise OSError("not a picture, damaged in its first bytes, or of a format that is not read") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's parsers trip over broken data in many ways
+        raise OSError(f"cannot be read: {str(error) or type(error).__name__}") from error
+    if frames > 1:
+        raise ValueError(f"holds {frames} frames and a JPEG holds one: split it first")
+    pixels = _pixels(image, background)
+    if pixels.mode == "RGB" and metadata.get("icc_profile", b"")[16:20] == b"GRAY":
+        del metadata["icc_profile"]  # a profile for grey says nothing about colours
+    return Picture(pixels, image.format or "", image.format != "MPO" and "mp" not in image.info, metadata)
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # EXIF that cannot be read turns no picture, here or in a viewer.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _pixels(image: Image.Image, background: tuple[int, int, int] | None) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        opaque, alpha = image.convert(image.mode[:-1]), image.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return opaque
+        if background is None:
+            raise ValueError("has transparent pixels and JPEG has none: name a background colour")
+        if len(set(background)) > 1:
+            opaque = opaque.convert("RGB")
+        ground = Image.new(opaque.mode, opaque.size, background if opaque.mode == "RGB" else background[0])
+        return Image.composite(opaque, ground, alpha)
+    if image.mode == "P":
+        return image.convert("RGB")
+    if image.mode not in ("1", "L", "RGB", "RGBX", "YCbCr", "CMYK"):
+        raise ValueError(f"has pixels of mode {image.mode}, which JPEG lacks: convert to RGB or grey first")
+    return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of up to 16 bits as 8 bits: v · 255 / white, rounded to the nearest."""
+    import numpy as np
+
+    tiff = getattr(image, "tag_v2", {})
+    if image.mode == "I" and image.format != "PPM":  # Pillow scales PPM to 16 bits
+        raise ValueError("has 32-bit integers, whose white is unknown: scale to 16 or 8 bits first")
+    if "transparency" in image.info:
+        raise ValueError("has a transparent value in 16-bit grey: convert to 8 bits first")
+    if tiff.get(0x0106) == 0:
+        raise ValueError("has 16-bit grey with 0 for white: convert to 8 bits first")
+    white = 4095 if tiff.get(0x0102) == (12,) else 65535
+    lookup = ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
+    grey = np.asarray(image)
+    scaled = np.empty(grey.shape, np.uint8)
+    for row in range(0, len(grey), 64):  # numpy looks up with 8 bytes an index: in bands, to save memory
+        scaled[row : row + 64] = lookup[grey[row : row + 64]]
+    return Image.fromarray(scaled)
+
+
+def _metadata(image: Image.Image, keep: bool) -> dict[str, Any]:
+    profile = image.info.get("icc_profile") or b""
+    if not keep:
+        return {"icc_profile": profile} if profile and not any(name in profile for name in _SRGB) else {}
+    found = {
+        "exif": _exif(image),
+        "xmp": image.info.get("xmp"),
+        "icc_profile": profile,
+        # In other formats the comment is the encoder's name.
+        "comment": image.info.get("comment") if image.format in ("JPEG", "MPO", "GIF") else None,
+        "dpi": _dpi(image),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _exif(image: Image.Image) -> bytes:
+    if image.format == "TIFF":  # Pillow has turned the pixels already, so the orientation stays behind
+        exif, kept = image.getexif(), Image.Exif()
+        kept.update({tag: exif[tag] for tag in _TIFF_TAGS if tag in exif})
+        for tag in _TIFF_DIRECTORIES:
+            if entries := exif.get_ifd(tag):
+                kept.get_ifd(tag).update(entries)
+        return kept.tobytes() if len(kept) else b""
+    if "Raw profile type exif" in image.info and "exif" not in image.info:  # ImageMagick's PNGs
+        return image.getexif().tobytes()
+    return image.info.get("exif") or b""
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        return None  # Pillow took it from the EXIF, where it stays, or made it up
+    pair = image.info.get("dpi") or (0, 0)
+    dpi = float(pair[0]), float(pair[1])
+    return dpi if all(1 < x <= 65535 for x in dpi) else None  # 1 is what Pillow makes of none in a TIFF

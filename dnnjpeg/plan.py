@@ -1,0 +1,85 @@
+"""Which file is encoded, and where to."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from dnnjpeg.batch import Result, Task, describe
+from dnnjpeg.images import EXTENSIONS, JPEG_EXTENSIONS, walk
+
+
+def plan(
+    paths: Sequence[Path], output: Path | None, *, recursive: bool = True, skip_existing: bool = False
+) -> Iterator[Task | Result]:
+    """A task for each picture of `paths`, files or folders, in order; a result for one not to be encoded.
+
+    Under the folder `output` a file's name or, for a folder, the path below that folder is kept; a name that
+    does not say JPEG gets .jpg. Two pictures that would become one file: the second fails. A file that is
+    there already is replaced, or skipped with `skip_existing`; but it fails the picture where it lies in a
+    folder that was named in `paths` or holds a file that was, because it may be a source itself.
+
+    Without `output` every file is its own target. Of folders only JPEG files are taken then, without
+        following links.
+    """
+    among_sources = _guard(paths, output)
+    claimed: set[str] = set()
+    for path in paths:
+        unreadable: list[OSError] = []
+        sources: Iterable[Path] = (path,)
+        if path.is_dir():
+            extensions, links = (JPEG_EXTENSIONS, False) if output is None else (EXTENSIONS, True)
+            sources = walk(
+                path,
+                extensions=extensions,
+                recursive=recursive,
+                follow_links=links,
+                skip=output,
+                on_error=unreadable.append,
+            )
+        for source in sources:
+            target = source
+            if output is not None:
+                target = output / jpeg_name(source.relative_to(path) if path.is_dir() else Path(source.name))
+            real = os.path.realpath(target)
+            if real in claimed:
+                if output is not None:
+                    yield Result(
+                        source, "failed", f"{target} is made from another picture: rename one of them"
+                    )
+                continue
+            claimed.add(real)
+            if output is not None and target.exists():
+                if skip_existing:
+                    yield Result(source, "skipped", f"{target} exists")
+                    continue
+                if among_sources(real):
+                    yield Result(
+                        source, "failed", f"{target} exists among the sources: choose another folder"
+                    )
+                    continue
+            yield Task(source, target)
+        for error in unreadable:
+            folder = Path(error.filename)
+            yield Result(folder, "failed", describe(error, folder))
+
+
+def jpeg_name(path: Path) -> Path:
+    """`path` with .jpg for its picture extension; unchanged where it has one of JPEG."""
+    extension = path.suffix.lower()
+    if extension in JPEG_EXTENSIONS:
+        return path
+    return path.with_suffix(".jpg") if extension in EXTENSIONS else path.with_name(path.name + ".jpg")
+
+
+def _guard(paths: Sequence[Path], output: Path | None) -> Callable[[str], bool]:
+    """Whether a real path lies where sources do. An output folder inside a source folder is not walked."""
+    out = Path(os.path.realpath(output)) if output is not None else None
+    trees = [Path(os.path.realpath(path)) for path in paths if path.is_dir()]
+    trees = [tree for tree in trees if out is None or tree not in out.parents]
+    folders = {Path(os.path.realpath(path)).parent for path in paths if not path.is_dir()}
+
+    def among_sources(real: str) -> bool:
+        parents = Path(real).parents
+        return parents[0] in folders or any(tree in parents for tree in trees)
+
+    return among_sources

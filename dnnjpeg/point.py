@@ -1,0 +1,186 @@
+"""An operating point: the quantization tables of one quality, and their forms as JSON, wizard text and CSV.
+
+Everything a user may hand in is checked where the object is made, with a `ValueError` that names the field.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from reprlib import repr as brief
+from typing import Any, Self
+
+from dnnjpeg.checks import (
+    Hardness,
+    check_chroma,
+    check_hardness,
+    check_items,
+    check_keys,
+    check_quality,
+    check_record,
+    check_steps,
+)
+from dnnjpeg.standard import STANDARD_LUMA, Steps, nearest_quality
+
+# Sampling factors (horizontal, vertical) of Y, Cb, Cr.
+SUBSAMPLINGS = {
+    "4:4:4": ((1, 1), (1, 1), (1, 1)),
+    "4:2:2": ((2, 1), (1, 1), (1, 1)),
+    "4:2:0": ((2, 2), (1, 1), (1, 1)),
+    "4:4:0": ((1, 2), (1, 1), (1, 1)),
+    "4:1:1": ((4, 1), (1, 1), (1, 1)),
+}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The quantization tables of one quality, checked and brought into one form when made.
+
+    quality: number 1..100: loses as little as a standard JPEG of that quality does.
+    subsampling: a name of SUBSAMPLINGS.
+    luma: 64 steps 1..255 in natural order.
+    chroma: 64 steps for Cb and Cr, or a list of one or two such tables; kept as a tuple of tables.
+    hardness: κ > 0 of the probabilistic quantizer (its alpha times the step squared); None rounds to the
+        nearest. One for all, 64 for all (entries may be None), or a list with one of these a table, luma
+        first; kept as the latter.
+    measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
+
+    Raises ValueError that names the field. `dataclasses.replace` checks again.
+    """
+
+    quality: float
+    subsampling: str
+    luma: Steps
+    chroma: tuple[Steps, ...]
+    hardness: tuple[Hardness, ...] = ()
+    measured: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("quality", check_quality(self.quality))
+        if self.subsampling not in tuple(SUBSAMPLINGS):
+            raise ValueError(
+                f"subsampling is {brief(self.subsampling)}, expected one of {', '.join(SUBSAMPLINGS)}"
+            )
+        put("luma", check_steps(self.luma, "luma"))
+        put("chroma", check_chroma(self.chroma))
+        put("hardness", check_hardness(self.hardness, len(self.tables)))
+        if self.measured is not None:
+            put("measured", check_record(self.measured, "measured"))
+
+    @property
+    def tables(self) -> tuple[Steps, ...]:
+        """Luma, then the one or two chroma tables."""
+        return self.luma, *self.chroma
+
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """What `tables` are for: luma and chroma, or luma, cb and cr."""
+        return ("luma", "chroma") if len(self.chroma) == 1 else ("luma", "cb", "cr")
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: Any,
+        *,
+        quality: float | None = None,
+        subsampling: str = "4:2:0",
+        hardness: Any = None,
+    ) -> Self:
+        """A point from bare tables: one (for all components), two (luma, chroma) or three (Y, Cb, Cr).
+
+        tables: sequences or arrays of 64 integers or 8x8, or a mapping of them by number, as Pillow's
+            `image.quantization`. quality: None takes the standard quality that the luma steps resemble most.
+        Raises ValueError for what is not 1..255 or not 64.
+        """
+        if isinstance(tables, Mapping):
+            tables = [tables[key] for key in sorted(tables)]
+        items = check_items(tables, "tables", "1 to 3 tables of 64 integers")
+        if len(items) in (8, 64):  # one bare table
+            items = [items]
+        if not 1 <= len(items) <= 3:
+            raise ValueError(f"tables has {len(items)} tables, expected 1 to 3")
+        luma, *chroma = (tuple(_flat(table)) for table in items)
+        if quality is None:
+            quality, _ = nearest_quality(check_steps(luma, "luma"), STANDARD_LUMA)
+        return cls(quality, subsampling, luma, tuple(chroma) or (luma,), hardness)
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """A point from its JSON object. Raises ValueError that names the missing, unknown or wrong field."""
+        check_keys(document, "point", ("quality", "subsampling", "luma", "chroma"), ("hardness", "measured"))
+        return cls(**document)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the point: lists and numbers only."""
+        luma, *chroma = (list(table) for table in self.tables)
+        kappas = [list(kappa) if isinstance(kappa, tuple) else kappa for kappa in self.hardness]
+        return {
+            "quality": self.quality,
+            "subsampling": self.subsampling,
+            "luma": luma,
+            "chroma": chroma if len(chroma) > 1 else chroma[0],
+            "hardness": None if kappas == [None] * len(kappas) else kappas,
+            "measured": None if self.measured is None else dict(self.measured),
+        }
+
+
+def format_steps(steps: Sequence[int]) -> str:
+    """64 steps as eight lines of eight."""
+    width = len(str(max(steps)))
+    return "\n".join(" ".join(f"{step:{width}}" for step in steps[i : i + 8]) for i in range(0, 64, 8))
+
+
+def to_wizard(point: OperatingPoint) -> str:
+    """The point's tables as the text that `cjpeg -qtables FILE` and Pillow's `qtables=` read."""
+    (across, down), *_ = SUBSAMPLINGS[point.subsampling]
+    slots = ",".join(str(i) for i in range(len(point.tables)))
+    lines = [
+        f"# quality {point.quality}, {point.subsampling}, natural order",
+        f"# cjpeg -qtables FILE -qslots {slots} -sample {across}x{down}",
+    ]
+    if any(kappa is not None for kappa in point.hardness):
+        lines.append("# hardness is not part of this format: whoever reads it rounds to the nearest")
+    for name, table in zip(point.table_names, point.tables, strict=True):
+        lines += [f"# {name}", format_steps(table)]
+    return "\n".join(lines) + "\n"
+
+
+def parse_wizard(text: str) -> list[Steps]:
+    """The 1 to 4 tables of 64 steps in wizard text, where `#` starts a comment.
+
+    Raises ValueError that names the line; `OperatingPoint.from_tables` checks the range of the steps.
+    """
+    steps: list[int] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in line.split("#", 1)[0].split():
+            if not (word.isascii() and word.isdigit() and len(word) <= 5):
+                raise ValueError(
+                    f"line {number}: {brief(word)} is not a quantization step, expected an integer 1..255"
+                )
+            steps.append(int(word))
+    if len(steps) not in (64, 128, 192, 256):
+        raise ValueError(f"{len(steps)} quantization steps, expected 64 for each of 1 to 4 tables")
+    return [tuple(steps[i : i + 64]) for i in range(0, len(steps), 64)]
+
+
+def to_csv(point: OperatingPoint) -> str:
+    """The point as CSV, a line a coefficient: table, row, column, step, hardness (empty for none)."""
+    lines = ["table,row,column,step,hardness"]
+    for name, table, kappas in zip(point.table_names, point.tables, map(spread, point.hardness), strict=True):
+        for i, (step, kappa) in enumerate(zip(table, kappas, strict=True)):
+            lines.append(f"{name},{i // 8},{i % 8},{step},{'' if kappa is None else kappa}")
+    return "\n".join(lines) + "\n"
+
+
+def spread(kappa: Hardness) -> tuple[float | None, ...]:
+    """κ by coefficient."""
+    return kappa if isinstance(kappa, tuple) else (kappa,) * 64
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value

@@ -1,0 +1,66 @@
+"""The tables of T.81 Annex K and the law by which libjpeg scales them with quality."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+Steps = tuple[int, ...]
+
+# fmt: off
+STANDARD_LUMA = (  # T.81 Table K.1
+    16, 11, 10, 16, 24, 40, 51, 61,
+    12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77,
+    24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+)
+STANDARD_CHROMA = (  # T.81 Table K.2
+    17, 18, 24, 47, 99, 99, 99, 99,
+    18, 21, 26, 66, 99, 99, 99, 99,
+    24, 26, 56, 99, 99, 99, 99, 99,
+    47, 66, 99, 99, 99, 99, 99, 99,
+    99, 99, 99, 99, 99, 99, 99, 99,
+    99, 99, 99, 99, 99, 99, 99, 99,
+    99, 99, 99, 99, 99, 99, 99, 99,
+    99, 99, 99, 99, 99, 99, 99, 99,
+)
+# fmt: on
+
+
+def ijg_factor(quality: float) -> float:
+    """libjpeg's scale of its tables at a quality 1..100, in per cent (jpeg_quality_scaling): 5000 at 1,
+    100 at 50, 0 at 100; linear between whole qualities.
+    """
+    low = int(quality)
+    factor = 5000 // low if low < 50 else 200 - 2 * low
+    return factor if low == quality else factor + (quality - low) * (ijg_factor(low + 1) - factor)
+
+
+def ijg_scale(base: Sequence[int], quality: float, largest: int = 255) -> Steps:
+    """`base` steps at a quality 1..100, as libjpeg's jpeg_add_quant_table makes them with force_baseline;
+    without it, `largest` is 32767.
+    """
+    factor = ijg_factor(quality)
+    return tuple(min(max(int((step * factor + 50) // 100), 1), largest) for step in base)
+
+
+@lru_cache(maxsize=256)
+def nearest_quality(steps: Steps, base: Steps, near: int = 100) -> tuple[int, bool]:
+    """The whole quality whose `ijg_scale(base, quality)` comes closest to `steps`, and whether it is equal.
+
+    Closest in the squared difference of logarithms; of several alike (coarse chroma is 255 throughout at
+    qualities 1 to 3) the one next to `near`. Steps may be 16-bit, as cjpeg's are at low quality.
+    """
+    largest = 255 if max(steps) <= 255 else 32767
+    logs = [math.log(max(step, 1)) for step in steps]
+
+    def distance(quality: int) -> float:
+        return sum(
+            (a - math.log(b)) ** 2 for a, b in zip(logs, ijg_scale(base, quality, largest), strict=True)
+        )
+
+    best = min(range(1, 101), key=lambda quality: (distance(quality), abs(quality - near)))
+    return best, steps == ijg_scale(base, best, largest)

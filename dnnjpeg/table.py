@@ -1,0 +1,227 @@
+"""Tables: operating points by quality. Load, save, interpolate; the standard one; the installed ones.
+
+A `Table` is one JSON file a model. Steps are in natural (row-major) order throughout.
+"""
+
+import importlib.resources
+import json
+import math
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import pairwise
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any, Self
+
+from dnnjpeg.checks import Hardness, check_items, check_keys, check_quality, check_record
+from dnnjpeg.files import write_atomic
+from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
+from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale
+
+__all__ = [
+    "SUBSAMPLINGS",
+    "OperatingPoint",
+    "Table",
+    "list_tables",
+    "load_table",
+    "parse_wizard",
+    "standard_table",
+    "to_csv",
+    "to_wizard",
+    "user_folder",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Operating points of one model, sorted by quality.
+
+    points: at least one OperatingPoint, no two of one quality.
+    provenance: how they came about, free-form JSON.
+    Raises ValueError that names the field.
+    """
+
+    name: str
+    points: tuple[OperatingPoint, ...]
+    description: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+            raise ValueError(f"name is {brief(self.name)}, expected printable text")
+        if not isinstance(self.description, str):
+            raise ValueError(f"description is {brief(self.description)}, expected text")
+        points = check_items(self.points, "points", "a list of OperatingPoint")
+        for i, point in enumerate(points):
+            if not isinstance(point, OperatingPoint):
+                raise ValueError(f"points[{i}] is {brief(point)}, expected an OperatingPoint")
+        if not points:
+            raise ValueError("points is empty, expected at least one")
+        points.sort(key=lambda point: point.quality)
+        for one, other in pairwise(points):
+            if one.quality == other.quality:
+                raise ValueError(f"points has quality {one.quality} twice, expected it once")
+        object.__setattr__(self, "points", tuple(points))
+        object.__setattr__(self, "provenance", check_record(self.provenance, "provenance"))
+
+    def at(self, quality: float) -> OperatingPoint:
+        """The operating point of a quality 1..100 (ValueError otherwise).
+
+        Between two points, log q and log κ are interpolated, linear in quality, and steps are rounded;
+        subsampling, and κ where only one of the two has it, are the nearer point's. Outside the points, the
+        end point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
+        """
+        quality = check_quality(quality)
+        index = bisect_left(self.points, quality, key=lambda point: point.quality)
+        if index < len(self.points) and self.points[index].quality == quality:
+            return self.points[index]
+        if 0 < index < len(self.points):
+            return _between(self.points[index - 1], self.points[index], quality)
+        return _beyond(self.points[0 if index == 0 else -1], quality)
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """A table from its JSON object. Raises ValueError that names the field: `points[2].luma[5] is 0`."""
+        check_keys(document, "table", ("format", "version", "name", "points"), ("description", "provenance"))
+        for key, expected in (("format", "dnnjpeg-table"), ("version", 1)):
+            if document[key] != expected:
+                raise ValueError(f"{key} is {brief(document[key])}, expected {expected!r}")
+        points = []
+        for i, point in enumerate(check_items(document["points"], "points", "a list")):
+            try:
+                points.append(OperatingPoint.from_json(point))
+            except ValueError as error:
+                raise ValueError(f"points[{i}].{error}") from None
+        rest = {key: document[key] for key in ("description", "provenance") if key in document}
+        return cls(name=document["name"], points=tuple(points), **rest)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of the table."""
+        return {
+            "format": "dnnjpeg-table",
+            "version": 1,
+            "name": self.name,
+            "description": self.description,
+            "points": [point.to_json() for point in self.points],
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The table in a JSON file. Raises OSError, or ValueError that names the file and the field."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text("utf-8-sig")))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not a table: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the JSON file, one line a point. A file at `path` is replaced when the new one is whole."""
+        document = {key: json.dumps(value, ensure_ascii=False) for key, value in self.to_json().items()}
+        points = ",\n".join(json.dumps(point.to_json()) for point in self.points)
+        document["points"] = f"[\n{points}\n]"
+        text = ",\n".join(f'"{key}": {value}' for key, value in document.items())
+        write_atomic(path, f"{{\n{text}\n}}\n".encode())
+
+
+@cache
+def standard_table() -> Table:
+    """The tables of T.81 Annex K at qualities 1 to 100, with libjpeg's (and so Pillow's) steps."""
+    points = (
+        OperatingPoint(q, "4:2:0", ijg_scale(STANDARD_LUMA, q), (ijg_scale(STANDARD_CHROMA, q),))
+        for q in range(1, 101)
+    )
+    return Table("standard", tuple(points), "T.81 Annex K, scaled by quality as libjpeg does")
+
+
+def user_folder() -> Path:
+    """Where a user's own tables lie: the folder that DNNJPEG_TABLES names, or the one of the platform."""
+    if folder := os.environ.get("DNNJPEG_TABLES"):
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("dnnjpeg") / "tables"
+
+
+def list_tables() -> dict[str, Path | None]:
+    """What is installed: everything `load_table` takes by name -> its file (None for the built-in standard).
+
+    A name that two files claim belongs to neither: both are listed, and load, by their paths.
+    """
+    shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
+    files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]
+    names = ["standard", *(path.stem for path in files)]
+    return {"standard": None} | {
+        path.stem if names.count(path.stem) == 1 else str(path): path for path in files
+    }
+
+
+def load_table(name: str | os.PathLike[str]) -> Table:
+    """A table by name (see `list_tables`), or from a file where `name` ends in .json or has a path separator.
+
+    Read once, and again when the file changes. Raises ValueError for an unknown name, with the names there
+    are, or for a file that is not a table; OSError for a file that cannot be read.
+    """
+    if name == "standard":
+        return standard_table()
+    text = os.fspath(name)
+    is_path = not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
+    path = Path(text) if is_path else _find(text, user_folder())
+    status = path.stat()
+    return _load(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _find(name: str, folder: Path) -> Path:
+    """The file of an installed table; remembered, for it is asked once a picture."""
+    installed = list_tables()
+    path = installed.get(name)
+    if path is None:
+        raise ValueError(
+            f"no table is named {brief(name)}; there are {', '.join(installed)}. "
+            f"Give the path of a JSON file, or put it into {folder}"
+        )
+    return path
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, mtime_ns: int, size: int) -> Table:
+    return Table.load(path)
+
+
+@lru_cache(maxsize=256)
+def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> OperatingPoint:
+    share = (quality - low.quality) / (high.quality - low.quality)
+    nearer = high if share >= 0.5 else low
+    count = max(len(low.tables), len(high.tables))
+
+    def pairs(a: tuple[Any, ...], b: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+        """By table; the one for both Cb and Cr meets each of two."""
+        return zip(a + a[-1:] * (count - len(a)), b + b[-1:] * (count - len(b)), strict=True)
+
+    def mix(a: float, b: float) -> float:
+        return a if a == b else math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
+
+    def mix_kappa(a: float | None, b: float | None) -> float | None:
+        return (b if nearer is high else a) if a is None or b is None else mix(a, b)
+
+    def mix_hardness(a: Hardness, b: Hardness) -> Hardness:
+        if isinstance(a, tuple) or isinstance(b, tuple):
+            return tuple(map(mix_kappa, spread(a), spread(b)))
+        return mix_kappa(a, b)
+
+    luma, *chroma = (
+        tuple(round(mix(*ab)) for ab in zip(a, b, strict=True)) for a, b in pairs(low.tables, high.tables)
+    )
+    hardness = tuple(mix_hardness(a, b) for a, b in pairs(low.hardness, high.hardness))
+    return OperatingPoint(quality, nearer.subsampling, luma, tuple(chroma), hardness)
+
+
+@lru_cache(maxsize=256)
+def _beyond(end: OperatingPoint, quality: float) -> OperatingPoint:
+    # At quality 100 the factor is 0; 1 gives the standard tables the same steps, all 1, and a ratio exists.
+    ratio = max(ijg_factor(quality), 1) / max(ijg_factor(end.quality), 1)
+    luma, *chroma = (tuple(min(max(round(step * ratio), 1), 255) for step in table) for table in end.tables)
+    return OperatingPoint(quality, end.subsampling, luma, tuple(chroma), end.hardness)

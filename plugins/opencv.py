@@ -1,0 +1,167 @@
+"""cv2's JPEG writers with dnnjpeg's tables: same order, return values and parameters. cv2 need not be there.
+
+>>> ok, data = imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 75], model="resnet50")
+>>> imwrite("x.jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 75], model="resnet50")
+
+``params`` is a flat sequence of keys and integers:
+
+IMWRITE_JPEG_QUALITY: clamped to 0..100 (0 writes 1); the default is 95.
+IMWRITE_JPEG_LUMA_QUALITY: in place of it, -1 (none, the default) or 0..100.
+IMWRITE_JPEG_CHROMA_QUALITY: for the chroma tables alone, -1 (luma's, the default) or 0..100. Where the two
+    differ, chroma is not subsampled unless a sampling factor says so. (cv2 ignores this key without the one
+    before, and the sampling factor beside both.)
+IMWRITE_JPEG_SAMPLING_FACTOR: an IMWRITE_JPEG_SAMPLING_FACTOR_*; the default is the table's own.
+IMWRITE_JPEG_PROGRESSIVE: 0 (default) or 1.
+IMWRITE_JPEG_OPTIMIZE: 0 writes the standard Huffman tables; 1, optimal ones, is the default here.
+IMWRITE_JPEG_RST_INTERVAL: MCUs from one restart marker to the next, 0 (none, the default) to 65535.
+
+Where cv2 loses data or drops a wish, an exception is raised: TypeError for pixels other than uint8;
+ValueError for an unknown key or a value, shape or extension that cannot be honoured; OSError for a file that
+cannot be written, as FileNotFoundError for a missing folder, where cv2.imwrite returns False.
+"""
+
+import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dnnjpeg.table import OperatingPoint, Table
+
+__all__ = ["imencode", "imwrite"]
+
+_QUALITY, _PROGRESSIVE, _OPTIMIZE, _RST_INTERVAL, _LUMA, _CHROMA, _SAMPLING_FACTOR = range(1, 8)
+_SUBSAMPLINGS = {
+    0x411111: "4:1:1",
+    0x221111: "4:2:0",
+    0x211111: "4:2:2",
+    0x121111: "4:4:0",
+    0x111111: "4:4:4",
+}
+_KEYS = {  # the values each may have, and how to say so
+    _QUALITY: (range(101), "0..100"),
+    _PROGRESSIVE: (range(2), "0 or 1"),
+    _OPTIMIZE: (range(2), "0 or 1"),
+    _RST_INTERVAL: (range(65536), "0..65535"),
+    _LUMA: (range(-1, 101), "-1..100"),
+    _CHROMA: (range(-1, 101), "-1..100"),
+    _SAMPLING_FACTOR: (_SUBSAMPLINGS, "an IMWRITE_JPEG_SAMPLING_FACTOR_*"),
+}
+_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
+_MODES = {1: "L", 3: "BGR", 4: "BGRX"}
+
+
+def imencode(
+    ext: str,
+    img: "NDArray[np.uint8]",
+    params: Iterable[int] | None = None,
+    *,
+    model: str | None = None,
+    table: "str | os.PathLike[str] | Table | OperatingPoint | None" = None,
+    quantizer: str | None = None,
+    hardness: Any = None,
+    seed: int = 0,
+    threads: int = 1,
+) -> "tuple[bool, NDArray[np.uint8]]":
+    """Encode a picture as JPEG: (True, the bytes of the file as a vector of shape (n,)).
+
+    ext: ".jpg", ".jpeg", ".jpe" or ".jfif". img: uint8, HxW or HxWx1 gray, HxWx3 BGR, or HxWx4 BGRA, of which
+    the alpha is dropped, as by cv2. params: see the module. model: name of an installed table; table: path of
+    a table, a Table, or an OperatingPoint, which has its quality; without either it is "standard". Others as
+    in dnnjpeg.encode.
+    """
+    import numpy as np
+
+    from dnnjpeg.codec.encoder import encode
+    from dnnjpeg.table import OperatingPoint
+
+    if ext.lower() not in _EXTENSIONS:
+        raise ValueError(f"the extension is {ext!r}, expected one of {', '.join(_EXTENSIONS)}")
+    if not isinstance(img, np.ndarray):
+        raise TypeError(f"img is of type {type(img).__name__}, expected a numpy array")
+    channels = 1 if img.ndim == 2 else img.shape[-1] if img.ndim == 3 else 0
+    if channels not in _MODES:
+        raise ValueError(f"img has the shape {img.shape}, expected HxW, HxWx1, HxWx3 or HxWx4")
+    if model is not None and table is not None:
+        raise ValueError("model and table each choose the quantization tables: give one of them")
+    source = table if table is not None else model if model is not None else "standard"
+
+    values = _read(params)
+    luma = values.get(_LUMA, -1)
+    luma = max(values.get(_QUALITY, 95) if luma == -1 else luma, 1)
+    chroma = values.get(_CHROMA, -1)
+    chroma = luma if chroma == -1 else max(chroma, 1)
+    if isinstance(source, OperatingPoint):
+        if values.keys() & {_QUALITY, _LUMA, _CHROMA}:
+            raise ValueError(
+                f"table is an OperatingPoint, its quality is {source.quality}: leave it out of params"
+            )
+    elif luma != chroma:
+        source = _point(source, luma, chroma)
+    subsampling = "4:4:4" if luma != chroma else None
+    data = encode(
+        img.reshape(img.shape[:2]) if channels == 1 else img,
+        source,
+        luma,
+        mode=_MODES[channels],
+        quantizer=quantizer,
+        hardness=hardness,
+        seed=seed,
+        subsampling=_SUBSAMPLINGS.get(values.get(_SAMPLING_FACTOR, 0), subsampling),
+        progressive=values.get(_PROGRESSIVE, 0) == 1,
+        optimize=values.get(_OPTIMIZE, 1) == 1,
+        restart_blocks=values.get(_RST_INTERVAL, 0),
+        threads=threads,
+    )
+    return True, np.frombuffer(bytearray(data), np.uint8)  # may be written to, as cv2's
+
+
+def imwrite(
+    filename: str | os.PathLike[str],
+    img: "NDArray[np.uint8]",
+    params: Iterable[int] | None = None,
+    **options: Any,
+) -> bool:
+    """Write a picture to a JPEG file: True. A file that is there is replaced once the new one is whole.
+
+    filename: with an extension that `imencode` takes, as it does the other arguments.
+    """
+    from dnnjpeg.files import write_atomic
+
+    path = Path(os.fsdecode(filename))
+    _, data = imencode(path.suffix, img, params, **options)
+    write_atomic(path, data.tobytes())
+    return True
+
+
+def _read(params: Iterable[int] | None) -> dict[int, int]:
+    """The values by key, checked."""
+    try:
+        flat = [operator.index(number) for number in (() if params is None else params)]
+    except TypeError:
+        raise TypeError(f"params is {params!r}, expected integers: key, value, key, value, ...") from None
+    if len(flat) % 2:
+        raise ValueError(f"params has {len(flat)} numbers, expected pairs of key and value")
+    values = {}
+    for key, value in zip(flat[::2], flat[1::2], strict=True):
+        if key not in _KEYS:
+            raise ValueError(f"params has the key {key}, expected one of cv2's IMWRITE_JPEG_*, 1 to 7")
+        allowed, expected = _KEYS[key]
+        values[key] = min(max(value, 0), 100) if key == _QUALITY else value
+        if values[key] not in allowed:
+            raise ValueError(f"params has {value} for the key {key}, expected {expected}")
+    return values
+
+
+def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> "OperatingPoint":
+    """Luma of one quality and chroma of another."""
+    from dnnjpeg.table import OperatingPoint, Table, load_table
+
+    table = source if isinstance(source, Table) else load_table(source)
+    one, other = table.at(luma), table.at(chroma)
+    hardness = (one.hardness[0], *other.hardness[1:])
+    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness)

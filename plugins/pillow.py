@@ -1,0 +1,260 @@
+"""Pillow writes through dnnjpeg: ``image.save("x.jpg", format="DNNJPEG", model="resnet50")``.
+
+The file is an ordinary JPEG, which Pillow opens as such. The extension .jpg stays with Pillow's own writer:
+only the name of the format leads here. Registration is per process: worker processes must import dnnjpeg too.
+
+Options of Pillow's JPEG writer, with its meaning, limits and exceptions:
+
+quality: 1 to 100 (0 writes 1; -1, the default, is 75); a preset such as "web_high"; or "keep". A name chooses
+    the quantization tables and the subsampling, and excludes other options for them.
+qtables: 1 to 4 tables of 64 steps 1..255, row-major, in a list or a dict; wizard text; a preset; or "keep". A
+    quality beside them scales the steps by the IJG formula. A fourth table is not used.
+subsampling: "4:4:4", "4:2:2", "4:2:0" or 0, 1, 2 for these; "4:4:0", "4:1:1" (which Pillow takes for 4:2:0);
+    a preset; or "keep". -1, the default, is the table's own.
+optimize: False writes the standard Huffman tables; the default is optimal ones.
+progressive: True, False (default), or "auto", which keeps the smaller file.
+exif, xmp, icc_profile, dpi, comment: as in Pillow. Only the comment is also taken from image.info; None
+    leaves it out.
+streamtype, restart_marker_blocks, restart_marker_rows: as in Pillow.
+smooth, keep_rgb, extra, append_images: refused, with the reason. save_all: refused by Pillow itself, with a
+    KeyError.
+
+A CMYK picture is never subsampled, and its four components share one table: a preset's first, or that of
+qtables.
+
+Options of dnnjpeg alone:
+
+model: name of an installed table (``dnnjpeg.list_tables()``); the default is "standard".
+table: path of a table, a Table, or an OperatingPoint, which has its quality.
+quantizer, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
+
+An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
+is whole.
+
+Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
+file that it has created, but one that was there before stays, empty. To keep the old file until the new one
+is whole: ``dnnjpeg.files.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
+"""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    from dnnjpeg.table import OperatingPoint
+
+__all__ = ["encode", "register"]
+
+FORMAT = "DNNJPEG"
+
+# What chooses the quantization tables: one of them at a time.
+_SOURCES = frozenset({"model", "table", "qtables"})
+_READ = frozenset(
+    {"quality", "subsampling", "optimize", "progressive", "progression", "dpi", "exif", "comment"}
+)
+# Passed on as they are, under the codec's name.
+_PASSED = {
+    "restart_marker_blocks": "restart_blocks",
+    "restart_marker_rows": "restart_rows",
+    "xmp": "xmp",
+    "icc_profile": "icc_profile",
+    "streamtype": "streamtype",
+    "quantizer": "quantizer",
+    "hardness": "hardness",
+    "seed": "seed",
+    "threads": "threads",
+    "jfif": "jfif",
+    "signature": "signature",
+}
+_REFUSED = {
+    "smooth": "the encoder does not blur its input; filter the picture beforehand",
+    "keep_rgb": "the quantization tables are made for YCbCr; use Pillow's own JPEG writer",
+    "extra": "raw segments could break the file; use exif, xmp, icc_profile or comment",
+    "append_images": "a JPEG file holds one picture; save each to a file of its own",
+}
+_OPTIONS = _SOURCES.union(_READ, _PASSED, _REFUSED)
+
+_defaults: dict[str, Any] = {}
+
+
+def register(**defaults: Any) -> None:
+    """Make format="DNNJPEG" known to Pillow in this process; ``defaults`` are for what a save leaves out.
+
+    They are tried on a small picture: what a save would raise for them is raised here, and the former ones
+    stay. A save that chooses its own table (model, table, qtables, or a quality by name) sets the default one
+    aside. ``register()`` restores the plain defaults.
+    """
+    global _defaults
+    _check_names(defaults)
+    if defaults:
+        jpeg = io.BytesIO()  # so that "keep" finds something to keep
+        Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
+        _encode(Image.open(jpeg), _merge({}, defaults))
+    _defaults = defaults
+    Image.register_save(FORMAT, _save)
+    Image.register_mime(FORMAT, "image/jpeg")
+
+
+def encode(image: Image.Image, /, **options: Any) -> bytes:
+    """The bytes that ``image.save(target, format="DNNJPEG", **options)`` writes.
+
+    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side. options: see the module. Raises
+    TypeError for an unknown option, ValueError for a bad value or an empty image, OSError for another mode.
+    """
+    _check_names(options)
+    return _encode(image, _merge(_defaults, options))
+
+
+def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    data = encode(image, **image.encoderinfo)
+    fp.write(data)
+    if hasattr(fp, "flush"):  # a full disk shows here, while Pillow can still remove the file
+        fp.flush()
+
+
+def _check_names(options: Iterable[str]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            import difflib
+
+            near = difflib.get_close_matches(name, _OPTIONS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_OPTIONS))}"
+            raise TypeError(f"{FORMAT} has no option {name!r}; {hint}")
+
+
+def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` over ``defaults``, a quality's name spelt out, what is None left out."""
+    from dnnjpeg.table import OperatingPoint
+
+    options = _spell_out(options)
+    replaced = set(options)
+    if any(options.get(name) is not None for name in _SOURCES):
+        replaced |= _SOURCES
+        has_quality = options.get("qtables") is not None or isinstance(options.get("table"), OperatingPoint)
+        if has_quality or isinstance(defaults.get("quality"), str):
+            replaced.add("quality")
+    kept = _spell_out({name: value for name, value in defaults.items() if name not in replaced})
+    merged = kept | options
+    return {name: value for name, value in merged.items() if value is not None or name == "comment"}
+
+
+def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
+    """Put qtables and subsampling in the place of a quality given by name."""
+    name = options.get("quality")
+    if not isinstance(name, str):
+        return options
+    from PIL.JpegPresets import presets
+
+    if name != "keep" and name not in presets:
+        raise ValueError(f"quality is {name!r}, expected 1..100, 'keep' or one of {', '.join(presets)}")
+    rest = {key: value for key, value in options.items() if key != "quality"}
+    for key in ("qtables", "subsampling"):
+        value = rest.get(key)
+        if value is not None and not (isinstance(value, str) and value == name):
+            raise ValueError(f"quality={name!r} chooses the {key} too: leave out {key}")
+        rest[key] = name
+    return rest
+
+
+def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
+    from dnnjpeg.codec.encoder import encode
+
+    for name, reason in _REFUSED.items():
+        if options.get(name):
+            raise ValueError(f"{FORMAT} refuses {name}: {reason}")
+    table, quality = _table(image, options)
+    progressive = options.get("progressive") or options.get("progression") or False
+    dpi = tuple(round(x) for x in options.get("dpi", (0, 0)))
+    exif = options.get("exif", b"")
+    comment = options["comment"] if "comment" in options else image.info.get("comment")
+    return encode(
+        image,
+        table,
+        quality,
+        subsampling=_subsampling(image, options.get("subsampling", -1)),
+        optimize=bool(options["optimize"]) if "optimize" in options else None,
+        progressive=progressive if isinstance(progressive, str) else bool(progressive),
+        dpi=None if dpi == (0, 0) else dpi,
+        exif=exif.tobytes() if isinstance(exif, Image.Exif) else exif,
+        comment=comment.encode() if isinstance(comment, str) else comment or b"",
+        **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
+    )
+
+
+def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float]:
+    """What the codec takes as its table and its quality."""
+    from dnnjpeg.table import OperatingPoint
+
+    given = sorted(_SOURCES & options.keys())
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} each choose the quantization tables: give one of them")
+    quality = options.get("quality", -1)
+    chosen = quality != -1
+    quality = (quality or 1) if chosen else 75
+    if "qtables" in options:
+        return _point(image, options["qtables"], quality if chosen else None), quality
+    table = options.get("table", options.get("model", "standard"))
+    if chosen and isinstance(table, OperatingPoint):
+        raise ValueError(f"table is an OperatingPoint, its quality is {table.quality}: leave out quality")
+    return table, quality
+
+
+def _point(image: Image.Image, qtables: Any, quality: float | None) -> "OperatingPoint":
+    """The operating point that ``qtables`` stands for, scaled where a quality is given."""
+    from PIL.JpegPresets import presets
+
+    from dnnjpeg.checks import check_quality
+    from dnnjpeg.standard import ijg_scale
+    from dnnjpeg.table import OperatingPoint, parse_wizard
+
+    tables: Any
+    if not isinstance(qtables, str):
+        tables = [qtables[key] for key in sorted(qtables)] if isinstance(qtables, Mapping) else list(qtables)
+    elif qtables == "keep":
+        kept = _jpeg(image)
+        tables = [kept.quantization[selector] for *_, selector in kept.layer]
+    elif qtables in presets:
+        tables = cast("list[Any]", presets[qtables]["quantization"])[: 1 if image.mode == "CMYK" else None]
+    else:
+        tables = list(parse_wizard(qtables))
+    if not 1 <= len(tables) <= 4:
+        raise ValueError(f"qtables has {len(tables)} quantization tables, expected 1 to 4")
+    point = OperatingPoint.from_tables(tables[:3])
+    if image.mode == "CMYK" and len({*point.tables}) > 1:
+        raise ValueError("qtables has different tables, but the four components of a CMYK picture share one")
+    if quality is None:
+        return point
+    quality = check_quality(quality)
+    return OperatingPoint.from_tables([ijg_scale(steps, quality) for steps in point.tables])
+
+
+def _subsampling(image: Image.Image, subsampling: Any) -> Any:
+    """What the codec takes as its subsampling."""
+    from PIL.JpegPresets import presets
+
+    from dnnjpeg.table import SUBSAMPLINGS
+
+    if subsampling == -1:
+        return None
+    if subsampling in presets:
+        return presets[subsampling]["subsampling"]
+    if subsampling != "keep":
+        return subsampling
+    factors = [(across, down) for _, across, down, _ in _jpeg(image).layer]
+    if len(factors) != 3:
+        return None
+    width, height = factors[1]
+    for name, components in SUBSAMPLINGS.items():
+        if factors == [(across * width, down * height) for across, down in components]:
+            return name
+    raise ValueError(f"cannot keep the sampling factors {factors}; known are {', '.join(SUBSAMPLINGS)}")
+
+
+def _jpeg(image: Image.Image) -> "JpegImageFile":
+    if image.format != "JPEG":
+        raise ValueError("Cannot use 'keep' when original image is not a JPEG")
+    return cast("JpegImageFile", image)

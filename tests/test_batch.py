@@ -1,0 +1,112 @@
+"""One file from reading to writing, and many at a time."""
+
+import io
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dnnjpeg import batch
+from dnnjpeg.batch import Recipe, Result, Task, Totals, describe, encode_file, run
+from dnnjpeg.table import load_table
+
+RECIPE = Recipe(load_table("standard"), 75)
+
+
+def test_file_is_encoded_as_the_library_does(photo, tmp_path):
+    from dnnjpeg.codec.encoder import encode
+
+    photo.save(tmp_path / "a.png")
+    result = encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), RECIPE)
+    data = (tmp_path / "new" / "a.jpg").read_bytes()
+    assert data == encode(photo, "standard", 75)
+    before = (tmp_path / "a.png").stat().st_size
+    assert result == Result(tmp_path / "a.png", "encoded", "", 160 * 120, before, len(data))
+
+
+def test_bytes_come_back_where_there_is_no_target(photo):
+    buffer = io.BytesIO()
+    photo.save(buffer, "PNG")
+    result = encode_file(Task(Path("-"), None, buffer.getvalue()), RECIPE)
+    assert result.data is not None
+    assert Image.open(io.BytesIO(result.data)).size == photo.size
+    assert result.bytes_after == len(result.data)
+
+
+def test_results_pass_through():
+    result = Result(Path("a"), "skipped", "why")
+    assert encode_file(result, RECIPE) is result
+
+
+def test_failure_is_a_result(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    result = encode_file(Task(tmp_path / "a.jpg", tmp_path / "b.jpg"), RECIPE)
+    assert result.status == "failed"
+    assert "not a picture" in result.reason
+    assert not (tmp_path / "b.jpg").exists()
+
+
+def test_work_in_advance_is_bounded(monkeypatch):
+    monkeypatch.setattr(batch, "encode_file", lambda task, recipe: Result(task.source, "encoded"))
+    pulled = 0
+
+    def tasks():
+        nonlocal pulled
+        for i in range(1000):
+            pulled += 1
+            yield Task(Path(str(i)), None)
+
+    for done, result in enumerate(run(tasks(), RECIPE, 4)):
+        assert result.source == Path(str(done))  # in order
+        assert pulled - done <= 2 * 4 + 1
+    assert done == 999
+
+
+def test_jobs_run_side_by_side(monkeypatch):
+    together = threading.Barrier(3, timeout=20)
+
+    def meet(task: Task, recipe: Recipe) -> Result:
+        together.wait()
+        return Result(task.source, "encoded")
+
+    monkeypatch.setattr(batch, "encode_file", meet)
+    tasks = [Task(Path(str(i)), None) for i in range(6)]
+    assert len(list(run(tasks, RECIPE, 3))) == 6
+
+
+def test_the_number_of_jobs_does_not_change_a_byte(photo, tmp_path):
+    for i in range(6):
+        Image.fromarray(np.roll(np.asarray(photo), i, axis=0)).save(tmp_path / f"{i}.png")
+    for jobs in (1, 3):
+        tasks = [Task(tmp_path / f"{i}.png", tmp_path / str(jobs) / f"{i}.jpg") for i in range(6)]
+        assert all(result.status == "encoded" for result in run(tasks, RECIPE, jobs))
+    for i in range(6):
+        assert (tmp_path / "1" / f"{i}.jpg").read_bytes() == (tmp_path / "3" / f"{i}.jpg").read_bytes()
+
+
+def test_totals_count_what_was_done():
+    totals = Totals()
+    totals.add(Result(Path("a"), "encoded", "", 100, 1000, 50))
+    totals.add(Result(Path("b"), "kept", "", 300, 150, 150))
+    totals.add(Result(Path("c"), "skipped", "why", 7, 7, 7))
+    totals.add(Result(Path("d"), "failed", "why"))
+    assert totals == Totals(1, 1, 1, 1, 400, 1150, 200)
+    assert (totals.done, totals.bits_per_pixel) == (2, 4.0)
+    assert Totals().bits_per_pixel == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.jpg"), "No such file or directory"),
+        (PermissionError(13, "Permission denied", "out/a.jpg"), "Permission denied: out/a.jpg"),
+        (OSError("image file is truncated"), "image file is truncated"),
+        (ValueError("is too wide"), "is too wide"),
+        (MemoryError(), "MemoryError"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_reasons(error, text):
+    assert describe(error, Path("a.jpg")) == text

@@ -1,0 +1,281 @@
+"""`dnnjpeg encode`: picture files and folders of them to JPEG files."""
+
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import chain, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnjpeg.table import SUBSAMPLINGS
+
+if TYPE_CHECKING:
+    from dnnjpeg.batch import Recipe, Result, Task, Totals
+
+STREAM = Path("-")  # standard input, standard output
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _colour(_context: click.Context, _parameter: click.Parameter, name: str | None) -> Any:
+    from PIL import ImageColor
+
+    try:
+        return None if name is None else ImageColor.getcolor(name, "RGB")
+    except ValueError:
+        raise click.BadParameter(f"{name!r} is not a colour, expected a name or #rrggbb") from None
+
+
+# fmt: off
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True,
+                type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=click.Path(allow_dash=True, path_type=Path),
+              help="Folder for the JPEG files, made where it is missing; for one picture also a file, or - "
+                   "for standard output.")
+@click.option("--in-place", is_flag=True, help="Replace the JPEG files themselves, each in one step.")
+@click.option("--model", metavar="NAME", help="Installed table, see `dnnjpeg tables`.  [default: standard]")
+@click.option("--table", "table_file", metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Table from a JSON file, in place of --model.")
+@click.option("--quality", type=click.FloatRange(1, 100), default=75, show_default=True,
+              help="Lose as little, for the network, as a standard JPEG of that quality does.")
+@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
+              help="Of chroma, in place of the table's.")
+@click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
+              help="In place of the table's.")
+@click.option("--hardness", type=click.FloatRange(0, min_open=True),
+              help="Of the probabilistic quantizer, in place of the table's; larger is nearer to nearest.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+              help="Of the probabilistic quantizer.")
+@click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
+@click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
+@click.option("--progressive-auto", "scans", flag_value="auto", help="Whichever of the two is smaller.")
+@click.option("--signature/--no-signature", default=True, show_default=True,
+              help="A small segment that names the table and the quality.")
+@click.option("--keep/--strip", default=True, show_default=True,
+              help="Keep EXIF, XMP, ICC profile, comment and resolution; or drop them, turning the pixels as "
+                   "the EXIF orientation says and keeping only a profile other than sRGB.")
+@click.option("--background", metavar="COLOUR", callback=_colour,
+              help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
+@click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
+@click.option("--skip-existing", is_flag=True, help="Leave out pictures whose output file exists.")
+@click.option("--only-if-smaller", is_flag=True,
+              help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
+@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--jobs", type=click.IntRange(1), default=_processors, show_default="processors",
+              help="Pictures at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
+def encode(
+    paths: tuple[Path, ...],
+    output: Path | None,
+    in_place: bool,
+    recursive: bool,
+    skip_existing: bool,
+    jobs: int,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Encode pictures as JPEG files that any decoder reads.
+
+    PATH is a picture file, a folder of them, or - for standard input. Under the output folder the names stay,
+    and for a folder the tree below it; a.png becomes a.jpg. Pictures that would become the same file are
+    refused but for the first, and no source is overwritten, except with --in-place; other files in the output
+    folder are replaced.
+
+    16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparency, animation and
+    pixels that JPEG lacks are refused, one line each, and the run goes on.
+
+    Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do.
+    """
+    from tqdm import tqdm
+
+    from dnnjpeg.batch import Totals, run
+
+    if paths == (STREAM,) and output is None and not in_place:
+        output = STREAM
+    to_stream = output == STREAM
+    if to_stream and (as_json or sys.stdout.buffer.isatty()):
+        raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
+    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
+    tasks = _where(paths, output, in_place, recursive, skip_existing)
+    todo = tasks()
+    first = next(todo, None)
+    if first is None:
+        click.echo(f"no pictures in {_line(', '.join(map(str, paths)))}", err=True)
+        raise SystemExit(3)
+    _prepare(recipe)
+
+    totals, failures, start = Totals(), [], time.perf_counter()
+    total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
+    with _signals() as received, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about odd metadata; broken pictures raise
+        results = run(takewhile(lambda _: not received, chain([first], todo)), recipe, jobs)
+        for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
+            totals.add(result)
+            if result.status == "failed":
+                tqdm.write(_line(f"{result.source}: {result.reason}"), file=sys.stderr)
+                if as_json:
+                    failures.append({"source": str(result.source), "reason": result.reason})
+            if result.data is not None and not recipe.dry_run:
+                _emit(result.data)
+    seconds = time.perf_counter() - start
+    if as_json:
+        click.echo(json.dumps(_record(totals, recipe, seconds) | {"failures": failures}))
+    elif not to_stream:
+        click.echo(_summary(totals, recipe, seconds))
+    if received:
+        raise SystemExit(128 + received[0])
+    raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
+# fmt: on
+
+
+def _is_single(paths: tuple[Path, ...]) -> bool:
+    return len(paths) == 1 and not paths[0].is_dir()
+
+
+def _recipe(
+    *,
+    model: str | None,
+    table_file: Path | None,
+    quality: float,
+    scans: str | None,
+    keep: bool,
+    background: Any,
+    only_if_smaller: bool,
+    dry_run: bool,
+    **options: Any,
+) -> "Recipe":
+    from dnnjpeg.batch import Recipe
+    from dnnjpeg.table import load_table
+
+    if model and table_file:
+        raise click.UsageError("--model and --table name two tables: give one")
+    if only_if_smaller and not keep:
+        raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
+    if options["hardness"] and options["quantizer"] == "nearest":
+        raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
+    try:
+        table = load_table(table_file or model or "standard")
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
+    return Recipe(table, quality, options, keep, background, only_if_smaller, dry_run)
+
+
+def _where(
+    paths: tuple[Path, ...], output: Path | None, in_place: bool, recursive: bool, skip_existing: bool
+) -> Callable[[], Iterator["Task | Result"]]:
+    """The plan that the arguments ask for; each call begins it anew."""
+    from dnnjpeg.batch import Result, Task
+    from dnnjpeg.images import EXTENSIONS, JPEG_EXTENSIONS
+    from dnnjpeg.plan import plan
+
+    if in_place:
+        if output or skip_existing or STREAM in paths:
+            raise click.UsageError("--in-place takes files and folders, and no --output or --skip-existing")
+        return lambda: plan(paths, None, recursive=recursive)
+    if output is None:
+        raise click.UsageError("where to? Give -o FOLDER, or for one picture -o FILE.jpg, or --in-place")
+    is_picture = output.suffix.lower() in EXTENSIONS
+    if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
+        if STREAM in paths:
+            raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
+        return lambda: plan(paths, output, recursive=recursive, skip_existing=skip_existing)
+    name = _line(str(output))
+    if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
+        raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
+    if not _is_single(paths):
+        raise click.UsageError(f"-o {name} holds one picture: give a folder for several")
+    source = paths[0]
+    if output != STREAM and output.exists():
+        if source != STREAM and output.samefile(source):
+            raise click.UsageError(f"-o {name} is the source: use --in-place")
+        if skip_existing:
+            return lambda: iter([Result(source, "skipped", f"{output} exists")])
+    content = sys.stdin.buffer.read() if source == STREAM else None
+    return lambda: iter([Task(source, None if output == STREAM else output, content)])
+
+
+def _prepare(recipe: "Recipe") -> None:
+    """Compile if need be, and let the codec judge the options before it sees a picture."""
+    from PIL import Image
+
+    from dnnjpeg.codec import encoder
+
+    if not encoder.is_warm():
+        click.echo("compiling the codec for this processor, once: some seconds", err=True)
+        encoder.warmup()
+    try:
+        encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _emit(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # click knows
+    except OSError as error:
+        raise click.ClickException(f"standard output: {error.strerror}") from None
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _line(text: str) -> str:
+    """`text` in one line: file names may hold any byte but / and NUL."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any]:
+    return asdict(totals) | {
+        "bits_per_pixel": round(totals.bits_per_pixel, 4),
+        "seconds": round(seconds, 3),
+        "pictures_per_second": round(totals.done / seconds, 2),
+        "table": recipe.table.name,
+        "quality": recipe.quality,
+        "dry_run": recipe.dry_run,
+    }
+
+
+def _summary(totals: "Totals", recipe: "Recipe", seconds: float) -> str:
+    counts = [f"{totals.encoded:,} encoded"]
+    counts += [f"{totals.kept:,} kept as they were"] if totals.kept else []
+    counts += [f"{totals.skipped:,} skipped"] if totals.skipped else []
+    counts += [f"{totals.failed:,} failed"]
+    text = f"{', '.join(counts)} in {seconds:.1f} s"
+    if totals.done:
+        change = 100 * (totals.bytes_after / totals.bytes_before - 1)
+        text += (
+            f", {totals.done / seconds:.1f} pictures/s\n"
+            f"{totals.bytes_before:,} -> {totals.bytes_after:,} bytes ({change:+.1f} %), "
+            f"{totals.bits_per_pixel:.2f} bits per pixel"
+        )
+    return text + ("\ndry run: nothing was written" if recipe.dry_run else "")

@@ -1,0 +1,83 @@
+"""`dnnjpeg inspect`: what JPEG files are made of."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from dnnjpeg.inspection import Inspection, Likeness
+from dnnjpeg.inspection import inspect as inspect_bytes
+from dnnjpeg.point import format_steps
+
+
+@click.command()
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)
+)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, one for each file.")
+def inspect(files: tuple[Path, ...], as_json: bool) -> None:
+    """Say what made JPEG files, their tables, subsampling and size by segment. - is standard input."""
+    failed = False
+    for path in files:
+        name = click.format_filename(path)
+        try:
+            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            found = inspect_bytes(data)
+        except (ValueError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            click.echo(f"{name}: {reason or error}", err=True)
+            failed = True
+            continue
+        click.echo(json.dumps({"file": str(path), **found.to_json()}) if as_json else _text(name, found))
+    sys.exit(failed)
+
+
+def _text(name: str, found: Inspection) -> str:
+    size = sum(found.segments.values())
+    lines = [f"{name}: {_frame(found)}, {size:,} bytes"]
+    if found.width:
+        lines[0] += f", {8 * size / (found.width * found.height):.2f} bits a pixel"
+    if not found.complete:
+        lines.append("  broken off   no end of image (EOI)")
+    lines.append(f"  made by      {_printable(found.made_by)}")
+    for what, like in (("luma", found.luma), ("chroma", found.chroma)):
+        if like:
+            lines.append(f"  {what:12} {_likeness(like)}")
+    lines.append(f"  metadata     {', '.join(found.metadata) or 'none'}")
+    lines.append(f"  coding       {_coding(found)}")
+    sizes = ", ".join(f"{segment} {count:,}" for segment, count in found.segments.items())
+    lines.append(f"  header       {found.header_bytes:,} bytes; scan data {found.scan_bytes:,}")
+    lines.append(f"  segments     {sizes}")
+    for number, steps in found.quantization.items():
+        users = ", ".join(str(one.id) for one in found.components if one.table == number)
+        lines.append(f"  table {number}{f', of component {users}' if users else ''}")
+        lines += [f"    {row}" for row in format_steps(steps).splitlines()]
+    return "\n".join(lines)
+
+
+def _frame(found: Inspection) -> str:
+    if not found.width:
+        return found.kind
+    count = len(found.components)
+    components = f"{count} component{'' if count == 1 else 's'}"
+    return f"{found.width}x{found.height}, {components}, {found.subsampling}, {found.kind}"
+
+
+def _likeness(like: Likeness) -> str:
+    return (
+        f"the standard table at quality {like.quality}"
+        if like.exact
+        else f"nearest to standard quality {like.quality}"
+    )
+
+
+def _coding(found: Inspection) -> str:
+    restart = f", restart interval {found.restart_interval}" if found.restart_interval else ""
+    return f"{found.precision} bits, scans {found.scans}, Huffman tables {found.huffman_tables}{restart}"
+
+
+def _printable(text: str) -> str:
+    """One line of a file's own text that cannot steer a terminal."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line if len(line) <= 200 else f"{line[:200]}..."

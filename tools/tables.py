@@ -1,0 +1,138 @@
+"""`dnnjpeg tables`: list, show and export quantization tables."""
+
+import json
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from dnnjpeg.checks import Hardness, check_quality
+from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
+from dnnjpeg.table import Table, list_tables, load_table
+
+
+def _load(ctx: click.Context, parameter: click.Parameter, name: str) -> Table:
+    try:
+        return load_table(name)
+    except (ValueError, OSError) as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _check_quality(ctx: click.Context, parameter: click.Parameter, quality: float | None) -> float | None:
+    try:
+        return None if quality is None else check_quality(quality)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_name = click.argument("table", metavar="NAME", callback=_load)
+_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+@click.group()
+def tables() -> None:
+    """List, show and export quantization tables. NAME is an installed table or the path of a JSON file."""
+
+
+@tables.command("list")
+@_json
+def list_command(as_json: bool) -> None:
+    """List the installed tables."""
+    found: dict[str, Table] = {}
+    installed = list_tables()
+    for name in installed:
+        try:
+            found[name] = load_table(name)
+        except (ValueError, OSError) as error:
+            click.echo(f"{click.format_filename(name)}: {error}", err=True)
+    if as_json:
+        click.echo(
+            json.dumps([_entry(name, table, installed[name]) for name, table in found.items()], indent=2)
+        )
+    else:
+        for name, table in found.items():
+            span = f"quality {table.points[0].quality} to {table.points[-1].quality}"
+            click.echo(
+                f"{click.format_filename(name)}  {table.description} ({len(table.points)} points, {span})"
+            )
+    sys.exit(len(found) < len(installed))
+
+
+@tables.command()
+@_name
+@click.option(
+    "--quality", type=float, callback=_check_quality, help="Show the steps at this quality, 1 to 100."
+)
+@_json
+def show(table: Table, quality: float | None, as_json: bool) -> None:
+    """Show a table's operating points, or with --quality the steps at one."""
+    found: Table | OperatingPoint = table if quality is None else table.at(quality)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    elif isinstance(found, OperatingPoint):
+        click.echo(_line(found))
+        for name, steps, hardness in zip(found.table_names, found.tables, found.hardness, strict=True):
+            click.echo(f"\n{name}, {_describe(hardness)}\n{format_steps(steps)}")
+    else:
+        click.echo(f"{table.name}  {table.description}")
+        for point in table.points:
+            click.echo(_line(point))
+        for key, value in table.provenance.items():
+            click.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@tables.command()
+@_name
+@click.option(
+    "--quality", type=float, required=True, callback=_check_quality, help="Of this quality, 1 to 100."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["wizard", "csv", "json"]),
+    default="wizard",
+    show_default=True,
+    help="wizard: the text of cjpeg -qtables and Pillow's qtables=; json: a table of this one point.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    default="-",
+    help="File; default stdout.",
+)
+def export(table: Table, quality: float, form: str, output: IO[str]) -> None:
+    """Write the steps at one quality for other programs."""
+    point = table.at(quality)
+    if form == "json":
+        one = Table(table.name, (point,), table.description, table.provenance)
+        output.write(json.dumps(one.to_json()) + "\n")
+    else:
+        output.write({"wizard": to_wizard, "csv": to_csv}[form](point))
+
+
+def _entry(name: str, table: Table, path: Path | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": table.description,
+        "qualities": [point.quality for point in table.points],
+        "path": None if path is None else str(path),
+    }
+
+
+def _line(point: OperatingPoint) -> str:
+    """A point in one line."""
+    kinds = dict.fromkeys(_describe(hardness) for hardness in point.hardness)
+    measured = [f"{key} {json.dumps(value)}" for key, value in (point.measured or {}).items()]
+    parts = [f"quality {point.quality}", point.subsampling, f"{len(point.tables)} tables", *kinds, *measured]
+    return ", ".join(parts)
+
+
+def _describe(hardness: Hardness) -> str:
+    if hardness is None:
+        return "rounded to the nearest"
+    if isinstance(hardness, tuple):
+        numbers = [kappa for kappa in hardness if kappa is not None]
+        return f"hardness {min(numbers):g} to {max(numbers):g} by coefficient"
+    return f"hardness {hardness:g}"

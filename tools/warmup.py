@@ -1,0 +1,20 @@
+"""`dnnjpeg warmup`: compile the codec once, so that nothing waits for it later."""
+
+import time
+
+import click
+
+
+@click.command()
+def warmup() -> None:
+    """Compile the codec for this processor, into a cache that later runs read.
+
+    Otherwise the first encoding does it.
+    """
+    from dnnjpeg.codec import encoder
+
+    start = time.perf_counter()
+    cold = not encoder.is_warm()
+    encoder.warmup()
+    seconds = time.perf_counter() - start
+    click.echo(f"{'compiled' if cold else 'was compiled already, loaded'} in {seconds:.1f} s")
