@@ -104,7 +104,7 @@ def imencode(
         source = _point(source, luma, chroma)
     subsampling = "4:4:4" if luma != chroma else None
     data = encode(
-        img.reshape(img.shape[:2]) if channels == 1 else img,
+        img,
         source,
         luma,
         mode=_MODES[channels],

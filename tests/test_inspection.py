@@ -116,6 +116,7 @@ def test_metadata_and_comment(photo: Image.Image) -> None:
     assert found.comment == found.made_by == "drawn in Köln"
     assert found.segments["APP2"] == len(profile) + 3 * (14 + 4)
     assert inspect(save(photo)).made_by == "unknown"
+    assert inspect(SOI + segment(0xFE, b"one") + segment(0xFE, b"two") + DQT + EOI).comment == "one"
     latin = data.replace("drawn in Köln\n".encode(), "drawn in Köln..".encode("latin-1"))
     assert inspect(latin).comment == "drawn in Köln.."
 
@@ -220,6 +221,8 @@ def test_sixteen_bit_steps() -> None:
 def test_a_height_that_follows_the_scan() -> None:
     found = inspect(SOI + DQT + frame(height=0) + SOS + b"abc" + segment(0xDC, b"\1\2") + EOI)
     assert (found.width, found.height) == (8, 258)
+    found = inspect(SOI + DQT + frame(height=9) + SOS + b"abc" + segment(0xDC, b"\1\2") + EOI)
+    assert found.height == 9
 
 
 def test_abbreviated_streams(photo: Image.Image) -> None:
@@ -264,6 +267,7 @@ def test_abbreviated_streams(photo: Image.Image) -> None:
         (SOI + segment(0xDB, b"\0" + b"\1" * 63), "DQT: table 0"),
         (SOI + segment(0xC4, b"\0" + b"\1" * 16), "DHT: table 00"),
         (SOI + segment(0xC4, b"\x20" + b"\0" * 16), "DHT: table 20"),
+        (SOI + segment(0xC4, b"\0" + b"\x11" * 16 + b"\0" * 272), "DHT: table 00 with 272 symbols"),
         (SOI + segment(0xDD, b"\0"), "DRI has 1 bytes of content, expected 2"),
         (SOI + SOI, "unexpected marker ffd8 at byte 2"),
         (SOI + b"\xff\x02", "unexpected marker ff02 at byte 2"),

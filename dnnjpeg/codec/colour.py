@@ -145,7 +145,7 @@ def fill_strips(
     rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
     """
     step = 64 if layout == PLANE else 16 * h
-    whole = (width - 2) // step * step  # whole steps that do not read past the row
+    whole = max(width - 2, 0) // step * step  # whole steps that do not read past the row
     for y in range(8):
         source_0 = pixels + min(top + y * v, height - 1) * row_bytes
         y_0 = strips + y * v * y_stride

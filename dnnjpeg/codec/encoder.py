@@ -3,14 +3,15 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from dnnjpeg.checks import check_hardness, check_integer, check_steps
+from dnnjpeg.checks import check_integer, check_steps
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.frame import MAX_SIDE, Frame, frame_of
 from dnnjpeg.codec.huffman import standard_tables
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval, zigzag_planes
@@ -76,9 +77,9 @@ def encode(
     point, name = _point(table, quality)
     pixels = as_pixels(image, mode)
     sampling, tables, steps = _components(pixels.mode, _subsampling(subsampling, point), point.tables)
-    frame = Frame(pixels.width, pixels.height, sampling, steps)
+    frame = frame_of(pixels.width, pixels.height, sampling, steps)
     coding = _Coding(frame, tables, progressive, optimize, streamtype, restart_blocks, restart_rows)
-    chosen = _quantizer(point, quantizer, hardness, len(tables))
+    chosen = _quantizer(point, quantizer, hardness)
     check_integer(seed, "seed", 0, 2**63 - 1)
     check_integer(threads, "threads", 1, 1024)
     head = _metadata(pixels.mode, exif, xmp, icc_profile, comment, dpi, jfif)
@@ -130,7 +131,7 @@ def write_coefficients(
         raise ValueError(f"tables has {len(steps_tables)} tables, expected 1 to 3")
     mode = modes[len(planes)]
     sampling, used, steps = _components(mode, _subsampling(subsampling, None), steps_tables)
-    frame = Frame(width, height, sampling, steps)
+    frame = frame_of(width, height, sampling, steps)
     coding = _Coding(frame, used, progressive, optimize, streamtype, restart_blocks, restart_rows)
     blocks = zigzag_planes(frame, planes)
     if streamtype == TABLES_ONLY:
@@ -220,6 +221,7 @@ def _subsampling(given: str | int | None, point: OperatingPoint | None) -> str:
     return name
 
 
+@lru_cache(maxsize=64)
 def _components(
     mode: str, subsampling: str, tables: tuple[Steps, ...]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[Steps, ...], tuple[int, ...]]:
@@ -233,17 +235,23 @@ def _components(
     return SUBSAMPLINGS[subsampling], used, tuple(used.index(table) for table in by_component)
 
 
-def _quantizer(point: OperatingPoint, name: str | None, hardness: Any, tables: int) -> Quantizer:
+def _quantizer(point: OperatingPoint, name: str | None, hardness: Any) -> Quantizer:
+    if hardness is not None:
+        if name == "nearest":
+            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
+        point = replace(point, hardness=hardness)
+    return _point_quantizer(point, name)
+
+
+@lru_cache(maxsize=64)
+def _point_quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
     if name not in (None, "nearest", "probabilistic"):
         raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
-    kappas = point.hardness if hardness is None else check_hardness(hardness, len(point.tables))
-    known = any(k is not None for kappa in kappas for k in spread(kappa))
+    kappas = tuple(map(spread, point.hardness))
+    known = any(k is not None for table in kappas for k in table)
     if name == "probabilistic" and not known:
         raise ValueError("quantizer is 'probabilistic', but the table has no hardness: pass hardness=")
-    if name == "nearest" and hardness is not None:
-        raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
-    sampled = known and name != "nearest"
-    return make_quantizer(point.tables, tuple(map(spread, kappas)) if sampled else None)
+    return make_quantizer(point.tables, kappas if known and name != "nearest" else None)
 
 
 def _metadata(

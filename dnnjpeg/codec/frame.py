@@ -1,7 +1,7 @@
 """The geometry of a picture in blocks (T.81 A.1, A.2), and the arrays that kernels read of it."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -20,6 +20,12 @@ class Component:
     rows: int
     steps: int
     code: int
+
+
+@lru_cache(maxsize=1024)
+def frame_of(width: int, height: int, sampling: tuple[tuple[int, int], ...], steps: tuple[int, ...]) -> "Frame":
+    """The frame of a picture; pictures of one size share it."""
+    return Frame(width, height, sampling, steps)
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,24 @@ class Frame:
         )
 
     @cached_property
+    def every(self) -> tuple[int, ...]:
+        """The numbers of all components."""
+        return tuple(range(len(self.sampling)))
+
+    @cached_property
     def blocks(self) -> int:
         """Blocks of an MCU."""
         return sum(h * v for h, v in self.sampling)
 
+    @cached_property
+    def _planes(self) -> dict[bool, tuple[np.ndarray, int]]:
+        return {keep: self._lay_out(keep) for keep in (False, True)}
+
     def planes(self, keep: bool) -> tuple[np.ndarray, int]:
         """int64[components, 8] as `scan` reads it, and the blocks of all planes: of the picture, or of one row of MCUs."""
+        return self._planes[keep]
+
+    def _lay_out(self, keep: bool) -> tuple[np.ndarray, int]:
         rows, blocks = [], 0
         for part in self.components:
             # batches of blocks are written whole

@@ -1,6 +1,5 @@
 """Huffman tables: the optimal ones for counted symbols (T.81 K.2), and the standard ones (T.81 K.3)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -61,13 +60,16 @@ STANDARD = (
 """DC luminance, DC chrominance, AC luminance, AC chrominance: T.81 Tables K.3 to K.6."""
 
 
+# The kernels below index flat arrays by hand: numpy's own operations inside them cost ten seconds of compilation.
+
+
 @inlined
-def _sorted_by_count(counts, keys):
-    """Packed (count, symbol) of the symbols that occur, rarest first, after the reserved symbol 256 of count 1; returns how many."""
+def _sort_by_count(counts, keys):
+    """Packed (count, 255 - symbol) of the symbols that occur, rarest first, into `keys`; returns how many."""
     n = 0
     for symbol in range(256):
         if counts[symbol] > 0:
-            key = np.int64(counts[symbol]) << 9 | (255 - symbol)
+            key = counts[symbol] << 8 | (255 - symbol)
             at = n
             while at > 0 and keys[at - 1] > key:
                 keys[at] = keys[at - 1]
@@ -77,63 +79,63 @@ def _sorted_by_count(counts, keys):
     return n
 
 
-@inlined
-def _optimal_code(counts, bits, values):
+@kernel
+def optimal_code(counts, bits, values, work):
     """Optimal code for `counts` (int64[256]) with lengths up to 16 and the all-ones code unused.
 
-    Fills `bits` (uint8[17]) and `values` (uint8[256]); returns the number of symbols. Two-queue construction in place of K.2's
-    quadratic search; lengths beyond 16 are folded as in Figure K.3.
+    Fills `bits` (uint8[17]) and `values` (uint8[256]); returns the number of symbols. `work`: int64[2048] scratch. Two queues in place
+    of K.2's quadratic search; lengths beyond 16 are folded as in Figure K.3.
     """
-    keys = np.empty(256, np.int64)
-    n = _sorted_by_count(counts, keys)
-    bits[:] = 0
+    n = _sort_by_count(counts, work)
+    for length in range(17):
+        bits[length] = 0
     if n == 0:
         return 0
-    # leaves: the reserved symbol, then the symbols from rare to frequent; inner nodes are born in order of weight
+    # leaves: the symbol that reserves the all-ones code, then the others from rare to frequent; inner nodes are born in order of weight
     leaves = n + 1
-    weight = np.empty(2 * leaves, np.int64)
-    parent = np.zeros(2 * leaves, np.int64)
-    weight[0] = 0  # lighter than any symbol, so that its code is among the longest
+    root = 2 * leaves - 2
+    weight, depth, per_length = 256, 768, 1280  # where they begin in `work`
+    work[weight] = 0
     for i in range(n):
-        weight[i + 1] = keys[i] >> 9
+        work[weight + i + 1] = work[i] >> 8
     leaf, inner = 0, leaves
-    for born in range(leaves, 2 * leaves - 1):
-        total = np.int64(0)
+    for born in range(leaves, root + 1):
+        total = 0
         for _ in range(2):
-            if leaf < leaves and (inner >= born or weight[leaf] <= weight[inner]):
+            if leaf < leaves and (inner >= born or work[weight + leaf] <= work[weight + inner]):
                 child = leaf
                 leaf += 1
             else:
                 child = inner
                 inner += 1
-            total += weight[child]
-            parent[child] = born
-        weight[born] = total
-    root = 2 * leaves - 2
-    depth = parent
-    depth[root] = 0
-    per_length = np.zeros(2 * leaves, np.int64)
+            total += work[weight + child]
+            work[depth + child] = born  # the parent, until the depths are known
+        work[weight + born] = total
+    for length in range(2 * leaves):
+        work[per_length + length] = 0
+    work[depth + root] = 0
     for node in range(root - 1, -1, -1):
-        depth[node] = depth[parent[node]] + 1
+        level = work[depth + work[depth + node]] + 1
+        work[depth + node] = level
         if node < leaves:
-            per_length[depth[node]] += 1
+            work[per_length + level] += 1
     for length in range(2 * leaves - 1, MAX_LENGTH, -1):
-        while per_length[length] > 0:
+        while work[per_length + length] > 0:
             shorter = length - 2
-            while per_length[shorter] == 0:
+            while work[per_length + shorter] == 0:
                 shorter -= 1
-            per_length[length] -= 2
-            per_length[length - 1] += 1
-            per_length[shorter + 1] += 2
-            per_length[shorter] -= 1
+            work[per_length + length] -= 2
+            work[per_length + length - 1] += 1
+            work[per_length + shorter + 1] += 2
+            work[per_length + shorter] -= 1
     longest = min(MAX_LENGTH, 2 * leaves - 1)
-    while per_length[longest] == 0:
+    while work[per_length + longest] == 0:
         longest -= 1
-    per_length[longest] -= 1  # the reserved symbol's, all ones
-    for length in range(1, min(MAX_LENGTH, 2 * leaves - 1) + 1):
-        bits[length] = per_length[length]
+    work[per_length + longest] -= 1  # the reserved symbol's
+    for length in range(1, longest + 1):
+        bits[length] = work[per_length + length]
     for i in range(n):
-        values[i] = 255 - (keys[n - 1 - i] & 255)
+        values[i] = 255 - (work[n - 1 - i] & 255)
     return n
 
 
@@ -154,72 +156,73 @@ def _fill(lut, table, bits, values):
 
 
 @inlined
-def _cost(counts, bits, values, n):
+def _cost(counts, bits, values):
     """Bits of the codes of the counted symbols, and of the table itself."""
-    total, k = 8 * (17 + n), 0
+    total, k = 0, 0
     for length in range(1, MAX_LENGTH + 1):
         for _ in range(bits[length]):
             total += length * counts[values[k]]
             k += 1
-    return total
-
-
-@inlined
-def _begin(lut):
-    lut[:] = 0
-    for n in range(16):
-        lut[RAW + n] = n
+    return total + 8 * (17 + k)
 
 
 @kernel
-def _optimal(counts, lut, bits, values, sizes, shared):
-    """Optimal tables of a scan, and whether the two of a kind are better replaced by one for all components.
-
-    counts: int64[n, 1024] rows to be added up. Fills lut, bits uint8[4, 17], values uint8[4, 256], sizes int64[4] (0: no such table),
-    shared int64[2] (DC, AC).
-    """
-    total = counts.sum(axis=0).reshape(4, 256)
-    total[0, RAW:] = 0
-    _begin(lut)
-    both_bits, both_values = np.empty(17, np.uint8), np.empty(256, np.uint8)
-    for kind in range(2):
-        first, second = AC * kind, AC * kind + 1
-        for table in (first, second):
-            sizes[table] = _optimal_code(total[table], bits[table], values[table])
-        shared[kind] = 0
-        if sizes[second]:
-            n = _optimal_code(total[first] + total[second], both_bits, both_values)
-            apart = _cost(total[first], bits[first], values[first], sizes[first])
-            apart += _cost(total[second], bits[second], values[second], sizes[second])
-            if _cost(total[first] + total[second], both_bits, both_values, n) <= apart:
-                shared[kind] = 1
-                sizes[first], sizes[second] = n, 0
-                bits[first], values[first] = both_bits, both_values
-                _fill(lut, second, both_bits, both_values)
-        for table in (first, second):
-            if sizes[table]:
-                _fill(lut, table, bits[table], values[table])
-
-
-@kernel
-def _from_tables(lut, bits, values):
-    _begin(lut)
+def fill_lookup(lut, bits, values):
+    """Codes of four tables, uint8[4, 17] and uint8[4, 256], into `lut`, uint32[1024], as `ScanTables` has it."""
+    for symbol in range(SYMBOLS):
+        lut[symbol] = symbol - RAW if RAW <= symbol < RAW + 16 else 0
     for table in range(4):
         _fill(lut, table, bits[table], values[table])
 
 
+@kernel
+def _choose(counts, lut, bits, values, sizes, total, work):
+    """Optimal tables for the summed rows of `counts`; of each kind two, or one (then the second has size 0) where that is smaller.
+
+    Fills lut uint32[1024], bits uint8[5, 17], values uint8[5, 256] (the last row is scratch), sizes int64[4]. `total`: int64[5, 256],
+    `work`: int64[2048], scratch.
+    """
+    for table in range(4):
+        for k in range(256):
+            total[table, k] = 0
+            if table > 0 or k < RAW:  # RAW bits have no code
+                for row in range(counts.shape[0]):
+                    total[table, k] += counts[row, table << 8 | k]
+        sizes[table] = optimal_code(total[table], bits[table], values[table], work)
+    for second in range(1, 4, AC):
+        if sizes[second] > 0:
+            first = second - 1
+            for k in range(256):
+                total[4, k] = total[first, k] + total[second, k]
+            size = optimal_code(total[4], bits[4], values[4], work)
+            apart = _cost(total[first], bits[first], values[first]) + _cost(total[second], bits[second], values[second])
+            if _cost(total[4], bits[4], values[4]) <= apart:
+                for table in (first, second):
+                    for k in range(17):
+                        bits[table, k] = bits[4, k]
+                    for k in range(size):
+                        values[table, k] = values[4, k]
+                sizes[first], sizes[second] = size, 0
+    fill_lookup(lut, bits, values)
+
+
 def optimal_tables(counts: np.ndarray) -> ScanTables:
-    """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one where that saves more than it costs."""
-    lut, sizes, shared = np.empty(SYMBOLS, np.uint32), np.empty(4, np.int64), np.empty(2, np.int64)
-    bits, values = np.empty((4, 17), np.uint8), np.empty((4, 256), np.uint8)
-    _optimal(counts, lut, bits, values, sizes, shared)
+    """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one where that is smaller."""
+    lut, sizes = np.empty(SYMBOLS, np.uint32), np.empty(4, np.int64)
+    bits, values = np.zeros((5, 17), np.uint8), np.empty((5, 256), np.uint8)
+    _choose(counts, lut, bits, values, sizes, np.empty((5, 256), np.int64), np.empty(2048, np.int64))
+    all_bits, all_values = bits.tobytes(), values.tobytes()
     tables = tuple(
-        ((table >> 1) << 4 | table & 1, HuffmanTable(bits[table].tobytes(), values[table, :size].tobytes()))
-        for table, size in enumerate(sizes.tolist())
+        (_destination(t), HuffmanTable(all_bits[17 * t : 17 * t + 17], all_values[256 * t : 256 * t + size]))
+        for t, size in enumerate(sizes.tolist())
         if size
     )
-    dc, ac = (1 - shared).tolist()
-    return ScanTables(tables, ((0, 0), (dc, ac)), lut)
+    return ScanTables(tables, ((0, 0), (int(sizes[1] > 0), int(sizes[AC + 1] > 0))), lut)
+
+
+def _destination(table: int) -> int:
+    """Class and number of one of the four tables, as DHT has them."""
+    return (table >> 1) << 4 | table & 1
 
 
 @cache
@@ -229,7 +232,7 @@ def standard_tables(codes: int) -> ScanTables:
     for row, table in enumerate(STANDARD):
         bits[row] = np.frombuffer(table.bits, np.uint8)
         values[row, : len(table.values)] = np.frombuffer(table.values, np.uint8)
-    _from_tables(lut, bits, values)
-    used: Sequence[int] = range(4) if codes == 2 else (0, AC)
-    tables = tuple(((row >> 1) << 4 | row & 1, STANDARD[row]) for row in used)
+    fill_lookup(lut, bits, values)
+    used = range(4) if codes == 2 else (0, AC)
+    tables = tuple((_destination(row), STANDARD[row]) for row in used)
     return ScanTables(tables, ((0, 0), (1, 1)), lut)

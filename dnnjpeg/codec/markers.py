@@ -1,6 +1,7 @@
 """Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC): every function returns whole segments as bytes, empty where nothing is to say."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 from dnnjpeg.codec.huffman import HuffmanTable
 
@@ -61,7 +62,8 @@ def signature(name: str, quality: float) -> bytes:
     return segment(0xE9, b"dnnjpeg\0" + f"{name} {quality:g}".encode())
 
 
-def dqt(tables: Sequence[Sequence[int]]) -> bytes:
+@lru_cache(maxsize=64)
+def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
     """All quantization tables (natural order, 1..255) in one segment."""
     return segment(0xDB, b"".join(bytes([i, *(table[k] for k in NATURAL)]) for i, table in enumerate(tables)))
 

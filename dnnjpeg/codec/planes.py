@@ -33,7 +33,7 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
 
     Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for indices that T.81 cannot hold.
     """
-    geometry, blocks = frame.planes(keep=True)
+    geometry, blocks = frame.planes(True)
     out = np.zeros((blocks, 64), np.int16)
     for c, (part, given) in enumerate(zip(frame.components, planes, strict=True)):
         plane = np.asarray(given)
@@ -55,11 +55,11 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
 
 def baseline_scan(frame: Frame, planes: np.ndarray, restart: int) -> Scan:
     """The interleaved scan of all components."""
-    geometry, _ = frame.planes(keep=True)
+    geometry, _ = frame.planes(True)
     count = frame.mcus * frame.mcu_rows
     memory, bounds = _room(count * frame.blocks * MAX_BASELINE_TOKENS, count, restart)
     end = plane_tokens(memory.ctypes.data, planes.ctypes.data, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
-    return _scan(tuple(range(len(frame.sampling))), memory, end, restart, bounds)
+    return _scan(frame.every, memory, end, restart, bounds)
 
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
@@ -68,7 +68,7 @@ def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, res
 
 
 def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_blocks: int, restart_rows: int) -> Scan:
-    geometry, _ = frame.planes(keep=True)
+    geometry, _ = frame.planes(True)
     if step.start == 0:
         restart = restart_interval(frame.mcus, restart_blocks, restart_rows)
         count = frame.mcus * frame.mcu_rows

@@ -53,7 +53,6 @@ class Quantizer:
         return max(2, 2 * int(self.reach.max()) + 1)
 
 
-@lru_cache(maxsize=256)
 def quantizer(tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None) -> Quantizer:
     """The quantizer of some tables of steps: probabilistic with κ `hardness` (None: nearest), or nearest throughout.
 

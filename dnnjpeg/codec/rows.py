@@ -131,34 +131,27 @@ def encode_rows(job, mix, geometry, scale, hardness, reach, keys, first, last, s
     return out
 
 
-def _job(pixels: Pixels, frame: Frame, quantizer: Quantizer, **fields: int) -> tuple[Any, np.ndarray]:
+def _job(pixels: Pixels, frame: Frame, quantizer: Quantizer, coefficients: int, tokens: int, restart: int) -> tuple[Any, np.ndarray]:
     """The record of a picture, with its own scratch memory, which must be kept alive."""
-    job = np.zeros((), JOB)[()]
     layout, pixel_bytes, _ = channel_map(pixels.mode, frame.h * frame.v)
     padded = frame.mcus * 8 * frame.h
-    sizes = {
-        # rows end in slack that whole vectors spill into, and do not lie a power of two apart
-        "strips": 8 * frame.v * (y_stride := -(-padded // 128) * 128 + 64)
-        + 8 * (len(frame.sampling) - 1) * (c_stride := -(-padded // frame.h // 128) * 128 + 64),
-        "edge": 1088,
-        "rows": 64 * LANES * 4,
-        "columns": 64 * LANES * 4,
-        "indices": 64 * LANES * 2,
-        "weights": LANES * 4 * quantizer.candidates,
-    }
-    scratch = np.empty(sum(sizes.values()) + 64, np.uint8)
-    at = -(-scratch.ctypes.data // 64) * 64
-    for name, size in sizes.items():
-        job[name] = at
-        at += -(-size // 64) * 64
-    fields |= {
-        "pixels": pixels.rows.ctypes.data, "row_bytes": pixels.rows.strides[0], "layout": layout, "pixel_bytes": pixel_bytes,
-        "width": frame.width, "height": frame.height, "h": frame.h, "v": frame.v, "mcus": frame.mcus,
-        "y_stride": y_stride, "c_stride": c_stride, "sampled": quantizer.sampled,
-    }  # fmt: skip
-    for name, value in fields.items():
-        job[name] = value
-    return job, scratch
+    # rows end in slack that whole vectors spill into, and do not lie a power of two apart
+    y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
+    batch = 64 * LANES
+    strips = 8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride)
+    sizes = (strips, 1088, 4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates)
+    scratch = np.empty(sum(sizes) + 64 * len(sizes), np.uint8)
+    at = scratch.ctypes.data + 63 & ~63
+    places = [at + sum(sizes[:i]) + 63 & ~63 for i in range(len(sizes))]
+    job = np.array(
+        (
+            pixels.rows.ctypes.data, pixels.rows.strides[0], layout, pixel_bytes, frame.width, frame.height,
+            frame.h, frame.v, frame.mcus, restart, y_stride, c_stride, quantizer.sampled, tokens == 0,
+            coefficients, tokens, *places,
+        ),
+        JOB,
+    )  # fmt: skip
+    return job[()], scratch
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
@@ -175,7 +168,7 @@ def picture_tokens(
     pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
 ) -> Scan:
     """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
-    geometry, blocks = frame.planes(keep=False)
+    geometry, blocks = frame.planes(False)
     keys = random_keys(seed, len(frame.sampling))
     mix = channel_map(pixels.mode, frame.h * frame.v)[2]
     intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
@@ -183,9 +176,7 @@ def picture_tokens(
     def code(first: int, last: int) -> Tokens:
         coefficients = np.empty((blocks, 64), np.int16)
         memory = np.empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
-        job, _scratch = _job(
-            pixels, frame, quantizer, restart=restart, coefficients=coefficients.ctypes.data, tokens=memory.ctypes.data
-        )
+        job, _scratch = _job(pixels, frame, quantizer, coefficients.ctypes.data, memory.ctypes.data, restart)
         counts = np.zeros((4, SYMBOLS), np.int64)
         state = np.zeros(len(frame.sampling), np.int64)
         end = encode_rows(
@@ -194,19 +185,19 @@ def picture_tokens(
         return Tokens(memory, end, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
-    return Scan(tuple(range(len(frame.sampling))), tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
+    return Scan(frame.every, tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
     """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(keep=True)` says."""
-    geometry, blocks = frame.planes(keep=True)
+    geometry, blocks = frame.planes(True)
     keys = random_keys(seed, len(frame.sampling))
     mix = channel_map(pixels.mode, frame.h * frame.v)[2]
     planes = np.empty((blocks, 64), np.int16)
     nothing = np.zeros((4, 1), np.int64)
 
     def code(first: int, last: int) -> None:
-        job, _scratch = _job(pixels, frame, quantizer, keep=1, coefficients=planes.ctypes.data)
+        job, _scratch = _job(pixels, frame, quantizer, planes.ctypes.data, 0, 0)
         encode_rows(
             job, mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys, first, last, nothing[0], nothing, nothing[0]
         )

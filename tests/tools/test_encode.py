@@ -25,6 +25,14 @@ from dnnjpeg.files import TEMPORARY_SUFFIX
 COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()", "encode"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """Compiled before anything is timed, interrupted or searched for unexpected output."""
+    from dnnjpeg.codec import encoder
+
+    encoder.warmup()
+
+
 def encode(*arguments: object, **options) -> Result:
     given = [os.fspath(a) if isinstance(a, os.PathLike) else str(a) for a in arguments]
     result = CliRunner().invoke(main, ["encode", *given], **options)
