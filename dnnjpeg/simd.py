@@ -274,6 +274,18 @@ def mask_bits(typingctx: Any, mask: Any) -> Any:
     return types.uint64(mask), codegen
 
 
+@intrinsic(prefer_literal=True)
+def lanes_of(typingctx: Any, bits: Any, kind: Any) -> Any:
+    """The inverse of `mask_bits`: a mask such as "i1x64" from the low bits of a uint64."""
+    mask = vector(kind.literal_value)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        word = args[0] if mask.lanes == 64 else builder.trunc(args[0], ir.IntType(mask.lanes))
+        return builder.bitcast(word, mask.ir)
+
+    return mask(types.uint64, kind), codegen
+
+
 @intrinsic
 def compress(typingctx: Any, value: Any, mask: Any) -> Any:
     """The lanes of `value` where the mask is set, moved together to the front."""

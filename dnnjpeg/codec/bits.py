@@ -53,17 +53,21 @@ def _flush(held, n, word, size, out):
 
 
 @kernel
-def count_tokens(tokens, end, counts):
-    """Add the symbols of the tokens between two addresses to counts, int64[4, 1024]."""
-    count_symbols(tokens, end, address(counts))
+def count_tokens(tokens, count, counts):
+    """Add the symbols of the first `count` tokens, uint32, to counts, int64[4, 1024]."""
+    count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
 
 
 @kernel
-def emit(tokens, end, lut, phase, out, scratch):
-    """Bits of the tokens between two addresses, most significant first, after `phase` (0..7) zero bits; returns how many bits in all.
+def emit(memory, begin, count, lut, phase, target, scratch):
+    """Bits of the tokens memory[begin : begin + count], most significant first, after `phase` (0..7) zero bits; returns how many in all.
 
-    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Reads 64 bytes behind `end`, writes up to 8 past the last bit.
+    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Uses 64 bytes behind the tokens,
+    and leaves them as they were; writes up to 8 bytes of `target` (uint8) past the last bit.
     """
+    tokens = address(memory) + 4 * begin
+    end = tokens + 4 * count
+    out = address(target)
     behind = load(end, "u8x64")
     store(end, splat(RAW << 16, "u32x16"))
     codes, entry = address(lut), address(scratch)
@@ -73,38 +77,36 @@ def emit(tokens, end, lut, phase, out, scratch):
     start = out
     # whole chunks pass through each step in turn, so that no step waits for what the one before it has just stored
     for chunk in range(tokens, end, 4 * CHUNK):
-        count = min(CHUNK, (end - chunk + 63) // 64 * 16)
-        for i in range(0, 4 * count, 4):
+        size = min(4 * CHUNK, end - chunk + 63 & ~63)
+        for i in range(0, size, 4):
             store(entry + i, load_scalar(codes + 4 * np.int64(load_scalar(chunk + i + 2, "u16")), "u32"))
-        for i in range(0, 4 * count, 64):
+        for i in range(0, size, 64):
             coded = load(entry + i, "u32x16")
             words = reinterpret((coded >> 5) | (load(chunk + i, "u32x16") & 0xFFFF), "u64x8")
             sizes = reinterpret(coded & 31, "u64x8")
-            word = (words & 0xFFFFFFFF) << (sizes >> 32) | words >> 32
-            size = (sizes & 0xFFFFFFFF) + (sizes >> 32)
-            store(pair + i, word)
-            store(pair_size + i, size)
+            store(pair + i, (words & 0xFFFFFFFF) << (sizes >> 32) | words >> 32)
+            store(pair_size + i, (sizes & 0xFFFFFFFF) + (sizes >> 32))
         longest = splat(0, "u64x8")
-        for i in range(0, 4 * count, 128):
+        for i in range(0, size, 128):
             words, words_b = load(pair + i, "u64x8"), load(pair + i + 64, "u64x8")
             sizes, sizes_b = load(pair_size + i, "u64x8"), load(pair_size + i + 64, "u64x8")
             second = _ODD(sizes, sizes_b)
-            size = _EVEN(sizes, sizes_b) + second
+            both = _EVEN(sizes, sizes_b) + second
             store(quad + i // 2, _EVEN(words, words_b) << second | _ODD(words, words_b))
-            store(quad_size + i // 2, size)
-            longest = longest | (size + 7)
+            store(quad_size + i // 2, both)
+            longest = longest | (both + 7)
         if mask_bits(longest > 63) == 0:
-            for i in range(0, 2 * count, 8):
+            for i in range(0, size // 2, 8):
                 held, n, out = _flush(held, n, load_scalar(quad + i, "u64"), load_scalar(quad_size + i, "u64"), out)
         else:
-            for i in range(0, 4 * count, 8):
+            for i in range(0, size, 8):
                 held, n, out = _flush(held, n, load_scalar(pair + i, "u64"), load_scalar(pair_size + i, "u64"), out)
     store(end, behind)
     return (out - start) * 8 + np.int64(n)
 
 
-@kernel
-def stuff(source, count, out):
+@inlined
+def _stuff(source, count, out):
     """Copy `count` bytes with a zero after every 0xFF (T.81 F.1.2.3); returns the address behind. Writes up to 64 bytes past it."""
     at, end = source, source + count
     while at < end:
@@ -132,25 +134,8 @@ def stuff(source, count, out):
     return out
 
 
-@kernel
-def pack(bounds, lut, raw, out, scratch):
-    """Restart intervals as stuffed bytes at `out`, RSTn between them (T.81 B.2.1, F.1.2.3); returns the address behind.
-
-    `bounds`: int64[n + 1], addresses of the tokens at which the intervals begin, and of the end. `raw`: room for the unstuffed bytes
-    of one interval.
-    """
-    for i in range(bounds.size - 1):
-        bits = emit(bounds[i], bounds[i + 1], lut, 0, raw, scratch)
-        out = stuff(raw, pad(raw, bits), out)
-        if i + 2 < bounds.size:
-            store(out, np.uint8(0xFF))
-            store(out + 1, np.uint8(0xD0 | i & 7))
-            out += 2
-    return out
-
-
 @inlined
-def pad(raw, bits):
+def _pad(raw, bits):
     """Fill the last byte with ones; returns how many bytes there are."""
     if bits & 7:
         last = raw + (bits >> 3)
@@ -159,16 +144,37 @@ def pad(raw, bits):
 
 
 @kernel
-def pack_joined(pieces, bits, out):
+def pack(memory, bounds, lut, raw, target, scratch):
+    """Restart intervals of tokens as stuffed bytes in `target`, RSTn between them (T.81 B.2.1, F.1.2.3); returns how many bytes.
+
+    `bounds`: int64[n + 1], numbers of the tokens at which the intervals begin, and of all tokens. `raw`: uint8, room for the unstuffed
+    bytes of one interval.
+    """
+    out = address(target)
+    for i in range(bounds.size - 1):
+        bits = emit(memory, bounds[i], bounds[i + 1] - bounds[i], lut, 0, raw, scratch)
+        out = _stuff(address(raw), _pad(address(raw), bits), out)
+        if i + 2 < bounds.size:
+            store(out, np.uint8(0xFF))
+            store(out + 1, np.uint8(0xD0 | i & 7))
+            out += 2
+    return out - address(target)
+
+
+@kernel
+def join(raw, offsets, bits, target):
     """Stuff pieces of one interval that `emit` wrote apart, each with the phase at which it continues the one before.
 
-    `pieces`: int64[n] addresses. `bits`: int64[n], what `emit` returned. Returns the address behind.
+    `raw`: uint8, the pieces, which begin at `offsets`, int64[n]. `bits`: int64[n], what `emit` returned. Returns how many bytes.
     """
-    for i in range(pieces.size):
+    out = address(target)
+    for i in range(offsets.size):
+        piece = address(raw) + offsets[i]
         count = bits[i] >> 3
-        if i + 1 == pieces.size:
-            count = pad(pieces[i], bits[i])
+        if i + 1 == offsets.size:
+            count = _pad(piece, bits[i])
         elif bits[i] & 7:  # the byte that two pieces share is written by the latter
-            store(pieces[i + 1], np.uint8(load_scalar(pieces[i + 1], "u8") | load_scalar(pieces[i] + count, "u8")))
-        out = stuff(pieces[i], count, out)
-    return out
+            shared = address(raw) + offsets[i + 1]
+            store(shared, np.uint8(load_scalar(shared, "u8") | load_scalar(piece + count, "u8")))
+        out = _stuff(piece, count, out)
+    return out - address(target)

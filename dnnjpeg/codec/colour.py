@@ -9,28 +9,28 @@ from functools import lru_cache
 
 import numpy as np
 
-from dnnjpeg.simd import convert, inlined, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+from dnnjpeg.simd import convert, host_has, inlined, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
 
-PLANE, PACKED_3, PACKED_4, PLAIN_4 = range(4)
-"""How a pixel lies in memory: one byte; three; four of which the last is ignored; four that all count."""
+PLANE, PACKED_3, PACKED_4 = range(3)
+"""How many bytes a pixel has: one, three, four."""
 
 MAP_BYTES = 256  # of one component's part of a channel map
 
 _JOIN_32 = shuffler(range(32))
 _JOIN_64 = shuffler(range(64))
-_RGBG = shuffler([16 * (pixel // 4) + 3 * (pixel % 4) + byte for pixel in range(16) for byte in (0, 1, 2, 1)])
-_RGXG = shuffler([4 * pixel + byte for pixel in range(16) for byte in (0, 1, 2, 1)])
+_SPREAD_LANES = shuffler([16 * (pixel // 4) + 3 * (pixel % 4) + byte for pixel in range(16) for byte in range(4)])
+_SPREAD = shuffler([3 * pixel + byte for pixel in range(16) for byte in range(4)])
+_ANY_BYTE = host_has("avx512vbmi")
 _EVEN = shuffler(range(0, 32, 2))
 _ODD = shuffler(range(1, 32, 2))
 
-# Weights of -Y, -Cb, -Cr for R, G, B in 1/65536. Green's share of Y is too large for 16 bits and is given half and half to the two
-# copies of it that a pixel's lane holds.
-_YCBCR = ((-19595, -19235, -7471, -19235), (11059, 21709, -32768, 0), (-32768, 27439, 5329, 0))
+# Weights of -Y, -Cb, -Cr for R, G, B in 1/32768; each row of a colour difference sums to 0, so that grays stay gray.
+_YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
 
 
 @lru_cache(maxsize=32)
 def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
-    """How pixels of `mode` (Pillow's names, and BGR, BGRX) become components.
+    """How pixels of `mode` (a key of `pixels.MODES`) become components.
 
     Returns the layout, the bytes a pixel, and int32[components, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
     int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1, 2 or 4) that one chroma sample stands for.
@@ -39,18 +39,16 @@ def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
         return PLANE, 1, np.zeros((1, 4, 16), np.int32)
     if mode == "CMYK":  # stored inverted, as Adobe's programs and Pillow do
         rows = [[16384 * (c == k) for c in range(4)] for k in range(4)]
-        return PLAIN_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
+        return PACKED_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
     layout, width = (PACKED_4, 4) if mode.endswith("X") else (PACKED_3, 3)
     bits = averaged.bit_length() - 1
     if mode == "YCbCr":
-        rows = [[-16384 * (c == k) for c in range(3)] + [0] for k in range(3)]
+        rows = [[-16384 * (c == k) for c in range(3)] for k in range(3)]
         luma, chroma = (1 << 13, 14), (1 << 13 + bits, 14 + bits)
     else:
-        rows = [list(row) for row in _YCBCR]
-        if mode.startswith("BGR"):
-            rows = [[row[2], row[1], row[0], row[3]] for row in rows]
-        luma, chroma = (1 << 15, 16), ((128 << 16 + bits) + (1 << 15 + bits) - 1, 16 + bits)
-    return layout, width, _pack(rows, [luma, chroma, chroma])
+        rows = [list(row[::-1] if mode.startswith("BGR") else row) for row in _YCBCR]
+        luma, chroma = (1 << 14, 15), ((128 << 15 + bits) + (1 << 14 + bits) - 1, 15 + bits)
+    return layout, width, _pack([[*row, 0] for row in rows], [luma, chroma, chroma])
 
 
 def _pack(rows: list[list[int]], ends: list[tuple[int, int]]) -> np.ndarray:
@@ -62,18 +60,17 @@ def _pack(rows: list[list[int]], ends: list[tuple[int, int]]) -> np.ndarray:
 
 @inlined
 def _channels(at, layout):
-    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3 (or 1 again), a pair a pixel."""
-    if layout == PACKED_3:
-        # four pixels a 16-byte lane, so that the shuffle stays inside lanes; reads 4 bytes too many
+    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3, a pair a pixel. Reads up to 16 bytes too many."""
+    if layout == PACKED_4:
+        words = load(at, "u32x16")
+    elif _ANY_BYTE:
+        pixels = load(at, "u8x64")
+        words = reinterpret(_SPREAD(pixels, pixels), "u32x16")
+    else:  # four pixels a 16-byte lane, so that the shuffle stays inside lanes
         low = _JOIN_32(load(at, "u8x16"), load(at + 12, "u8x16"))
         high = _JOIN_32(load(at + 24, "u8x16"), load(at + 36, "u8x16"))
         pixels = _JOIN_64(low, high)
-        words = reinterpret(_RGBG(pixels, pixels), "u32x16")
-    elif layout == PACKED_4:
-        pixels = load(at, "u8x64")
-        words = reinterpret(_RGXG(pixels, pixels), "u32x16")
-    else:
-        words = load(at, "u32x16")
+        words = reinterpret(_SPREAD_LANES(pixels, pixels), "u32x16")
     return reinterpret(words & 0x00FF00FF, "i16x32"), reinterpret((words >> 8) & 0x00FF00FF, "i16x32")
 
 
@@ -145,7 +142,7 @@ def fill_strips(
     rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
     """
     step = 64 if layout == PLANE else 16 * h
-    whole = max(width - 2, 0) // step * step  # whole steps that do not read past the row
+    whole = max(width - 6, 0) // step * step  # whole steps that do not read past the row
     for y in range(8):
         source_0 = pixels + min(top + y * v, height - 1) * row_bytes
         y_0 = strips + y * v * y_stride

@@ -18,7 +18,7 @@ from dnnjpeg.codec.progressive import (
     dc_tokens,
     script,
 )
-from dnnjpeg.codec.scan import PLANE, STRIDE, plane_tokens
+from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 
@@ -56,10 +56,11 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
 def baseline_scan(frame: Frame, planes: np.ndarray, restart: int) -> Scan:
     """The interleaved scan of all components."""
     geometry, _ = frame.planes(True)
-    count = frame.mcus * frame.mcu_rows
-    memory, bounds = _room(count * frame.blocks * MAX_BASELINE_TOKENS, count, restart)
-    end = plane_tokens(memory.ctypes.data, planes.ctypes.data, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
-    return _scan(frame.every, memory, end, restart, bounds)
+    mcus = frame.mcus * frame.mcu_rows
+    memory, bounds = _room(mcus * frame.blocks * MAX_BASELINE_TOKENS, mcus, restart)
+    entries = np.empty(entry_bytes(frame.mcus * frame.blocks), np.uint8)
+    written = plane_tokens(memory, entries, planes, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
+    return _scan(frame.every, memory, written, restart, bounds)
 
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
@@ -71,25 +72,25 @@ def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_bloc
     geometry, _ = frame.planes(True)
     if step.start == 0:
         restart = restart_interval(frame.mcus, restart_blocks, restart_rows)
-        count = frame.mcus * frame.mcu_rows
-        memory, bounds = _room(count * frame.blocks, count, restart)
-        end = dc_tokens(
-            memory.ctypes.data, planes.ctypes.data, geometry, frame.mcus, frame.mcu_rows, step.high, step.low, restart, bounds
+        mcus = frame.mcus * frame.mcu_rows
+        memory, bounds = _room(mcus * frame.blocks, mcus, restart)
+        written = dc_tokens(
+            memory, planes, geometry, frame.mcus, frame.mcu_rows, step.high, step.low, restart, bounds
         )
     else:
         (c,) = step.components
         part = frame.components[c]
         restart = restart_interval(part.columns, restart_blocks, restart_rows)
-        count = part.columns * part.rows
-        memory, bounds = _room(count * MAX_BLOCK_TOKENS + MAX_CORRECTIONS, count, restart)
-        plane = planes.ctypes.data + 128 * int(geometry[c, PLANE])
-        where = (memory.ctypes.data, plane, part.columns, part.rows, int(geometry[c, STRIDE]), AC + part.code << 8)
+        blocks = part.columns * part.rows
+        memory, bounds = _room(blocks * MAX_BLOCK_TOKENS + MAX_CORRECTIONS, blocks, restart)
+        place = (int(geometry[c, PLANE]), part.columns, part.rows, int(geometry[c, STRIDE]))
+        where = (memory, planes, *place, AC + part.code << 8)
         if step.high == 0:
-            end = ac_first_tokens(*where, step.start, step.end, step.low, restart, bounds)
+            written = ac_first_tokens(*where, step.start, step.end, step.low, restart, bounds)
         else:
             corrections = np.empty(MAX_CORRECTIONS + 100, np.uint8)
-            end = ac_refine_tokens(*where, step.start, step.end, step.low, restart, bounds, corrections)
-    return _scan(step.components, memory, end, restart, bounds, (step.start, step.end), (step.high, step.low))
+            written = ac_refine_tokens(*where, step.start, step.end, step.low, restart, bounds, corrections)
+    return _scan(step.components, memory, written, restart, bounds, (step.start, step.end), (step.high, step.low))
 
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,12 +101,12 @@ def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]
 def _scan(
     components: tuple[int, ...],
     memory: np.ndarray,
-    end: int,
+    written: int,
     restart: int,
     bounds: np.ndarray,
     band: tuple[int, int] = (0, 63),
     bits: tuple[int, int] = (0, 0),
 ) -> Scan:
     counts = np.zeros((4, SYMBOLS), np.int64)
-    count_tokens(memory.ctypes.data, end, counts)
-    return Scan(components, (Tokens(memory, end, counts),), restart, bounds[1 : bounds[0] + 1].tolist(), band, bits)
+    count_tokens(memory, written, counts)
+    return Scan(components, (Tokens(memory, written, counts),), restart, bounds[1 : bounds[0] + 1].tolist(), band, bits)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnnjpeg.codec.huffman import AC, RAW
-from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, put_dc, put_token
+from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval, put_dc, put_token
 from dnnjpeg.simd import (
     address,
     count_zeros_low,
@@ -68,21 +68,20 @@ def _band(start, end):
     return (~np.uint64(0) >> np.uint64(63 - end)) & (~np.uint64(0) << np.uint64(start))
 
 
-@inlined
-def _begin_interval(bounds, out):
-    bounds[0] += 1
-    bounds[bounds[0]] = out
-
-
 @kernel
-def dc_tokens(out, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
-    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else bit `low` itself."""
+def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
+    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else bit `low` itself.
+
+    All of these kernels write uint32 `tokens` from the int16[blocks, 64] `coefficients` and return how many.
+    """
     state = np.zeros(geometry.shape[0], np.int64)
+    start = address(tokens)
+    out = start
     for mcu_row in range(mcu_rows):
         for mcu in range(mcus):
             if restart > 0 and (mcu_row * mcus + mcu) % restart == 0:
                 state[:] = 0
-                _begin_interval(bounds, out)
+                begin_interval(bounds, out - start)
             for c in range(geometry.shape[0]):
                 h, v = geometry[c, H], geometry[c, V]
                 for y in range(mcu_row * v, mcu_row * v + v):
@@ -90,13 +89,13 @@ def dc_tokens(out, coefficients, geometry, mcus, mcu_rows, high, low, restart, b
                         dc = state[c]
                         if x < geometry[c, COLUMNS] and y < geometry[c, ROWS]:
                             block = geometry[c, PLANE] + y * geometry[c, STRIDE] + x
-                            dc = np.int64(load_scalar(coefficients + block * 128, "i16")) >> low
+                            dc = np.int64(load_scalar(address(coefficients) + block * 128, "i16")) >> low
                         if high:
                             out = put_token(out, RAW + 1, 1, dc)
                         else:
                             out = put_dc(out, geometry[c, CODE], dc - state[c])
                             state[c] = dc
-    return out
+    return (out - start) // 4
 
 
 @inlined
@@ -108,17 +107,19 @@ def _put_eob_run(out, symbols, run):
 
 
 @kernel
-def ac_first_tokens(out, plane, columns, rows, stride, symbols, start, end, low, restart, bounds):
-    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane` is the address of its first block."""
+def ac_first_tokens(tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds):
+    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane`: its first block."""
+    origin = address(tokens)
     band = _band(start, end)
+    out = origin
     eob_run = 0
     for y in range(rows):
         for x in range(columns):
             if restart > 0 and (y * columns + x) % restart == 0:
                 out = _put_eob_run(out, symbols, eob_run)
                 eob_run = 0
-                _begin_interval(bounds, out)
-            block = plane + (y * stride + x) * 128
+                begin_interval(bounds, out - origin)
+            block = address(coefficients) + (plane + y * stride + x) * 128
             left = _at_least(block, 1 << low) & band
             previous = start - 1
             if left != 0:
@@ -141,7 +142,7 @@ def ac_first_tokens(out, plane, columns, rows, stride, symbols, start, end, low,
                 if eob_run == MAX_EOB_RUN:
                     out = _put_eob_run(out, symbols, eob_run)
                     eob_run = 0
-    return _put_eob_run(out, symbols, eob_run)
+    return (_put_eob_run(out, symbols, eob_run) - origin) // 4
 
 
 @inlined
@@ -157,10 +158,12 @@ def _put_bits(out, corrections, first, count):
 
 
 @kernel
-def ac_refine_tokens(out, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections):
+def ac_refine_tokens(tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections):
     """Refining AC scan of one component (G.1.2.3): bit `low` of coefficients start..end. `corrections`: uint8 scratch of 1100."""
+    origin = address(tokens)
     band = _band(start, end)
     held = address(corrections)
+    out = origin
     eob_run = 0
     pending = 0  # correction bits that belong to the EOB run
     for y in range(rows):
@@ -169,8 +172,8 @@ def ac_refine_tokens(out, plane, columns, rows, stride, symbols, start, end, low
                 out = _put_eob_run(out, symbols, eob_run)
                 out = _put_bits(out, held, 0, pending)
                 eob_run, pending = 0, 0
-                _begin_interval(bounds, out)
-            block = plane + (y * stride + x) * 128
+                begin_interval(bounds, out - origin)
+            block = address(coefficients) + (plane + y * stride + x) * 128
             left = _at_least(block, 1 << low) & band
             known = _at_least(block, 2 << low)
             fresh = left & ~known
@@ -208,4 +211,4 @@ def ac_refine_tokens(out, plane, columns, rows, stride, symbols, start, end, low
                     out = _put_bits(out, held, 0, pending)
                     eob_run, pending = 0, 0
     out = _put_eob_run(out, symbols, eob_run)
-    return _put_bits(out, held, 0, pending)
+    return (_put_bits(out, held, 0, pending) - origin) // 4

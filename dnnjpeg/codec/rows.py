@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +15,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, clamp_16, nearest_16, random_keys, sample_16, uniform_16
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, mcu_row_tokens
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 from dnnjpeg.simd import address, inlined, kernel, load, load_scalar, splat, store
 
@@ -21,18 +23,20 @@ JOB = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "pixels", "row_bytes", "layout", "pixel_bytes", "width", "height",  # the picture
+            "layout", "pixel_bytes", "width", "height",  # the picture
             "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts (0: none)
             "y_stride", "c_stride",  # bytes a row of the strips
-            "sampled", "keep",  # draw indices; keep the planes of the whole picture
-            "coefficients", "tokens",  # addresses; tokens 0: none wanted
-            "strips", "edge", "rows", "columns", "indices", "weights",  # addresses of scratch
+            "sampled", "keep",  # draw indices; keep the planes of the whole picture and make no tokens
+            "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",  # where in the scratch memory
+            "scratch",  # bytes of it
         )
     ]
 )  # fmt: skip
 
 MIN_ROWS = 8  # rows of MCUs that are worth a thread of their own
 Result = TypeVar("Result")
+_NOWHERE = np.empty((0, 64), np.int16)
+_NO_TOKENS = np.empty(0, np.uint32)
 
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
 _ZIGZAG = np.array(
@@ -88,70 +92,75 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
 
 
 @kernel
-def encode_rows(job, mix, geometry, scale, hardness, reach, keys, first, last, state, counts, bounds):
-    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns the address behind the tokens.
+def encode_rows(
+    job, pixels, row_bytes, mix, geometry, scale, hardness, reach, keys, first, last, scratch, planes, tokens, counts, bounds
+):
+    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns how many tokens.
 
-    `job`: a record of `JOB`. `mix`: int32[components, 4] (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`: float32
-    [tables, 64] natural order, `dct.SCALE` over the quantization steps. `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32
-    [components, 64, 2]: the sampler's, see `quantize`. `state`, `bounds`: see `scan.mcu_row_tokens`. `counts`: int64[4, 1024].
+    `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`:
+    int64[components, 8]. `scale`, `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32[components, 64, 2]: see `quantize`.
+    `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024].
+    `bounds`: see `scan.mcu_row_tokens`.
     """
-    out = job.tokens
+    room = address(scratch) + 63 & ~63
+    rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
+    coefficients = address(planes) if job.keep else room + job.coefficients
+    state = np.zeros(geometry.shape[0], np.int64)
+    start = address(tokens)
+    out = start
     # the row before the first is coded only to learn the DC predictions that it leaves
-    for mcu_row in range(first - (first > 0 and out != 0), last):
+    for mcu_row in range(first - (first > 0 and not job.keep), last):
         fill_strips(
-            job.pixels, job.row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
-            mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], job.strips, job.y_stride, job.c_stride, job.edge,
+            pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h, mcu_row * 8 * job.v,
+            job.h, job.v, address(mix), geometry.shape[0], room + job.strips, job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
         base = 0 if job.keep else mcu_row
         for c in range(geometry.shape[0]):
-            strip = job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
+            strip = room + job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
             strip_stride = job.c_stride if c else job.y_stride
             h, v, stride, table = geometry[c, H], geometry[c, V], geometry[c, STRIDE], geometry[c, STEPS]
             for y in range(v):
                 row = (mcu_row - base) * v + y
                 for x in range(0, job.mcus * h, LANES):
-                    forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, job.rows)
+                    forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
                     if job.sampled:
                         number = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
-                            job.rows, job.columns, job.indices, job.weights, address(scale) + table * 256,
+                            rows, columns, indices, room + job.weights, address(scale) + table * 256,
                             address(hardness) + table * 256, address(reach) + table * 512, address(keys) + c * 512, number,
                         )  # fmt: skip
                     else:
-                        _quantize_nearest(job.rows, job.indices, address(scale) + table * 256)
-                    plane = job.coefficients + (geometry[c, PLANE] + row * stride + x) * 128
-                    transpose_16(job.indices, plane)
-        if job.tokens:
+                        _quantize_nearest(rows, indices, address(scale) + table * 256)
+                    transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
+        if not job.keep:
             begin = out
-            out = mcu_row_tokens(out, job.coefficients, geometry, base, mcu_row, job.mcus, job.restart, state, bounds)
+            out = mcu_row_tokens(
+                out, room + job.entries, coefficients, geometry, base, mcu_row, job.mcus, job.restart, state, start, bounds
+            )
             if mcu_row < first:
                 out = begin
             else:
                 count_symbols(begin, out, address(counts))
-    return out
+    return (out - start) // 4
 
 
-def _job(pixels: Pixels, frame: Frame, quantizer: Quantizer, coefficients: int, tokens: int, restart: int) -> tuple[Any, np.ndarray]:
-    """The record of a picture, with its own scratch memory, which must be kept alive."""
-    layout, pixel_bytes, _ = channel_map(pixels.mode, frame.h * frame.v)
+@lru_cache(maxsize=256)
+def _job(frame: Frame, mode: str, sampled: bool, candidates: int, keep: bool, restart: int) -> Any:
+    """The record for pictures of one kind."""
+    layout, pixel_bytes, _ = channel_map(mode, frame.h * frame.v)
     padded = frame.mcus * 8 * frame.h
     # rows end in slack that whole vectors spill into, and do not lie a power of two apart
     y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
     batch = 64 * LANES
-    strips = 8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride)
-    sizes = (strips, 1088, 4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates)
-    scratch = np.empty(sum(sizes) + 64 * len(sizes), np.uint8)
-    at = scratch.ctypes.data + 63 & ~63
-    places = [at + sum(sizes[:i]) + 63 & ~63 for i in range(len(sizes))]
-    job = np.array(
-        (
-            pixels.rows.ctypes.data, pixels.rows.strides[0], layout, pixel_bytes, frame.width, frame.height,
-            frame.h, frame.v, frame.mcus, restart, y_stride, c_stride, quantizer.sampled, tokens == 0,
-            coefficients, tokens, *places,
-        ),
-        JOB,
+    sizes = (
+        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088, 4 * batch, 4 * batch, 2 * batch,
+        4 * LANES * candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * frame.planes(False)[1],
     )  # fmt: skip
-    return job[()], scratch
+    ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
+    fields = (
+        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride, c_stride, sampled, keep,
+    )  # fmt: skip
+    return np.array((*fields, *ends[:-1], ends[-1] + 64), JOB)[()]
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
@@ -164,43 +173,40 @@ def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> 
         return list(pool.map(code, edges[:-1], edges[1:]))
 
 
-def picture_tokens(
-    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
-) -> Scan:
+def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int) -> Scan:
     """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
-    geometry, blocks = frame.planes(False)
-    keys = random_keys(seed, len(frame.sampling))
-    mix = channel_map(pixels.mode, frame.h * frame.v)[2]
     intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
 
     def code(first: int, last: int) -> Tokens:
-        coefficients = np.empty((blocks, 64), np.int16)
         memory = np.empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
-        job, _scratch = _job(pixels, frame, quantizer, coefficients.ctypes.data, memory.ctypes.data, restart)
         counts = np.zeros((4, SYMBOLS), np.int64)
-        state = np.zeros(len(frame.sampling), np.int64)
-        end = encode_rows(
-            job, mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys, first, last, state, counts, intervals
-        )
-        return Tokens(memory, end, counts)
+        count = _run(pixels, frame, quantizer, seed, first, last, restart, _NOWHERE, memory, counts, intervals)
+        return Tokens(memory, count, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
     return Scan(frame.every, tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
-    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(keep=True)` says."""
-    geometry, blocks = frame.planes(True)
-    keys = random_keys(seed, len(frame.sampling))
-    mix = channel_map(pixels.mode, frame.h * frame.v)[2]
-    planes = np.empty((blocks, 64), np.int16)
-    nothing = np.zeros((4, 1), np.int64)
+    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(True)` says."""
+    planes = np.empty((frame.planes(True)[1], 64), np.int16)
+    counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
 
     def code(first: int, last: int) -> None:
-        job, _scratch = _job(pixels, frame, quantizer, planes.ctypes.data, 0, 0)
-        encode_rows(
-            job, mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys, first, last, nothing[0], nothing, nothing[0]
-        )
+        _run(pixels, frame, quantizer, seed, first, last, 0, planes, _NO_TOKENS, counts, bounds)
 
     _in_threads(code, frame.mcu_rows, threads)
     return planes
+
+
+def _run(
+    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, first: int, last: int, restart: int,
+    planes: np.ndarray, memory: np.ndarray, counts: np.ndarray, bounds: np.ndarray,
+) -> int:  # fmt: skip
+    keep = planes is not _NOWHERE
+    job = _job(frame, pixels.mode, quantizer.sampled, quantizer.candidates, keep, restart)
+    return encode_rows(
+        job, pixels.rows.ctypes.data, pixels.rows.strides[0], channel_map(pixels.mode, frame.h * frame.v)[2], frame.planes(keep)[0],
+        quantizer.scale, quantizer.hardness, quantizer.reach, random_keys(seed, len(frame.sampling)), first, last,
+        np.empty(int(job["scratch"]), np.uint8), planes, memory, counts, bounds,
+    )  # fmt: skip

@@ -17,11 +17,12 @@ from dnnjpeg.simd import (
     host_has,
     inlined,
     kernel,
+    lanes_of,
     load,
     load_scalar,
     magnitude_bits,
     mask_bits,
-    shuffler,
+    select,
     splat,
     store,
 )
@@ -32,11 +33,10 @@ first block of that plane; quantization table; Huffman table pair."""
 
 MAX_BLOCK_TOKENS = 64 + 2  # DC, 63 AC or fewer with ZRL and EOB
 
-_POSITIONS = np.arange(64, dtype=np.int16)
-_NO_DC = np.array([0] + [-1] * 31, dtype=np.int16)
-_PREVIOUS = shuffler([32, *range(31)])
-_LOW = shuffler(range(16))
-_HIGH = shuffler(range(16, 32))
+_EOB = 64  # position of the end of a block among the entries below
+_CHROMA = 128  # added to the positions of entries that are coded with the second pair of tables
+_POSITIONS = np.arange(64, dtype=np.uint8)
+_DC = np.array([1] + [0] * 31, dtype=np.int16)
 
 
 @inlined
@@ -59,100 +59,131 @@ def put_dc(out, table, difference):
     return put_token(out, table << 8 | size, size, difference - (difference < 0))
 
 
-@inlined
-def ac_bits(block):
-    """Bit k is set where AC coefficient k (zigzag) is not zero."""
-    low = load(block, "i16x32") & load(address(_NO_DC), "i16x32")
-    return mask_bits(low != 0) | mask_bits(load(block + 64, "i16x32") != 0) << np.uint64(32)
+# A row of MCUs is first laid out as entries: the DC difference, the AC coefficients that are not zero, and the EOB of each block, one
+# after another, as int16 values and uint8 positions. Then all of them become tokens, sixteen at a time, whatever block they are of.
 
 
 @inlined
-def _put_ac_one_by_one(out, block, symbols):
-    left = ac_bits(block)
-    previous = 0
+def _append_compressed(values, positions, block, chroma):
+    """Entries of a block but for its DC's value; returns how many, and the bits of its non-zeros, DC counted as one."""
+    low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
+    in_low, in_high = low != 0, high != 0
+    low_bits = mask_bits(in_low)
+    bits = low_bits | mask_bits(in_high) << np.uint64(32)
+    store(values, compress(low, in_low))
+    store(values + 2 * np.int64(count_ones(low_bits)), compress(high, in_high))
+    store(positions, compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64")))
+    return np.int64(count_ones(bits)), bits
+
+
+@inlined
+def _append_one_by_one(values, positions, block, chroma):
+    low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
+    bits = mask_bits(low != 0) | mask_bits(high != 0) << np.uint64(32)
+    left = bits
+    n = 0
     while left != 0:
         k = np.int64(count_zeros_low(left))
         left &= left - np.uint64(1)
-        run = k - previous - 1
-        previous = k
-        while run > 15:
-            out = put_token(out, symbols | 0xF0, 0, 0)
-            run -= 16
-        value = np.int64(load_scalar(block + 2 * k, "i16"))
-        size = category(value)
-        out = put_token(out, symbols | run << 4 | size, size, value - (value < 0))
-    if previous != 63:
-        out = put_token(out, symbols, 0, 0)
+        store(values + 2 * n, load_scalar(block + 2 * k, "i16"))
+        store(positions + n, np.uint8(k + chroma))
+        n += 1
+    return n, bits
+
+
+_append_non_zeros = _append_compressed if host_has("avx512vbmi2") else _append_one_by_one
+
+
+@inlined
+def _append_block(values, positions, block, chroma, difference):
+    """Entries of a block; returns how many."""
+    n, bits = _append_non_zeros(values, positions, block, chroma)
+    store(values, np.int16(difference))
+    store(values + 2 * n, np.int16(0))
+    store(positions + n, np.uint8(_EOB + chroma))
+    return n + 1 - np.int64(bits >> np.uint64(63))  # the last coefficient is its own end
+
+
+@inlined
+def _append_nothing(values, positions, chroma):
+    """Entries of a block outside the picture: nothing is cheaper than no change of DC and no AC."""
+    store(values, np.uint32(0))
+    store(positions, np.uint8(chroma))
+    store(positions + 1, np.uint8(_EOB + chroma))
+    return 2
+
+
+@inlined
+def _put_entries(out, values, positions, count):
+    """Tokens of `count` entries; reads one position before them. Returns the address behind the tokens."""
+    for i in range(0, count, 16):
+        here = convert(load(positions + i, "u8x16"), "i32x16")
+        run = here - convert(load(positions + i - 1, "u8x16"), "i32x16") - 1
+        value = convert(load(values + 2 * i, "i16x16"), "i32x16")
+        size = magnitude_bits(value)
+        table = (here & _CHROMA) << 1
+        position = here & (_CHROMA - 1)
+        is_dc, is_eob = position == 0, position == _EOB
+        prefix = select(is_dc | is_eob, splat(0, "i32x16"), run << 4)
+        symbol = select(is_dc, table, table + (AC << 8)) | prefix | size
+        extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
+        n = min(count - i, 16)
+        if mask_bits(prefix > 0xF0) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1)) == 0:
+            store(out, (symbol << 16) | extra)
+            out += 4 * n
+            continue
+        for k in range(i, i + n):  # a run of more than 15 zeros is somewhere among the sixteen
+            place = np.int64(load_scalar(positions + k, "u8"))
+            table_bits = (place & _CHROMA) << 1
+            amount = np.int64(load_scalar(values + 2 * k, "i16"))
+            if place & (_CHROMA - 1) == 0:
+                out = put_dc(out, table_bits >> 8, amount)
+                continue
+            table_bits += AC << 8
+            if place & (_CHROMA - 1) == _EOB:
+                out = put_token(out, table_bits, 0, 0)
+                continue
+            zeros = place - np.int64(load_scalar(positions + k - 1, "u8")) - 1
+            while zeros > 15:
+                out = put_token(out, table_bits | 0xF0, 0, 0)
+                zeros -= 16
+            bits = category(amount)
+            out = put_token(out, table_bits | zeros << 4 | bits, bits, amount - (amount < 0))
     return out
 
 
 @inlined
-def _tokens_16(values, runs, symbols):
-    value = convert(values, "i32x16")
-    size = magnitude_bits(value)
-    extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
-    return (((convert(runs, "i32x16") << 4) | size | symbols) << 16) | extra
+def begin_interval(bounds, offset):
+    """Note that a restart interval begins `offset` bytes into the tokens."""
+    bounds[0] += 1
+    bounds[bounds[0]] = offset // 4
 
 
 @inlined
-def _put_half(out, values, positions, before, bits, symbols):
-    """Tokens of the 32 coefficients whose non-zeros are `bits`; `before` is the position of the last non-zero before them."""
-    n = np.int64(count_ones(bits))
-    runs = positions - _PREVIOUS(positions, splat(before, "i16x32")) - 1
-    too_long = mask_bits(runs > 15) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1))
-    store(out, _tokens_16(_LOW(values, values), _LOW(runs, runs), symbols))
-    if n > 16:
-        store(out + 64, _tokens_16(_HIGH(values, values), _HIGH(runs, runs), symbols))
-    return out + 4 * n, too_long
-
-
-@inlined
-def _put_ac_in_vectors(out, block, symbols):
-    """The same tokens as `_put_ac_one_by_one`, sixteen at a time; falls back to it where a run is longer than 15."""
-    low = load(block, "i16x32") & load(address(_NO_DC), "i16x32")
-    high = load(block + 64, "i16x32")
-    is_low, is_high = low != 0, high != 0
-    low_bits, high_bits = mask_bits(is_low), mask_bits(is_high)
-    start = out
-    last = 0
-    long_run = np.uint64(0)
-    if low_bits != 0:
-        positions = compress(load(address(_POSITIONS), "i16x32"), is_low)
-        out, long_run = _put_half(out, compress(low, is_low), positions, 0, low_bits, symbols)
-        last = highest_bit(low_bits)
-    if high_bits != 0:
-        positions = compress(load(address(_POSITIONS) + 64, "i16x32"), is_high)
-        out, long_high = _put_half(out, compress(high, is_high), positions, last, high_bits, symbols)
-        long_run |= long_high
-        last = 32 + highest_bit(high_bits)
-    if long_run != 0:
-        return _put_ac_one_by_one(start, block, symbols)
-    if last != 63:
-        out = put_token(out, symbols, 0, 0)
-    return out
-
-
-put_ac = _put_ac_in_vectors if host_has("avx512vbmi2") else _put_ac_one_by_one
-
-
-@inlined
-def mcu_row_tokens(out, coefficients, geometry, first_row, mcu_row, mcus, restart, state, bounds):
+def mcu_row_tokens(out, entries, coefficients, geometry, first_row, mcu_row, mcus, restart, state, start, bounds):
     """Tokens of one row of MCUs (T.81 A.2.3) written at `out`; returns the address behind them.
 
-    `coefficients`: address of int16 blocks in zigzag order. `geometry`: int64[components, 8], fields as above. Block row y of
-    a component is found at row y - first_row · v of its plane. `state`: int64[components] DC predictions, kept between calls.
-    `bounds`: int64 array with the number of restart intervals begun in its first element and, behind it, the address of the tokens
-    at which each begins.
+    `coefficients`: address of int16 blocks in zigzag order. `geometry`: int64[components, 8], fields as above. Block row y of a
+    component is found at row y - first_row · v of its plane. `entries`: address of scratch, `entry_bytes` of the row's blocks.
+    `state`: int64[components] DC predictions, kept between calls. `bounds`: int64 array with the number of restart intervals begun in
+    its first element and, behind it, the number of the token at which each begins, counted from address `start`.
     """
+    positions = entries + 64
+    blocks = 0
+    for c in range(geometry.shape[0]):
+        blocks += geometry[c, H] * geometry[c, V] * mcus
+    values = positions + 65 * blocks + 64
+    n = 0
     for mcu in range(mcus):
         index = mcu_row * mcus + mcu
         if restart > 0 and index % restart == 0:
+            out = _put_entries(out, values, positions, n)
+            n = 0
             state[:] = 0
-            bounds[0] += 1
-            bounds[bounds[0]] = out
+            begin_interval(bounds, out - start)
         for c in range(geometry.shape[0]):
             h, v, columns, rows = geometry[c, H], geometry[c, V], geometry[c, COLUMNS], geometry[c, ROWS]
-            stride, plane, tables = geometry[c, STRIDE], geometry[c, PLANE], geometry[c, CODE]
+            stride, plane, chroma = geometry[c, STRIDE], geometry[c, PLANE], geometry[c, CODE] * _CHROMA
             prediction = state[c]
             for y in range(mcu_row * v, mcu_row * v + v):
                 row = coefficients + (plane + (y - first_row * v) * stride) * 128
@@ -160,20 +191,27 @@ def mcu_row_tokens(out, coefficients, geometry, first_row, mcu_row, mcus, restar
                     if x < columns and y < rows:
                         block = row + x * 128
                         dc = np.int64(load_scalar(block, "i16"))
-                        out = put_dc(out, tables, dc - prediction)
+                        n += _append_block(values + 2 * n, positions + n, block, chroma, dc - prediction)
                         prediction = dc
-                        out = put_ac(out, block, (AC + tables) << 8)
-                    else:  # outside the picture: nothing is cheaper than no change and no AC
-                        out = put_dc(out, tables, 0)
-                        out = put_token(out, (AC + tables) << 8, 0, 0)
+                    else:
+                        n += _append_nothing(values + 2 * n, positions + n, chroma)
             state[c] = prediction
-    return out
+    return _put_entries(out, values, positions, n)
+
+
+def entry_bytes(blocks: int) -> int:
+    """Scratch that `mcu_row_tokens` needs for so many blocks a row of MCUs."""
+    return 65 * 3 * blocks + 512
 
 
 @kernel
-def plane_tokens(out, coefficients, geometry, mcus, mcu_rows, restart, bounds):
-    """Tokens of a baseline scan of whole planes; returns the address behind them."""
+def plane_tokens(tokens, entries, coefficients, geometry, mcus, mcu_rows, restart, bounds):
+    """Tokens of a baseline scan of whole planes; returns how many. `tokens`: uint32, `entries`: uint8, `coefficients`: int16 arrays."""
     state = np.zeros(geometry.shape[0], np.int64)
+    start = address(tokens)
+    out = start
     for mcu_row in range(mcu_rows):
-        out = mcu_row_tokens(out, coefficients, geometry, 0, mcu_row, mcus, restart, state, bounds)
-    return out
+        out = mcu_row_tokens(
+            out, address(entries), address(coefficients), geometry, 0, mcu_row, mcus, restart, state, start, bounds
+        )
+    return (out - start) // 4

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.bits import CHUNK, emit, pack, pack_joined
+from dnnjpeg.codec.bits import CHUNK, emit, join, pack
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, optimal_tables, standard_tables
 
@@ -16,28 +17,24 @@ SLACK = 128  # bytes that whole vectors may be read or written past the end of a
 
 @dataclass(frozen=True)
 class Tokens:
-    """uint32 tokens in `memory` up to address `end`; `counts`: int64[4, 1024], four rows that add up to the count of each symbol."""
+    """The first `count` of the uint32 `memory`; `counts`: int64[4, 1024], four rows that add up to the count of each symbol."""
 
     memory: np.ndarray
-    end: int
+    count: int
     counts: np.ndarray
-
-    @property
-    def begin(self) -> int:
-        return self.memory.ctypes.data
 
     @property
     def most_bytes(self) -> int:
         """What they can come to: 27 bits each."""
-        return self.end - self.begin + SLACK
+        return 4 * self.count + SLACK
 
 
 @dataclass(frozen=True)
 class Scan:
     """A scan ready for coding.
 
-    `pieces` follow one another; there is one where `restart` (MCUs between restarts) is not 0. `intervals`: addresses at which restart
-    intervals begin. `band`, `bits`: Ss, Se and Ah, Al.
+    `pieces` follow one another; there is one where `restart` (MCUs between restarts) is not 0. `intervals`: numbers of the tokens
+    at which restart intervals begin. `band`, `bits`: Ss, Se and Ah, Al.
     """
 
     components: tuple[int, ...]
@@ -70,33 +67,27 @@ def _data(scan: Scan, tables: ScanTables) -> bytes:
     if len(scan.pieces) > 1:
         return _data_in_threads(scan.pieces, tables.lut)
     (tokens,) = scan.pieces
-    bounds = np.array([*(scan.intervals or (tokens.begin,)), tokens.end], np.int64)
+    bounds = np.array([*(scan.intervals or (0,)), tokens.count], np.int64)
     size = tokens.most_bytes
     raw, out = np.empty(size, np.uint8), np.empty(2 * size + 3 * bounds.size, np.uint8)
-    end = pack(bounds, tables.lut, raw.ctypes.data, out.ctypes.data, _scratch())
-    return out[: end - out.ctypes.data].tobytes()
+    return out[: pack(tokens.memory, bounds, tables.lut, raw, out, _scratch())].tobytes()
 
 
 def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:
     """The bits of each piece in a thread of its own; where they fall in a byte is known from the pieces before."""
-    buffers = [np.empty(tokens.most_bytes, np.uint8) for tokens in pieces]
-    pieces_bits = np.zeros(len(pieces), np.int64)
-
-    def code(i: int, phase: int) -> None:
-        pieces_bits[i] = emit(pieces[i].begin, pieces[i].end, lut, phase, buffers[i].ctypes.data, _scratch())
-
     sizes = (lut & 31).astype(np.int64)
-    phase = 0
+    lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
+    phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]
+    offsets = [0, *accumulate(length // 8 + SLACK for length in lengths)]
+    raw = np.empty(offsets[-1], np.uint8)
+
+    def code(tokens: Tokens, phase: int, offset: int) -> int:
+        return emit(tokens.memory, 0, tokens.count, lut, phase, raw[offset:], _scratch())
+
     with ThreadPoolExecutor(len(pieces)) as pool:
-        jobs = []
-        for i, tokens in enumerate(pieces):
-            jobs.append(pool.submit(code, i, phase))
-            phase = (phase + int(tokens.counts.sum(axis=0) @ sizes)) & 7
-        for job in jobs:
-            job.result()
-    addresses = np.array([buffer.ctypes.data for buffer in buffers], np.int64)
-    out = np.empty(2 * int(pieces_bits.sum() // 8 + SLACK), np.uint8)
-    return out[: pack_joined(addresses, pieces_bits, out.ctypes.data) - out.ctypes.data].tobytes()
+        bits = list(pool.map(code, pieces, phases, offsets[:-1]))
+    out = np.empty(2 * raw.size, np.uint8)
+    return out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
 
 
 def _scratch() -> np.ndarray:
