@@ -1,8 +1,8 @@
 """Vectors of the machine inside numba: `f32x16` and its kin as first-class values.
 
 Numba's own loops over several arrays do not vectorise (nothing tells LLVM that they do not overlap), so kernels here load, compute
-and store whole vectors at raw addresses. The IR is generic: LLVM lowers the same sixteen lanes to AVX-512, AVX2, SSE or NEON. No
-operation is fused or reordered, so floating-point results are the same bits on every machine.
+and store whole vectors at raw addresses. The IR is generic: LLVM lowers the same sixteen lanes to AVX-512, AVX2, SSE or NEON.
+Operations are fused where the code says so and nowhere else, so floating-point results are the same bits on every machine.
 
 A vector's type is written as a string, element and lanes: "f32x16", "i32x16", "u8x64"; "i" and "u" choose how shifts, comparisons
 and widening treat the sign. Inside a kernel::
@@ -310,6 +310,16 @@ def floor(typingctx: Any, value: Any) -> Any:
         return _call(builder, _named("floor", value), value.ir, args)
 
     return value(value), codegen
+
+
+@intrinsic
+def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction)."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _call(builder, _named("fma", a), a.ir, args)
+
+    return a(a, a, a), codegen
 
 
 @intrinsic

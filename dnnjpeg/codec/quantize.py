@@ -1,8 +1,8 @@
 """From DCT coefficients to integer indices, sixteen blocks at a time: nearest rounding, or sampled.
 
 The probabilistic quantizer draws index i of a coefficient c with step q from P(i|c) ∝ exp(-α (c - iq)²); with t = c/q and the hardness
-κ = αq² this is exp(-κ (t - i)²). Random numbers are a function of (seed, component, block, coefficient) alone, and no operation is
-fused or reordered, so the same seed gives the same indices whatever the thread count or the machine.
+κ = αq² this is exp(-κ (t - i)²). Random numbers are a function of (seed, component, block, coefficient) alone, and every
+floating-point operation is the same on every machine, so one seed gives the same indices whatever the thread count or the machine.
 """
 
 import math
@@ -12,13 +12,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from dnnjpeg.codec.dct import SCALE
-from dnnjpeg.simd import convert, floor, inlined, load, reinterpret, select, splat, store
+from dnnjpeg.simd import convert, fused, inlined, load, load_scalar, mask_bits, reinterpret, select, splat, store
 
 MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
 _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
 _LOG2_E = 1.4426950408889634
-_EXP2 = tuple(math.log(2.0) ** k / math.factorial(k) for k in range(8))
+_EXP2 = (0.999999261, 0.693121815, 0.240247448, 0.0559178603, 0.00957010143)  # 2^z for |z| <= 1/2, minimax
 
 NEAREST, TWO = 0, -1
 
@@ -70,9 +70,10 @@ def quantizer(tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float |
 
 @lru_cache(maxsize=64)
 def random_keys(seed: int, components: int) -> np.ndarray:
-    """uint32[components, 64, 2]: the two keys of `uniform_16` for each component and coefficient of a picture encoded with `seed`."""
-    words = np.random.SeedSequence(seed).generate_state(components * 64 * 2, np.uint32)
-    return words.reshape(components, 64, 2)
+    """uint32[components, 66]: what makes the random numbers of a picture encoded with `seed`; see `block_hash` and `uniform_16`."""
+    keys = np.random.SeedSequence(seed).generate_state(components * 66, np.uint32).reshape(components, 66)
+    keys[:, 2:] |= 1
+    return keys
 
 
 @inlined
@@ -82,53 +83,69 @@ def nearest_16(t):
 
 
 @inlined
-def uniform_16(blocks, key_a, key_b):
-    """float32x16 in (0, 1), 24 bits each: a hash of the block numbers (u32x16) under two 32-bit keys."""
-    x = blocks ^ key_a
+def block_hash(blocks, keys):
+    """u32x16 hash of the block numbers (u32x16) under the first two keys of a component, at address `keys`."""
+    x = blocks ^ load_scalar(keys, "u32")
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) + key_b
+    x = (x ^ (x >> 15)) + load_scalar(keys + 4, "u32")
     x = x * np.uint32(0x846CA68B)
-    x = (x ^ (x >> 16)) >> 8
-    return (convert(reinterpret(x, "i32x16"), "f32x16") + 0.5) * (1.0 / 16777216.0)
+    return x ^ (x >> 16)
 
 
 @inlined
-def _exp(x):
-    """e^x of float32x16 to 2e-7, saturating at 2^±120."""
-    y = x * _LOG2_E
-    y = select(y > 120.0, splat(120.0, "f32x16"), y)
-    y = select(y < -120.0, splat(-120.0, "f32x16"), y)
-    whole = floor(y + 0.5)
-    z = y - whole
-    p = z * _EXP2[7] + _EXP2[6]
-    p = p * z + _EXP2[5]
-    p = p * z + _EXP2[4]
-    p = p * z + _EXP2[3]
-    p = p * z + _EXP2[2]
-    p = p * z + _EXP2[1]
-    p = p * z + 1.0
-    return p * reinterpret((convert(whole, "i32x16") + 127) << 23, "f32x16")
+def uniform_16(hashed, key):
+    """float32x16 in (0, 1) from the hashes of sixteen blocks and the odd key of a coefficient."""
+    x = convert(reinterpret((hashed * key) >> 1, "i32x16"), "f32x16")
+    return fused(x, splat(2.0**-31, "f32x16"), splat(2.0**-32, "f32x16"))
 
 
 @inlined
-def _two(t, u, hardness):
-    """The lower neighbour, or the upper one with probability sigmoid(κ (2f - 1)), f the fractional part."""
-    lower = floor(t)
-    odds_against = _exp((1.0 - (t - lower) * 2.0) * hardness)
-    return select((odds_against + 1.0) * u < 1.0, lower + 1.0, lower)
+def _exp2(y):
+    """2^y of float32x16, |y| <= 120, to 3e-6."""
+    shifted = y + _ROUNDER
+    z = y - (shifted - _ROUNDER)
+    p = fused(z, splat(_EXP2[4], "f32x16"), splat(_EXP2[3], "f32x16"))
+    p = fused(p, z, splat(_EXP2[2], "f32x16"))
+    p = fused(p, z, splat(_EXP2[1], "f32x16"))
+    p = fused(p, z, splat(_EXP2[0], "f32x16"))
+    return reinterpret(reinterpret(p, "i32x16") + (reinterpret(shifted, "i32x16") << 23), "f32x16")
 
 
 @inlined
-def _many(t, u, hardness, k_max, weights):
-    """One of the 2K + 1 candidates around the nearest; `weights` is room for 2K + 1 vectors."""
-    middle = floor(t + 0.5)
-    slope = (t - middle) * (2.0 * hardness)
+def _at_most(x, limit):
+    return select(x < limit, x, splat(limit, "f32x16"))
+
+
+@inlined
+def _one_of_two(t, hashed, hardness, certain, key):
+    """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the nearest.
+
+    Where every lane's distance is below `certain` nothing is drawn.
+    """
+    nearest = (t + _ROUNDER) - _ROUNDER
+    offset = reinterpret(t - nearest, "u32x16")
+    distance = reinterpret(offset & 0x7FFFFFFF, "f32x16")
+    if mask_bits(distance > certain) == 0:
+        return nearest
+    bits = hardness * _LOG2_E
+    odds_against = _exp2(_at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0))
+    u = uniform_16(hashed, key)
+    step = reinterpret((offset & 0x80000000) | 0x3F800000, "f32x16")
+    return select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
+
+
+@inlined
+def _one_of_many(t, hashed, hardness, k_max, key, weights):
+    """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
+    middle = (t + _ROUNDER) - _ROUNDER
+    slope = (t - middle) * (2.0 * hardness * _LOG2_E)
     total = splat(0.0, "f32x16")
     for j in range(2 * k_max + 1):
         k = j - k_max
-        total = total + _exp(slope * k - hardness * (k * k))
+        exponent = slope * k - hardness * _LOG2_E * (k * k)
+        total = total + _exp2(select(exponent > -100.0, exponent, splat(-100.0, "f32x16")))
         store(weights + j * 64, total)
-    draw = u * total
+    draw = uniform_16(hashed, key) * total
     index = middle - k_max
     for j in range(2 * k_max):
         index = index + select(draw >= load(weights + j * 64, "f32x16"), splat(1.0, "f32x16"), splat(0.0, "f32x16"))
@@ -136,17 +153,16 @@ def _many(t, u, hardness, k_max, weights):
 
 
 @inlined
-def sample_16(t, u, hardness, reach, weights):
-    """float32x16 index drawn for each t = c/q by the uniform u; `reach` as the function of that name says, `weights` scratch."""
+def sample_16(t, hashed, hardness, reach, key, weights):
+    """float32x16 index drawn for each t = c/q; `reach` as the function of that name says, `weights` scratch."""
     if reach == TWO:
-        return _two(t, u, hardness)
+        return _one_of_two(t, hashed, hardness, 0.5 - 0.5 * _TAIL / hardness, key)
     if reach == NEAREST:
         return t
-    return _many(t, u, hardness, reach, weights)
+    return _one_of_many(t, hashed, hardness, reach, key, weights)
 
 
 @inlined
 def clamp_16(t, low, high):
     """float32x16 held to low..high."""
-    t = select(t < low, splat(low, "f32x16"), t)
-    return select(t > high, splat(high, "f32x16"), t)
+    return _at_most(select(t > low, t, splat(low, "f32x16")), high)

@@ -14,7 +14,7 @@ from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import Quantizer, clamp_16, nearest_16, random_keys, sample_16, uniform_16
+from dnnjpeg.codec.quantize import Quantizer, block_hash, clamp_16, nearest_16, random_keys, sample_16
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 from dnnjpeg.simd import address, inlined, kernel, load, load_scalar, splat, store
@@ -81,11 +81,11 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
         store(at + 2560, f)
         store(at + 3072, g)
         store(at + 3584, h)
-    blocks = load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16")
+    hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     for k in range(64):
         t = load(columns + k * 64, "f32x16") * load_scalar(scale + 4 * k, "f32")
-        u = uniform_16(blocks, load_scalar(keys + 8 * k, "u32"), load_scalar(keys + 8 * k + 4, "u32"))
-        drawn = sample_16(t, u, load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"), weights)
+        key = load_scalar(keys + 8 + 4 * k, "u32")
+        drawn = sample_16(t, hashed, load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"), key, weights)
         # T.81 allows AC up to 1023 and DC differences up to 2047
         zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
         store(indices + zigzag * 32, nearest_16(clamp_16(drawn, -1023.0 - (k == 0), 1023.0)))
@@ -98,7 +98,7 @@ def encode_rows(
     """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns how many tokens.
 
     `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`:
-    int64[components, 8]. `scale`, `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32[components, 64, 2]: see `quantize`.
+    int64[components, 8]. `scale`, `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32[components, 66]: see `quantize`.
     `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024].
     `bounds`: see `scan.mcu_row_tokens`.
     """
@@ -127,7 +127,7 @@ def encode_rows(
                         number = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
                             rows, columns, indices, room + job.weights, address(scale) + table * 256,
-                            address(hardness) + table * 256, address(reach) + table * 512, address(keys) + c * 512, number,
+                            address(hardness) + table * 256, address(reach) + table * 512, address(keys) + c * 264, number,
                         )  # fmt: skip
                     else:
                         _quantize_nearest(rows, indices, address(scale) + table * 256)
