@@ -32,11 +32,11 @@ _YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
 def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
     """How pixels of `mode` (a key of `pixels.MODES`) become components.
 
-    Returns the layout, the bytes a pixel, and int32[components, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
+    Returns the layout, the bytes a pixel, and int32[components or more, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
     int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1, 2 or 4) that one chroma sample stands for.
     """
     if mode == "L":
-        return PLANE, 1, np.zeros((1, 4, 16), np.int32)
+        return PLANE, 1, np.zeros((3, 4, 16), np.int32)
     if mode == "CMYK":  # stored inverted, as Adobe's programs and Pillow do
         rows = [[16384 * (c == k) for c in range(4)] for k in range(4)]
         return PACKED_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
@@ -75,20 +75,26 @@ def _channels(at, layout):
 
 
 @inlined
-def _put(at, even, odd, mix):
-    """Sixteen samples of the component whose part of the channel map is at address `mix`."""
-    weighted = multiply_pairs(even, load(mix, "i16x32")) + multiply_pairs(odd, load(mix + 64, "i16x32"))
-    store(at, convert((load(mix + 128, "i32x16") - weighted) >> load(mix + 192, "i32x16"), "u8x16"))
+def _part(mix):
+    """A component's part of the channel map, at address `mix`, as vectors."""
+    return load(mix, "i16x32"), load(mix + 64, "i16x32"), load(mix + 128, "i32x16"), load(mix + 192, "i32x16")
 
 
 @inlined
-def _luma(source_0, source_1, target_0, target_1, layout, rows, mix):
+def _put(at, even, odd, part):
+    """Sixteen samples of a component."""
+    weighted = multiply_pairs(even, part[0]) + multiply_pairs(odd, part[1])
+    store(at, convert((part[2] - weighted) >> part[3], "u8x16"))
+
+
+@inlined
+def _luma(source_0, source_1, target_0, target_1, layout, rows, part):
     """Write the luma of sixteen columns in one or two rows; return their channels, summed over the rows."""
     even, odd = _channels(source_0, layout)
-    _put(target_0, even, odd, mix)
+    _put(target_0, even, odd, part)
     if rows == 2:
         even_1, odd_1 = _channels(source_1, layout)
-        _put(target_1, even_1, odd_1, mix)
+        _put(target_1, even_1, odd_1, part)
         even, odd = even + even_1, odd + odd_1
     return even, odd
 
@@ -101,19 +107,21 @@ def _fold(a, b):
 
 
 @inlined
-def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, mix, components):
+def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, parts, mix, components):
     """All components of 16h columns in v rows."""
     step = 16 * pixel_bytes
-    even, odd = _luma(source_0, source_1, y_0, y_1, layout, v, mix)
+    even, odd = _luma(source_0, source_1, y_0, y_1, layout, v, parts[0])
     if h >= 2:
-        even_1, odd_1 = _luma(source_0 + step, source_1 + step, y_0 + 16, y_1 + 16, layout, v, mix)
+        even_1, odd_1 = _luma(source_0 + step, source_1 + step, y_0 + 16, y_1 + 16, layout, v, parts[0])
         even, odd = _fold(even, even_1), _fold(odd, odd_1)
     if h == 4:
-        even_2, odd_2 = _luma(source_0 + 2 * step, source_1 + 2 * step, y_0 + 32, y_1 + 32, layout, v, mix)
-        even_3, odd_3 = _luma(source_0 + 3 * step, source_1 + 3 * step, y_0 + 48, y_1 + 48, layout, v, mix)
+        even_2, odd_2 = _luma(source_0 + 2 * step, source_1 + 2 * step, y_0 + 32, y_1 + 32, layout, v, parts[0])
+        even_3, odd_3 = _luma(source_0 + 3 * step, source_1 + 3 * step, y_0 + 48, y_1 + 48, layout, v, parts[0])
         even, odd = _fold(even, _fold(even_2, even_3)), _fold(odd, _fold(odd_2, odd_3))
-    for c in range(1, components):
-        _put(chroma + (c - 1) * plane, even, odd, mix + c * MAP_BYTES)
+    _put(chroma, even, odd, parts[1])
+    _put(chroma + plane, even, odd, parts[2])
+    if components == 4:
+        _put(chroma + 2 * plane, even, odd, _part(mix + 3 * MAP_BYTES))
 
 
 @inlined
@@ -142,6 +150,8 @@ def fill_strips(
     rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
     """
     step = 64 if layout == PLANE else 16 * h
+    # held in registers, for nothing tells the compiler that the stores below leave the map alone
+    parts = _part(mix), _part(mix + MAP_BYTES), _part(mix + 2 * MAP_BYTES)
     whole = max(width - 6, 0) // step * step  # whole steps that do not read past the row
     for y in range(8):
         source_0 = pixels + min(top + y * v, height - 1) * row_bytes
@@ -158,11 +168,11 @@ def fill_strips(
         chroma = strips + 8 * v * y_stride + y * c_stride
         for x in range(0, whole, step):
             at = x * pixel_bytes
-            _span(source_0 + at, source_1 + at, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, mix, components)
+            _span(source_0 + at, source_1 + at, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, parts, mix, components)
             chroma += 16
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
         _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
         for x in range(whole, padded, step):
             at = edge + (x - whole) * pixel_bytes
-            _span(at, at + 512, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, mix, components)
+            _span(at, at + 512, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, parts, mix, components)
             chroma += 16

@@ -6,7 +6,7 @@ for nothing inside the quantizer's own multiplication.
 
 import numpy as np
 
-from dnnjpeg.simd import convert, inlined, load, reinterpret, shuffler, store
+from dnnjpeg.simd import convert, fused, inlined, load, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
 BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]
@@ -23,10 +23,15 @@ _HIGH = shuffler([lane + row for lane in range(8, 16) for row in (0, 16)])
 _FIRST = shuffler(range(8))
 _SECOND = shuffler(range(8, 16))
 
-_COS_2 = 0.5411961001461970  # cos(6π/16)·√2
+_COS_2 = 0.5411961001461970  # √2 cos(6π/16)
 _COS_4 = 0.7071067811865476
 _COS_6 = 0.3826834323650898  # cos(6π/16)
-_SIN_2 = 1.3065629648763766  # cos(2π/16)·√2
+_SIN_2 = 1.3065629648763766  # √2 cos(2π/16)
+
+
+@inlined
+def _times_plus(a, factor, b):
+    return fused(a, splat(factor, "f32x16"), b)
 
 
 @inlined
@@ -35,22 +40,23 @@ def _dct_8(a, b, c, d, e, f, g, h):
     s0, s1, s2, s3 = a + h, b + g, c + f, d + e
     d0, d1, d2, d3 = a - h, b - g, c - f, d - e
 
-    t0, t1, t2, t3 = s0 + s3, s1 + s2, s1 - s2, s0 - s3
-    turn = (t2 + t3) * _COS_4
+    t0, t1, t3 = s0 + s3, s1 + s2, s0 - s3
+    turned = (s1 - s2) + t3
 
     u0, u1, u2 = d3 + d2, d2 + d1, d1 + d0
     shared = (u0 - u2) * _COS_6
-    v0 = u0 * _COS_2 + shared
-    v2 = u2 * _SIN_2 + shared
-    v1 = u1 * _COS_4
-    w0, w1 = d0 + v1, d0 - v1
-    return t0 + t1, w0 + v2, t3 + turn, w1 - v0, t0 - t1, w1 + v0, t3 - turn, w0 - v2
+    v0, v2 = _times_plus(u0, _COS_2, shared), _times_plus(u2, _SIN_2, shared)
+    w0, w1 = _times_plus(u1, _COS_4, d0), _times_plus(u1, -_COS_4, d0)
+    return (
+        t0 + t1, w0 + v2, _times_plus(turned, _COS_4, t3), w1 - v0,
+        t0 - t1, w1 + v0, _times_plus(turned, -_COS_4, t3), w0 - v2,
+    )  # fmt: skip
 
 
 @inlined
-def _sample(word, shift):
-    """One signed byte of each 32-bit lane, `shift` bits below the top, as float."""
-    return convert((word << shift) >> 24, "f32x16")
+def _as_float(moved):
+    """256 + x of a byte x that was moved to bits 15-22: there it is the mantissa of a number from 256 to 511."""
+    return reinterpret((moved & 0x007F8000) | 0x43800000, "f32x16")
 
 
 @inlined
@@ -58,16 +64,15 @@ def forward_rows_16(source, stride, out):
     """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8 frequencies][16] at `out`."""
     for y in range(8):
         row = source + y * stride
-        # a block's row of 8 samples is two 32-bit words; flipping the top bits is the level shift by 128
-        low, high = load(row, "i32x16"), load(row + 64, "i32x16")
-        left = _LEFT_HALVES(low, high) ^ 0x80808080
-        right = _RIGHT_HALVES(low, high) ^ 0x80808080
+        # a block's row of 8 samples is two 32-bit words
+        first, second = load(row, "u32x16"), load(row + 64, "u32x16")
+        left, right = _LEFT_HALVES(first, second), _RIGHT_HALVES(first, second)
         a, b, c, d, e, f, g, h = _dct_8(
-            _sample(left, 24), _sample(left, 16), _sample(left, 8), _sample(left, 0),
-            _sample(right, 24), _sample(right, 16), _sample(right, 8), _sample(right, 0),
+            _as_float(left << 15), _as_float(left << 7), _as_float(left >> 1), _as_float(left >> 9),
+            _as_float(right << 15), _as_float(right << 7), _as_float(right >> 1), _as_float(right >> 9),
         )  # fmt: skip
         at = out + y * 512
-        store(at, a)
+        store(at, a - 8 * (256 + 128))  # the level shift (A.3.1) matters to the mean alone
         store(at + 64, b)
         store(at + 128, c)
         store(at + 192, d)

@@ -77,9 +77,10 @@ def random_keys(seed: int, components: int) -> np.ndarray:
 
 
 @inlined
-def nearest_16(t):
-    """int16x16 nearest integers, ties to even, of float32x16 |t| < 2^15."""
-    return convert(reinterpret(t + _ROUNDER, "i32x16"), "i16x16")
+def nearest_16(c, scale):
+    """int16x16 nearest integers, ties to even, of float32x16 c · scale, |c · scale| < 2^15."""
+    t = fused(c, splat(scale, "f32x16"), splat(_ROUNDER, "f32x16"))
+    return convert(reinterpret(t, "i32x16"), "i16x16")
 
 
 @inlined

@@ -49,7 +49,7 @@ _ZIGZAG = np.array(
 @inlined
 def _put(indices, k, value, scale):
     zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
-    store(indices + zigzag * 32, nearest_16(value * load_scalar(scale + 4 * k, "f32")))
+    store(indices + zigzag * 32, nearest_16(value, load_scalar(scale + 4 * k, "f32")))
 
 
 @inlined
@@ -88,7 +88,7 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
         drawn = sample_16(t, hashed, load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"), key, weights)
         # T.81 allows AC up to 1023 and DC differences up to 2047
         zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
-        store(indices + zigzag * 32, nearest_16(clamp_16(drawn, -1023.0 - (k == 0), 1023.0)))
+        store(indices + zigzag * 32, nearest_16(clamp_16(drawn, -1023.0 - (k == 0), 1023.0), 1.0))
 
 
 @kernel

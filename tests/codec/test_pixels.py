@@ -1,0 +1,290 @@
+"""What is taken as a picture: every form of the same pixels is the same file, and nothing outside them is read."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dnnjpeg import encode
+from dnnjpeg.codec.pixels import MODES, as_pixels
+
+
+@pytest.fixture
+def rgb(photo: Image.Image) -> np.ndarray:
+    return np.asarray(photo)[:101, :77]
+
+
+def with_fourth(array: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, array.shape[:2], np.uint8)
+    return np.dstack([array, noise])
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("hardness", [None, 1])
+def test_orders_of_channels_give_one_file(subsampling: str, hardness: float | None, rgb: np.ndarray) -> None:
+    options = {"subsampling": subsampling, "hardness": hardness}
+    expected = encode(rgb, **options)
+    assert encode(rgb, mode="RGB", **options) == expected
+    assert encode(rgb[:, :, ::-1], mode="BGR", **options) == expected
+    assert encode(with_fourth(rgb), mode="RGBX", **options) == expected
+    assert encode(with_fourth(rgb[:, :, ::-1]), mode="BGRX", **options) == expected
+    assert encode(Image.fromarray(rgb), **options) == expected
+    assert encode(Image.fromarray(rgb).convert("RGBX"), **options) == expected
+
+
+def test_images_of_pillow_are_their_arrays(rgb: np.ndarray) -> None:
+    image = Image.fromarray(rgb)
+    for mode in ("L", "YCbCr", "CMYK"):
+        converted = image.convert(mode)
+        assert encode(converted) == encode(np.asarray(converted), mode=mode)
+    bilevel = image.convert("1")
+    assert encode(bilevel) == encode(np.asarray(bilevel.convert("L")))
+    assert encode(bilevel) == encode(np.asarray(bilevel).astype(np.uint8) * 255)
+
+
+def test_a_file_that_is_not_loaded_yet(rgb: np.ndarray, tmp_path: Any) -> None:
+    Image.fromarray(rgb).save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        assert encode(image) == encode(rgb)
+
+
+VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "flipped": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "mirrored": lambda a: np.ascontiguousarray(a[:, ::-1])[:, ::-1],
+    "turned": lambda a: np.rot90(np.ascontiguousarray(np.rot90(a)), -1),
+    "Fortran order": np.asfortranarray,
+    "transposed": lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
+    "every other row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "every third column": lambda a: np.repeat(a, 3, axis=1)[:, ::3],
+    "cropped": lambda a: np.pad(a, [(3, 5), (7, 1), *[(0, 0)] * (a.ndim - 2)])[3:-5, 7:-1],
+    "planar": lambda a: np.moveaxis(np.ascontiguousarray(np.moveaxis(a, -1, 0)), 0, -1),
+    "channels of a wider array": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
+    "read-only": lambda a: np.frombuffer(a.tobytes(), np.uint8).reshape(a.shape),
+    "unaligned": lambda a: np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].reshape(a.shape),
+    "big-endian": lambda a: a.astype(">u1"),
+    "a subclass": lambda a: a.view(type("Sub", (np.ndarray,), {})),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views(view: str, rgb: np.ndarray) -> None:
+    for picture, mode in ((rgb, "RGB"), (with_fourth(rgb), "CMYK"), (rgb[:, :, :1], "L"), (rgb[:, :1], "RGB")):
+        assert encode(VIEWS[view](picture), mode=mode) == encode(np.ascontiguousarray(picture), mode=mode)
+
+
+def test_a_row_repeated_without_copies() -> None:
+    row = np.arange(100, dtype=np.uint8)
+    assert encode(np.broadcast_to(row, (50, 100))) == encode(np.tile(row, (50, 1)))
+
+
+def test_one_channel_with_or_without_an_axis(rgb: np.ndarray) -> None:
+    assert encode(rgb[:, :, :1]) == encode(rgb[:, :, 0]) == encode(rgb[:, :, :1], mode="L")
+
+
+def test_the_picture_is_left_as_it_was(rgb: np.ndarray) -> None:
+    before = rgb.copy()
+    encode(rgb)
+    assert np.array_equal(before, rgb)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_strides(data: st.DataObject) -> None:
+    """Steps of any sign and offset through a larger array."""
+    channels = data.draw(st.sampled_from((1, 3)))
+    base = np.random.default_rng(0).integers(0, 256, (40, 60, channels), np.uint8)
+    index = []
+    for size in base.shape[:2]:
+        step = data.draw(st.sampled_from((-3, -2, -1, 1, 2, 3)))
+        start = data.draw(st.integers(0, size - 1))
+        index.append(slice(start, None, step))
+    view = base[tuple(index)]
+    assert encode(view) == encode(view.copy())
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64, complex, object, "S1"])
+def test_other_types_of_numbers(dtype: Any) -> None:
+    with pytest.raises(TypeError, match=r"image is an array of .*, expected uint8"):
+        encode(np.zeros((8, 8), dtype))
+
+
+@pytest.mark.parametrize("image", [None, "x.png", b"\xff\xd8", [[1, 2], [3, 4]], 5, memoryview(bytes(4))])
+def test_other_objects(image: Any) -> None:
+    with pytest.raises(TypeError, match=f"image is a {type(image).__name__}"):
+        encode(image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode", "message"),
+    [
+        ((0, 5), None, "image is empty"),
+        ((5, 0), None, "image is empty"),
+        ((0, 5, 3), None, "image is empty"),
+        ((5, 0, 4), "CMYK", "image is empty"),
+        ((5,), None, r"shape \(5,\)"),
+        ((), None, r"shape \(\)"),
+        ((5, 4, 2), None, r"shape \(5, 4, 2\)"),
+        ((5, 4, 0), None, r"shape \(5, 4, 0\)"),
+        ((1, 5, 4, 3), None, r"shape \(1, 5, 4, 3\)"),
+        ((5, 4, 4), None, "name the mode of four channels"),
+        ((5, 4, 4), "RGB", r"shape \(5, 4, 4\), expected height x width x 3 for mode RGB"),
+        ((5, 4, 3), "RGBX", r"expected height x width x 4 for mode RGBX"),
+        ((5, 4, 3), "L", r"expected height x width for mode L"),
+        ((5, 4), "YCbCr", r"expected height x width x 3 for mode YCbCr"),
+        ((5, 4, 1), "RGB", r"shape \(5, 4, 1\)"),
+        ((5, 4, 3), "RGBA", "mode is 'RGBA', expected one of L, RGB, BGR"),
+        ((5, 4, 3), "", "mode is ''"),
+        ((5, 4, 3), ["RGB"], r"mode is \['RGB'\]"),
+        ((5, 4, 3), 3, "mode is 3"),
+        ((65536, 1), None, "height is 65536"),
+        ((1, 65536), None, "width is 65536"),
+        ((1, 65536, 3), None, "width is 65536"),
+    ],
+)
+def test_shapes_and_modes(shape: tuple[int, ...], mode: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode(np.zeros(shape, np.uint8), mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "PA", "RGBa", "La", "I", "F", "I;16", "LAB", "HSV"])
+def test_modes_of_pillow_that_jpeg_does_not_have(mode: str) -> None:
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as JPEG"):
+        encode(Image.new(mode, (4, 4)))
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
+def test_empty_images_of_pillow(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="image is empty"):
+        encode(Image.new("RGB", size))
+
+
+def test_an_image_of_pillow_knows_its_mode() -> None:
+    with pytest.raises(ValueError, match="mode is 'RGB'"):
+        encode(Image.new("RGB", (4, 4)), mode="RGB")
+
+
+def test_largest_sides(decode: Callable[[bytes], np.ndarray]) -> None:
+    for shape in ((1, 65535), (65535, 1), (2, 65535, 3), (65535, 2, 3)):
+        assert decode(encode(np.full(shape, 128, np.uint8))).shape == shape
+
+
+def test_pixels_name_their_size() -> None:
+    pixels = as_pixels(np.zeros((3, 5, 4), np.uint8), "BGRX")
+    assert (pixels.width, pixels.height, pixels.mode) == (5, 3, "BGRX")
+
+
+# --- memory ---
+
+# Arrays between two pages that must not be touched: the encoder's own as well as the picture. A wrong access ends the process, after
+# the case it was at is printed.
+FENCED = """
+import ctypes, itertools, mmap, sys
+import numpy as np
+from dnnjpeg import encode, write_coefficients
+from dnnjpeg.codec.pixels import MODES
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+PAGE = mmap.PAGESIZE
+at_end = sys.argv[1] == "end"
+real_empty = np.empty
+
+
+def fenced(shape, dtype=float):
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    pages = -(-size // PAGE)
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    bytes_ = np.frombuffer(memory, np.uint8)  # keeps the mapping alive
+    for page in (0, pages + 1):
+        if libc.mprotect(bytes_.ctypes.data + page * PAGE, PAGE, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    first = PAGE + (pages * PAGE - size if at_end else 0)
+    return bytes_[first : first + size].view(dtype).reshape(shape)
+
+
+def fenced_empty(shape, dtype=float):
+    array = fenced(shape, dtype)
+    array.view(np.uint8).reshape(-1)[:] = 0xA5  # what is not written must not matter
+    return array
+
+
+def case(*what):
+    sys.stdout.write(" ".join(map(str, what)) + "\\n")
+    sys.stdout.flush()
+
+
+def check(expected, function, *args, **options):
+    np.empty, np.zeros = fenced_empty, fenced
+    try:
+        found = function(*args, **options)
+    finally:
+        np.empty, np.zeros = real_empty, real_zeros
+    assert found == expected
+
+
+real_zeros = np.zeros
+rng = np.random.default_rng(0)
+"""
+
+PICTURES = """
+for mode, channels in MODES.items():
+    subsamplings = ("4:4:4", "4:2:0", "4:1:1") if channels > 1 and mode != "CMYK" else ("4:4:4",)
+    for subsampling, width in itertools.product(subsamplings, [*range(1, 41), *range(62, 68), *range(126, 132)]):
+        height = 1 + width % 3 if width % 7 else 17
+        plain = rng.integers(0, 256, (height, width) + (channels,) * (channels > 1), np.uint8)
+        picture = fenced(plain.shape, np.uint8)
+        picture[:] = plain
+        flipped = fenced(plain.shape, np.uint8)[::-1]
+        flipped[:] = plain
+        options = {"mode": mode, "subsampling": subsampling}
+        case(mode, subsampling, width, height)
+        check(encode(plain, **options), encode, picture, **options)
+        check(encode(plain, **options), encode, flipped, **options)
+        if width % 5 == 0:
+            options["hardness"] = 0.4
+            check(encode(plain, **options), encode, picture, **options)
+            check(encode(plain, **options, progressive=True), encode, picture, **options, progressive=True)
+big = rng.integers(0, 256, (200, 150, 3), np.uint8)
+for options in ({"threads": 2}, {"restart_rows": 1}, {"restart_blocks": 1}, {"optimize": False}, {"quality": 100}):
+    case("big", options)
+    check(encode(big, **options), encode, big, **options)
+"""
+
+COEFFICIENTS = """
+for width, height, components in itertools.product((1, 9, 130), (1, 8, 65), (1, 3, 4)):
+    for kind in ("dense", "zero", "last"):
+        shape = (-(-height // 8), -(-width // 8), 64)
+        planes = [rng.integers(-1023, 1024, shape) * (kind == "dense") for _ in range(components)]
+        for plane in planes:
+            plane[..., 63] += (kind == "last") * 1023
+        for options in ({}, {"restart_blocks": 1}, {"optimize": False}, {"progressive": True}, {"progressive": True, "restart_blocks": 1}):
+            case(width, height, components, kind, options)
+            arguments = (planes, [np.ones(64, int)], width, height)
+            check(write_coefficients(*arguments, **options), write_coefficients, *arguments, **options)
+known = [np.full((16, 16, 64), 1023)]
+case("corrections")
+check(write_coefficients(known, [np.ones(64, int)], 128, 128, progressive=True),
+      write_coefficients, known, [np.ones(64, int)], 128, 128, progressive=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's mprotect")
+@pytest.mark.parametrize("side", ["begin", "end"])
+@pytest.mark.parametrize("cases", [PICTURES, COEFFICIENTS], ids=["encode", "write_coefficients"])
+def test_no_access_outside_of_any_buffer(cases: str, side: str) -> None:
+    run = subprocess.run([sys.executable, "-c", FENCED + cases, side], capture_output=True, text=True)
+    assert run.returncode == 0, f"ended with {run.returncode} at {run.stdout.splitlines()[-1:]}\n{run.stderr[-2000:]}"
+
+
+def test_every_mode_is_tested() -> None:
+    assert set(MODES) == {"L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"}
