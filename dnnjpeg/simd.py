@@ -450,7 +450,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A part of a kernel: always inlined, never called from Python."""
-    return numba.njit(nogil=True, forceinline=True, error_model="numpy", boundscheck=False)(function)
+    return numba.njit(
+        nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
 
 
 _LEVELS = {"x86-64-v3": {"avx2"}, "x86-64-v4": {"avx2", "avx512bw"}}

@@ -30,7 +30,7 @@ _YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
 
 @lru_cache(maxsize=32)
 def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
-    """How pixels of `mode` (a key of `pixels.MODES`) become components.
+    """How pixels of `mode` (a key of `pixels.MODES`, or YCbCrX) become components.
 
     Returns the layout, the bytes a pixel, and int32[components or more, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
     int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1, 2 or 4) that one chroma sample stands for.
@@ -42,7 +42,7 @@ def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
         return PACKED_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
     layout, width = (PACKED_4, 4) if mode.endswith("X") else (PACKED_3, 3)
     bits = averaged.bit_length() - 1
-    if mode == "YCbCr":
+    if mode.startswith("YCbCr"):
         rows = [[-16384 * (c == k) for c in range(3)] for k in range(3)]
         luma, chroma = (1 << 13, 14), (1 << 13 + bits, 14 + bits)
     else:

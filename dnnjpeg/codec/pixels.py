@@ -1,14 +1,21 @@
 """What a caller may hand in as a picture, brought to rows of bytes that the kernels read in place."""
 
+import ctypes
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dnnjpeg.codec.memory import empty
+
 MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4}
 """Modes of an array and their channels."""
 
-_PIL_MODES = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGBX", "YCbCr": "YCbCr", "CMYK": "CMYK"}
+# Modes of a PIL image, and what its pixels are in Pillow's own memory.
+_PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCrX", "CMYK": "CMYK"}
+_BAND = 128  # rows copied at a time where Pillow's memory cannot be read in place
+_ROOMY = 32 << 20  # pixels up to which a copy may take four bytes for each, as Pillow does, and so be made at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,64 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
         raise OSError(f"cannot write mode {image.mode} as JPEG")
     if 0 in image.size:
         raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
-    return Pixels(np.asarray(image.convert("L") if image.mode == "1" else image), _PIL_MODES[image.mode])
+    image.load()
+    try:
+        return _in_place(image)
+    except (AttributeError, ValueError):  # an older Pillow; a large picture, which lies in several blocks
+        return _copied(image)
+
+
+class _ArrowArray(ctypes.Structure):
+    """Arrow's C data interface."""
+
+
+_ArrowArray._fields_ = [
+    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
+]
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+
+
+class _Memory:
+    """Read-only bytes at an address, for numpy; `owner` keeps them alive as long as an array on them."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], owner: Any):
+        self.owner = owner
+        self.__array_interface__ = {"data": (address, True), "shape": shape, "typestr": "|u1", "version": 3}
+
+
+def _in_place(image: Any) -> Pixels:
+    """Pillow's own memory, where each pixel but gray takes four bytes."""
+    _, capsule = image.__arrow_c_array__()
+    array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
+    while array.n_children:
+        array = array.children[0].contents
+    mode = _PIL_MODES[image.mode]
+    shape = (image.height, image.width) if mode == "L" else (image.height, image.width, 4)
+    if array.length != math.prod(shape) or array.n_buffers != 2 or array.offset:
+        raise ValueError("not the layout that Pillow has had so far")
+    return Pixels(np.asarray(_Memory(array.buffers[1], shape, capsule)), mode)
+
+
+def _copied(image: Any) -> Pixels:
+    """A copy, made in bands: Pillow's own way to an array takes the size of the picture twice more."""
+    width, height = image.size
+    roomy = width * height <= _ROOMY and hasattr(image, "__arrow_c_array__")
+
+    def band(top: int) -> Pixels:
+        part = image.crop((0, top, width, min(top + _BAND, height)))
+        return _in_place(part) if roomy else Pixels(np.asarray(part.convert(narrow)), narrow)
+
+    narrow = "L" if image.mode == "1" else image.mode
+    first = band(0)
+    shape = (height, *first.rows.shape[1:])
+    rows = empty(math.prod(shape), np.uint8).reshape(shape)
+    rows[:_BAND] = first.rows
+    for top in range(_BAND, height, _BAND):
+        rows[top : top + _BAND] = band(top).rows
+    return Pixels(rows, first.mode)
 
 
 def _from_array(array: np.ndarray, mode: str | None) -> Pixels:

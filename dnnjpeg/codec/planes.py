@@ -9,6 +9,7 @@ from dnnjpeg.codec.bits import count_tokens
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import AC, SYMBOLS
 from dnnjpeg.codec.markers import NATURAL
+from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.progressive import (
     MAX_BLOCK_TOKENS,
     MAX_CORRECTIONS,
@@ -95,7 +96,7 @@ def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_bloc
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
     """Memory for the tokens, and for the bounds of the restart intervals."""
-    return np.empty(tokens + SLACK, np.uint32), np.zeros(2 + (mcus // restart if restart else 0), np.int64)
+    return empty(tokens + SLACK, np.uint32), np.zeros(2 + (mcus // restart if restart else 0), np.int64)
 
 
 def _scan(

@@ -13,6 +13,7 @@ from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, transpo
 from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
+from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, block_hash, clamp_16, nearest_16, random_keys, sample_16
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
@@ -178,7 +179,7 @@ def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
     intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
 
     def code(first: int, last: int) -> Tokens:
-        memory = np.empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
+        memory = empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
         counts = np.zeros((4, SYMBOLS), np.int64)
         count = _run(pixels, frame, quantizer, seed, first, last, restart, _NOWHERE, memory, counts, intervals)
         return Tokens(memory, count, counts)
@@ -189,7 +190,7 @@ def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
     """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(True)` says."""
-    planes = np.empty((frame.planes(True)[1], 64), np.int16)
+    planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
     counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
 
     def code(first: int, last: int) -> None:
@@ -208,5 +209,5 @@ def _run(
     return encode_rows(
         job, pixels.rows.ctypes.data, pixels.rows.strides[0], channel_map(pixels.mode, frame.h * frame.v)[2], frame.planes(keep)[0],
         quantizer.scale, quantizer.hardness, quantizer.reach, random_keys(seed, len(frame.sampling)), first, last,
-        np.empty(int(job["scratch"]), np.uint8), planes, memory, counts, bounds,
+        empty(int(job["scratch"]), np.uint8), planes, memory, counts, bounds,
     )  # fmt: skip

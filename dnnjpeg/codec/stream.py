@@ -10,6 +10,7 @@ import numpy as np
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.bits import CHUNK, emit, join, pack
 from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.huffman import ScanTables, optimal_tables, standard_tables
 
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
@@ -69,7 +70,7 @@ def _data(scan: Scan, tables: ScanTables) -> bytes:
     (tokens,) = scan.pieces
     bounds = np.array([*(scan.intervals or (0,)), tokens.count], np.int64)
     size = tokens.most_bytes
-    raw, out = np.empty(size, np.uint8), np.empty(2 * size + 3 * bounds.size, np.uint8)
+    raw, out = empty(size, np.uint8), empty(2 * size + 3 * bounds.size, np.uint8)
     return out[: pack(tokens.memory, bounds, tables.lut, raw, out, _scratch())].tobytes()
 
 
@@ -79,14 +80,14 @@ def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:
     lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
     phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]
     offsets = [0, *accumulate(length // 8 + SLACK for length in lengths)]
-    raw = np.empty(offsets[-1], np.uint8)
+    raw = empty(offsets[-1], np.uint8)
 
     def code(tokens: Tokens, phase: int, offset: int) -> int:
         return emit(tokens.memory, 0, tokens.count, lut, phase, raw[offset:], _scratch())
 
     with ThreadPoolExecutor(len(pieces)) as pool:
         bits = list(pool.map(code, pieces, phases, offsets[:-1]))
-    out = np.empty(2 * raw.size, np.uint8)
+    out = empty(2 * raw.size, np.uint8)
     return out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
 
 
