@@ -24,6 +24,8 @@ def is_number(value: Any, kind: type = Real) -> bool:
 
 def check_integer(value: Any, name: str, low: int, high: int) -> int:
     """An integer low..high."""
+    if type(value) is int and low <= value <= high:  # asked for every picture: the usual case first
+        return value
     if not is_number(value, Integral) or not low <= value <= high:
         raise ValueError(f"{name} is {brief(value)}, expected an integer {low}..{high}")
     return int(value)
@@ -31,6 +33,8 @@ def check_integer(value: Any, name: str, low: int, high: int) -> int:
 
 def check_quality(value: Any, name: str = "quality") -> float:
     """A number 1..100; an int where it is whole, so that it prints as 75 and not as 75.0."""
+    if type(value) is int and 1 <= value <= 100:
+        return value
     if not is_number(value) or not 1 <= value <= 100:
         raise ValueError(f"{name} is {brief(value)}, expected a number 1..100")
     return int(value) if value == int(value) else float(value)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,20 +11,18 @@ import numpy as np
 
 from dnnjpeg.checks import check_integer, check_steps
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.frame import MAX_SIDE, Frame, frame_of
-from dnnjpeg.codec.huffman import standard_tables
-from dnnjpeg.codec.pixels import as_pixels
-from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval, zigzag_planes
+from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
+from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.pixels import as_pixels, mode_components
+from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.quantize import quantizer as make_quantizer
 from dnnjpeg.codec.rows import MIN_ROWS, encode_rows, picture_planes, picture_tokens
-from dnnjpeg.codec.stream import Scan, code_scans
 from dnnjpeg.point import spread
 from dnnjpeg.simd import kernel_folder
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
-INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -75,21 +73,26 @@ def encode(
     that JPEG does not have.
     """
     point, name = _point(table, quality)
-    pixels = as_pixels(image, mode)
-    sampling, tables, steps = _components(pixels.mode, _subsampling(subsampling, point), point.tables)
-    frame = frame_of(pixels.width, pixels.height, sampling, steps)
-    coding = _Coding(frame, tables, progressive, optimize, streamtype, restart_blocks, restart_rows)
-    chosen = _quantizer(point, quantizer, hardness)
+    if hardness is not None:
+        if quantizer == "nearest":
+            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
+        point = replace(point, hardness=hardness)
     check_integer(seed, "seed", 0, 2**63 - 1)
     check_integer(threads, "threads", 1, 1024)
-    head = _metadata(pixels.mode, exif, xmp, icc_profile, comment, dpi, jfif)
+    pixels = as_pixels(image, mode)
+    coding = _coding(
+        pixels.width, pixels.height, mode_components(pixels.mode), point.tables, point.subsampling if subsampling is None else subsampling,
+        progressive, optimize, streamtype, restart_blocks, restart_rows,
+    )  # fmt: skip
+    chosen = _quantizer(point, quantizer)
+    if streamtype == TABLES_ONLY:
+        return coding.tables_only
+    head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
-    if streamtype == TABLES_ONLY:
-        return coding.tables_only()
     if progressive is False:
-        return coding.baseline(head, picture_tokens(pixels, frame, chosen, seed, coding.interval, threads))
-    return coding.smallest(head, picture_planes(pixels, frame, chosen, seed, threads))
+        return coding.baseline(head, picture_tokens(pixels, coding.frame, chosen, seed, coding.interval, threads))
+    return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
 
 
 def write_coefficients(
@@ -123,82 +126,18 @@ def write_coefficients(
     """
     check_integer(width, "width", 1, MAX_SIDE)
     check_integer(height, "height", 1, MAX_SIDE)
-    modes = {1: "L", 3: "YCbCr", 4: "CMYK"}
-    if len(planes) not in modes:
+    if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
-    steps_tables = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
-    if not 1 <= len(steps_tables) <= 3:
-        raise ValueError(f"tables has {len(steps_tables)} tables, expected 1 to 3")
-    mode = modes[len(planes)]
-    sampling, used, steps = _components(mode, _subsampling(subsampling, None), steps_tables)
-    frame = frame_of(width, height, sampling, steps)
-    coding = _Coding(frame, used, progressive, optimize, streamtype, restart_blocks, restart_rows)
-    blocks = zigzag_planes(frame, planes)
+    steps = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
+    if not 1 <= len(steps) <= 3:
+        raise ValueError(f"tables has {len(steps)} tables, expected 1 to 3")
+    coding = _coding(
+        width, height, len(planes), steps, subsampling, progressive, optimize, streamtype, restart_blocks, restart_rows
+    )
+    blocks = zigzag_planes(coding.frame, planes)
     if streamtype == TABLES_ONLY:
-        return coding.tables_only()
-    return coding.smallest(_metadata(mode, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
-
-
-@dataclass(frozen=True)
-class _Coding:
-    """How indices become a file."""
-
-    frame: Frame
-    tables: tuple[Steps, ...]
-    progressive: bool | str
-    optimize: bool | None
-    streamtype: int
-    restart_blocks: int
-    restart_rows: int
-
-    def __post_init__(self) -> None:
-        check_integer(self.streamtype, "streamtype", 0, 2)
-        check_integer(self.restart_blocks, "restart_blocks", 0, 65535)
-        check_integer(self.restart_rows, "restart_rows", 0, 65535)
-        if self.progressive not in (False, True, "auto"):
-            raise ValueError(f"progressive is {self.progressive!r}, expected True, False or 'auto'")
-        if self.optimize not in (None, False, True):
-            raise ValueError(f"optimize is {self.optimize!r}, expected True, False or None")
-        if self.streamtype != INTERCHANGE and self.progressive:
-            raise ValueError("an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs")
-        if self.streamtype != INTERCHANGE and self.optimize:
-            raise ValueError("an abbreviated stream cannot have Huffman tables of its own: leave optimize out")
-
-    @property
-    def interval(self) -> int:
-        """MCUs between restarts of a scan of all components."""
-        return restart_interval(self.frame.mcus, self.restart_blocks, self.restart_rows)
-
-    def tables_only(self) -> bytes:
-        codes = {component.code for component in self.frame.components}
-        huffman = markers.dht(standard_tables(len(codes)).tables)
-        return markers.SOI + markers.dqt(self.tables) + huffman + markers.EOI
-
-    def baseline(self, head: bytes, scan: Scan) -> bytes:
-        optimize = self.streamtype == INTERCHANGE and self.optimize is not False
-        return self._file(head, False, [scan], optimize)
-
-    def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
-        """Baseline, progressive, or the smaller of both, of all coefficients."""
-        files = []
-        if self.progressive is not True:
-            files.append(self.baseline(head, baseline_scan(self.frame, planes, self.interval)))
-        if self.progressive:
-            scans = progressive_scans(self.frame, planes, self.restart_blocks, self.restart_rows)
-            files.append(self._file(head, True, scans, True))
-        return min(files, key=len)
-
-    def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan], optimize: bool) -> bytes:
-        whole = self.streamtype == INTERCHANGE
-        parts = [
-            markers.SOI,
-            head,
-            markers.dqt(self.tables) if whole else b"",
-            markers.sof(progressive, self.frame.width, self.frame.height, [(c.h, c.v, c.steps) for c in self.frame.components]),
-            code_scans(self.frame, scans, optimize, whole),
-            markers.EOI,
-        ]
-        return b"".join(parts)
+        return coding.tables_only
+    return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
 
 
 def _point(table: str | os.PathLike[str] | Table | OperatingPoint, quality: float) -> tuple[OperatingPoint, str]:
@@ -212,39 +151,37 @@ def _point(table: str | os.PathLike[str] | Table | OperatingPoint, quality: floa
     return table.at(quality), table.name
 
 
-def _subsampling(given: str | int | None, point: OperatingPoint | None) -> str:
-    if given is None and point is not None:
-        return point.subsampling
-    name = _PILLOW_SUBSAMPLINGS.get(given, given) if not isinstance(given, bool) else given
+@lru_cache(maxsize=1024)
+def _coding(
+    width: int,
+    height: int,
+    components: int,
+    tables: tuple[Steps, ...],
+    subsampling: str | int,
+    progressive: bool | str,
+    optimize: bool | None,
+    streamtype: int,
+    restart_blocks: int,
+    restart_rows: int,
+) -> Coding:
+    """How pictures of one size are coded; equal tables are written once."""
+    name = subsampling if isinstance(subsampling, bool) else _PILLOW_SUBSAMPLINGS.get(subsampling, subsampling)
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
-        raise ValueError(f"subsampling is {given!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2")
-    return name
-
-
-@lru_cache(maxsize=64)
-def _components(
-    mode: str, subsampling: str, tables: tuple[Steps, ...]
-) -> tuple[tuple[tuple[int, int], ...], tuple[Steps, ...], tuple[int, ...]]:
-    """Sampling factors by component, the tables in use, and which of them each component has; equal tables are written once."""
-    if mode == "L":
-        return ((1, 1),), tables[:1], (0,)
-    if mode == "CMYK":
-        return ((1, 1),) * 4, tables[:1], (0,) * 4
-    by_component = (tables + tables[-1:] * 2)[:3]
+        raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2")
+    # gray and CMYK, whose components are alike, are never subsampled and have one table
+    by_component = (tables + tables[-1:] * 2)[:3] if components == 3 else tables[:1] * components
     used = tuple(dict.fromkeys(by_component))
-    return SUBSAMPLINGS[subsampling], used, tuple(used.index(table) for table in by_component)
-
-
-def _quantizer(point: OperatingPoint, name: str | None, hardness: Any) -> Quantizer:
-    if hardness is not None:
-        if name == "nearest":
-            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
-        point = replace(point, hardness=hardness)
-    return _point_quantizer(point, name)
+    frame = Frame(
+        width,
+        height,
+        SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components,
+        tuple(used.index(table) for table in by_component),
+    )
+    return Coding(frame, used, progressive, optimize, streamtype, restart_blocks, restart_rows)
 
 
 @lru_cache(maxsize=64)
-def _point_quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
+def _quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
     if name not in (None, "nearest", "probabilistic"):
         raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
     kappas = tuple(map(spread, point.hardness))
@@ -255,8 +192,10 @@ def _point_quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
 
 
 def _metadata(
-    mode: str, exif: bytes, xmp: bytes, icc_profile: bytes, comment: bytes, dpi: tuple[float, float] | None, jfif: bool
+    frame: Frame, exif: bytes, xmp: bytes, icc_profile: bytes, comment: bytes, dpi: tuple[float, float] | None, jfif: bool
 ) -> bytes:
+    if not (exif or xmp or icc_profile or comment or dpi or jfif or len(frame.sampling) == 4):
+        return b""
     for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc_profile), ("comment", comment)):
         if not isinstance(value, bytes):
             raise TypeError(f"{name} is a {type(value).__name__}, expected bytes")
@@ -271,7 +210,7 @@ def _metadata(
             markers.exif(exif),
             markers.xmp(xmp),
             markers.icc(icc_profile),
-            markers.adobe_cmyk() if mode == "CMYK" else b"",
+            markers.adobe_cmyk() if len(frame.sampling) == 4 else b"",
             markers.comment(comment),
         )
     )
@@ -288,4 +227,4 @@ def warmup() -> None:
     encode(picture, threads=1)
     encode(picture, progressive=True)
     encode(np.zeros((8 * 2 * MIN_ROWS, 8), np.uint8), threads=2)
-    encode(picture, streamtype=IMAGE_ONLY)
+    encode(picture, optimize=False)

@@ -1,7 +1,7 @@
 """The geometry of a picture in blocks (T.81 A.1, A.2), and the arrays that kernels read of it."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -20,12 +20,6 @@ class Component:
     rows: int
     steps: int
     code: int
-
-
-@lru_cache(maxsize=1024)
-def frame_of(width: int, height: int, sampling: tuple[tuple[int, int], ...], steps: tuple[int, ...]) -> "Frame":
-    """The frame of a picture; pictures of one size share it."""
-    return Frame(width, height, sampling, steps)
 
 
 @dataclass(frozen=True)
@@ -73,6 +67,11 @@ class Frame:
             )
             for c, (h, v) in enumerate(self.sampling)
         )
+
+    @cached_property
+    def codes(self) -> int:
+        """Pairs of Huffman tables that components have of their own: 2 where there is chroma."""
+        return 1 + max(component.code for component in self.components)
 
     @cached_property
     def every(self) -> tuple[int, ...]:

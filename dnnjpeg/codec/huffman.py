@@ -25,12 +25,12 @@ class HuffmanTable:
 class ScanTables:
     """What a scan is coded with.
 
-    `tables`: (class and destination byte of the DHT segment, table) of each table used. `destinations`: for components of code 0 and
-    of code 1, the DC and the AC table they name. `lut`: uint32[1024], bits of each symbol's code, shifted left by the number of extra
-    bits that follow it, << 5 | code length + extra bits.
+    `dht`: payload of the DHT segment. `destinations`: for components of code 0 and of code 1, the DC and the AC table they name.
+    `lut`: uint32[1024], bits of each symbol's code, shifted left by the number of extra bits that follow it, << 5 | code length + extra
+    bits.
     """
 
-    tables: tuple[tuple[int, HuffmanTable], ...]
+    dht: bytes
     destinations: tuple[tuple[int, int], tuple[int, int]]
     lut: np.ndarray
 
@@ -176,53 +176,56 @@ def fill_lookup(lut, bits, values):
 
 
 @kernel
-def _choose(counts, lut, bits, values, sizes, total, work):
-    """Optimal tables for the summed rows of `counts`; of each kind two, or one (then the second has size 0) where that is smaller.
+def _choose(counts, lut, dht, bits, values, total, work):
+    """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that is smaller.
 
-    Fills lut uint32[1024], bits uint8[5, 17], values uint8[5, 256] (the last row is scratch), sizes int64[4]. `total`: int64[5, 256],
-    `work`: int64[2048], scratch.
+    Fills lut uint32[1024] and dht uint8[1200]; returns how long the latter is, << 2, and bits 0 and 1: whether there are two DC and two
+    AC tables. `bits` uint8[5, 17], `values` uint8[5, 256], `total` int64[5, 256], `work` int64[2048] are scratch.
     """
-    for table in range(4):
-        for k in range(256):
-            total[table, k] = 0
-            if table > 0 or k < RAW:  # RAW bits have no code
-                for row in range(counts.shape[0]):
-                    total[table, k] += counts[row, table << 8 | k]
-        sizes[table] = optimal_code(total[table], bits[table], values[table], work)
-    for second in range(1, 4, AC):
-        if sizes[second] > 0:
-            first = second - 1
+    size, two = 0, 0
+    for kind in range(2):
+        first, second = AC * kind, AC * kind + 1
+        for table in (first, second):
+            for k in range(256):
+                total[table, k] = 0
+                if table > 0 or k < RAW:  # RAW bits have no code
+                    for row in range(counts.shape[0]):
+                        total[table, k] += counts[row, table << 8 | k]
+        used = optimal_code(total[first], bits[first], values[first], work)
+        others = optimal_code(total[second], bits[second], values[second], work)
+        if others > 0:
             for k in range(256):
                 total[4, k] = total[first, k] + total[second, k]
-            size = optimal_code(total[4], bits[4], values[4], work)
+            shared = optimal_code(total[4], bits[4], values[4], work)
             apart = _cost(total[first], bits[first], values[first]) + _cost(total[second], bits[second], values[second])
             if _cost(total[4], bits[4], values[4]) <= apart:
                 for table in (first, second):
                     for k in range(17):
                         bits[table, k] = bits[4, k]
-                    for k in range(size):
+                    for k in range(shared):
                         values[table, k] = values[4, k]
-                sizes[first], sizes[second] = size, 0
+                used, others = shared, 0
+            else:
+                two |= 1 << kind
+        for number in range(2):
+            length = others if number else used
+            if length > 0:
+                dht[size] = kind << 4 | number
+                for k in range(16):
+                    dht[size + 1 + k] = bits[first + number, k + 1]
+                for k in range(length):
+                    dht[size + 17 + k] = values[first + number, k]
+                size += 17 + length
     fill_lookup(lut, bits, values)
+    return size << 2 | two
 
 
 def optimal_tables(counts: np.ndarray) -> ScanTables:
     """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one where that is smaller."""
-    lut, sizes = np.empty(SYMBOLS, np.uint32), np.empty(4, np.int64)
+    lut, dht = np.empty(SYMBOLS, np.uint32), np.empty(1200, np.uint8)
     bits, values = np.zeros((5, 17), np.uint8), np.empty((5, 256), np.uint8)
-    _choose(counts, lut, bits, values, sizes, np.empty((5, 256), np.int64), np.empty(2048, np.int64))
-    all_bits, all_values = bits.tobytes(), values.tobytes()
-    tables = tuple(
-        (_destination(t), HuffmanTable(all_bits[17 * t : 17 * t + 17], all_values[256 * t : 256 * t + size]))
-        for t, size in enumerate(sizes.tolist())
-        if size
-    )
-    return ScanTables(tables, ((0, 0), (int(sizes[1] > 0), int(sizes[AC + 1] > 0))), lut)
-
-
-def _destination(table: int) -> int:
-    """Class and number of one of the four tables, as DHT has them."""
-    return (table >> 1) << 4 | table & 1
+    chosen = _choose(counts, lut, dht, bits, values, np.empty((5, 256), np.int64), np.empty(2048, np.int64))
+    return ScanTables(dht[: chosen >> 2].tobytes(), ((0, 0), (chosen & 1, chosen >> 1 & 1)), lut)
 
 
 @cache
@@ -233,6 +236,8 @@ def standard_tables(codes: int) -> ScanTables:
         bits[row] = np.frombuffer(table.bits, np.uint8)
         values[row, : len(table.values)] = np.frombuffer(table.values, np.uint8)
     fill_lookup(lut, bits, values)
-    used = range(4) if codes == 2 else (0, AC)
-    tables = tuple((_destination(row), STANDARD[row]) for row in used)
-    return ScanTables(tables, ((0, 0), (1, 1)), lut)
+    dht = b"".join(
+        bytes([(row >> 1) << 4 | row & 1]) + STANDARD[row].bits[1:] + STANDARD[row].values
+        for row in (range(4) if codes == 2 else (0, AC))
+    )
+    return ScanTables(dht, ((0, 0), (1, 1)), lut)

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from dnnjpeg.codec.huffman import HuffmanTable
-
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 MAX_PAYLOAD = 65533
 _ICC, _XMP, _EXIF = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"Exif\0\0"
@@ -75,9 +73,8 @@ def sof(progressive: bool, width: int, height: int, components: Iterable[tuple[i
     return segment(0xC2 if progressive else 0xC0, b"\x08" + size + bytes([len(specs) // 3]) + specs)
 
 
-def dht(tables: Iterable[tuple[int, HuffmanTable]]) -> bytes:
-    """All Huffman tables, each with its class << 4 | destination, in one segment."""
-    payload = b"".join(bytes([place]) + table.bits[1:] + table.values for place, table in tables)
+def dht(payload: bytes) -> bytes:
+    """All Huffman tables in one segment."""
     return segment(0xC4, payload) if payload else b""
 
 
@@ -85,7 +82,8 @@ def dri(interval: int) -> bytes:
     return segment(0xDD, interval.to_bytes(2, "big")) if interval else b""
 
 
-def sos(components: Iterable[tuple[int, int, int]], band: tuple[int, int] = (0, 63), bits: tuple[int, int] = (0, 0)) -> bytes:
+@lru_cache(maxsize=64)
+def sos(components: tuple[tuple[int, int, int], ...], band: tuple[int, int], bits: tuple[int, int]) -> bytes:
     """Scan header; `components`: number from 0, DC and AC table of each. `band`: Ss, Se. `bits`: Ah, Al."""
     specs = b"".join(bytes((c + 1, dc << 4 | ac)) for c, dc, ac in components)
     return segment(0xDA, bytes([len(specs) // 2]) + specs + bytes((*band, bits[0] << 4 | bits[1])))

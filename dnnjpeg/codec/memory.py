@@ -14,23 +14,32 @@ _lock = Lock()
 class _Lease:
     """Owner of a block; gives it back when the last array on it is gone."""
 
+    __slots__ = ("__array_interface__", "block")
+
     def __init__(self, block: np.ndarray):
         self.block = block
         self.__array_interface__ = block.__array_interface__
 
     def __del__(self) -> None:
         with _lock:
-            if sum(block.size for block in _free) + self.block.size <= RETAINED:
-                _free.append(self.block)
+            _free.append(self.block)
+            held = 0
+            for i, block in enumerate(_free):
+                held += block.size
+                if held > RETAINED:
+                    del _free[i]
+                    break
 
 
 def empty(count: int, dtype: Any) -> np.ndarray:
     """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it."""
-    size = max(count * np.dtype(dtype).itemsize, 1 << 16)
+    size = count * np.dtype(dtype).itemsize
     with _lock:
-        fits = [i for i, block in enumerate(_free) if block.size >= size]
-        block = _free.pop(min(fits, key=lambda i: _free[i].size)) if fits else None
-    if block is None:
-        # pictures of about one size share blocks
-        block = np.empty(1 << (size - 1).bit_length(), np.uint8)
+        for i, block in enumerate(_free):
+            if size <= block.size <= 4 * size + (1 << 20):
+                del _free[i]
+                break
+        else:
+            # pictures of about one size share blocks
+            block = np.empty(max(1 << (size - 1).bit_length(), 1 << 16), np.uint8)
     return np.asarray(_Lease(block)).view(dtype)[:count]

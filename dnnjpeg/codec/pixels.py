@@ -34,6 +34,11 @@ class Pixels:
         return self.rows.shape[0]
 
 
+def mode_components(mode: str) -> int:
+    """Components of a JPEG of pixels in `mode`."""
+    return {"L": 1, "CMYK": 4}.get(mode, 3)
+
+
 def as_pixels(image: Any, mode: str | None) -> Pixels:
     """A PIL image, or a uint8 array of the given mode, as pixels.
 

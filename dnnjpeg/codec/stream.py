@@ -11,7 +11,7 @@ from dnnjpeg.codec import markers
 from dnnjpeg.codec.bits import CHUNK, emit, join, pack
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.memory import empty
-from dnnjpeg.codec.huffman import ScanTables, optimal_tables, standard_tables
+from dnnjpeg.codec.huffman import optimal_tables, standard_tables
 
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
 
@@ -51,27 +51,30 @@ def code_scans(frame: Frame, scans: Sequence[Scan], optimize: bool, tables: bool
     parts = []
     interval = 0
     for scan in scans:
-        codes = {frame.components[c].code for c in scan.components}
-        counts = np.concatenate([tokens.counts for tokens in scan.pieces])
-        chosen = optimal_tables(counts) if optimize else standard_tables(len(codes))
+        if optimize:
+            rows = [tokens.counts for tokens in scan.pieces]
+            chosen = optimal_tables(rows[0] if len(rows) == 1 else np.concatenate(rows))
+        else:
+            chosen = standard_tables(frame.codes)
         if tables:
-            parts.append(markers.dht(chosen.tables))
+            parts.append(markers.dht(chosen.dht))
         if scan.restart != interval:
             parts.append(markers.dri(scan.restart))
             interval = scan.restart
-        selectors = [(c, *chosen.destinations[frame.components[c].code]) for c in scan.components]
-        parts += [markers.sos(selectors, scan.band, scan.bits), _data(scan, chosen)]
+        selectors = tuple((c, *chosen.destinations[frame.components[c].code]) for c in scan.components)
+        parts += (markers.sos(selectors, scan.band, scan.bits), _data(scan, chosen.lut))
     return b"".join(parts)
 
 
-def _data(scan: Scan, tables: ScanTables) -> bytes:
+def _data(scan: Scan, lut: np.ndarray) -> bytes:
     if len(scan.pieces) > 1:
-        return _data_in_threads(scan.pieces, tables.lut)
+        return _data_in_threads(scan.pieces, lut)
     (tokens,) = scan.pieces
-    bounds = np.array([*(scan.intervals or (0,)), tokens.count], np.int64)
+    bounds = np.array((*(scan.intervals or (0,)), tokens.count), np.int64)
     size = tokens.most_bytes
-    raw, out = empty(size, np.uint8), empty(2 * size + 3 * bounds.size, np.uint8)
-    return out[: pack(tokens.memory, bounds, tables.lut, raw, out, _scratch())].tobytes()
+    # stuffing doubles a byte at the most
+    memory = empty(3 * size + 3 * bounds.size, np.uint8)
+    return memory[size : size + pack(tokens.memory, bounds, lut, memory[:size], memory[size:], _scratch())].tobytes()
 
 
 def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:

@@ -194,13 +194,14 @@ FENCED = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 from dnnjpeg import encode, write_coefficients
-from dnnjpeg.codec import encoder, memory
+from dnnjpeg.codec import encoder, memory  # all users of memory are imported by now
 from dnnjpeg.codec.pixels import MODES
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 PAGE = mmap.PAGESIZE
 at_end = sys.argv[1] == "end"
+
 
 def fenced(shape, dtype=float):
     dtype = np.dtype(dtype)
@@ -237,42 +238,41 @@ def allocate(empty, np_empty, np_zeros):
     np.empty, np.zeros = np_empty, np_zeros
 
 
-def check(function, *args, **options):
-    expected = function(*args, **options)
+def within_fences(function, *args, **options):
     allocate(fenced_empty, fenced_empty, fenced)
     try:
-        found = function(*args, **options)
+        return function(*args, **options)
     finally:
         allocate(*real)
-    assert found == expected
 """
 
 PICTURES = """
 for mode, channels in MODES.items():
-    subsamplings = ("4:4:4", "4:2:0", "4:1:1") if channels > 1 and mode != "CMYK" else ("4:4:4",)
+    subsamplings = {"L": ["4:4:4"], "CMYK": ["4:4:4"], "RGB": ["4:4:4", "4:2:0", "4:1:1"]}.get(mode, ["4:4:4", "4:1:1"])
     for subsampling, width in itertools.product(subsamplings, [*range(1, 41), *range(62, 68), *range(126, 132)]):
         height = 1 + width % 3 if width % 7 else 17
         plain = rng.integers(0, 256, (height, width) + (channels,) * (channels > 1), np.uint8)
         picture = fenced(plain.shape, np.uint8)
         picture[:] = plain
-        flipped = fenced(plain.shape, np.uint8)[::-1]
-        flipped[:] = plain
         options = {"mode": mode, "subsampling": subsampling}
-        case(mode, subsampling, width, height)
-        check(encode, picture, **options)
-        check(encode, flipped, **options)
+        case(*options.values(), width, height)
+        assert within_fences(encode, picture, **options) == encode(plain, **options)
+        if at_end:
+            picture[:] = plain[::-1]
+            assert within_fences(encode, picture[::-1], **options) == encode(plain, **options)
         if width % 5 == 0:
             options["hardness"] = 0.4
-            check(encode, picture, **options)
-            check(encode, picture, **options, progressive=True)
+            assert within_fences(encode, plain, **options) == encode(plain, **options)
+            options["progressive"] = True
+            assert within_fences(encode, plain, **options) == encode(plain, **options)
 big = rng.integers(0, 256, (200, 150, 3), np.uint8)
 for options in ({"threads": 2}, {"restart_rows": 1}, {"restart_blocks": 1}, {"optimize": False}, {"quality": 100}):
     case("big", options)
-    check(encode, big, **options)
+    assert within_fences(encode, big, **options) == encode(big, **options)
 """
 
 COEFFICIENTS = """
-for width, height, components in itertools.product((1, 9, 130), (1, 8, 65), (1, 3, 4)):
+for width, height, components in itertools.product((1, 9, 130), (1, 65), (1, 3, 4)):
     for kind in ("dense", "zero", "last"):
         shape = (-(-height // 8), -(-width // 8), 64)
         planes = [rng.integers(-1023, 1024, shape) * (kind == "dense") for _ in range(components)]
@@ -281,10 +281,10 @@ for width, height, components in itertools.product((1, 9, 130), (1, 8, 65), (1, 
         for options in ({}, {"restart_blocks": 1}, {"optimize": False}, {"progressive": True}, {"progressive": True, "restart_blocks": 1}):
             case(width, height, components, kind, options)
             arguments = (planes, [np.ones(64, int)], width, height)
-            check(write_coefficients, *arguments, **options)
-known = [np.full((16, 16, 64), 1023)]
+            assert within_fences(write_coefficients, *arguments, **options) == write_coefficients(*arguments, **options)
 case("corrections")
-check(write_coefficients, known, [np.ones(64, int)], 128, 128, progressive=True)
+arguments = ([np.full((16, 16, 64), 1023)], [np.ones(64, int)], 128, 128)
+assert within_fences(write_coefficients, *arguments, progressive=True) == write_coefficients(*arguments, progressive=True)
 """
 
 

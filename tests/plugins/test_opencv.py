@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from dnnjpeg.plugins import opencv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dnnjpeg.plugins import opencv
 from dnnjpeg.table import standard_table
 
 Q, LUMA, CHROMA = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_JPEG_LUMA_QUALITY, cv2.IMWRITE_JPEG_CHROMA_QUALITY

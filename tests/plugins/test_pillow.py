@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from dnnjpeg.plugins import pillow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin
@@ -20,6 +19,7 @@ from PIL.JpegPresets import presets
 
 import dnnjpeg
 from dnnjpeg.files import write_atomic
+from dnnjpeg.plugins import pillow
 from dnnjpeg.table import standard_table, to_wizard
 
 MODES = ["1", "L", "RGB", "RGBX", "YCbCr", "CMYK"]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from dnnjpeg.tools.cli import COMMANDS, main
 
 import dnnjpeg
+from dnnjpeg.tools.cli import COMMANDS, main
 
 
 def test_version():

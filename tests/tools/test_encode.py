@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from dnnjpeg.tools.cli import main
 from PIL import Image, ImageCms, ImageOps
 
 from dnnjpeg.files import TEMPORARY_SUFFIX
+from dnnjpeg.tools.cli import main
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()", "encode"]
 

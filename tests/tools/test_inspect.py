@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from dnnjpeg.tools.inspect import inspect
 from PIL import Image
 
 from dnnjpeg.inspection import inspect as inspect_bytes
+from dnnjpeg.tools.inspect import inspect
 
 
 def run(*arguments: object, stdin: bytes = b"") -> Result:

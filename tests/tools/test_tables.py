@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from dnnjpeg.tools.tables import tables
 from PIL import Image
 
 from dnnjpeg.table import OperatingPoint, Table, load_table, standard_table
+from dnnjpeg.tools.tables import tables
 
 
 def run(*arguments: object) -> Result:

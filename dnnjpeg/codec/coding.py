@@ -1,0 +1,85 @@
+"""From scans, or whole planes of coefficients, to files: which headers, which kind of scans, how coded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dnnjpeg.checks import check_integer
+from dnnjpeg.codec import markers
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import standard_tables
+from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval
+from dnnjpeg.codec.stream import Scan, code_scans
+from dnnjpeg.standard import Steps
+
+INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the indices of a picture become a file: the options of `encode` of these names, checked when made.
+
+    `tables`: the quantization tables in use. Raises ValueError for a value out of range, and for options that exclude each other.
+    """
+
+    frame: Frame
+    tables: tuple[Steps, ...]
+    progressive: bool | str
+    optimize: bool | None
+    streamtype: int
+    restart_blocks: int
+    restart_rows: int
+
+    def __post_init__(self) -> None:
+        check_integer(self.streamtype, "streamtype", 0, 2)
+        check_integer(self.restart_blocks, "restart_blocks", 0, 65535)
+        check_integer(self.restart_rows, "restart_rows", 0, 65535)
+        if self.progressive not in (False, True, "auto"):
+            raise ValueError(f"progressive is {self.progressive!r}, expected True, False or 'auto'")
+        if self.optimize not in (None, False, True):
+            raise ValueError(f"optimize is {self.optimize!r}, expected True, False or None")
+        if self.streamtype != INTERCHANGE and self.progressive:
+            raise ValueError("an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs")
+        if self.streamtype != INTERCHANGE and self.optimize:
+            raise ValueError("an abbreviated stream cannot have Huffman tables of its own: leave optimize out")
+
+    @cached_property
+    def interval(self) -> int:
+        """MCUs between restarts of a scan of all components."""
+        return restart_interval(self.frame.mcus, self.restart_blocks, self.restart_rows)
+
+    @cached_property
+    def tables_only(self) -> bytes:
+        """The abbreviated stream of tables (T.81 B.5)."""
+        return markers.SOI + markers.dqt(self.tables) + markers.dht(standard_tables(self.frame.codes).dht) + markers.EOI
+
+    def baseline(self, head: bytes, scan: Scan) -> bytes:
+        """The file of one baseline scan; `head`: the segments of metadata."""
+        optimize = self.streamtype == INTERCHANGE and self.optimize is not False
+        return self._file(head, False, [scan], optimize)
+
+    def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
+        """Baseline, progressive, or the smaller of both, of all coefficients."""
+        files = []
+        if self.progressive is not True:
+            files.append(self.baseline(head, baseline_scan(self.frame, planes, self.interval)))
+        if self.progressive:
+            scans = progressive_scans(self.frame, planes, self.restart_blocks, self.restart_rows)
+            files.append(self._file(head, True, scans, True))
+        return min(files, key=len)
+
+    def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan], optimize: bool) -> bytes:
+        whole = self.streamtype == INTERCHANGE
+        front = self._fronts[progressive]
+        return b"".join((markers.SOI, head, front, code_scans(self.frame, scans, optimize, whole), markers.EOI))
+
+    @cached_property
+    def _fronts(self) -> tuple[bytes, bytes]:
+        """DQT and SOF of a baseline and of a progressive file."""
+        frame = self.frame
+        dqt = markers.dqt(self.tables) if self.streamtype != IMAGE_ONLY else b""
+        components = [(c.h, c.v, c.steps) for c in frame.components]
+        baseline, progressive = (markers.sof(kind, frame.width, frame.height, components) for kind in (False, True))
+        return dqt + baseline, dqt + progressive
