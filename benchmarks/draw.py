@@ -13,29 +13,26 @@ from PIL import Image
 def draw(width: int, height: int, seed: int = 0) -> Image.Image:
     """An RGB picture; the same for the same arguments.
 
-    Discs of many sizes in front of one another, each with a colour and a texture of its own: a picture of the
-    world has edges at every scale too. The amplitude of textures falls as 1/frequency, as it does in photographs.
+    Textured discs of many sizes, one in front of another: like a picture of the world, it has edges at every scale.
     """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
-    texture = np.stack([_texture(rng, width, height) for _ in range(3)], axis=-1)
-    light, *_ = colours = np.moveaxis(texture, -1, 0)
-    picture = 120 + 45 * light[..., None] + 12 * np.stack([colours[1], colours[2], -colours[1]], axis=-1)
+    light, tint = _texture(rng, width, height), _texture(rng, width, height)
+    picture = 120 + 45 * light[..., None] + tint[..., None] * rng.normal(0, 12, 3)
     for size in np.sort(rng.pareto(1.5, 40))[::-1]:
         radius = 0.03 * (1 + min(size, 8)) * max(width, height)
         inside = (x - rng.uniform(0, width)) ** 2 + (y - rng.uniform(0, height)) ** 2 < radius**2
-        shift = rng.integers(0, (height, width))
-        grain = np.roll(light, shift, axis=(0, 1))[inside] * rng.uniform(2, 30)
-        picture[inside] = rng.uniform(20, 235) + rng.normal(0, 25, 3) + grain[:, None]
-    picture += rng.normal(0, 2, (height, width, 1))
+        texture = np.roll(light, rng.integers(0, (height, width)), axis=(0, 1))[inside] * rng.uniform(2, 25)
+        picture[inside] = rng.uniform(20, 235) + rng.normal(0, 25, 3) + texture[:, None]
+    picture += rng.normal(0, 1.5, (height, width, 1))  # grain
     return Image.fromarray(np.clip(picture, 0, 255).round().astype(np.uint8))
 
 
 def _texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Noise of mean 0 and variance 1 whose amplitude falls as 1/frequency."""
+    """Noise of mean 0 and variance 1 whose amplitude falls with frequency as in photographs."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
-    noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(height, width))) / frequency, (height, width))
+    noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(height, width))) / frequency**1.3, (height, width))
     return noise / noise.std()
 
 

@@ -18,7 +18,7 @@ MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
 _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
 _LOG2_E = 1.4426950408889634
-_EXP2 = (0.999999261, 0.693121815, 0.240247448, 0.0559178603, 0.00957010143)  # 2^z for |z| <= 1/2, minimax
+_EXP2 = (0.999928074, 0.693260986, 0.242611122, 0.0551716672)  # 2^z for |z| <= 1/2, minimax
 
 NEAREST, TWO = 0, -1
 
@@ -79,8 +79,13 @@ def random_keys(seed: int, components: int) -> np.ndarray:
 @inlined
 def nearest_16(c, scale):
     """int16x16 nearest integers, ties to even, of float32x16 c · scale, |c · scale| < 2^15."""
-    t = fused(c, splat(scale, "f32x16"), splat(_ROUNDER, "f32x16"))
-    return convert(reinterpret(t, "i32x16"), "i16x16")
+    return convert(reinterpret(_rounded(c, scale), "i32x16"), "i16x16")
+
+
+@inlined
+def _rounded(c, scale):
+    """The nearest integer in the low bits of a float32; subtract `_ROUNDER` for its value."""
+    return fused(c, splat(scale, "f32x16"), splat(_ROUNDER, "f32x16"))
 
 
 @inlined
@@ -95,18 +100,17 @@ def block_hash(blocks, keys):
 
 @inlined
 def uniform_16(hashed, key):
-    """float32x16 in (0, 1) from the hashes of sixteen blocks and the odd key of a coefficient."""
-    x = convert(reinterpret((hashed * key) >> 1, "i32x16"), "f32x16")
-    return fused(x, splat(2.0**-31, "f32x16"), splat(2.0**-32, "f32x16"))
+    """float32x16 in (0, 1] from the hashes of sixteen blocks and the odd key of a coefficient."""
+    x = convert(reinterpret(hashed * key, "i32x16"), "f32x16")
+    return fused(x, splat(2.0**-32, "f32x16"), splat(0.5 + 2.0**-24, "f32x16"))
 
 
 @inlined
 def _exp2(y):
-    """2^y of float32x16, |y| <= 120, to 3e-6."""
+    """2^y of float32x16, |y| <= 120, to 1e-4: its error changes a probability p by less than 1e-4 p (1 - p)."""
     shifted = y + _ROUNDER
     z = y - (shifted - _ROUNDER)
-    p = fused(z, splat(_EXP2[4], "f32x16"), splat(_EXP2[3], "f32x16"))
-    p = fused(p, z, splat(_EXP2[2], "f32x16"))
+    p = fused(z, splat(_EXP2[3], "f32x16"), splat(_EXP2[2], "f32x16"))
     p = fused(p, z, splat(_EXP2[1], "f32x16"))
     p = fused(p, z, splat(_EXP2[0], "f32x16"))
     return reinterpret(reinterpret(p, "i32x16") + (reinterpret(shifted, "i32x16") << 23), "f32x16")
@@ -118,28 +122,30 @@ def _at_most(x, limit):
 
 
 @inlined
-def _one_of_two(t, hashed, hardness, certain, key):
+def _one_of_two(c, scale, hashed, hardness, key):
     """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the nearest.
 
-    Where every lane's distance is below `certain` nothing is drawn.
+    Where no lane has a chance of more than e^-14.5 nothing is drawn.
     """
-    nearest = (t + _ROUNDER) - _ROUNDER
-    offset = reinterpret(t - nearest, "u32x16")
-    distance = reinterpret(offset & 0x7FFFFFFF, "f32x16")
-    if mask_bits(distance > certain) == 0:
-        return nearest
-    bits = hardness * _LOG2_E
-    odds_against = _exp2(_at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0))
-    u = uniform_16(hashed, key)
-    step = reinterpret((offset & 0x80000000) | 0x3F800000, "f32x16")
-    return select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
+    rounded = _rounded(c, scale)
+    nearest = reinterpret(rounded, "i32x16")
+    offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
+    distance = reinterpret(reinterpret(offset, "u32x16") & 0x7FFFFFFF, "f32x16")
+    if mask_bits(distance > 0.5 - 0.5 * _TAIL / hardness) != 0:
+        bits = hardness * _LOG2_E
+        odds_against = _exp2(_at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0))
+        u = uniform_16(hashed, key)
+        step = (reinterpret(offset, "i32x16") >> 31) | 1
+        nearest = select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
+    return convert(nearest, "i16x16")
 
 
 @inlined
-def _one_of_many(t, hashed, hardness, k_max, key, weights):
+def _one_of_many(c, scale, hashed, hardness, k_max, key, weights):
     """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
-    middle = (t + _ROUNDER) - _ROUNDER
-    slope = (t - middle) * (2.0 * hardness * _LOG2_E)
+    rounded = _rounded(c, scale)
+    offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
+    slope = offset * (2.0 * hardness * _LOG2_E)
     total = splat(0.0, "f32x16")
     for j in range(2 * k_max + 1):
         k = j - k_max
@@ -147,23 +153,24 @@ def _one_of_many(t, hashed, hardness, k_max, key, weights):
         total = total + _exp2(select(exponent > -100.0, exponent, splat(-100.0, "f32x16")))
         store(weights + j * 64, total)
     draw = uniform_16(hashed, key) * total
-    index = middle - k_max
+    index = reinterpret(rounded, "i32x16") - k_max
     for j in range(2 * k_max):
-        index = index + select(draw >= load(weights + j * 64, "f32x16"), splat(1.0, "f32x16"), splat(0.0, "f32x16"))
-    return index
+        index = index + select(draw >= load(weights + j * 64, "f32x16"), splat(1, "i32x16"), splat(0, "i32x16"))
+    return convert(index, "i16x16")
 
 
 @inlined
-def sample_16(t, hashed, hardness, reach, key, weights):
-    """float32x16 index drawn for each t = c/q; `reach` as the function of that name says, `weights` scratch."""
+def sample_16(c, scale, hashed, hardness, reach, key, weights):
+    """int16x16 index drawn for each c · scale; `reach` as the function of that name says, `weights` scratch."""
     if reach == TWO:
-        return _one_of_two(t, hashed, hardness, 0.5 - 0.5 * _TAIL / hardness, key)
+        return _one_of_two(c, scale, hashed, hardness, key)
     if reach == NEAREST:
-        return t
-    return _one_of_many(t, hashed, hardness, reach, key, weights)
+        return nearest_16(c, scale)
+    return _one_of_many(c, scale, hashed, hardness, reach, key, weights)
 
 
 @inlined
-def clamp_16(t, low, high):
-    """float32x16 held to low..high."""
-    return _at_most(select(t > low, t, splat(low, "f32x16")), high)
+def legal_dc(index):
+    """int16x16 held to what keeps differences of DC within 11 bits (T.81 F.1.2.1); no drawn AC comes near its limit."""
+    index = select(index < -1024, splat(-1024, "i16x16"), index)
+    return select(index > 1023, splat(1023, "i16x16"), index)

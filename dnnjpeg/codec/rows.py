@@ -15,7 +15,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import Quantizer, block_hash, clamp_16, nearest_16, random_keys, sample_16
+from dnnjpeg.codec.quantize import Quantizer, block_hash, legal_dc, nearest_16, random_keys, sample_16
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 from dnnjpeg.simd import address, inlined, kernel, load, load_scalar, splat, store
@@ -84,12 +84,11 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
         store(at + 3584, h)
     hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     for k in range(64):
-        t = load(columns + k * 64, "f32x16") * load_scalar(scale + 4 * k, "f32")
-        key = load_scalar(keys + 8 + 4 * k, "u32")
-        drawn = sample_16(t, hashed, load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"), key, weights)
-        # T.81 allows AC up to 1023 and DC differences up to 2047
-        zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
-        store(indices + zigzag * 32, nearest_16(clamp_16(drawn, -1023.0 - (k == 0), 1023.0), 1.0))
+        drawn = sample_16(
+            load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed, load_scalar(hardness + 4 * k, "f32"),
+            load_scalar(reach + 8 * k, "i64"), load_scalar(keys + 8 + 4 * k, "u32"), weights,
+        )  # fmt: skip
+        store(indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32, legal_dc(drawn) if k == 0 else drawn)
 
 
 @kernel

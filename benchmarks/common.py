@@ -1,0 +1,86 @@
+"""What the benchmarks share: pictures, clocks, and results as files that name the machine."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from draw import draw
+from PIL import Image, features
+
+DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
+RESULTS = Path(__file__).parent / "results"
+
+
+def pictures() -> dict[str, list[Image.Image]]:
+    """RGB pictures by size: photographs from $DNNJPEG_DATA/data where that is set, else drawn ones."""
+    root = os.environ.get("DNNJPEG_DATA")
+    if root:
+        photos = Path(root) / "data" / "photos"
+        web = (Image.open(path) for path in sorted((photos / "web").iterdir()))
+        small = [image.convert("RGB") for image in web if sorted(image.size) == [375, 500]][::8]
+        middle = [Image.open(path).convert("RGB") for path in sorted(photos.glob("kodim*.png"))]
+    else:
+        small = [draw(500, 375, seed) for seed in range(6)]
+        middle = [draw(768, 512, seed) for seed in range(6)]
+    large = [image.resize((4000, 3000), Image.Resampling.LANCZOS) for image in middle[:2]]
+    return {"500x375": small, "768x512": middle, "4000x3000": large}
+
+
+def alternate(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """Median seconds of each function. They take turns, so that what slows the machine down slows all of them."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def run(command: Sequence[str | Path], **environment: str) -> dict[str, Any]:
+    """Run a command: wall and CPU seconds, and what it wrote to standard error."""
+    before, start = os.times(), time.perf_counter()
+    done = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True)
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"wall": round(wall, 3), "cpu": round(cpu, 2), "stderr": done.stderr}
+
+
+def write(name: str, results: dict[str, Any]) -> None:
+    """Write benchmarks/results/NAME.json: the machine, the command, the results."""
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    record = {"command": command, "machine": _machine(), **results}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _machine() -> dict[str, Any]:
+    packages = ["dnnjpeg", "numpy", "numba", "llvmlite", "pillow", "opencv-python-headless", "simplejpeg", "jpeglib"]
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "libjpeg-turbo": features.version("libjpeg_turbo"),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _cpu() -> str:
+    import llvmlite.binding
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.processor()} ({llvmlite.binding.get_host_cpu_name()})"

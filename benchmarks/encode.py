@@ -1,0 +1,139 @@
+"""Speed and size of dnnjpeg beside other encoders, in one process and one thread, at quality 75 and 4:2:0.
+
+python benchmarks/encode.py
+"""
+
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from common import RESULTS, alternate, pictures, write
+from PIL import Image
+
+QUALITY = 75
+PILLOW, OPTIMIZED = "Pillow", "Pillow, optimize"
+ONE_THREAD, TWO_THREADS = "dnnjpeg", "dnnjpeg, 2 threads"
+
+
+def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
+    """Functions that encode the picture and return the number of bytes."""
+    import cv2
+    import dnnjpeg
+    import jpeglib
+    import simplejpeg
+
+    cv2.setNumThreads(1)
+    rgb = np.ascontiguousarray(image)
+    bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+    one = jpeglib.from_spatial(rgb)
+    one.samp_factor = "4:2:0"
+
+    def pillow(**options: Any) -> int:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=QUALITY, **options)
+        return len(file.getvalue())
+
+    def ours(**options: Any) -> int:
+        return len(dnnjpeg.encode(image, quality=QUALITY, **options))
+
+    def to_file() -> int:
+        one.write_spatial(str(scratch), qt=QUALITY)
+        return scratch.stat().st_size
+
+    def opencv(*params: int) -> int:
+        return len(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *params])[1])
+
+    functions: dict[str, Callable[[], int]] = {
+        PILLOW: pillow,
+        OPTIMIZED: lambda: pillow(optimize=True),
+        ONE_THREAD: ours,
+        "dnnjpeg, hardness 30": lambda: ours(hardness=30),
+        "dnnjpeg, hardness 15": lambda: ours(hardness=15),
+        "dnnjpeg, progressive": lambda: ours(progressive=True),
+        "Pillow, progressive": lambda: pillow(progressive=True),
+        "OpenCV": opencv,
+        "OpenCV, optimize": lambda: opencv(cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+        "simplejpeg": lambda: len(simplejpeg.encode_jpeg(rgb, QUALITY, "RGB", "420")),
+        "jpeglib, to a file": to_file,
+    }
+    if image.width * image.height > 10_000_000:
+        functions[TWO_THREADS] = lambda: ours(threads=2)
+    return functions
+
+
+def measure(images: list[Image.Image], seconds: float, scratch: Path) -> dict[str, dict[str, float]]:
+    """By encoder: mean milliseconds, and geometric means over the pictures of the ratios to Pillow."""
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for image in images:
+        functions = encoders(image, scratch)
+        sizes = {name: function() for name, function in functions.items()}
+        times = alternate(functions, seconds)
+        for name in functions:
+            ratios = (
+                times[PILLOW] / times[name],
+                times[OPTIMIZED] / times[name],
+                sizes[name] / sizes[PILLOW],
+                sizes[name] / sizes[OPTIMIZED],
+            )
+            rows.setdefault(name, []).append((1000 * times[name], *ratios))
+    return {name: _means(values) for name, values in rows.items()}
+
+
+def _means(values: list[tuple[float, ...]]) -> dict[str, float]:
+    milliseconds, *ratios = zip(*values, strict=True)
+    keys = ("speed_over_pillow", "speed_over_optimized", "size_over_pillow", "size_over_optimized")
+    means = (math.exp(sum(map(math.log, ratio)) / len(ratio)) for ratio in ratios)
+    return {
+        "milliseconds": round(sum(milliseconds) / len(milliseconds), 3),
+        **{key: round(mean, 4) for key, mean in zip(keys, means, strict=True)},
+    }
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """A table for each size of picture."""
+    lines = []
+    for size, group in results["groups"].items():
+        lines += [
+            f"| {size}, {group['pictures']} pictures | ms | speed over Pillow | over Pillow, optimize "
+            "| size over Pillow | over Pillow, optimize |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for name, row in group["encoders"].items():
+            lines.append(
+                f"| {name} | {row['milliseconds']:.2f} | {row['speed_over_pillow']:.2f} "
+                f"| {row['speed_over_optimized']:.2f} | {row['size_over_pillow']:.3f} "
+                f"| {row['size_over_optimized']:.3f} |"
+            )
+        lines.append("")
+    return "\n".join(lines).strip()
+
+
+@click.command()
+@click.option("--seconds", type=float, default=4, show_default=True, help="For each picture.")
+@click.option("--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand.")
+@click.option("--show", is_flag=True, help="Print the tables of the last run, and measure nothing.")
+def main(seconds: float, cpu: str | None, show: bool) -> None:
+    """Measure, print Markdown tables, and write benchmarks/results/encode.json (encode-CPU.json with --cpu)."""
+    name = f"encode-{cpu}" if cpu else "encode"
+    if not show:
+        if cpu:
+            os.environ.update(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="")
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            groups = {
+                size: {"pictures": len(images), "encoders": measure(images, seconds, Path(folder) / "x.jpg")}
+                for size, images in pictures().items()
+            }
+        drawn = not os.environ.get("DNNJPEG_DATA")
+        write(name, {"pictures": "drawn" if drawn else "photographs", "kernels_for": cpu or "host", "groups": groups})
+    click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
+
+
+if __name__ == "__main__":
+    main()

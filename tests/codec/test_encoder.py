@@ -1,0 +1,288 @@
+"""`encode` as a whole: against Pillow on photographs, against several decoders, and what it makes of its options."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Decode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
+from dnnjpeg.codec.pixels import MODES
+from dnnjpeg.inspection import inspect
+from dnnjpeg.table import SUBSAMPLINGS, standard_table
+
+
+def pillow(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def psnr(data: bytes, original: Image.Image) -> float:
+    with Image.open(io.BytesIO(data)) as image:
+        error = np.asarray(image).astype(float) - np.asarray(original)
+    return float(10 * np.log10(255**2 / (error**2).mean()))
+
+
+@pytest.fixture(scope="module")
+def photographs(data_dir: Path) -> list[Image.Image]:
+    return [Image.open(path).convert("RGB") for path in sorted((data_dir / "photos").glob("kodim*.png"))]
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 90, 95])
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4", "gray"])
+def test_nearest_rounding_is_as_good_and_as_small_as_pillows(
+    quality: int, subsampling: str, photographs: list[Image.Image]
+) -> None:
+    gains, sizes = [], []
+    for photograph in photographs:
+        image = photograph.convert("L") if subsampling == "gray" else photograph
+        options = {} if subsampling == "gray" else {"subsampling": subsampling}
+        ours = encode(image, quality=quality, **options)
+        theirs = pillow(image, quality=quality, optimize=True, **options)
+        gains.append(psnr(ours, image) - psnr(theirs, image))
+        sizes.append(len(ours) / len(theirs))
+    assert -0.02 < np.mean(gains) < 0.05
+    assert max(sizes) < 1.003
+
+
+def test_progressive_is_as_small_as_pillows(photographs: list[Image.Image]) -> None:
+    for photograph in photographs:
+        ours = encode(photograph, progressive=True)
+        assert len(ours) < 1.003 * len(pillow(photograph, quality=75, progressive=True))
+        assert len(encode(photograph, progressive="auto")) == min(len(ours), len(encode(photograph)))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_decoder_shows_the_same_picture(data: st.DataObject, decode: Decode) -> None:
+    mode = data.draw(st.sampled_from(tuple(MODES)))
+    width, height = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    options = {
+        "mode": mode,
+        "quality": data.draw(st.integers(1, 100) | st.floats(1, 100)),
+        "hardness": data.draw(st.sampled_from((None, 0.1, 1, 20, [None] * 32 + [3.0] * 32))),
+        "seed": data.draw(st.integers(0, 2**63 - 1)),
+        "subsampling": data.draw(st.sampled_from((None, *SUBSAMPLINGS))),
+        "progressive": data.draw(st.sampled_from((False, True, "auto"))),
+        "optimize": data.draw(st.sampled_from((None, True, False))),
+        "restart_blocks": data.draw(st.sampled_from((0, 0, 1, 5))),
+        "restart_rows": data.draw(st.sampled_from((0, 0, 1, 2))),
+        "threads": data.draw(st.integers(1, 3)),
+    }
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    shape = (height, width, MODES[mode])
+    smooth = 128 + 100 * np.sin(np.add.outer(np.arange(height), np.arange(width)) / rng.uniform(3, 20))[:, :, None]
+    picture = np.clip(smooth + rng.normal(0, rng.choice([0, 5, 80]), shape), 0, 255).astype(np.uint8)
+    file = encode(picture, **options)
+    shown = decode(file)
+    assert shown.shape[:2] == (height, width)
+    if options["quality"] >= 90 and options["hardness"] is None and mode in ("L", "CMYK"):
+        assert np.abs(shown.reshape(shape).astype(int) - picture).mean() < 12
+    assert encode(picture, **options) == file
+
+
+@pytest.mark.parametrize("hardness", [0.5, 5, 50])
+def test_sampling_keeps_the_picture_on_average(hardness: float, photo: Image.Image) -> None:
+    """Many files of one picture, each with its own seed, average to better than any of them."""
+    gray = photo.convert("L")
+    shown = [np.asarray(Image.open(io.BytesIO(encode(gray, hardness=hardness, seed=seed)))).astype(float) for seed in range(30)]
+    single = np.mean([((one - gray) ** 2).mean() for one in shown])
+    mean = ((np.mean(shown, axis=0) - gray) ** 2).mean()
+    nearest = ((np.asarray(Image.open(io.BytesIO(encode(gray)))).astype(float) - gray) ** 2).mean()
+    assert mean < single
+    assert single > nearest
+
+
+# --- options ---
+
+
+def test_forms_of_a_table(photo: Image.Image, tmp_path: Path) -> None:
+    table = standard_table()
+    expected = encode(photo, signature=False)
+    table.save(tmp_path / "copy.json")
+    for same in (table, table.at(75), tmp_path / "copy.json", str(tmp_path / "copy.json")):
+        assert encode(photo, same, signature=False) == expected
+    assert encode(photo, table.at(75), 10, signature=False) == expected  # a point has its quality
+    assert encode(photo, quality=75.0, signature=False) == expected
+
+
+def test_forms_of_a_subsampling(photo: Image.Image) -> None:
+    for name, number in (("4:4:4", 0), ("4:2:2", 1), ("4:2:0", 2)):
+        assert encode(photo, subsampling=name) == encode(photo, subsampling=number) == encode(photo, subsampling=np.int8(number))
+    assert encode(photo) == encode(photo, subsampling="4:2:0")
+    for name in SUBSAMPLINGS:
+        assert inspect(encode(photo, subsampling=name)).subsampling == name
+        assert encode(photo.convert("L"), subsampling=name) == encode(photo.convert("L"))
+        assert encode(photo.convert("CMYK"), subsampling=name) == encode(photo.convert("CMYK"))
+
+
+def test_the_point_decides_what_is_not_given(photo: Image.Image) -> None:
+    steps = standard_table().at(60).tables
+    rounded = OperatingPoint(60, "4:2:2", steps[0], steps[1])
+    sampled = OperatingPoint(60, "4:2:2", steps[0], steps[1], 3.0)
+    assert inspect(encode(photo, rounded)).subsampling == "4:2:2"
+    assert encode(photo, sampled) == encode(photo, rounded, hardness=3) == encode(photo, rounded, hardness=(3, 3))
+    assert encode(photo, sampled) == encode(photo, sampled, quantizer="probabilistic")
+    assert encode(photo, sampled, quantizer="nearest") == encode(photo, rounded)
+    assert encode(photo, sampled, hardness=(None, None)) == encode(photo, rounded)
+    assert encode(photo, sampled, hardness=[3.0] * 64) == encode(photo, sampled)
+    assert encode(photo, sampled, hardness=7) != encode(photo, sampled)
+
+
+def test_numbers_of_numpy_are_numbers(photo: Image.Image) -> None:
+    for name, value in (
+        ("quality", np.float32(50)),
+        ("seed", np.int32(7)),
+        ("restart_blocks", np.uint8(3)),
+        ("restart_rows", np.uint8(200)),
+        ("threads", np.int64(2)),
+        ("streamtype", np.int16(2)),
+        ("dpi", np.array([72, 72])),
+        ("hardness", np.float32(4)),
+        ("hardness", np.full(64, 4.0)),
+    ):
+        plain = value.tolist()
+        assert encode(photo, **{"hardness": 1, name: value}) == encode(photo, **{"hardness": 1, name: plain}), name
+
+
+@pytest.mark.parametrize("name", ["progressive", "optimize"])
+def test_truth_values_of_any_kind(name: str, photo: Image.Image) -> None:
+    """1 and numpy's True are True: never a third thing."""
+    for value in (True, False):
+        for same in (int(value), np.bool_(value)):
+            assert encode(photo, **{name: same}) == encode(photo, **{name: value})
+    assert encode(photo, optimize=None) == encode(photo, optimize=True) != encode(photo, optimize=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "options"),
+    [
+        (ValueError, "quality is 0, expected a number 1..100", {"quality": 0}),
+        (ValueError, "quality is 100.5", {"quality": 100.5}),
+        (ValueError, "quality is nan", {"quality": float("nan")}),
+        (ValueError, "quality is '75'", {"quality": "75"}),
+        (ValueError, "quality is True", {"quality": True}),
+        (TypeError, "table is a int", {"table": 5}),
+        (TypeError, "table is a NoneType", {"table": None}),
+        (ValueError, "no table is named 'nothing'; there are standard", {"table": "nothing"}),
+        (OSError, "nothing.json", {"table": "nothing.json"}),
+        (ValueError, "quantizer is 'soft', expected 'nearest' or 'probabilistic'", {"quantizer": "soft"}),
+        (ValueError, r"quantizer is \['nearest'\]", {"quantizer": ["nearest"]}),
+        (ValueError, "quantizer is 'probabilistic', but the table has no hardness", {"quantizer": "probabilistic"}),
+        (ValueError, "hardness is given, but quantizer='nearest'", {"quantizer": "nearest", "hardness": 1}),
+        (ValueError, "hardness is 0", {"hardness": 0}),
+        (ValueError, "hardness is -1", {"hardness": -1}),
+        (ValueError, "hardness is nan", {"hardness": float("nan")}),
+        (ValueError, "hardness is inf", {"hardness": float("inf")}),
+        (ValueError, "hardness is 'x'", {"hardness": "x"}),
+        (ValueError, "hardness is 0.001, expected at least 0.01", {"hardness": 0.001}),
+        (ValueError, "hardness has 3 entries", {"hardness": (1, 2, 3)}),
+        (ValueError, r"hardness\[1\] has 63 entries", {"hardness": (1, [1] * 63)}),
+        (ValueError, r"hardness\[0\]\[5\] is -2", {"hardness": ([1] * 5 + [-2] + [1] * 58, 1)}),
+        (ValueError, "seed is -1, expected an integer 0..9223372036854775807", {"seed": -1}),
+        (ValueError, "seed is 9223372036854775808", {"seed": 2**63}),
+        (ValueError, "seed is 1.0", {"seed": 1.0}),
+        (ValueError, "seed is None", {"seed": None}),
+        (ValueError, "subsampling is 3, expected one of 4:4:4, 4:2:2", {"subsampling": 3}),
+        (ValueError, "subsampling is '4:2:1'", {"subsampling": "4:2:1"}),
+        (ValueError, "subsampling is True", {"subsampling": True}),
+        (ValueError, "subsampling is 1.0", {"subsampling": 1.0}),
+        (ValueError, r"subsampling is \[1\]", {"subsampling": [1]}),
+        (ValueError, "progressive is 'yes', expected True, False or 'auto'", {"progressive": "yes"}),
+        (ValueError, "progressive is 2", {"progressive": 2}),
+        (ValueError, "progressive is None", {"progressive": None}),
+        (ValueError, "optimize is 'auto', expected True, False or None", {"optimize": "auto"}),
+        (ValueError, "restart_blocks is -1, expected an integer 0..65535", {"restart_blocks": -1}),
+        (ValueError, "restart_blocks is 65536", {"restart_blocks": 65536}),
+        (ValueError, "restart_rows is 65536", {"restart_rows": 65536}),
+        (ValueError, "restart_rows is 1.5", {"restart_rows": 1.5}),
+        (ValueError, "streamtype is 3, expected an integer 0..2", {"streamtype": 3}),
+        (ValueError, "threads is 0, expected an integer 1..1024", {"threads": 0}),
+        (ValueError, "threads is '2'", {"threads": "2"}),
+    ],
+)
+def test_wrong_options(error: type[Exception], message: str, options: dict[str, Any], photo: Image.Image) -> None:
+    with pytest.raises(error, match=message):
+        encode(photo, **options)
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("subsampling is None", {"subsampling": None}),
+        ("subsampling is '4:2:1'", {"subsampling": "4:2:1"}),
+        ("progressive is 'x'", {"progressive": "x"}),
+        ("restart_rows is -1", {"restart_rows": -1}),
+        ("streamtype is 9", {"streamtype": 9}),
+        ("an abbreviated stream cannot be progressive", {"streamtype": 2, "progressive": True}),
+        ("an abbreviated stream cannot have Huffman tables", {"streamtype": 1, "optimize": True}),
+        ("dpi is", {"dpi": 5}),
+        ("comment is too long", {"comment": bytes(70_000)}),
+    ],
+)
+def test_wrong_options_of_coefficients(message: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_coefficients([np.zeros((1, 1, 64), int)], [np.ones(64, int)], 8, 8, **options)
+
+
+def test_options_are_given_by_name(photo: Image.Image) -> None:
+    with pytest.raises(TypeError):
+        encode(photo, "standard", 75, "RGB")  # type: ignore[misc]
+    with pytest.raises(TypeError, match="qualty"):
+        encode(photo, qualty=75)  # type: ignore[call-arg]
+
+
+def test_a_table_with_one_point_serves_every_quality(photo: Image.Image) -> None:
+    table = Table("one", (OperatingPoint(75, "4:2:0", (16,) * 64, (17,) * 64),))
+    coarse, fine = (inspect(encode(photo, table, quality)).quantization for quality in (25, 95))
+    assert coarse[0][0] > 16 > fine[0][0]
+
+
+EVERYTHING = """
+import sys
+import numba, numpy as np
+from PIL import Image
+from dnnjpeg import OperatingPoint, encode, write_coefficients
+from dnnjpeg.codec.encoder import is_warm, warmup
+from dnnjpeg.codec.pixels import MODES
+
+def compiled():
+    modules = [module for name, module in sys.modules.items() if name.startswith("dnnjpeg.codec.")]
+    found = {id(k): k for module in modules for k in vars(module).values() if isinstance(k, numba.core.dispatcher.Dispatcher)}
+    return {k.py_func.__name__: k.signatures for k in found.values() if k.targetoptions.get("cache") or k.signatures}
+
+warmup()
+assert is_warm()
+before = compiled()
+assert any(before.values())
+rng = np.random.default_rng(0)
+for mode, channels in MODES.items():
+    picture = rng.integers(0, 256, (200, 50, channels), np.uint8)
+    picture.flags.writeable = False
+    for options in ({}, {"hardness": 1}, {"hardness": [None] * 63 + [9]}, {"progressive": "auto"}, {"threads": 2},
+                    {"threads": 2, "progressive": True}, {"restart_rows": 1}, {"optimize": False}, {"seed": 2**63 - 1, "hardness": 2},
+                    {"streamtype": 1}, {"streamtype": 2}, {"table": OperatingPoint(50, "4:2:2", (9,) * 64, (8,) * 64)}):
+        encode(picture[::-1], mode=mode, **options)
+    encode(Image.new("RGB", (30, 40)))
+for count in (1, 3, 4):
+    for dtype in (np.int8, np.int64):
+        planes = [np.zeros((2, 3, 64), dtype)] * count
+        for options in ({}, {"progressive": True}, {"restart_blocks": 2}):
+            write_coefficients(planes, [np.ones(64, int)], 24, 16, **options)
+after = compiled()
+for name, signatures in after.items():
+    assert signatures == before.get(name), (name, before.get(name), signatures)
+"""
+
+
+def test_warmup_compiles_every_kernel_once() -> None:
+    """Nothing that a caller can ask for makes one be compiled later, when somebody waits for it."""
+    subprocess.run([sys.executable, "-c", EVERYTHING], check=True)
