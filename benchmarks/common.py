@@ -35,16 +35,19 @@ def pictures() -> dict[str, list[Image.Image]]:
 
 
 def alternate(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median seconds of each function. They take turns, so that what slows the machine down slows all of them."""
-    for function in functions.values():
-        function()
+    """Median seconds of each function. They take turns, so that what slows the machine down slows all of them; a turn
+    begins with a call that does not count, so that none pays for the caches that another has filled.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < 7:
+    while time.perf_counter() < end or min(map(len, times.values())) < 7:
         for name, function in functions.items():
-            start = time.perf_counter()
             function()
-            times[name].append(time.perf_counter() - start)
+            start = turn = time.perf_counter()
+            while start < turn + 0.01:
+                function()
+                times[name].append(time.perf_counter() - start)
+                start = time.perf_counter()
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -66,7 +69,16 @@ def write(name: str, results: dict[str, Any]) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    packages = ["dnnjpeg", "numpy", "numba", "llvmlite", "pillow", "opencv-python-headless", "simplejpeg", "jpeglib"]
+    packages = [
+        "dnnjpeg",
+        "numpy",
+        "numba",
+        "llvmlite",
+        "pillow",
+        "opencv-python-headless",
+        "simplejpeg",
+        "jpeglib",
+    ]
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -117,7 +117,9 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--seconds", type=float, default=4, show_default=True, help="For each picture.")
-@click.option("--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand.")
+@click.option(
+    "--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand."
+)
 @click.option("--show", is_flag=True, help="Print the tables of the last run, and measure nothing.")
 def main(seconds: float, cpu: str | None, show: bool) -> None:
     """Measure, print Markdown tables, and write benchmarks/results/encode.json (encode-CPU.json with --cpu)."""
@@ -131,7 +133,10 @@ def main(seconds: float, cpu: str | None, show: bool) -> None:
                 for size, images in pictures().items()
             }
         drawn = not os.environ.get("DNNJPEG_DATA")
-        write(name, {"pictures": "drawn" if drawn else "photographs", "kernels_for": cpu or "host", "groups": groups})
+        write(
+            name,
+            {"pictures": "drawn" if drawn else "photographs", "kernels_for": cpu or "host", "groups": groups},
+        )
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
 

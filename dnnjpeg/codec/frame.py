@@ -22,7 +22,7 @@ class Component:
     code: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and quantization table `steps[c]`."""
 

@@ -26,6 +26,11 @@ class Pixels:
     mode: str
 
     @property
+    def origin(self) -> tuple[int, int]:
+        """Address of the first pixel, and bytes from a row to the next."""
+        return self.rows.ctypes.data, self.rows.strides[0]
+
+    @property
     def width(self) -> int:
         return self.rows.shape[1]
 

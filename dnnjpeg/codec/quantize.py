@@ -32,7 +32,7 @@ def reach(hardness: float) -> int:
     return next(k for k in range(1, 1000) if hardness * k * (k + 1) >= _TAIL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantizer:
     """What the kernels need to quantize: by table, natural order, shape [tables, 64].
 

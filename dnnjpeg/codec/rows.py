@@ -29,7 +29,6 @@ JOB = np.dtype(
             "y_stride", "c_stride",  # bytes a row of the strips
             "sampled", "keep",  # draw indices; keep the planes of the whole picture and make no tokens
             "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",  # where in the scratch memory
-            "scratch",  # bytes of it
         )
     ]
 )  # fmt: skip
@@ -145,22 +144,26 @@ def encode_rows(
 
 
 @lru_cache(maxsize=256)
-def _job(frame: Frame, mode: str, sampled: bool, candidates: int, keep: bool, restart: int) -> Any:
-    """The record for pictures of one kind."""
-    layout, pixel_bytes, _ = channel_map(mode, frame.h * frame.v)
+def _arguments(frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int) -> tuple[Any, ...]:
+    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of its scratch."""
+    layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
+    geometry, blocks = frame.planes(keep)
     padded = frame.mcus * 8 * frame.h
     # rows end in slack that whole vectors spill into, and do not lie a power of two apart
     y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
     batch = 64 * LANES
     sizes = (
         8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088, 4 * batch, 4 * batch, 2 * batch,
-        4 * LANES * candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * frame.planes(False)[1],
+        4 * LANES * quantizer.candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * blocks,
     )  # fmt: skip
     ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
     fields = (
-        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride, c_stride, sampled, keep,
+        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride, c_stride,
+        quantizer.sampled, keep,
     )  # fmt: skip
-    return np.array((*fields, *ends[:-1], ends[-1] + 64), JOB)[()]
+    job = np.array((*fields, *ends[:-1]), JOB)[()]
+    keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
+    return job, (mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys), ends[-1] + 64
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
@@ -178,10 +181,14 @@ def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
     intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
 
     def code(first: int, last: int) -> Tokens:
-        memory = empty((last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK, np.uint32)
-        counts = np.zeros((4, SYMBOLS), np.int64)
-        count = _run(pixels, frame, quantizer, seed, first, last, restart, _NOWHERE, memory, counts, intervals)
-        return Tokens(memory, count, counts)
+        job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
+        room = (last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK
+        memory = empty(4 * room + scratch, np.uint8)
+        tokens, counts = memory[: 4 * room].view(np.uint32), np.zeros((4, SYMBOLS), np.int64)
+        count = encode_rows(
+            job, *pixels.origin, *fixed, first, last, memory[4 * room :], _NOWHERE, tokens, counts, intervals
+        )
+        return Tokens(tokens, count, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
     return Scan(frame.every, tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
@@ -193,20 +200,10 @@ def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
     counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
 
     def code(first: int, last: int) -> None:
-        _run(pixels, frame, quantizer, seed, first, last, 0, planes, _NO_TOKENS, counts, bounds)
+        job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
+        encode_rows(
+            job, *pixels.origin, *fixed, first, last, empty(scratch, np.uint8), planes, _NO_TOKENS, counts, bounds
+        )
 
     _in_threads(code, frame.mcu_rows, threads)
     return planes
-
-
-def _run(
-    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, first: int, last: int, restart: int,
-    planes: np.ndarray, memory: np.ndarray, counts: np.ndarray, bounds: np.ndarray,
-) -> int:  # fmt: skip
-    keep = planes is not _NOWHERE
-    job = _job(frame, pixels.mode, quantizer.sampled, quantizer.candidates, keep, restart)
-    return encode_rows(
-        job, pixels.rows.ctypes.data, pixels.rows.strides[0], channel_map(pixels.mode, frame.h * frame.v)[2], frame.planes(keep)[0],
-        quantizer.scale, quantizer.hardness, quantizer.reach, random_keys(seed, len(frame.sampling)), first, last,
-        empty(int(job["scratch"]), np.uint8), planes, memory, counts, bounds,
-    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""The most memory that `dnnjpeg encode` holds: for one picture of 100 megapixels, and for folders of few and many files.
+
+python benchmarks/memory.py
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from common import run, write
+from draw import draw
+from PIL import Image
+
+# The command, and then the kernel's own account of the process (Linux).
+COMMAND = """
+import pathlib, sys
+from dnnjpeg.tools.cli import main
+try:
+    main()
+finally:
+    sys.stderr.write(pathlib.Path("/proc/self/status").read_text())
+"""
+
+
+def peak(*arguments: str | Path) -> int:
+    """Megabytes (10^6 bytes) resident at the most during `dnnjpeg ARGUMENTS`."""
+    lines = run([sys.executable, "-c", COMMAND, *arguments])["stderr"].splitlines()
+    (kibibytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return round(int(kibibytes) * 1024 / 1e6)
+
+
+def measure(folder: Path) -> dict[str, int]:
+    results = {}
+    tile = draw(1000, 1000)
+    big = Image.new("RGB", (10_000, 10_000))
+    for i in range(100):
+        big.paste(tile, (i % 10 * 1000, i // 10 * 1000))
+    big.save(folder / "big.jpg", quality=95)
+    del big
+    ways: dict[str, list[str]] = {
+        "": [],
+        ", progressive": ["--progressive"],
+        ", hardness 15": ["--hardness", "15"],
+    }
+    for name, options in ways.items():
+        for jobs in (1, 2):
+            label = f"100 megapixels{name}, {jobs} thread{'s' * (jobs - 1)}"
+            results[label] = peak(
+                "encode", folder / "big.jpg", "-o", folder / "x.jpg", "--jobs", str(jobs), *options
+            )
+
+    draw(500, 375).save(folder / "one.jpg", quality=95)
+    for count in (20, 2000):
+        source = folder / str(count)
+        source.mkdir()
+        for i in range(count):
+            os.link(folder / "one.jpg", source / f"{i:04}.jpg")
+        results[f"{count} files of 500x375, 2 threads"] = peak(
+            "encode", source, "-o", folder / "out", "--jobs", "2"
+        )
+    return results
+
+
+@click.command()
+def main() -> None:
+    """Measure, print, and write benchmarks/results/memory.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure(Path(folder))
+    write("memory", {"megabytes": results})
+    width = max(map(len, results))
+    for name, megabytes in results.items():
+        click.echo(f"{name:{width}} {megabytes:6,} MB")
+
+
+if __name__ == "__main__":
+    main()
