@@ -31,7 +31,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
     one = folder / "one.jpg"
     draw(500, 375).save(one, quality=95)
-    encode = [DNNJPEG, "encode", one, "-o", folder / "out.jpg"]
+    encode: list[str | Path] = [DNNJPEG, "encode", one, "-o", folder / "out.jpg"]
 
     run(encode)  # compiles, in case this is the first time
     imports = [json.loads(run([sys.executable, "-c", IMPORT])["stderr"]) for _ in range(rounds)]

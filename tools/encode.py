@@ -1,5 +1,6 @@
 """`dnnjpeg encode`: picture files and folders of them to JPEG files."""
 
+import gc
 import json
 import os
 import signal
@@ -209,17 +210,29 @@ def _where(
 
 def _prepare(recipe: "Recipe") -> None:
     """Compile if need be, and let the codec judge the options before it sees a picture."""
-    from PIL import Image
+    with _no_collection():
+        from PIL import Image
 
-    from dnnjpeg.codec import encoder
+        from dnnjpeg.codec import encoder
 
-    if not encoder.is_warm():
-        click.echo("compiling the codec for this processor, once: some seconds", err=True)
-        encoder.warmup()
+        if not encoder.is_warm():
+            click.echo("compiling the codec for this processor, once: some seconds", err=True)
+            encoder.warmup()
+        try:
+            encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
+        except (ValueError, TypeError) as error:
+            raise click.UsageError(str(error)) from None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """What loading code makes is there to stay: searching it for garbage, now and at exit, takes a third of the start."""
+    gc.disable()
     try:
-        encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
-    except (ValueError, TypeError) as error:
-        raise click.UsageError(str(error)) from None
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _emit(data: bytes) -> None:

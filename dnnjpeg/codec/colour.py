@@ -159,7 +159,7 @@ def fill_strips(
         if layout == PLANE:
             for x in range(0, whole, step):
                 store(y_0 + x, load(source_0 + x, "u8x64"))
-            _copy_end(source_0 + whole, width - whole, 1, edge, padded - whole)
+            _copy_end(source_0 + whole, width - whole, pixel_bytes, edge, padded - whole)
             for x in range(0, padded - whole, step):
                 store(y_0 + whole + x, load(edge + x, "u8x64"))
             continue

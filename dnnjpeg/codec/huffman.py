@@ -60,16 +60,16 @@ STANDARD = (
 """DC luminance, DC chrominance, AC luminance, AC chrominance: T.81 Tables K.3 to K.6."""
 
 
-# The kernels below index flat arrays by hand: numpy's own operations inside them cost ten seconds of compilation.
+# The kernels below take a row's number, not the row: numpy's own operations inside them cost seconds of compilation.
 
 
 @inlined
-def _sort_by_count(counts, keys):
+def _sort_by_count(counts, row, keys):
     """Packed (count, 255 - symbol) of the symbols that occur, rarest first, into `keys`; returns how many."""
     n = 0
     for symbol in range(256):
-        if counts[symbol] > 0:
-            key = counts[symbol] << 8 | (255 - symbol)
+        if counts[row, symbol] > 0:
+            key = counts[row, symbol] << 8 | (255 - symbol)
             at = n
             while at > 0 and keys[at - 1] > key:
                 keys[at] = keys[at - 1]
@@ -80,15 +80,15 @@ def _sort_by_count(counts, keys):
 
 
 @kernel
-def optimal_code(counts, bits, values, work):
-    """Optimal code for `counts` (int64[256]) with lengths up to 16 and the all-ones code unused.
+def optimal_code(counts, bits, values, row, work):
+    """Optimal code for a row of `counts` (int64[n, 256]) with lengths up to 16 and the all-ones code unused.
 
-    Fills `bits` (uint8[17]) and `values` (uint8[256]); returns the number of symbols. `work`: int64[2048] scratch. Two queues in place
+    Fills that row of `bits` (uint8[n, 17]) and `values` (uint8[n, 256]); returns the number of symbols. `work`: int64[2048] scratch. Two queues in place
     of K.2's quadratic search; lengths beyond 16 are folded as in Figure K.3.
     """
-    n = _sort_by_count(counts, work)
+    n = _sort_by_count(counts, row, work)
     for length in range(17):
-        bits[length] = 0
+        bits[row, length] = 0
     if n == 0:
         return 0
     # leaves: the symbol that reserves the all-ones code, then the others from rare to frequent; inner nodes are born in order of weight
@@ -133,35 +133,35 @@ def optimal_code(counts, bits, values, work):
         longest -= 1
     work[per_length + longest] -= 1  # the reserved symbol's
     for length in range(1, longest + 1):
-        bits[length] = work[per_length + length]
+        bits[row, length] = work[per_length + length]
     for i in range(n):
-        values[i] = 255 - (work[n - 1 - i] & 255)
+        values[row, i] = 255 - (work[n - 1 - i] & 255)
     return n
 
 
 @inlined
-def _fill(lut, table, bits, values):
-    """Canonical codes (T.81 C.2) of one table into `lut`."""
+def _fill(lut, bits, values, row):
+    """Canonical codes (T.81 C.2) of one table, a row of the arrays, into `lut`."""
     code, k = 0, 0
     for length in range(1, MAX_LENGTH + 1):
-        for _ in range(bits[length]):
-            symbol = np.int64(values[k])
+        for _ in range(bits[row, length]):
+            symbol = np.int64(values[row, k])
             extra = symbol & 15
-            if table >= AC and extra == 0 and symbol >> 4 < 15:
+            if row >= AC and extra == 0 and symbol >> 4 < 15:
                 extra = symbol >> 4  # EOBn is followed by n bits (T.81 G.1.2.2); n = 0 is the plain EOB
-            lut[table << 8 | symbol] = (code << extra) << 5 | (length + extra)
+            lut[row << 8 | symbol] = (code << extra) << 5 | (length + extra)
             code += 1
             k += 1
         code <<= 1
 
 
-@inlined
-def _cost(counts, bits, values):
+@kernel
+def _cost(counts, bits, values, row):
     """Bits of the codes of the counted symbols, and of the table itself."""
     total, k = 0, 0
     for length in range(1, MAX_LENGTH + 1):
-        for _ in range(bits[length]):
-            total += length * counts[values[k]]
+        for _ in range(bits[row, length]):
+            total += length * counts[row, values[row, k]]
             k += 1
     return total + 8 * (17 + k)
 
@@ -172,7 +172,23 @@ def fill_lookup(lut, bits, values):
     for symbol in range(SYMBOLS):
         lut[symbol] = symbol - RAW if RAW <= symbol < RAW + 16 else 0
     for table in range(4):
-        _fill(lut, table, bits[table], values[table])
+        _fill(lut, bits, values, table)
+
+
+@kernel
+def _add_up(counts, total):
+    """Sums of the rows of `counts` by table, and of the two tables of a kind, into the six rows of `total`."""
+    for table in range(4):
+        for k in range(256):
+            total[table, k] = 0
+        for row in range(counts.shape[0]):
+            for k in range(256):
+                total[table, k] += counts[row, table << 8 | k]
+    for k in range(RAW, 256):
+        total[0, k] = 0  # plain bits have no code
+    for kind in range(2):
+        for k in range(256):
+            total[4 + kind, k] = total[2 * kind, k] + total[2 * kind + 1, k]
 
 
 @kernel
@@ -180,51 +196,45 @@ def _choose(counts, lut, dht, bits, values, total, work):
     """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that is smaller.
 
     Fills lut uint32[1024] and dht uint8[1200]; returns how long the latter is, << 2, and bits 0 and 1: whether there are two DC and two
-    AC tables. `bits` uint8[5, 17], `values` uint8[5, 256], `total` int64[5, 256], `work` int64[2048] are scratch.
+    AC tables. `bits` uint8[6, 17], `values` uint8[6, 256], `total` int64[6, 256], `work` int64[2060] are scratch.
     """
-    size, two = 0, 0
-    for kind in range(2):
-        first, second = AC * kind, AC * kind + 1
-        for table in (first, second):
+    _add_up(counts, total)
+    sizes, costs = 2048, 2054  # where they lie in `work`
+    for row in range(6):
+        work[sizes + row] = optimal_code(total, bits, values, row, work)
+        work[costs + row] = _cost(total, bits, values, row)
+    length, two = 0, 0
+    for table in range(4):
+        kind, number = table >> 1, table & 1
+        row = table
+        if work[costs + 4 + kind] <= work[costs + 2 * kind] + work[costs + 2 * kind + 1] or work[sizes + 2 * kind + 1] == 0:
+            row = 4 + kind
+        elif number:
+            two |= 1 << kind
+        size = work[sizes + row]
+        if row >= 4 and number:
+            size = 0  # listed already
+        if size > 0:
+            dht[length] = kind << 4 | number
+            for k in range(16):
+                dht[length + 1 + k] = bits[row, k + 1]
+            for k in range(size):
+                dht[length + 17 + k] = values[row, k]
+            length += 17 + size
+        if row >= 4:
+            for k in range(17):
+                bits[table, k] = bits[row, k]
             for k in range(256):
-                total[table, k] = 0
-                if table > 0 or k < RAW:  # RAW bits have no code
-                    for row in range(counts.shape[0]):
-                        total[table, k] += counts[row, table << 8 | k]
-        used = optimal_code(total[first], bits[first], values[first], work)
-        others = optimal_code(total[second], bits[second], values[second], work)
-        if others > 0:
-            for k in range(256):
-                total[4, k] = total[first, k] + total[second, k]
-            shared = optimal_code(total[4], bits[4], values[4], work)
-            apart = _cost(total[first], bits[first], values[first]) + _cost(total[second], bits[second], values[second])
-            if _cost(total[4], bits[4], values[4]) <= apart:
-                for table in (first, second):
-                    for k in range(17):
-                        bits[table, k] = bits[4, k]
-                    for k in range(shared):
-                        values[table, k] = values[4, k]
-                used, others = shared, 0
-            else:
-                two |= 1 << kind
-        for number in range(2):
-            length = others if number else used
-            if length > 0:
-                dht[size] = kind << 4 | number
-                for k in range(16):
-                    dht[size + 1 + k] = bits[first + number, k + 1]
-                for k in range(length):
-                    dht[size + 17 + k] = values[first + number, k]
-                size += 17 + length
+                values[table, k] = values[row, k]
     fill_lookup(lut, bits, values)
-    return size << 2 | two
+    return length << 2 | two
 
 
 def optimal_tables(counts: np.ndarray) -> ScanTables:
     """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one where that is smaller."""
     lut, dht = np.empty(SYMBOLS, np.uint32), np.empty(1200, np.uint8)
-    bits, values = np.zeros((5, 17), np.uint8), np.empty((5, 256), np.uint8)
-    chosen = _choose(counts, lut, dht, bits, values, np.empty((5, 256), np.int64), np.empty(2048, np.int64))
+    bits, values = np.empty((6, 17), np.uint8), np.empty((6, 256), np.uint8)
+    chosen = _choose(counts, lut, dht, bits, values, np.empty((6, 256), np.int64), np.empty(2060, np.int64))
     return ScanTables(dht[: chosen >> 2].tobytes(), ((0, 0), (chosen & 1, chosen >> 1 & 1)), lut)
 
 

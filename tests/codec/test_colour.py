@@ -30,16 +30,23 @@ def corners_and_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.nd
     return np.where(rng.random(shape) < 0.3, rng.choice([0, 255], shape), values).astype(np.uint8)
 
 
-def test_colours_are_libjpegs(read_dct: Read) -> None:
+def test_colours(read_dct: Read) -> None:
     colours = corners_and_noise(np.random.default_rng(0), (60, 70, 3))
     picture = colours.repeat(8, axis=0).repeat(8, axis=1)
+    found = np.stack(samples(encode(picture, ONES), read_dct), axis=-1)
+    exact = colours @ WEIGHTS.T + [0, 128, 128]
+    assert np.abs(found - exact).max() < 0.51
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=100, subsampling="4:4:4")
-    expected = samples(buffer.getvalue(), read_dct)
-    for one, other in zip(samples(encode(picture, ONES), read_dct), expected, strict=True):
-        assert np.array_equal(one, other)
-    exact = colours @ WEIGHTS.T + [0, 128, 128]
-    assert np.abs(np.stack(expected, axis=-1) - exact).max() < 0.502
+    difference = np.abs(found - np.stack(samples(buffer.getvalue(), read_dct), axis=-1))
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01  # libjpeg's constants have a bit more
+
+
+def test_grays_stay_gray(read_dct: Read) -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    y, cb, cr = samples(encode(levels.repeat(8, axis=0).repeat(8, axis=1), ONES), read_dct)
+    assert np.array_equal(y, levels[:, :, 0])
+    assert (cb == 128).all() and (cr == 128).all()
 
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
@@ -52,7 +59,7 @@ def test_chroma_is_the_mean_of_its_pixels_rounded_once(subsampling: str, read_dc
     exact = cells.mean(axis=(2, 3)) @ WEIGHTS.T + [0, 128, 128]
     for c in (1, 2):
         assert not planes[c].reshape(-1, 64)[:, 1:].any()
-        assert np.abs(planes[c][:, :, 0, 0] / 8 + 128 - exact[:, :, c]).max() < 0.502
+        assert np.abs(planes[c][:, :, 0, 0] / 8 + 128 - exact[:, :, c]).max() < 0.51
 
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)

@@ -1,5 +1,6 @@
 """What is taken as a picture: every form of the same pixels is the same file, and nothing outside them is read."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,56 @@ def test_a_file_that_is_not_loaded_yet(rgb: np.ndarray, tmp_path: Any) -> None:
     Image.fromarray(rgb).save(tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert encode(image) == encode(rgb)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBX", "YCbCr", "CMYK"])
+@pytest.mark.parametrize("size", [(1, 1), (77, 101), (1000, 40), (33_000, 130), (130, 40_000), (4100, 1100)])
+def test_images_of_pillow_of_any_size(mode: str, size: tuple[int, int]) -> None:
+    """Pillow keeps large pictures in several blocks of 16 MB, and gray ones a byte a pixel."""
+    width, height = size
+    plane = np.add.outer(np.arange(height) * 3, np.arange(width)).astype(np.uint8)
+    image = Image.merge("RGB", [Image.fromarray(plane), Image.fromarray(plane[::-1]), Image.fromarray(255 - plane)])
+    image = image.convert("RGB" if mode == "RGBX" else mode)
+    array = np.asarray(image.convert("L") if mode == "1" else image)
+    if mode == "RGBX":
+        image = image.convert("RGBX")
+    assert encode(image) == encode(array, mode={"1": "L", "RGBX": "RGB"}.get(mode, mode))
+
+
+def test_parts_and_copies_of_images_of_pillow(photo: Image.Image) -> None:
+    buffer = bytearray(np.asarray(photo.convert("RGBX")).tobytes())
+    shared = Image.frombuffer("RGBX", photo.size, buffer, "raw", "RGBX", 0, 1)
+    for image in (
+        photo.crop((3, 5, 90, 71)),
+        photo.resize((31, 17)),
+        photo.transpose(Image.Transpose.ROTATE_90),
+        photo.copy(),
+        photo.getchannel("G"),
+        shared,
+        Image.frombytes("L", (13, 7), bytes(range(91))),
+    ):
+        array = np.asarray(image)
+        assert encode(image) == encode(array, mode=image.mode)
+
+
+def test_an_image_of_pillow_can_be_changed_and_encoded_again(photo: Image.Image) -> None:
+    first = encode(photo)
+    photo.putpixel((5, 5), (255, 0, 255))
+    photo.paste((0, 0, 0), (50, 50, 90, 90))
+    assert encode(photo) == encode(np.asarray(photo)) != first
+
+
+def test_other_alignments_of_pillows_rows(tmp_path: Any) -> None:
+    """PILLOW_ALIGNMENT puts bytes between the rows."""
+    program = (
+        "import numpy as np; from PIL import Image; from dnnjpeg import encode\n"
+        "for mode in ('1', 'L', 'RGB', 'CMYK'):\n"
+        "    for width in (77, 80, 4001):\n"
+        "        image = Image.effect_noise((width, 140), 90).convert(mode)\n"
+        "        array = np.asarray(image.convert('L') if mode == '1' else image)\n"
+        "        assert encode(image) == encode(array, mode={'1': 'L'}.get(mode, mode)), (mode, width)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PILLOW_ALIGNMENT": "64"}, check=True)
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from conftest import Read
+from conftest import Decode, Read
 from scipy.fft import dctn
 from scipy.special import entr, expit, softmax
 from scipy.stats import chi2, kstest, norm, poisson
@@ -153,6 +153,22 @@ def test_a_hardness_that_says_nothing_is_refused() -> None:
         encode(picture, hardness=MIN_HARDNESS - 0.001)
 
 
+@pytest.mark.parametrize("hardness", [0.01, 0.3, 2, 20])
+def test_draws_stay_within_what_jpeg_can_hold(hardness: float, read_dct: Read, decode: Decode) -> None:
+    """Blocks whose largest coefficient is as large as can be, up to 1020: DC -1024..1023, AC -1023..1023 (T.81 F.1.2)."""
+    waves = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) >= 0
+    blocks = np.concatenate([waves[v][:, None] ^ waves[u][None, :] for v in range(8) for u in range(8)], axis=1)
+    picture = np.tile(np.where(np.concatenate([blocks, ~blocks]), 0, 255).astype(np.uint8), (8, 1))
+    for optimize in (True, False):
+        data = encode(picture, OperatingPoint(100, "4:4:4", (1,) * 64, (1,) * 64), hardness=hardness, optimize=optimize)
+        (plane,), _ = read_dct(data)
+        plane = plane.reshape(-1, 64)
+        assert -1024 <= plane[:, 0].min() and plane[:, 0].max() <= 1023
+        assert np.abs(plane[:, 1:]).max() <= 1023
+        assert np.abs(plane).max() >= 1020
+        decode(data)
+
+
 # --- randomness ---
 
 
@@ -218,23 +234,22 @@ def test_a_picture_and_its_upper_part_share_their_draws(read_dct: Read) -> None:
 
 
 @numba.njit
-def _extremes(batches: int, key_a: Any, key_b: Any, lanes: np.ndarray, out: np.ndarray) -> None:
-    numbers = load(address(lanes), "u32x16")
-    least = splat(1.0, "f32x16")
-    most = splat(0.0, "f32x16")
+def _extremes(batches: int, key: Any, lanes: np.ndarray, out: np.ndarray) -> None:
+    hashes = load(address(lanes), "u32x16")
+    least = splat(2.0, "f32x16")
+    most = splat(-1.0, "f32x16")
     for _ in range(batches):
-        u = uniform_16(numbers, key_a, key_b)
+        u = uniform_16(hashes, key)
         least = select(u < least, u, least)
         most = select(u > most, u, most)
-        numbers = numbers + 16
+        hashes = hashes + 16
     store(address(out), least)
     store(address(out) + 64, most)
 
 
-def test_uniform_numbers_are_never_0_or_1() -> None:
-    """Both would be drawn from a rounding error, one in 2^24 times: an index that has no probability."""
+def test_uniform_numbers_from_above_0_to_1() -> None:
+    """A 0 would choose what has no probability; all 2^32 hashes are tried."""
     out = np.empty(32, np.float32)
-    for key_a, key_b in np.random.default_rng(0).integers(0, 2**32, (4, 2), dtype=np.uint32):
-        _extremes(2**21, key_a, key_b, np.arange(16, dtype=np.uint32), out)
-        assert 0 < out.min() < 1e-6
-        assert 1 - 1e-6 < out.max() < 1
+    _extremes(2**28, np.uint32(1), np.arange(16, dtype=np.uint32), out)
+    assert 0 < out[:16].min() < 1e-6
+    assert 1 - 1e-6 < out[16:].max() <= 1
