@@ -35,8 +35,10 @@ def pictures() -> dict[str, list[Image.Image]]:
 
 
 def alternate(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Median seconds of each function. They take turns, so that what slows the machine down slows all of them; a turn
-    begins with a call that does not count, so that none pays for the caches that another has filled.
+    """Median seconds of each function.
+
+    They take turns, so that what slows the machine down slows all of them. A turn begins with a call that
+    does not count, so that none pays for the caches that another has filled.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     end = time.perf_counter() + seconds

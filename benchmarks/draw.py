@@ -13,7 +13,7 @@ from PIL import Image
 def draw(width: int, height: int, seed: int = 0) -> Image.Image:
     """An RGB picture; the same for the same arguments.
 
-    Textured discs of many sizes, one in front of another: like a picture of the world, it has edges at every scale.
+    Textured discs of many sizes, one in front of another: there are edges at every scale, as in the world.
     """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]

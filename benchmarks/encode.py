@@ -25,9 +25,10 @@ ONE_THREAD, TWO_THREADS = "dnnjpeg", "dnnjpeg, 2 threads"
 def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
     """Functions that encode the picture and return the number of bytes."""
     import cv2
-    import dnnjpeg
     import jpeglib
     import simplejpeg
+
+    import dnnjpeg
 
     cv2.setNumThreads(1)
     rgb = np.ascontiguousarray(image)
@@ -97,22 +98,30 @@ def _means(values: list[tuple[float, ...]]) -> dict[str, float]:
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """A table for each size of picture."""
-    lines = []
-    for size, group in results["groups"].items():
-        lines += [
-            f"| {size}, {group['pictures']} pictures | ms | speed over Pillow | over Pillow, optimize "
-            "| size over Pillow | over Pillow, optimize |",
-            "|---|---:|---:|---:|---:|---:|",
+    """A row for each encoder.
+
+    By size of picture: time, speed over Pillow and over Pillow with optimize=True; then bytes over these two.
+    """
+    groups = results["groups"]
+    lines = [
+        f"| quality {QUALITY}, 4:2:0 | {' | '.join(groups)} | bytes |",
+        f"|---|{'---:|' * (len(groups) + 1)}",
+    ]
+    for name in max((group["encoders"] for group in groups.values()), key=len):
+        rows = [group["encoders"].get(name) for group in groups.values()]
+        cells = [_speed(row) if row else "" for row in rows]
+        sizes = [
+            math.prod(row[key] for row in rows) ** (1 / len(rows))
+            for key in ("size_over_pillow", "size_over_optimized")
+            if all(rows)
         ]
-        for name, row in group["encoders"].items():
-            lines.append(
-                f"| {name} | {row['milliseconds']:.2f} | {row['speed_over_pillow']:.2f} "
-                f"| {row['speed_over_optimized']:.2f} | {row['size_over_pillow']:.3f} "
-                f"| {row['size_over_optimized']:.3f} |"
-            )
-        lines.append("")
-    return "\n".join(lines).strip()
+        lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(f'{size:.3f}' for size in sizes)} |")
+    return "\n".join(lines)
+
+
+def _speed(row: dict[str, float]) -> str:
+    ratios = (row["speed_over_pillow"], row["speed_over_optimized"])
+    return f"{row['milliseconds']:.2f} ms, {ratios[0]:.2f}x, {ratios[1]:.2f}x"
 
 
 @click.command()
@@ -120,9 +129,9 @@ def as_markdown(results: dict[str, Any]) -> str:
 @click.option(
     "--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand."
 )
-@click.option("--show", is_flag=True, help="Print the tables of the last run, and measure nothing.")
+@click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
 def main(seconds: float, cpu: str | None, show: bool) -> None:
-    """Measure, print Markdown tables, and write benchmarks/results/encode.json (encode-CPU.json with --cpu)."""
+    """Measure, print a Markdown table, and write benchmarks/results/encode[-CPU].json."""
     name = f"encode-{cpu}" if cpu else "encode"
     if not show:
         if cpu:

@@ -1,4 +1,4 @@
-"""The most memory that `dnnjpeg encode` holds: for one picture of 100 megapixels, and for folders of few and many files.
+"""The most memory that `dnnjpeg encode` holds: for 100 megapixels, and for folders of few and many files.
 
 python benchmarks/memory.py
 """
@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import click
 from common import run, write

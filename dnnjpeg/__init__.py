@@ -25,7 +25,8 @@ __all__ = [
     "write_coefficients",
 ]
 
-# Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import dnnjpeg`.
+# Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import
+# dnnjpeg`.
 _HOME = {
     "encode": "dnnjpeg.codec.encoder",
     "write_coefficients": "dnnjpeg.codec.encoder",

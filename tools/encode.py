@@ -226,7 +226,7 @@ def _prepare(recipe: "Recipe") -> None:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """What loading code makes is there to stay: searching it for garbage, now and at exit, takes a third of the start."""
+    """What loading makes is there to stay: to search it for garbage takes a third of the time of a start."""
     gc.disable()
     try:
         yield

@@ -1,14 +1,15 @@
-"""Tokens to bytes: symbols counted, codes and extra bits packed most significant first (T.81 F.1.2), bytes stuffed (F.1.2.3)."""
+"""Tokens to bytes: symbols counted, codes and extra bits packed most significant first (T.81 F.1.2), bytes
+stuffed (F.1.2.3).
+"""
 
 import numpy as np
 
 from dnnjpeg.codec.huffman import RAW
+from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import (
     address,
     big_endian,
     count_zeros_low,
-    inlined,
-    kernel,
     load,
     load_scalar,
     mask_bits,
@@ -25,8 +26,9 @@ _ODD = shuffler(range(1, 16, 2))
 
 @inlined
 def count_symbols(tokens, end, counts):
-    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[4, 1024] (four, so that equal neighbours do
-    not wait for one another)."""
+    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[4, 1024] (four,
+    so that equal neighbours do not wait for one another).
+    """
     for at in range(tokens, end - 15, 16):
         _count(counts, load_scalar(at + 2, "u16"))
         _count(counts + 8192, load_scalar(at + 6, "u16"))
@@ -44,7 +46,7 @@ def _count(counts, symbol):
 
 @inlined
 def _flush(held, n, word, size, out):
-    """Append `size` <= 56 bits of `word` to the n < 8 bits at the top of `held`, and write out whole bytes."""
+    """Append `size` <= 56 bits of `word` to the n < 8 bits atop `held`, and write out whole bytes."""
     n += size
     held |= word << (np.uint64(64) - n)
     store(out, big_endian(held))
@@ -60,10 +62,11 @@ def count_tokens(tokens, count, counts):
 
 @kernel
 def emit(memory, begin, count, lut, phase, target, scratch):
-    """Bits of the tokens memory[begin : begin + count], most significant first, after `phase` (0..7) zero bits; returns how many in all.
+    """Bits of the tokens memory[begin : begin + count], most significant first, after `phase` (0..7) zero
+    bits; returns how many in all.
 
-    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Uses 64 bytes behind the tokens,
-    and leaves them as they were; writes up to 8 bytes of `target` (uint8) past the last bit.
+    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Uses 64 bytes behind the
+    tokens, and leaves them as they were; writes up to 8 bytes of `target` (uint8) past the last bit.
     """
     tokens = address(memory) + 4 * begin
     end = tokens + 4 * count
@@ -75,7 +78,8 @@ def emit(memory, begin, count, lut, phase, target, scratch):
     quad, quad_size = entry + 12 * CHUNK, entry + 14 * CHUNK
     held, n = np.uint64(0), np.uint64(phase)
     start = out
-    # whole chunks pass through each step in turn, so that no step waits for what the one before it has just stored
+    # whole chunks pass through each step in turn, so that no step waits for what the one before it has just
+    # stored
     for chunk in range(tokens, end, 4 * CHUNK):
         size = min(4 * CHUNK, end - chunk + 63 & ~63)
         for i in range(0, size, 4):
@@ -97,17 +101,23 @@ def emit(memory, begin, count, lut, phase, target, scratch):
             longest = longest | (both + 7)
         if mask_bits(longest > 63) == 0:
             for i in range(0, size // 2, 8):
-                held, n, out = _flush(held, n, load_scalar(quad + i, "u64"), load_scalar(quad_size + i, "u64"), out)
+                held, n, out = _flush(
+                    held, n, load_scalar(quad + i, "u64"), load_scalar(quad_size + i, "u64"), out
+                )
         else:
             for i in range(0, size, 8):
-                held, n, out = _flush(held, n, load_scalar(pair + i, "u64"), load_scalar(pair_size + i, "u64"), out)
+                held, n, out = _flush(
+                    held, n, load_scalar(pair + i, "u64"), load_scalar(pair_size + i, "u64"), out
+                )
     store(end, behind)
     return (out - start) * 8 + np.int64(n)
 
 
 @inlined
 def _stuff(source, count, out):
-    """Copy `count` bytes with a zero after every 0xFF (T.81 F.1.2.3); returns the address behind. Writes up to 64 bytes past it."""
+    """Copy `count` bytes with a zero after every 0xFF (T.81 F.1.2.3); returns the address behind. Writes up
+    to 64 bytes past it.
+    """
     at, end = source, source + count
     while at < end:
         if at + 64 <= end:
@@ -145,10 +155,11 @@ def _pad(raw, bits):
 
 @kernel
 def pack(memory, bounds, lut, raw, target, scratch):
-    """Restart intervals of tokens as stuffed bytes in `target`, RSTn between them (T.81 B.2.1, F.1.2.3); returns how many bytes.
+    """Restart intervals of tokens as stuffed bytes in `target`, RSTn between them (T.81 B.2.1, F.1.2.3);
+    returns how many bytes.
 
-    `bounds`: int64[n + 1], numbers of the tokens at which the intervals begin, and of all tokens. `raw`: uint8, room for the unstuffed
-    bytes of one interval.
+    `bounds`: int64[n + 1], numbers of the tokens at which the intervals begin, and of all tokens. `raw`:
+    uint8, room for the unstuffed bytes of one interval.
     """
     out = address(target)
     for i in range(bounds.size - 1):
@@ -163,9 +174,11 @@ def pack(memory, bounds, lut, raw, target, scratch):
 
 @kernel
 def join(raw, offsets, bits, target):
-    """Stuff pieces of one interval that `emit` wrote apart, each with the phase at which it continues the one before.
+    """Stuff pieces of one interval that `emit` wrote apart, each with the phase at which it continues the one
+    before.
 
-    `raw`: uint8, the pieces, which begin at `offsets`, int64[n]. `bits`: int64[n], what `emit` returned. Returns how many bytes.
+    `raw`: uint8, the pieces, which begin at `offsets`, int64[n]. `bits`: int64[n], what `emit` returned.
+    Returns how many bytes.
     """
     out = address(target)
     for i in range(offsets.size):

@@ -21,7 +21,8 @@ INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
 class Coding:
     """How the indices of a picture become a file: the options of `encode` of these names, checked when made.
 
-    `tables`: the quantization tables in use. Raises ValueError for a value out of range, and for options that exclude each other.
+    `tables`: the quantization tables in use. Raises ValueError for a value out of range, and for options that
+    exclude each other.
     """
 
     frame: Frame
@@ -41,9 +42,13 @@ class Coding:
         if self.optimize not in (None, False, True):
             raise ValueError(f"optimize is {self.optimize!r}, expected True, False or None")
         if self.streamtype != INTERCHANGE and self.progressive:
-            raise ValueError("an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs")
+            raise ValueError(
+                "an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs"
+            )
         if self.streamtype != INTERCHANGE and self.optimize:
-            raise ValueError("an abbreviated stream cannot have Huffman tables of its own: leave optimize out")
+            raise ValueError(
+                "an abbreviated stream cannot have Huffman tables of its own: leave optimize out"
+            )
 
     @cached_property
     def interval(self) -> int:
@@ -53,7 +58,12 @@ class Coding:
     @cached_property
     def tables_only(self) -> bytes:
         """The abbreviated stream of tables (T.81 B.5)."""
-        return markers.SOI + markers.dqt(self.tables) + markers.dht(standard_tables(self.frame.codes).dht) + markers.EOI
+        return (
+            markers.SOI
+            + markers.dqt(self.tables)
+            + markers.dht(standard_tables(self.frame.codes).dht)
+            + markers.EOI
+        )
 
     def baseline(self, head: bytes, scan: Scan) -> bytes:
         """The file of one baseline scan; `head`: the segments of metadata."""
@@ -73,7 +83,9 @@ class Coding:
     def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan], optimize: bool) -> bytes:
         whole = self.streamtype == INTERCHANGE
         front = self._fronts[progressive]
-        return b"".join((markers.SOI, head, front, code_scans(self.frame, scans, optimize, whole), markers.EOI))
+        return b"".join(
+            (markers.SOI, head, front, code_scans(self.frame, scans, optimize, whole), markers.EOI)
+        )
 
     @cached_property
     def _fronts(self) -> tuple[bytes, bytes]:
@@ -81,5 +93,7 @@ class Coding:
         frame = self.frame
         dqt = markers.dqt(self.tables) if self.streamtype != IMAGE_ONLY else b""
         components = [(c.h, c.v, c.steps) for c in frame.components]
-        baseline, progressive = (markers.sof(kind, frame.width, frame.height, components) for kind in (False, True))
+        baseline, progressive = (
+            markers.sof(kind, frame.width, frame.height, components) for kind in (False, True)
+        )
         return dqt + baseline, dqt + progressive

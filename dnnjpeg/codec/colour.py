@@ -1,15 +1,18 @@
-"""Pixels to strips: RGB -> YCbCr (JFIF 1.02, full range) with chroma downsampling by averaging, one row of MCUs at a time.
+"""Pixels to strips: RGB -> YCbCr (JFIF 1.02, full range) with chroma downsampling by averaging, one row of
+MCUs at a time.
 
-A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right and below. Every input
-of several channels is one integer map, out = (offset - channels·weights) >> shift, with libjpeg's constants and rounding. Chroma is
-averaged before the map, not after it, so nothing is rounded twice.
+A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right
+and below. Every input of several channels is one integer map, out = (offset - channels·weights) >> shift,
+with libjpeg's constants and rounding. Chroma is averaged before the map, not after it, so nothing is rounded
+twice.
 """
 
 from functools import lru_cache
 
 import numpy as np
 
-from dnnjpeg.simd import convert, host_has, inlined, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+from dnnjpeg.jit import host_has, inlined
+from dnnjpeg.simd import convert, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
 
 PLANE, PACKED_3, PACKED_4 = range(3)
 """How many bytes a pixel has: one, three, four."""
@@ -18,13 +21,16 @@ MAP_BYTES = 256  # of one component's part of a channel map
 
 _JOIN_32 = shuffler(range(32))
 _JOIN_64 = shuffler(range(64))
-_SPREAD_LANES = shuffler([16 * (pixel // 4) + 3 * (pixel % 4) + byte for pixel in range(16) for byte in range(4)])
+_SPREAD_LANES = shuffler(
+    [16 * (pixel // 4) + 3 * (pixel % 4) + byte for pixel in range(16) for byte in range(4)]
+)
 _SPREAD = shuffler([3 * pixel + byte for pixel in range(16) for byte in range(4)])
 _ANY_BYTE = host_has("avx512vbmi")
 _EVEN = shuffler(range(0, 32, 2))
 _ODD = shuffler(range(1, 32, 2))
 
-# Weights of -Y, -Cb, -Cr for R, G, B in 1/32768; each row of a colour difference sums to 0, so that grays stay gray.
+# Weights of -Y, -Cb, -Cr for R, G, B in 1/32768; each row of a colour difference sums to 0, so that grays
+# stay gray.
 _YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
 
 
@@ -32,8 +38,9 @@ _YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
 def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
     """How pixels of `mode` (a key of `pixels.MODES`, or YCbCrX) become components.
 
-    Returns the layout, the bytes a pixel, and int32[components or more, 4, 16], every lane of a vector alike: weights of channels 0 and 2 (two
-    int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1, 2 or 4) that one chroma sample stands for.
+    Returns the layout, the bytes a pixel, and int32[components or more, 4, 16], every lane of a vector alike:
+    weights of channels 0 and 2 (two int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1,
+    2 or 4) that one chroma sample stands for.
     """
     if mode == "L":
         return PLANE, 1, np.zeros((3, 4, 16), np.int32)
@@ -60,7 +67,9 @@ def _pack(rows: list[list[int]], ends: list[tuple[int, int]]) -> np.ndarray:
 
 @inlined
 def _channels(at, layout):
-    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3, a pair a pixel. Reads up to 16 bytes too many."""
+    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3, a pair a pixel. Reads up to 16 bytes
+    too many.
+    """
     if layout == PACKED_4:
         words = load(at, "u32x16")
     elif _ANY_BYTE:
@@ -115,8 +124,12 @@ def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v
         even_1, odd_1 = _luma(source_0 + step, source_1 + step, y_0 + 16, y_1 + 16, layout, v, parts[0])
         even, odd = _fold(even, even_1), _fold(odd, odd_1)
     if h == 4:
-        even_2, odd_2 = _luma(source_0 + 2 * step, source_1 + 2 * step, y_0 + 32, y_1 + 32, layout, v, parts[0])
-        even_3, odd_3 = _luma(source_0 + 3 * step, source_1 + 3 * step, y_0 + 48, y_1 + 48, layout, v, parts[0])
+        even_2, odd_2 = _luma(
+            source_0 + 2 * step, source_1 + 2 * step, y_0 + 32, y_1 + 32, layout, v, parts[0]
+        )
+        even_3, odd_3 = _luma(
+            source_0 + 3 * step, source_1 + 3 * step, y_0 + 48, y_1 + 48, layout, v, parts[0]
+        )
         even, odd = _fold(even, _fold(even_2, even_3)), _fold(odd, _fold(odd_2, odd_3))
     _put(chroma, even, odd, parts[1])
     _put(chroma + plane, even, odd, parts[2])
@@ -142,12 +155,28 @@ def _copy_end(source, count, pixel_bytes, target, total):
 
 @inlined
 def fill_strips(
-    pixels, row_bytes, layout, pixel_bytes, width, height, padded, top, h, v, mix, components, strips, y_stride, c_stride, edge
+    pixels,
+    row_bytes,
+    layout,
+    pixel_bytes,
+    width,
+    height,
+    padded,
+    top,
+    h,
+    v,
+    mix,
+    components,
+    strips,
+    y_stride,
+    c_stride,
+    edge,
 ):
-    """Strips of the row of MCUs whose first pixel row is `top`, `padded` pixels wide (a whole number of MCUs).
+    """Strips of the row of MCUs whose first pixel row is `top`, `padded` pixels wide (a whole number of
+    MCUs).
 
-    `pixels`, `mix`, `strips`, `edge` are addresses. Component 0 lies at `strips` (8v rows of `y_stride` bytes), the others behind it, each 8
-    rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
+    `pixels`, `mix`, `strips`, `edge` are addresses. Component 0 lies at `strips` (8v rows of `y_stride`
+    bytes), the others behind it, each 8 rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
     """
     step = 64 if layout == PLANE else 16 * h
     # held in registers, for nothing tells the compiler that the stores below leave the map alone
@@ -168,11 +197,39 @@ def fill_strips(
         chroma = strips + 8 * v * y_stride + y * c_stride
         for x in range(0, whole, step):
             at = x * pixel_bytes
-            _span(source_0 + at, source_1 + at, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, parts, mix, components)
+            _span(
+                source_0 + at,
+                source_1 + at,
+                y_0 + x,
+                y_1 + x,
+                chroma,
+                8 * c_stride,
+                layout,
+                pixel_bytes,
+                h,
+                v,
+                parts,
+                mix,
+                components,
+            )
             chroma += 16
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
         _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
         for x in range(whole, padded, step):
             at = edge + (x - whole) * pixel_bytes
-            _span(at, at + 512, y_0 + x, y_1 + x, chroma, 8 * c_stride, layout, pixel_bytes, h, v, parts, mix, components)
+            _span(
+                at,
+                at + 512,
+                y_0 + x,
+                y_1 + x,
+                chroma,
+                8 * c_stride,
+                layout,
+                pixel_bytes,
+                h,
+                v,
+                parts,
+                mix,
+                components,
+            )
             chroma += 16

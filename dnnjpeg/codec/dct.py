@@ -1,12 +1,13 @@
 """Forward 8x8 DCT (T.81 A.3.3) of sixteen blocks at a time, one block a lane.
 
-The factorisation is Arai, Agui and Nakajima's: 5 multiplications a row, outputs off by a known factor a frequency that `SCALE` undoes
-for nothing inside the quantizer's own multiplication.
+The factorisation is Arai, Agui and Nakajima's: 5 multiplications a row, outputs off by a known factor a
+frequency that `SCALE` undoes for nothing inside the quantizer's own multiplication.
 """
 
 import numpy as np
 
-from dnnjpeg.simd import convert, fused, inlined, load, reinterpret, shuffler, splat, store
+from dnnjpeg.jit import inlined
+from dnnjpeg.simd import fused, load, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
 BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]
@@ -55,13 +56,15 @@ def _dct_8(a, b, c, d, e, f, g, h):
 
 @inlined
 def _as_float(moved):
-    """256 + x of a byte x that was moved to bits 15-22: there it is the mantissa of a number from 256 to 511."""
+    """256 + x of a byte x that was moved to bits 15-22, the mantissa of a number from 256 to 511."""
     return reinterpret((moved & 0x007F8000) | 0x43800000, "f32x16")
 
 
 @inlined
 def forward_rows_16(source, stride, out):
-    """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8 frequencies][16] at `out`."""
+    """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8
+    frequencies][16] at `out`.
+    """
     for y in range(8):
         row = source + y * stride
         # a block's row of 8 samples is two 32-bit words
@@ -84,11 +87,15 @@ def forward_rows_16(source, stride, out):
 
 @inlined
 def forward_column_16(rows, u):
-    """Column pass at horizontal frequency `u` over the output of `forward_rows_16`: the eight vertical frequencies, [16] each."""
+    """Column pass at horizontal frequency `u` over the output of `forward_rows_16`: the eight vertical
+    frequencies, [16] each.
+    """
     at = rows + u * 64
     return _dct_8(
-        load(at, "f32x16"), load(at + 512, "f32x16"), load(at + 1024, "f32x16"), load(at + 1536, "f32x16"),
-        load(at + 2048, "f32x16"), load(at + 2560, "f32x16"), load(at + 3072, "f32x16"), load(at + 3584, "f32x16"),
+        load(at, "f32x16"), load(at + 512, "f32x16"),
+        load(at + 1024, "f32x16"), load(at + 1536, "f32x16"),
+        load(at + 2048, "f32x16"), load(at + 2560, "f32x16"),
+        load(at + 3072, "f32x16"), load(at + 3584, "f32x16"),
     )  # fmt: skip
 
 

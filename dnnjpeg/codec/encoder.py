@@ -18,12 +18,12 @@ from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.quantize import quantizer as make_quantizer
 from dnnjpeg.codec.rows import MIN_ROWS, encode_rows, picture_planes, picture_tokens
+from dnnjpeg.jit import kernel_folder
 from dnnjpeg.point import spread
-from dnnjpeg.simd import kernel_folder
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
-_PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_PILLOW_SUBSAMPLINGS: dict[str | int, str | int] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
 def encode(
@@ -52,25 +52,25 @@ def encode(
 ) -> bytes:
     """A picture as the bytes of a JPEG file that any decoder reads.
 
-    image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides 1..65,535.
-    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint (then `quality` has no say).
-    quality: 1..100. The point of the table that loses as little as a standard JPEG of this quality.
-    mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from the shape.
-    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic where the point has a
-        hardness.
-    hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by table.
-    seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine and `threads`.
-    subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three; None: the point's.
-    progressive: True, False, or "auto" for the smaller file.
-    optimize: Huffman tables made for the picture (default), or with False the standard ones. Progressive scans have no standard ones.
+    image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
+        1..65,535. table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint
+        (then `quality` has no say). quality: 1..100. The point of the table that loses as little as a
+        standard JPEG of this quality. mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX",
+        "CMYK"; by default L or RGB from the shape. quantizer: "nearest", "probabilistic" (samples each index
+        from exp(-κ (c/q - i)²)), or None: probabilistic where the point has a hardness.
+    hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
+    table. seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine
+    and `threads`. subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three;
+    None: the point's. progressive: True, False, or "auto" for the smaller file. optimize: Huffman tables made
+    for the picture (default), or with False the standard ones. Progressive scans have no standard ones.
     restart_blocks, restart_rows: a restart marker after so many MCUs, or rows of them (which wins); 0: none.
-    exif, xmp, icc_profile, comment: metadata. dpi: dots an inch, across and down. jfif: write APP0 even without dpi.
-    signature: name table and quality in an APP9 segment of a few bytes.
-    streamtype: 0 a whole file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the standard Huffman tables.
-    threads: for one large picture; the bytes are the same for any number.
+    exif, xmp, icc_profile, comment: metadata. dpi: dots an inch, across and down. jfif: write APP0 even
+    without dpi. signature: name table and quality in an APP9 segment of a few bytes. streamtype: 0 a whole
+    file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the standard Huffman
+    tables. threads: for one large picture; the bytes are the same for any number.
 
-    Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError for a PIL image in a mode
-    that JPEG does not have.
+    Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
+    for a PIL image in a mode that JPEG does not have.
     """
     point, name = _point(table, quality)
     if hardness is not None:
@@ -81,8 +81,8 @@ def encode(
     check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
     coding = _coding(
-        pixels.width, pixels.height, mode_components(pixels.mode), point.tables, point.subsampling if subsampling is None else subsampling,
-        progressive, optimize, streamtype, restart_blocks, restart_rows,
+        pixels.width, pixels.height, mode_components(pixels.mode), point.tables, point.subsampling if
+        subsampling is None else subsampling, progressive, optimize, streamtype, restart_blocks, restart_rows,
     )  # fmt: skip
     chosen = _quantizer(point, quantizer)
     if streamtype == TABLES_ONLY:
@@ -91,7 +91,9 @@ def encode(
     if signature:
         head += markers.signature(name, point.quality)
     if progressive is False:
-        return coding.baseline(head, picture_tokens(pixels, coding.frame, chosen, seed, coding.interval, threads))
+        return coding.baseline(
+            head, picture_tokens(pixels, coding.frame, chosen, seed, coding.interval, threads)
+        )
     return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
 
 
@@ -116,11 +118,11 @@ def write_coefficients(
 ) -> bytes:
     """Quantized DCT indices as the bytes of a JPEG file; a decoder's coefficients are these, exactly.
 
-    planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or [rows, columns, 64] in
-        natural order; rows and columns as the component has blocks: ceil(ceil(height v / vmax) / 8) and likewise across.
-        DC -1024..1023, AC -1023..1023.
-    tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th, or the last.
-    width, height: of the picture, 1..65,535. The other options are those of `encode`.
+    planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or
+        [rows, columns, 64] in natural order; rows and columns as the component has blocks: ceil(ceil(height v
+        / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
+    tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th,
+    or the last. width, height: of the picture, 1..65,535. The other options are those of `encode`.
 
     Raises TypeError for planes that are not integers, ValueError for what does not fit.
     """
@@ -132,7 +134,16 @@ def write_coefficients(
     if not 1 <= len(steps) <= 3:
         raise ValueError(f"tables has {len(steps)} tables, expected 1 to 3")
     coding = _coding(
-        width, height, len(planes), steps, subsampling, progressive, optimize, streamtype, restart_blocks, restart_rows
+        width,
+        height,
+        len(planes),
+        steps,
+        subsampling,
+        progressive,
+        optimize,
+        streamtype,
+        restart_blocks,
+        restart_rows,
     )
     blocks = zigzag_planes(coding.frame, planes)
     if streamtype == TABLES_ONLY:
@@ -140,13 +151,17 @@ def write_coefficients(
     return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
 
 
-def _point(table: str | os.PathLike[str] | Table | OperatingPoint, quality: float) -> tuple[OperatingPoint, str]:
+def _point(
+    table: str | os.PathLike[str] | Table | OperatingPoint, quality: float
+) -> tuple[OperatingPoint, str]:
     """The operating point, and the name of the table it is from."""
     if isinstance(table, OperatingPoint):
         return table, "custom"
     if not isinstance(table, Table):
         if not isinstance(table, str | os.PathLike):
-            raise TypeError(f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint")
+            raise TypeError(
+                f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
+            )
         table = load_table(table)
     return table.at(quality), table.name
 
@@ -165,9 +180,13 @@ def _coding(
     restart_rows: int,
 ) -> Coding:
     """How pictures of one size are coded; equal tables are written once."""
-    name = subsampling if isinstance(subsampling, bool) else _PILLOW_SUBSAMPLINGS.get(subsampling, subsampling)
+    name = (
+        subsampling if isinstance(subsampling, bool) else _PILLOW_SUBSAMPLINGS.get(subsampling, subsampling)
+    )
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
-        raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2")
+        raise ValueError(
+            f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
+        )
     # gray and CMYK, whose components are alike, are never subsampled and have one table
     by_component = (tables + tables[-1:] * 2)[:3] if components == 3 else tables[:1] * components
     used = tuple(dict.fromkeys(by_component))
@@ -192,7 +211,13 @@ def _quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
 
 
 def _metadata(
-    frame: Frame, exif: bytes, xmp: bytes, icc_profile: bytes, comment: bytes, dpi: tuple[float, float] | None, jfif: bool
+    frame: Frame,
+    exif: bytes,
+    xmp: bytes,
+    icc_profile: bytes,
+    comment: bytes,
+    dpi: tuple[float, float] | None,
+    jfif: bool,
 ) -> bytes:
     if not (exif or xmp or icc_profile or comment or dpi or jfif or len(frame.sampling) == 4):
         return b""

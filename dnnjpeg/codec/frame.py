@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 
@@ -12,7 +13,9 @@ MAX_SIDE = 65535
 
 @dataclass(frozen=True)
 class Component:
-    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `steps`: quantization table. `code`: Huffman tables."""
+    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `steps`: quantization table.
+    `code`: Huffman tables.
+    """
 
     h: int
     v: int
@@ -24,7 +27,9 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and quantization table `steps[c]`."""
+    """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and
+    quantization table `steps[c]`.
+    """
 
     width: int
     height: int
@@ -60,8 +65,8 @@ class Frame:
             Component(
                 h,
                 v,
-                -(-(-(-self.width * h // self.h)) // 8),
-                -(-(-(-self.height * v // self.v)) // 8),
+                ceil(ceil(self.width * h / self.h) / 8),
+                ceil(ceil(self.height * v / self.v) / 8),
                 self.steps[c],
                 int(colour and c > 0),
             )
@@ -88,7 +93,9 @@ class Frame:
         return {keep: self._lay_out(keep) for keep in (False, True)}
 
     def planes(self, keep: bool) -> tuple[np.ndarray, int]:
-        """int64[components, 8] as `scan` reads it, and the blocks of all planes: of the picture, or of one row of MCUs."""
+        """int64[components, 8] as `scan` reads it, and the blocks of all planes: of the picture, or of one
+        row of MCUs.
+        """
         return self._planes[keep]
 
     def _lay_out(self, keep: bool) -> tuple[np.ndarray, int]:

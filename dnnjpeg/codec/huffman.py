@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from dnnjpeg.simd import inlined, kernel
+from dnnjpeg.jit import inlined, kernel
 
 MAX_LENGTH = 16
 SYMBOLS = 1024  # four tables of 256: DC 0, DC 1, AC 0, AC 1
@@ -15,7 +15,9 @@ RAW = 240  # symbol RAW + n stands for n plain bits; no DC difference has such a
 
 @dataclass(frozen=True)
 class HuffmanTable:
-    """`bits[k]`: number of codes of length k, k = 1..16 (bits[0] unused); `values`: the symbols in order of code."""
+    """`bits[k]`: number of codes of length k, k = 1..16 (bits[0] unused); `values`: the symbols in order of
+    code.
+    """
 
     bits: bytes
     values: bytes
@@ -25,9 +27,9 @@ class HuffmanTable:
 class ScanTables:
     """What a scan is coded with.
 
-    `dht`: payload of the DHT segment. `destinations`: for components of code 0 and of code 1, the DC and the AC table they name.
-    `lut`: uint32[1024], bits of each symbol's code, shifted left by the number of extra bits that follow it, << 5 | code length + extra
-    bits.
+    `dht`: payload of the DHT segment. `destinations`: for components of code 0 and of code 1, the DC and the
+    AC table they name. `lut`: uint32[1024], bits of each symbol's code, shifted left by the number of extra
+    bits that follow it, << 5 | code length + extra bits.
     """
 
     dht: bytes
@@ -60,7 +62,8 @@ STANDARD = (
 """DC luminance, DC chrominance, AC luminance, AC chrominance: T.81 Tables K.3 to K.6."""
 
 
-# The kernels below take a row's number, not the row: numpy's own operations inside them cost seconds of compilation.
+# The kernels below take a row's number, not the row: numpy's own operations inside them cost seconds of
+# compilation.
 
 
 @inlined
@@ -83,15 +86,17 @@ def _sort_by_count(counts, row, keys):
 def optimal_code(counts, bits, values, row, work):
     """Optimal code for a row of `counts` (int64[n, 256]) with lengths up to 16 and the all-ones code unused.
 
-    Fills that row of `bits` (uint8[n, 17]) and `values` (uint8[n, 256]); returns the number of symbols. `work`: int64[2048] scratch. Two queues in place
-    of K.2's quadratic search; lengths beyond 16 are folded as in Figure K.3.
+    Fills that row of `bits` (uint8[n, 17]) and `values` (uint8[n, 256]); returns the number of symbols.
+    `work`: int64[2048] scratch. Two queues in place of K.2's quadratic search; lengths beyond 16 are folded
+    as in Figure K.3.
     """
     n = _sort_by_count(counts, row, work)
     for length in range(17):
         bits[row, length] = 0
     if n == 0:
         return 0
-    # leaves: the symbol that reserves the all-ones code, then the others from rare to frequent; inner nodes are born in order of weight
+    # leaves: the symbol that reserves the all-ones code, then the others from rare to frequent; inner nodes
+    # are born in order of weight
     leaves = n + 1
     root = 2 * leaves - 2
     weight, depth, per_length = 256, 768, 1280  # where they begin in `work`
@@ -168,7 +173,7 @@ def _cost(counts, bits, values, row):
 
 @kernel
 def fill_lookup(lut, bits, values):
-    """Codes of four tables, uint8[4, 17] and uint8[4, 256], into `lut`, uint32[1024], as `ScanTables` has it."""
+    """Codes of four tables, uint8[4, 17] and uint8[4, 256], into `lut` as `ScanTables` has it."""
     for symbol in range(SYMBOLS):
         lut[symbol] = symbol - RAW if RAW <= symbol < RAW + 16 else 0
     for table in range(4):
@@ -177,7 +182,7 @@ def fill_lookup(lut, bits, values):
 
 @kernel
 def _add_up(counts, total):
-    """Sums of the rows of `counts` by table, and of the two tables of a kind, into the six rows of `total`."""
+    """Sums of the rows of `counts` by table, and of the two tables of a kind, in the rows of `total`."""
     for table in range(4):
         for k in range(256):
             total[table, k] = 0
@@ -193,10 +198,12 @@ def _add_up(counts, total):
 
 @kernel
 def _choose(counts, lut, dht, bits, values, total, work):
-    """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that is smaller.
+    """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that
+    is smaller.
 
-    Fills lut uint32[1024] and dht uint8[1200]; returns how long the latter is, << 2, and bits 0 and 1: whether there are two DC and two
-    AC tables. `bits` uint8[6, 17], `values` uint8[6, 256], `total` int64[6, 256], `work` int64[2060] are scratch.
+    Fills lut uint32[1024] and dht uint8[1200]; returns how long the latter is, << 2, and bits 0 and 1:
+    whether there are two DC and two AC tables. `bits` uint8[6, 17], `values` uint8[6, 256], `total` int64[6,
+    256], `work` int64[2060] are scratch.
     """
     _add_up(counts, total)
     sizes, costs = 2048, 2054  # where they lie in `work`
@@ -207,7 +214,10 @@ def _choose(counts, lut, dht, bits, values, total, work):
     for table in range(4):
         kind, number = table >> 1, table & 1
         row = table
-        if work[costs + 4 + kind] <= work[costs + 2 * kind] + work[costs + 2 * kind + 1] or work[sizes + 2 * kind + 1] == 0:
+        if (
+            work[costs + 4 + kind] <= work[costs + 2 * kind] + work[costs + 2 * kind + 1]
+            or work[sizes + 2 * kind + 1] == 0
+        ):
             row = 4 + kind
         elif number:
             two |= 1 << kind
@@ -231,7 +241,9 @@ def _choose(counts, lut, dht, bits, values, total, work):
 
 
 def optimal_tables(counts: np.ndarray) -> ScanTables:
-    """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one where that is smaller."""
+    """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one
+    where that is smaller.
+    """
     lut, dht = np.empty(SYMBOLS, np.uint32), np.empty(1200, np.uint8)
     bits, values = np.empty((6, 17), np.uint8), np.empty((6, 256), np.uint8)
     chosen = _choose(counts, lut, dht, bits, values, np.empty((6, 256), np.int64), np.empty(2060, np.int64))
@@ -241,7 +253,11 @@ def optimal_tables(counts: np.ndarray) -> ScanTables:
 @cache
 def standard_tables(codes: int) -> ScanTables:
     """The tables of T.81 K.3; the two for luminance alone where `codes` is 1."""
-    lut, bits, values = np.empty(SYMBOLS, np.uint32), np.zeros((4, 17), np.uint8), np.zeros((4, 256), np.uint8)
+    lut, bits, values = (
+        np.empty(SYMBOLS, np.uint32),
+        np.zeros((4, 17), np.uint8),
+        np.zeros((4, 256), np.uint8),
+    )
     for row, table in enumerate(STANDARD):
         bits[row] = np.frombuffer(table.bits, np.uint8)
         values[row, : len(table.values)] = np.frombuffer(table.values, np.uint8)

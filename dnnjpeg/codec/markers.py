@@ -1,4 +1,6 @@
-"""Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC): every function returns whole segments as bytes, empty where nothing is to say."""
+"""Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC): every function returns whole segments as bytes, empty
+where nothing is to say.
+"""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -9,8 +11,9 @@ _ICC, _XMP, _EXIF = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0", b"Exif\
 
 # zigzag position -> natural index, T.81 Figure A.6
 NATURAL = (
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7,
+    14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39,
+    46, 53, 60, 61, 54, 47, 55, 62, 63,
 )  # fmt: skip
 
 
@@ -24,7 +27,9 @@ def segment(marker: int, payload: bytes, what: str = "segment") -> bytes:
 def jfif(dpi: tuple[int, int] | None) -> bytes:
     """APP0 with the density in dots an inch, or with a square pixel and no density."""
     unit, (x, y) = (1, dpi) if dpi else (0, (1, 1))
-    return segment(0xE0, b"JFIF\0\x01\x01" + bytes([unit]) + x.to_bytes(2, "big") + y.to_bytes(2, "big") + b"\0\0")
+    return segment(
+        0xE0, b"JFIF\0\x01\x01" + bytes([unit]) + x.to_bytes(2, "big") + y.to_bytes(2, "big") + b"\0\0"
+    )
 
 
 def exif(data: bytes) -> bytes:
@@ -67,7 +72,9 @@ def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
 
 
 def sof(progressive: bool, width: int, height: int, components: Iterable[tuple[int, int, int]]) -> bytes:
-    """Frame header, 8 bits a sample; `components`: horizontal and vertical sampling factor and quantization table of each."""
+    """Frame header, 8 bits a sample; `components`: horizontal and vertical sampling factor and quantization
+    table of each.
+    """
     specs = b"".join(bytes((i, h << 4 | v, table)) for i, (h, v, table) in enumerate(components, 1))
     size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
     return segment(0xC2 if progressive else 0xC0, b"\x08" + size + bytes([len(specs) // 3]) + specs)

@@ -1,4 +1,4 @@
-"""Working memory that is used again: pages fresh from the system cost more than the coding that fills them."""
+"""Working memory that is used again: fresh pages cost more than the coding that fills them."""
 
 from threading import Lock
 from typing import Any

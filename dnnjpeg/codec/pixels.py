@@ -15,12 +15,16 @@ MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4
 # Modes of a PIL image, and what its pixels are in Pillow's own memory.
 _PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCrX", "CMYK": "CMYK"}
 _BAND = 128  # rows copied at a time where Pillow's memory cannot be read in place
-_ROOMY = 32 << 20  # pixels up to which a copy may take four bytes for each, as Pillow does, and so be made at once
+_ROOMY = (
+    32 << 20
+)  # pixels up to which a copy may take four bytes for each, as Pillow does, and so be made at once
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """uint8 `rows` of shape [height, width] or [height, width, channels], channels of `mode` adjacent in memory."""
+    """uint8 `rows` of shape [height, width] or [height, width, channels], channels of `mode` adjacent in
+    memory.
+    """
 
     rows: np.ndarray
     mode: str
@@ -47,8 +51,8 @@ def mode_components(mode: str) -> int:
 def as_pixels(image: Any, mode: str | None) -> Pixels:
     """A PIL image, or a uint8 array of the given mode, as pixels.
 
-    Raises TypeError for anything else, OSError for a PIL image in a mode that JPEG does not have, ValueError for an array whose shape
-    does not fit its mode and for an empty picture.
+    Raises TypeError for anything else, OSError for a PIL image in a mode that JPEG does not have, ValueError
+    for an array whose shape does not fit its mode and for an empty picture.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, mode)
@@ -122,7 +126,9 @@ def _copied(image: Any) -> Pixels:
 
 def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
     if array.dtype != np.uint8:
-        raise TypeError(f"image is an array of {array.dtype}, expected uint8; scale it to 0..255 and convert it")
+        raise TypeError(
+            f"image is an array of {array.dtype}, expected uint8; scale it to 0..255 and convert it"
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if mode is None:

@@ -19,8 +19,8 @@ from dnnjpeg.codec.progressive import (
     dc_tokens,
     script,
 )
-from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
+from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 
 
@@ -30,9 +30,11 @@ def restart_interval(mcus: int, blocks: int, rows: int) -> int:
 
 
 def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
-    """int16[blocks, 64] as `Frame.planes(keep=True)` lays it out, from one array of indices a component in natural order.
+    """int16[blocks, 64] as `Frame.planes(keep=True)` lays it out, from one array of indices a component in
+    natural order.
 
-    Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for indices that T.81 cannot hold.
+    Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for
+    indices that T.81 cannot hold.
     """
     geometry, blocks = frame.planes(True)
     out = np.zeros((blocks, 64), np.int16)
@@ -41,7 +43,9 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
         if not np.issubdtype(plane.dtype, np.integer):
             raise TypeError(f"planes[{c}] is an array of {plane.dtype}, expected integers")
         if plane.shape not in ((part.rows, part.columns, 8, 8), (part.rows, part.columns, 64)):
-            raise ValueError(f"planes[{c}] has shape {plane.shape}, expected ({part.rows}, {part.columns}, 8, 8) for this picture")
+            raise ValueError(
+                f"planes[{c}] has shape {plane.shape}, expected ({part.rows}, {part.columns}, 8, 8) here"
+            )
         plane = plane.reshape(part.rows, part.columns, 64)
         low, high = plane.min(axis=(0, 1)), plane.max(axis=(0, 1))
         if low[0] < -1024 or low[1:].min() < -1023 or high.max() > 1023:
@@ -66,10 +70,15 @@ def baseline_scan(frame: Frame, planes: np.ndarray, restart: int) -> Scan:
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
     """All scans of the script, in its order."""
-    return [_progressive_scan(frame, planes, step, restart_blocks, restart_rows) for step in script(len(frame.sampling))]
+    return [
+        _progressive_scan(frame, planes, step, restart_blocks, restart_rows)
+        for step in script(len(frame.sampling))
+    ]
 
 
-def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_blocks: int, restart_rows: int) -> Scan:
+def _progressive_scan(
+    frame: Frame, planes: np.ndarray, step: Step, restart_blocks: int, restart_rows: int
+) -> Scan:
     geometry, _ = frame.planes(True)
     if step.start == 0:
         restart = restart_interval(frame.mcus, restart_blocks, restart_rows)
@@ -91,7 +100,9 @@ def _progressive_scan(frame: Frame, planes: np.ndarray, step: Step, restart_bloc
         else:
             corrections = np.empty(MAX_CORRECTIONS + 100, np.uint8)
             written = ac_refine_tokens(*where, step.start, step.end, step.low, restart, bounds, corrections)
-    return _scan(step.components, memory, written, restart, bounds, (step.start, step.end), (step.high, step.low))
+    return _scan(
+        step.components, memory, written, restart, bounds, (step.start, step.end), (step.high, step.low)
+    )
 
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,4 +121,11 @@ def _scan(
 ) -> Scan:
     counts = np.zeros((4, SYMBOLS), np.int64)
     count_tokens(memory, written, counts)
-    return Scan(components, (Tokens(memory, written, counts),), restart, bounds[1 : bounds[0] + 1].tolist(), band, bits)
+    return Scan(
+        components,
+        (Tokens(memory, written, counts),),
+        restart,
+        bounds[1 : bounds[0] + 1].tolist(),
+        band,
+        bits,
+    )

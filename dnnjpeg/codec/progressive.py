@@ -1,22 +1,15 @@
-"""Progressive scans (T.81 Annex G): spectral selection and successive approximation of whole planes, to the tokens of `scan`."""
+"""Progressive scans (T.81 Annex G): spectral selection and successive approximation of whole planes, to the
+tokens of `scan`.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from dnnjpeg.codec.huffman import AC, RAW
+from dnnjpeg.codec.huffman import RAW
 from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval, put_dc, put_token
-from dnnjpeg.simd import (
-    address,
-    count_zeros_low,
-    highest_bit,
-    inlined,
-    kernel,
-    load,
-    load_scalar,
-    mask_bits,
-    store,
-)
+from dnnjpeg.jit import inlined, kernel
+from dnnjpeg.simd import address, count_zeros_low, highest_bit, load, load_scalar, mask_bits, store
 
 MAX_BLOCK_TOKENS = 2 * 63 + 3  # every coefficient a symbol and a correction, and what an EOB run leaves
 MAX_EOB_RUN = 4095  # T.81 allows 32767; this keeps a token within its 27 bits
@@ -25,7 +18,9 @@ MAX_CORRECTIONS = 1000
 
 @dataclass(frozen=True)
 class Step:
-    """One scan: `components` (all of them, or one), coefficients `start`..`end` in zigzag order, bit positions `high` and `low`."""
+    """One scan: `components` (all of them, or one), coefficients `start`..`end` in zigzag order, bit
+    positions `high` and `low`.
+    """
 
     components: tuple[int, ...]
     start: int
@@ -70,7 +65,8 @@ def _band(start, end):
 
 @kernel
 def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
-    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else bit `low` itself.
+    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else
+    bit `low` itself.
 
     All of these kernels write uint32 `tokens` from the int16[blocks, 64] `coefficients` and return how many.
     """
@@ -107,8 +103,12 @@ def _put_eob_run(out, symbols, run):
 
 
 @kernel
-def ac_first_tokens(tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds):
-    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane`: its first block."""
+def ac_first_tokens(
+    tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds
+):
+    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane`: its first
+    block.
+    """
     origin = address(tokens)
     band = _band(start, end)
     out = origin
@@ -158,8 +158,12 @@ def _put_bits(out, corrections, first, count):
 
 
 @kernel
-def ac_refine_tokens(tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections):
-    """Refining AC scan of one component (G.1.2.3): bit `low` of coefficients start..end. `corrections`: uint8 scratch of 1100."""
+def ac_refine_tokens(
+    tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections
+):
+    """Refining AC scan of one component (G.1.2.3): bit `low` of coefficients start..end. `corrections`: uint8
+    scratch of 1100.
+    """
     origin = address(tokens)
     band = _band(start, end)
     held = address(corrections)

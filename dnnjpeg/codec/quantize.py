@@ -1,8 +1,9 @@
 """From DCT coefficients to integer indices, sixteen blocks at a time: nearest rounding, or sampled.
 
-The probabilistic quantizer draws index i of a coefficient c with step q from P(i|c) ∝ exp(-α (c - iq)²); with t = c/q and the hardness
-κ = αq² this is exp(-κ (t - i)²). Random numbers are a function of (seed, component, block, coefficient) alone, and every
-floating-point operation is the same on every machine, so one seed gives the same indices whatever the thread count or the machine.
+The probabilistic quantizer draws index i of a coefficient c with step q from P(i|c) ∝ exp(-κ (c/q - i)²), κ
+being the hardness (alpha times the step squared). Random numbers are a function of (seed, component, block,
+coefficient) alone, and every floating-point operation is the same on every machine, so one seed gives the
+same indices whatever the thread count or the machine.
 """
 
 import math
@@ -12,7 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from dnnjpeg.codec.dct import SCALE
-from dnnjpeg.simd import convert, fused, inlined, load, load_scalar, mask_bits, reinterpret, select, splat, store
+from dnnjpeg.jit import inlined
+from dnnjpeg.simd import convert, fused, load, load_scalar, mask_bits, reinterpret, select, splat, store
 
 MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
@@ -24,7 +26,9 @@ NEAREST, TWO = 0, -1
 
 
 def reach(hardness: float) -> int:
-    """How the sampler treats a coefficient: `NEAREST` (hardness inf), `TWO` candidates, or K > 0: the 2K + 1 around the nearest."""
+    """How the sampler treats a coefficient: `NEAREST` (hardness inf), `TWO` candidates, or K > 0: the 2K + 1
+    around the nearest.
+    """
     if math.isinf(hardness):
         return NEAREST
     if hardness >= 15.0:  # the third candidate weighs exp(-κ) at most
@@ -36,7 +40,8 @@ def reach(hardness: float) -> int:
 class Quantizer:
     """What the kernels need to quantize: by table, natural order, shape [tables, 64].
 
-    `scale` float32: `dct.SCALE` over the steps. `hardness` float32 and `reach` int64: κ, and how it is sampled.
+    `scale` float32: `dct.SCALE` over the steps. `hardness` float32 and `reach` int64: κ, and how it is
+    sampled.
     """
 
     scale: np.ndarray
@@ -53,8 +58,11 @@ class Quantizer:
         return max(2, 2 * int(self.reach.max()) + 1)
 
 
-def quantizer(tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None) -> Quantizer:
-    """The quantizer of some tables of steps: probabilistic with κ `hardness` (None: nearest), or nearest throughout.
+def quantizer(
+    tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
+) -> Quantizer:
+    """The quantizer of some tables of steps: probabilistic with κ `hardness` (None: nearest), or nearest
+    throughout.
 
     Raises ValueError for κ below `MIN_HARDNESS`.
     """
@@ -63,14 +71,18 @@ def quantizer(tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float |
         return Quantizer(scale, np.zeros_like(scale), np.zeros(scale.shape, np.int64))
     kappa = np.array([[math.inf if k is None else k for k in table] for table in hardness], np.float32)
     if not np.all(kappa >= np.float32(MIN_HARDNESS)):
-        raise ValueError(f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing")
+        raise ValueError(
+            f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing"
+        )
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
     return Quantizer(scale, np.where(np.isinf(kappa), 0, kappa), reaches)
 
 
 @lru_cache(maxsize=64)
 def random_keys(seed: int, components: int) -> np.ndarray:
-    """uint32[components, 66]: what makes the random numbers of a picture encoded with `seed`; see `block_hash` and `uniform_16`."""
+    """uint32[components, 66]: what makes the random numbers of a picture encoded with `seed`; see
+    `block_hash` and `uniform_16`.
+    """
     keys = np.random.SeedSequence(seed).generate_state(components * 66, np.uint32).reshape(components, 66)
     keys[:, 2:] |= 1
     return keys
@@ -90,7 +102,7 @@ def _rounded(c, scale):
 
 @inlined
 def block_hash(blocks, keys):
-    """u32x16 hash of the block numbers (u32x16) under the first two keys of a component, at address `keys`."""
+    """u32x16 hash of the block numbers (u32x16) under a component's first two keys, at address `keys`."""
     x = blocks ^ load_scalar(keys, "u32")
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) + load_scalar(keys + 4, "u32")
@@ -107,7 +119,7 @@ def uniform_16(hashed, key):
 
 @inlined
 def _exp2(y):
-    """2^y of float32x16, |y| <= 120, to 1e-4: its error changes a probability p by less than 1e-4 p (1 - p)."""
+    """2^y of float32x16, |y| <= 120, to 1e-4, which changes a probability p by less than 1e-4 p (1 - p)."""
     shifted = y + _ROUNDER
     z = y - (shifted - _ROUNDER)
     p = fused(z, splat(_EXP2[3], "f32x16"), splat(_EXP2[2], "f32x16"))
@@ -123,7 +135,8 @@ def _at_most(x, limit):
 
 @inlined
 def _one_of_two(c, scale, hashed, hardness, key):
-    """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the nearest.
+    """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the
+    nearest.
 
     Where no lane has a chance of more than e^-14.5 nothing is drawn.
     """
@@ -133,7 +146,9 @@ def _one_of_two(c, scale, hashed, hardness, key):
     distance = reinterpret(reinterpret(offset, "u32x16") & 0x7FFFFFFF, "f32x16")
     if mask_bits(distance > 0.5 - 0.5 * _TAIL / hardness) != 0:
         bits = hardness * _LOG2_E
-        odds_against = _exp2(_at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0))
+        odds_against = _exp2(
+            _at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0)
+        )
         u = uniform_16(hashed, key)
         step = (reinterpret(offset, "i32x16") >> 31) | 1
         nearest = select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
@@ -155,13 +170,15 @@ def _one_of_many(c, scale, hashed, hardness, k_max, key, weights):
     draw = uniform_16(hashed, key) * total
     index = reinterpret(rounded, "i32x16") - k_max
     for j in range(2 * k_max):
-        index = index + select(draw >= load(weights + j * 64, "f32x16"), splat(1, "i32x16"), splat(0, "i32x16"))
+        index = index + select(
+            draw >= load(weights + j * 64, "f32x16"), splat(1, "i32x16"), splat(0, "i32x16")
+        )
     return convert(index, "i16x16")
 
 
 @inlined
 def sample_16(c, scale, hashed, hardness, reach, key, weights):
-    """int16x16 index drawn for each c · scale; `reach` as the function of that name says, `weights` scratch."""
+    """int16x16 index drawn for each c · scale; `reach` as its namesake says, `weights` scratch."""
     if reach == TWO:
         return _one_of_two(c, scale, hashed, hardness, key)
     if reach == NEAREST:
@@ -171,6 +188,8 @@ def sample_16(c, scale, hashed, hardness, reach, key, weights):
 
 @inlined
 def legal_dc(index):
-    """int16x16 held to what keeps differences of DC within 11 bits (T.81 F.1.2.1); no drawn AC comes near its limit."""
+    """int16x16 held to what keeps differences of DC within 11 bits (T.81 F.1.2.1); no drawn AC comes near its
+    limit.
+    """
     index = select(index < -1024, splat(-1024, "i16x16"), index)
     return select(index > 1023, splat(1023, "i16x16"), index)

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.colour import channel_map, fill_strips
 from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, transpose_16
-from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.memory import empty
@@ -18,17 +18,19 @@ from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, block_hash, legal_dc, nearest_16, random_keys, sample_16
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
-from dnnjpeg.simd import address, inlined, kernel, load, load_scalar, splat, store
+from dnnjpeg.jit import inlined, kernel
+from dnnjpeg.simd import address, load, load_scalar, splat, store
 
 JOB = np.dtype(
     [
         (name, np.int64)
         for name in (
             "layout", "pixel_bytes", "width", "height",  # the picture
-            "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts (0: none)
+            "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts
             "y_stride", "c_stride",  # bytes a row of the strips
             "sampled", "keep",  # draw indices; keep the planes of the whole picture and make no tokens
-            "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",  # where in the scratch memory
+            # where these lie in the scratch memory
+            "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",
         )
     ]
 )  # fmt: skip
@@ -40,8 +42,10 @@ _NO_TOKENS = np.empty(0, np.uint32)
 
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
 _ZIGZAG = np.array(
-    [0, 1, 5, 6, 14, 15, 27, 28, 2, 4, 7, 13, 16, 26, 29, 42, 3, 8, 12, 17, 25, 30, 41, 43, 9, 11, 18, 24, 31, 40, 44, 53,
-     10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60, 21, 34, 37, 47, 50, 56, 59, 61, 35, 36, 48, 49, 57, 58, 62, 63],
+    [0, 1, 5, 6, 14, 15, 27, 28, 2, 4, 7, 13, 16, 26, 29, 42, 3, 8, 12, 17, 25, 30, 41, 43, 9, 11, 18, 24, 31,
+    40, 44, 53,
+     10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60, 21, 34, 37, 47, 50, 56, 59, 61, 35, 36,
+     48, 49, 57, 58, 62, 63],
     dtype=np.uint8,
 )  # fmt: skip
 
@@ -54,7 +58,9 @@ def _put(indices, k, value, scale):
 
 @inlined
 def _quantize_nearest(rows, indices, scale):
-    """Column pass and rounding of a batch: float32 `rows` to `indices`, int16[64 zigzag][16]. All are addresses."""
+    """Column pass and rounding of a batch: float32 `rows` to `indices`, int16[64 zigzag][16]. All are
+    addresses.
+    """
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column_16(rows, u)
         _put(indices, u, a, scale)
@@ -84,22 +90,42 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
     hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     for k in range(64):
         drawn = sample_16(
-            load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed, load_scalar(hardness + 4 * k, "f32"),
-            load_scalar(reach + 8 * k, "i64"), load_scalar(keys + 8 + 4 * k, "u32"), weights,
+            load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed,
+            load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"),
+            load_scalar(keys + 8 + 4 * k, "u32"), weights,
         )  # fmt: skip
-        store(indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32, legal_dc(drawn) if k == 0 else drawn)
+        store(
+            indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32,
+            legal_dc(drawn) if k == 0 else drawn,
+        )
 
 
 @kernel
 def encode_rows(
-    job, pixels, row_bytes, mix, geometry, scale, hardness, reach, keys, first, last, scratch, planes, tokens, counts, bounds
+    job,
+    pixels,
+    row_bytes,
+    mix,
+    geometry,
+    scale,
+    hardness,
+    reach,
+    keys,
+    first,
+    last,
+    scratch,
+    planes,
+    tokens,
+    counts,
+    bounds,
 ):
     """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns how many tokens.
 
-    `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`:
-    int64[components, 8]. `scale`, `hardness` float32 and `reach` int64 [tables, 64], `keys` uint32[components, 66]: see `quantize`.
-    `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024].
-    `bounds`: see `scan.mcu_row_tokens`.
+    `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
+    (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`, `hardness` float32 and `reach` int64
+    [tables, 64], `keys` uint32[components, 66]: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64]
+    where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see
+    `scan.mcu_row_tokens`.
     """
     room = address(scratch) + 63 & ~63
     rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
@@ -110,8 +136,9 @@ def encode_rows(
     # the row before the first is coded only to learn the DC predictions that it leaves
     for mcu_row in range(first - (first > 0 and not job.keep), last):
         fill_strips(
-            pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h, mcu_row * 8 * job.v,
-            job.h, job.v, address(mix), geometry.shape[0], room + job.strips, job.y_stride, job.c_stride, room + job.edge,
+            pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
+            mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], room + job.strips,
+            job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
         base = 0 if job.keep else mcu_row
         for c in range(geometry.shape[0]):
@@ -126,7 +153,8 @@ def encode_rows(
                         number = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
                             rows, columns, indices, room + job.weights, address(scale) + table * 256,
-                            address(hardness) + table * 256, address(reach) + table * 512, address(keys) + c * 264, number,
+                            address(hardness) + table * 256, address(reach) + table * 512,
+                            address(keys) + c * 264, number,
                         )  # fmt: skip
                     else:
                         _quantize_nearest(rows, indices, address(scale) + table * 256)
@@ -134,7 +162,17 @@ def encode_rows(
         if not job.keep:
             begin = out
             out = mcu_row_tokens(
-                out, room + job.entries, coefficients, geometry, base, mcu_row, job.mcus, job.restart, state, start, bounds
+                out,
+                room + job.entries,
+                coefficients,
+                geometry,
+                base,
+                mcu_row,
+                job.mcus,
+                job.restart,
+                state,
+                start,
+                bounds,
             )
             if mcu_row < first:
                 out = begin
@@ -144,8 +182,12 @@ def encode_rows(
 
 
 @lru_cache(maxsize=256)
-def _arguments(frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int) -> tuple[Any, ...]:
-    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of its scratch."""
+def _arguments(
+    frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int
+) -> tuple[Any, ...]:
+    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of its
+    scratch.
+    """
     layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
     geometry, blocks = frame.planes(keep)
     padded = frame.mcus * 8 * frame.h
@@ -153,13 +195,14 @@ def _arguments(frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: b
     y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
     batch = 64 * LANES
     sizes = (
-        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088, 4 * batch, 4 * batch, 2 * batch,
-        4 * LANES * quantizer.candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * blocks,
+        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088, 4 * batch, 4 * batch, 2 *
+        batch, 4 * LANES * quantizer.candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 *
+        blocks,
     )  # fmt: skip
     ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
     fields = (
-        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride, c_stride,
-        quantizer.sampled, keep,
+        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
+        c_stride, quantizer.sampled, keep,
     )  # fmt: skip
     job = np.array((*fields, *ends[:-1]), JOB)[()]
     keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
@@ -176,7 +219,9 @@ def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> 
         return list(pool.map(code, edges[:-1], edges[1:]))
 
 
-def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int) -> Scan:
+def picture_tokens(
+    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
+) -> Scan:
     """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
     intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
 
@@ -195,14 +240,25 @@ def picture_tokens(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
-    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as `Frame.planes(True)` says."""
+    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as
+    `Frame.planes(True)` says.
+    """
     planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
     counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
 
     def code(first: int, last: int) -> None:
         job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
         encode_rows(
-            job, *pixels.origin, *fixed, first, last, empty(scratch, np.uint8), planes, _NO_TOKENS, counts, bounds
+            job,
+            *pixels.origin,
+            *fixed,
+            first,
+            last,
+            empty(scratch, np.uint8),
+            planes,
+            _NO_TOKENS,
+            counts,
+            bounds,
         )
 
     _in_threads(code, frame.mcu_rows, threads)

@@ -1,12 +1,14 @@
 """Baseline scans (T.81 F.1.2): quantized blocks to tokens, the symbols to be coded with their extra bits.
 
-A token is a uint32: symbol << 16 | value of the extra bits, the symbol being table << 8 | byte with tables DC 0, DC 1, AC 0, AC 1. How
-many extra bits follow is known from the symbol. Code and extra bits together are at most 27 bits.
+A token is a uint32: symbol << 16 | value of the extra bits, the symbol being table << 8 | byte with tables DC
+0, DC 1, AC 0, AC 1. How many extra bits follow is known from the symbol. Code and extra bits together are at
+most 27 bits.
 """
 
 import numpy as np
 
 from dnnjpeg.codec.huffman import AC
+from dnnjpeg.jit import host_has, inlined, kernel
 from dnnjpeg.simd import (
     address,
     compress,
@@ -14,9 +16,6 @@ from dnnjpeg.simd import (
     count_ones,
     count_zeros_low,
     highest_bit,
-    host_has,
-    inlined,
-    kernel,
     lanes_of,
     load,
     load_scalar,
@@ -28,8 +27,9 @@ from dnnjpeg.simd import (
 )
 
 H, V, COLUMNS, ROWS, STRIDE, PLANE, STEPS, CODE = range(8)
-"""Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows of its plane of coefficients;
-first block of that plane; quantization table; Huffman table pair."""
+"""Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows
+of its plane of coefficients; first block of that plane; quantization table; Huffman table pair.
+"""
 
 MAX_BLOCK_TOKENS = 64 + 2  # DC, 63 AC or fewer with ZRL and EOB
 
@@ -59,13 +59,16 @@ def put_dc(out, table, difference):
     return put_token(out, table << 8 | size, size, difference - (difference < 0))
 
 
-# A row of MCUs is first laid out as entries: the DC difference, the AC coefficients that are not zero, and the EOB of each block, one
-# after another, as int16 values and uint8 positions. Then all of them become tokens, sixteen at a time, whatever block they are of.
+# A row of MCUs is first laid out as entries: the DC difference, the AC coefficients that are not zero, and
+# the EOB of each block, one after another, as int16 values and uint8 positions. Then all of them become
+# tokens, sixteen at a time, whatever block they are of.
 
 
 @inlined
 def _append_compressed(values, positions, block, chroma):
-    """Entries of a block but for its DC's value; returns how many, and the bits of its non-zeros, DC counted as one."""
+    """Entries of a block but for its DC's value; returns how many, and the bits of its non-zeros, DC counted
+    as one.
+    """
     low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
     in_low, in_high = low != 0, high != 0
     low_bits = mask_bits(in_low)
@@ -160,13 +163,16 @@ def begin_interval(bounds, offset):
 
 
 @inlined
-def mcu_row_tokens(out, entries, coefficients, geometry, first_row, mcu_row, mcus, restart, state, start, bounds):
+def mcu_row_tokens(
+    out, entries, coefficients, geometry, first_row, mcu_row, mcus, restart, state, start, bounds
+):
     """Tokens of one row of MCUs (T.81 A.2.3) written at `out`; returns the address behind them.
 
-    `coefficients`: address of int16 blocks in zigzag order. `geometry`: int64[components, 8], fields as above. Block row y of a
-    component is found at row y - first_row · v of its plane. `entries`: address of scratch, `entry_bytes` of the row's blocks.
-    `state`: int64[components] DC predictions, kept between calls. `bounds`: int64 array with the number of restart intervals begun in
-    its first element and, behind it, the number of the token at which each begins, counted from address `start`.
+    `coefficients`: address of int16 blocks in zigzag order. `geometry`: int64[components, 8], fields as
+    above. Block row y of a component is found at row y - first_row · v of its plane. `entries`: address of
+    scratch, `entry_bytes` of the row's blocks. `state`: int64[components] DC predictions, kept between calls.
+    `bounds`: int64 array with the number of restart intervals begun in its first element and, behind it, the
+    number of the token at which each begins, counted from address `start`.
     """
     positions = entries + 64
     blocks = 0
@@ -206,12 +212,24 @@ def entry_bytes(blocks: int) -> int:
 
 @kernel
 def plane_tokens(tokens, entries, coefficients, geometry, mcus, mcu_rows, restart, bounds):
-    """Tokens of a baseline scan of whole planes; returns how many. `tokens`: uint32, `entries`: uint8, `coefficients`: int16 arrays."""
+    """Tokens of a baseline scan of whole planes; returns how many. `tokens`: uint32, `entries`: uint8,
+    `coefficients`: int16 arrays.
+    """
     state = np.zeros(geometry.shape[0], np.int64)
     start = address(tokens)
     out = start
     for mcu_row in range(mcu_rows):
         out = mcu_row_tokens(
-            out, address(entries), address(coefficients), geometry, 0, mcu_row, mcus, restart, state, start, bounds
+            out,
+            address(entries),
+            address(coefficients),
+            geometry,
+            0,
+            mcu_row,
+            mcus,
+            restart,
+            state,
+            start,
+            bounds,
         )
     return (out - start) // 4

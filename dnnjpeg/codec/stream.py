@@ -1,4 +1,6 @@
-"""Scans of tokens to the entropy-coded part of a file: Huffman tables chosen, bits packed, scan headers in front."""
+"""Scans of tokens to the entropy-coded part of a file: Huffman tables chosen, bits packed, scan headers in
+front.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +12,17 @@ import numpy as np
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.bits import CHUNK, emit, join, pack
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.huffman import optimal_tables, standard_tables
+from dnnjpeg.codec.memory import empty
 
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The first `count` of the uint32 `memory`; `counts`: int64[4, 1024], four rows that add up to the count of each symbol."""
+    """The first `count` of the uint32 `memory`; `counts`: int64[4, 1024], four rows that add up to the count
+    of each symbol.
+    """
 
     memory: np.ndarray
     count: int
@@ -34,8 +38,8 @@ class Tokens:
 class Scan:
     """A scan ready for coding.
 
-    `pieces` follow one another; there is one where `restart` (MCUs between restarts) is not 0. `intervals`: numbers of the tokens
-    at which restart intervals begin. `band`, `bits`: Ss, Se and Ah, Al.
+    `pieces` follow one another; there is one where `restart` (MCUs between restarts) is not 0. `intervals`:
+    numbers of the tokens at which restart intervals begin. `band`, `bits`: Ss, Se and Ah, Al.
     """
 
     components: tuple[int, ...]
@@ -74,11 +78,15 @@ def _data(scan: Scan, lut: np.ndarray) -> bytes:
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
-    return memory[size : size + pack(tokens.memory, bounds, lut, memory[:size], memory[size:], _scratch())].tobytes()
+    return memory[
+        size : size + pack(tokens.memory, bounds, lut, memory[:size], memory[size:], _scratch())
+    ].tobytes()
 
 
 def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:
-    """The bits of each piece in a thread of its own; where they fall in a byte is known from the pieces before."""
+    """The bits of each piece in a thread of its own; where they fall in a byte is known from the pieces
+    before.
+    """
     sizes = (lut & 31).astype(np.int64)
     lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
     phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]

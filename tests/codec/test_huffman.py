@@ -34,6 +34,24 @@ def packed(**tables: Counts) -> np.ndarray:
     return rows
 
 
+def parsed(dht: bytes) -> dict[int, HuffmanTable]:
+    """The tables in the content of a DHT segment, by class and destination."""
+    tables = {}
+    while dht:
+        size = sum(dht[1:17])
+        assert dht[0] not in tables and len(dht) >= 17 + size
+        tables[dht[0]] = HuffmanTable(b"\0" + dht[1:17], dht[17 : 17 + size])
+        dht = dht[17 + size :]
+    return tables
+
+
+def optimal(counts: Counts) -> HuffmanTable:
+    """The table of a scan with these AC symbols alone."""
+    ((place, table),) = parsed(optimal_tables(packed(AC_0=counts)).dht).items()
+    assert place == 0x10
+    return table
+
+
 def lengths(table: HuffmanTable) -> dict[int, int]:
     each = [length for length in range(1, 17) for _ in range(table.bits[length])]
     assert len(each) == len(table.values) == len(set(table.values))
@@ -95,8 +113,7 @@ def annex_k(counts: Counts) -> dict[int, int]:
 @settings(deadline=None)
 @given(counts=counts_of)
 def test_optimal_table(counts: Counts) -> None:
-    ((place, table),) = optimal_tables(packed(AC_0=counts)).tables
-    assert place == 0x10
+    table = optimal(counts)
     assert set(table.values) == set(counts)
     assert_legal(table)
     best, longest = huffman_cost(counts)
@@ -109,7 +126,7 @@ def test_optimal_table(counts: Counts) -> None:
 
 def test_frequent_symbols_have_the_short_codes() -> None:
     counts = {symbol: 1 + (symbol * 77) % 251 for symbol in range(200)}
-    ((_, table),) = optimal_tables(packed(AC_0=counts)).tables
+    table = optimal(counts)
     found = lengths(table)
     for one in counts:
         for other in counts:
@@ -123,7 +140,7 @@ def test_skewed_counts_stay_within_16_bits(symbols: int) -> None:
     while len(fibonacci) < symbols:
         fibonacci.append(fibonacci[-1] + fibonacci[-2])
     counts = dict(enumerate(fibonacci[:symbols]))
-    ((_, table),) = optimal_tables(packed(AC_0=counts)).tables
+    table = optimal(counts)
     assert_legal(table)
     assert (huffman_cost(counts)[1] > 16) == (symbols > 16)
     assert cost(counts, table) <= 1.01 * sum(counts[symbol] * size for symbol, size in annex_k(counts).items())
@@ -132,13 +149,13 @@ def test_skewed_counts_stay_within_16_bits(symbols: int) -> None:
 @pytest.mark.parametrize("symbols", [1, 2, 3, 128, 255, 256])
 def test_any_number_of_equal_symbols(symbols: int) -> None:
     counts = dict.fromkeys(range(symbols), 7)
-    ((_, table),) = optimal_tables(packed(AC_0=counts)).tables
+    table = optimal(counts)
     assert_legal(table)
     assert cost(counts, table) == huffman_cost(counts)[0]
 
 
 def test_no_symbols_no_tables() -> None:
-    assert optimal_tables(packed()).tables == ()
+    assert optimal_tables(packed()).dht == b""
 
 
 # --- one table or two ---
@@ -150,7 +167,7 @@ dc_counts = st.dictionaries(st.integers(0, 11), st.integers(1, 200), min_size=1)
 @given(first=st.just({}) | counts_of | dc_counts, second=counts_of | dc_counts)
 def test_components_share_a_table_only_where_the_file_gets_smaller(first: Counts, second: Counts) -> None:
     def bits(counts: Counts) -> int:
-        ((_, table),) = optimal_tables(packed(AC_0=counts)).tables
+        table = optimal(counts)
         return cost(counts, table) + 8 * (17 + len(table.values))
 
     chosen = optimal_tables(packed(AC_0=first, AC_1=second))
@@ -158,7 +175,7 @@ def test_components_share_a_table_only_where_the_file_gets_smaller(first: Counts
     together, apart = bits(both), (bits(first) if first else 0) + bits(second)
     if first and abs(together - apart) > 0:
         assert (chosen.destinations[1][1] == 0) == (together < apart)
-    tables = dict(chosen.tables)
+    tables = parsed(chosen.dht)
     found = 0
     for code, counts in enumerate((first, second)):
         found += cost(counts, tables[0x10 | chosen.destinations[code][1]]) if counts else 0
@@ -169,10 +186,10 @@ def test_dc_and_ac_are_chosen_apart() -> None:
     alike, other = {0: 90, 1: 5, 2: 3}, dict.fromkeys(range(100, 180), 1000)
     chosen = optimal_tables(packed(DC_0=alike, DC_1=alike, AC_0=alike, AC_1=other))
     assert chosen.destinations == ((0, 0), (0, 1))
-    assert [place for place, _ in chosen.tables] == [0x00, 0x10, 0x11]
+    assert list(parsed(chosen.dht)) == [0x00, 0x10, 0x11]
     chosen = optimal_tables(packed(DC_0={0: 9000, 1: 50}, DC_1={5: 9000, 6: 50}, AC_0=alike, AC_1=alike))
     assert chosen.destinations == ((0, 0), (1, 0))
-    assert [place for place, _ in chosen.tables] == [0x00, 0x01, 0x10]
+    assert list(parsed(chosen.dht)) == [0x00, 0x01, 0x10]
 
 
 # --- codes ---
@@ -202,7 +219,7 @@ ac_symbols = [run << 4 | size for run in range(16) for size in range(1, 11)] + [
 @given(dc=dc_counts, ac=st.dictionaries(st.sampled_from(ac_symbols), st.integers(0, 40).map(lambda n: 1 << n), min_size=1))
 def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
     chosen = optimal_tables(packed(DC_0=dc, AC_0=ac, DC_1=dc, AC_1={0: 3}))
-    tables = dict(chosen.tables)
+    tables = parsed(chosen.dht)
     for code, dc_used, ac_used in ((0, dc, ac), (1, dc, {0: 3})):
         for kind, counts in ((0, dc_used), (1, ac_used)):
             codes = canonical(tables[kind << 4 | chosen.destinations[code][kind]])
@@ -216,47 +233,38 @@ def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
 def test_raw_bits_have_no_code() -> None:
     for tables in (optimal_tables(packed(DC_0={0: 1, RAW + 3: 99})), standard_tables(2)):
         assert [int(tables.lut[RAW + n]) for n in range(1, 16)] == list(range(1, 16))
-        assert not any(value >= RAW for place, table in tables.tables for value in table.values if place < 0x10)
+        assert not any(value >= RAW for place, table in parsed(tables.dht).items() for value in table.values if place < 0x10)
 
 
 # --- the standard tables ---
 
 
-def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and content of each segment before the scan."""
+def dht_segments(data: bytes) -> Iterator[bytes]:
+    """Contents of the DHT segments before the scan."""
     at = 2
     while data[at + 1] != 0xDA:
         size = int.from_bytes(data[at + 2 : at + 4])
-        yield data[at + 1], data[at + 4 : at + 2 + size]
+        if data[at + 1] == 0xC4:
+            yield data[at + 4 : at + 2 + size]
         at += 2 + size
-
-
-def written_tables(data: bytes) -> dict[int, HuffmanTable]:
-    tables = {}
-    for marker, content in segments(data):
-        while marker == 0xC4 and content:
-            size = sum(content[1:17])
-            tables[content[0]] = HuffmanTable(b"\0" + content[1:17], content[17 : 17 + size])
-            content = content[17 + size :]
-    return tables
 
 
 def test_standard_tables_are_those_that_pillow_writes(photo: Image.Image) -> None:
     for image, codes in ((photo, 2), (photo.convert("L"), 1)):
         buffer = io.BytesIO()
         image.save(buffer, "JPEG")
-        expected = written_tables(buffer.getvalue())
-        assert dict(standard_tables(codes).tables) == expected
-        assert written_tables(encode(image, optimize=False)) == expected
-    assert dict(zip((0x00, 0x01, 0x10, 0x11), STANDARD, strict=True)) == dict(standard_tables(2).tables)
+        expected = parsed(b"".join(dht_segments(buffer.getvalue())))
+        assert len(expected) == 2 * codes
+        assert parsed(standard_tables(codes).dht) == expected
+        assert parsed(b"".join(dht_segments(encode(image, optimize=False)))) == expected
+    assert parsed(standard_tables(2).dht) == dict(zip((0x00, 0x01, 0x10, 0x11), STANDARD, strict=True))
     for table in STANDARD:
         assert_legal(table)
 
 
 def test_optimal_tables_are_one_segment_and_hold_no_unused_symbol(photo: Image.Image) -> None:
-    data = encode(photo)
-    assert [marker for marker, _ in segments(data)].count(0xC4) == 1
-    for table in written_tables(data).values():
+    (dht,) = dht_segments(encode(photo))
+    for table in parsed(dht).values():
         assert_legal(table)
-    flat = encode(Image.new("L", (64, 64), 128))
-    assert {place: set(table.values) for place, table in written_tables(flat).items()} == {0x00: {0}, 0x10: {0}}
+    (dht,) = dht_segments(encode(Image.new("L", (64, 64), 128)))
+    assert {place: set(table.values) for place, table in parsed(dht).items()} == {0x00: {0}, 0x10: {0}}

@@ -1,0 +1,56 @@
+"""What README.md says is true: its examples run in their order, its figures are those of the benchmarks."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from dnnjpeg import load_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+INSTALLS = [code for _, code in BLOCKS if code.startswith("python3 -m venv")]
+
+
+def test_two_commands_install() -> None:
+    """`.ci/run` carries them out."""
+    assert len(INSTALLS) == 2
+    assert all(code.count("\n") == 1 for code in INSTALLS)
+
+
+def test_examples(photo: Image.Image, tmp_path: Path) -> None:
+    photos = tmp_path / "photos" / "below"
+    photos.mkdir(parents=True)
+    photo.save(tmp_path / "photo.png")
+    photo.save(photos / "one.jpg", quality=98)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for language, code in BLOCKS:
+        if code not in INSTALLS:
+            run = ["bash", "-euc"] if language == "sh" else [sys.executable, "-W", "error", "-c"]
+            done = subprocess.run(
+                [*run, code], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+    written = ["photo.jpg", "sampled.jpg", "out/below/one.jpg", "flat/below/one.jpg", "photos/below/one.jpg"]
+    for name in written:
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert (image.format, image.size) == ("JPEG", photo.size)
+    assert load_table(tmp_path / "flat.json").at(60).luma == (20,) * 64
+    assert (tmp_path / "flat.txt").read_text().count("20 20 20 20 20 20 20 20") == 8
+
+
+def test_speed_is_what_was_measured() -> None:
+    show = [sys.executable, str(ROOT / "benchmarks" / "encode.py"), "--show"]
+    table = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    assert table in README
+
+
+def test_files_that_it_links_to_are_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
