@@ -138,6 +138,20 @@ def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v
 
 
 @inlined
+def _spans(
+    source_0, source_1, y_0, y_1, chroma, plane, width, layout, pixel_bytes, h, v, parts, mix, components
+):  # fmt: skip
+    """All components of `width` columns, rounded up to a multiple of 16h."""
+    for _ in range(0, width, 16 * h):
+        _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, parts, mix, components)
+        source_0 += 16 * h * pixel_bytes
+        source_1 += 16 * h * pixel_bytes
+        y_0 += 16 * h
+        y_1 += 16 * h
+        chroma += 16
+
+
+@inlined
 def _copy_end(source, count, pixel_bytes, target, total):
     """The last `count` pixels of a row, which begin at `source`, then the last one repeated up to `total`."""
     size = count * pixel_bytes
@@ -195,41 +209,17 @@ def fill_strips(
         source_1 = pixels + min(top + y * v + v - 1, height - 1) * row_bytes
         y_1 = y_0 + (v - 1) * y_stride
         chroma = strips + 8 * v * y_stride + y * c_stride
-        for x in range(0, whole, step):
-            at = x * pixel_bytes
-            _span(
-                source_0 + at,
-                source_1 + at,
-                y_0 + x,
-                y_1 + x,
-                chroma,
-                8 * c_stride,
-                layout,
-                pixel_bytes,
-                h,
-                v,
-                parts,
-                mix,
-                components,
-            )
-            chroma += 16
+        plane = 8 * c_stride
+        # the most usual picture has a loop of its own, without the branches
+        if layout == PACKED_3 and h == 2 and v == 2:
+            _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, 2, 2, parts, mix, 3)
+        else:
+            _spans(
+                source_0, source_1, y_0, y_1, chroma, plane, whole, layout, pixel_bytes, h, v, parts, mix, components
+            )  # fmt: skip
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
         _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
-        for x in range(whole, padded, step):
-            at = edge + (x - whole) * pixel_bytes
-            _span(
-                at,
-                at + 512,
-                y_0 + x,
-                y_1 + x,
-                chroma,
-                8 * c_stride,
-                layout,
-                pixel_bytes,
-                h,
-                v,
-                parts,
-                mix,
-                components,
-            )
-            chroma += 16
+        _spans(
+            edge, edge + 512, y_0 + whole, y_1 + whole, chroma + whole // step * 16, plane, padded - whole,
+            layout, pixel_bytes, h, v, parts, mix, components,
+        )  # fmt: skip

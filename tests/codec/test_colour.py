@@ -12,7 +12,9 @@ from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.table import SUBSAMPLINGS
 
 ONES = OperatingPoint(100, "4:4:4", (1,) * 64, (1,) * 64)
-WEIGHTS = np.array([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]])
+WEIGHTS = np.array(
+    [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
+)
 
 
 def samples(data: bytes, read_dct: Read) -> list[np.ndarray]:
@@ -52,7 +54,9 @@ def test_grays_stay_gray(read_dct: Read) -> None:
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
 def test_chroma_is_the_mean_of_its_pixels_rounded_once(subsampling: str, read_dct: Read) -> None:
     h, v = SUBSAMPLINGS[subsampling][0]
-    cells = corners_and_noise(np.random.default_rng(1), (20, 33, v, h, 3))  # the pixels under one chroma sample
+    cells = corners_and_noise(
+        np.random.default_rng(1), (20, 33, v, h, 3)
+    )  # the pixels under one chroma sample
     block = np.tile(cells, (1, 1, 8, 8, 1))
     picture = block.swapaxes(1, 2).reshape(20 * 8 * v, 33 * 8 * h, 3)
     planes, _ = read_dct(encode(picture, ONES, subsampling=subsampling))
@@ -70,7 +74,9 @@ def test_ycbcr_is_taken_as_it_is(subsampling: str, read_dct: Read) -> None:
     planes, _ = read_dct(encode(picture, ONES, subsampling=subsampling, mode="YCbCr"))
     mean = cells.mean(axis=(2, 3))
     for c in (1, 2):
-        assert np.array_equal(planes[c][:, :, 0, 0] // 8 + 128, np.floor(mean[:, :, c] + 0.5))  # halves upwards
+        assert np.array_equal(
+            planes[c][:, :, 0, 0] // 8 + 128, np.floor(mean[:, :, c] + 0.5)
+        )  # halves upwards
     luma = planes[0][:, :, 0, 0] / 8 + 128
     assert np.abs(luma.reshape(20, v, 33, h).mean(axis=(1, 3)) - mean[:, :, 0]).max() < 0.1
 

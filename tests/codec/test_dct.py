@@ -48,7 +48,11 @@ def test_photograph(quality: int, data_dir: Path, read_dct: Read) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), kind=st.sampled_from(("noise", "two values", "one frequency")), step=st.integers(1, 255))
+@given(
+    seed=st.integers(0, 2**32),
+    kind=st.sampled_from(("noise", "two values", "one frequency")),
+    step=st.integers(1, 255),
+)
 def test_any_picture(seed: int, kind: str, step: int, read_dct: Read) -> None:
     rng = np.random.default_rng(seed)
     if kind == "noise":
@@ -58,7 +62,9 @@ def test_any_picture(seed: int, kind: str, step: int, read_dct: Read) -> None:
     else:  # the sign of one basis function a block: the largest coefficients there are
         basis = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) >= 0
         u, v = rng.integers(0, 8, (2, 5, 9))
-        samples = np.where(basis[v][:, :, :, None] ^ basis[u][:, :, None, :], 0, 255).swapaxes(1, 2).reshape(40, 72)
+        samples = (
+            np.where(basis[v][:, :, :, None] ^ basis[u][:, :, None, :], 0, 255).swapaxes(1, 2).reshape(40, 72)
+        )
     steps = np.full(64, step)
     planes, _ = read_dct(encode(samples.astype(np.uint8), OperatingPoint(50, "4:4:4", steps, steps)))
     assert_nearest(planes[0], samples, steps.reshape(8, 8))
@@ -67,6 +73,8 @@ def test_any_picture(seed: int, kind: str, step: int, read_dct: Read) -> None:
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 129, 255])
 def test_flat_pictures_are_dc_alone(value: int, read_dct: Read) -> None:
     ones = (1,) * 64
-    (plane,), _ = read_dct(encode(np.full((20, 300), value, np.uint8), OperatingPoint(100, "4:4:4", ones, ones)))
+    (plane,), _ = read_dct(
+        encode(np.full((20, 300), value, np.uint8), OperatingPoint(100, "4:4:4", ones, ones))
+    )
     assert (plane[..., 0, 0] == 8 * (value - 128)).all()
     assert not plane.reshape(*plane.shape[:2], 64)[..., 1:].any()

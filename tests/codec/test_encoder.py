@@ -79,7 +79,9 @@ def test_every_decoder_shows_the_same_picture(data: st.DataObject, decode: Decod
     }
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     shape = (height, width, MODES[mode])
-    smooth = 128 + 100 * np.sin(np.add.outer(np.arange(height), np.arange(width)) / rng.uniform(3, 20))[:, :, None]
+    smooth = (
+        128 + 100 * np.sin(np.add.outer(np.arange(height), np.arange(width)) / rng.uniform(3, 20))[:, :, None]
+    )
     picture = np.clip(smooth + rng.normal(0, rng.choice([0, 5, 80]), shape), 0, 255).astype(np.uint8)
     file = encode(picture, **options)
     shown = decode(file)
@@ -93,7 +95,10 @@ def test_every_decoder_shows_the_same_picture(data: st.DataObject, decode: Decod
 def test_sampling_keeps_the_picture_on_average(hardness: float, photo: Image.Image) -> None:
     """Many files of one picture, each with its own seed, average to better than any of them."""
     gray = photo.convert("L")
-    shown = [np.asarray(Image.open(io.BytesIO(encode(gray, hardness=hardness, seed=seed)))).astype(float) for seed in range(30)]
+    shown = [
+        np.asarray(Image.open(io.BytesIO(encode(gray, hardness=hardness, seed=seed)))).astype(float)
+        for seed in range(30)
+    ]
     single = np.mean([((one - gray) ** 2).mean() for one in shown])
     mean = ((np.mean(shown, axis=0) - gray) ** 2).mean()
     nearest = ((np.asarray(Image.open(io.BytesIO(encode(gray)))).astype(float) - gray) ** 2).mean()
@@ -116,7 +121,11 @@ def test_forms_of_a_table(photo: Image.Image, tmp_path: Path) -> None:
 
 def test_forms_of_a_subsampling(photo: Image.Image) -> None:
     for name, number in (("4:4:4", 0), ("4:2:2", 1), ("4:2:0", 2)):
-        assert encode(photo, subsampling=name) == encode(photo, subsampling=number) == encode(photo, subsampling=np.int8(number))
+        assert (
+            encode(photo, subsampling=name)
+            == encode(photo, subsampling=number)
+            == encode(photo, subsampling=np.int8(number))
+        )
     assert encode(photo) == encode(photo, subsampling="4:2:0")
     for name in SUBSAMPLINGS:
         assert inspect(encode(photo, subsampling=name)).subsampling == name
@@ -129,7 +138,11 @@ def test_the_point_decides_what_is_not_given(photo: Image.Image) -> None:
     rounded = OperatingPoint(60, "4:2:2", steps[0], steps[1])
     sampled = OperatingPoint(60, "4:2:2", steps[0], steps[1], 3.0)
     assert inspect(encode(photo, rounded)).subsampling == "4:2:2"
-    assert encode(photo, sampled) == encode(photo, rounded, hardness=3) == encode(photo, rounded, hardness=(3, 3))
+    assert (
+        encode(photo, sampled)
+        == encode(photo, rounded, hardness=3)
+        == encode(photo, rounded, hardness=(3, 3))
+    )
     assert encode(photo, sampled) == encode(photo, sampled, quantizer="probabilistic")
     assert encode(photo, sampled, quantizer="nearest") == encode(photo, rounded)
     assert encode(photo, sampled, hardness=(None, None)) == encode(photo, rounded)
@@ -150,7 +163,9 @@ def test_numbers_of_numpy_are_numbers(photo: Image.Image) -> None:
         ("hardness", np.full(64, 4.0)),
     ):
         plain = value.tolist()
-        assert encode(photo, **{"hardness": 1, name: value}) == encode(photo, **{"hardness": 1, name: plain}), name
+        assert encode(photo, **{"hardness": 1, name: value}) == encode(
+            photo, **{"hardness": 1, name: plain}
+        ), name
 
 
 @pytest.mark.parametrize("name", ["progressive", "optimize"])
@@ -176,7 +191,11 @@ def test_truth_values_of_any_kind(name: str, photo: Image.Image) -> None:
         (OSError, "nothing.json", {"table": "nothing.json"}),
         (ValueError, "quantizer is 'soft', expected 'nearest' or 'probabilistic'", {"quantizer": "soft"}),
         (ValueError, r"quantizer is \['nearest'\]", {"quantizer": ["nearest"]}),
-        (ValueError, "quantizer is 'probabilistic', but the table has no hardness", {"quantizer": "probabilistic"}),
+        (
+            ValueError,
+            "quantizer is 'probabilistic', but the table has no hardness",
+            {"quantizer": "probabilistic"},
+        ),
         (ValueError, "hardness is given, but quantizer='nearest'", {"quantizer": "nearest", "hardness": 1}),
         (ValueError, "hardness is 0", {"hardness": 0}),
         (ValueError, "hardness is -1", {"hardness": -1}),
@@ -209,7 +228,9 @@ def test_truth_values_of_any_kind(name: str, photo: Image.Image) -> None:
         (ValueError, "threads is '2'", {"threads": "2"}),
     ],
 )
-def test_wrong_options(error: type[Exception], message: str, options: dict[str, Any], photo: Image.Image) -> None:
+def test_wrong_options(
+    error: type[Exception], message: str, options: dict[str, Any], photo: Image.Image
+) -> None:
     with pytest.raises(error, match=message):
         encode(photo, **options)
 

@@ -19,7 +19,9 @@ DC_0, DC_1, AC_0, AC_1 = range(4)
 counts_of = st.one_of(
     st.dictionaries(st.integers(0, 255), st.integers(1, 2**40), min_size=1),
     st.dictionaries(st.integers(0, 255), st.integers(1, 3), min_size=1),
-    st.lists(st.integers(1, 30), min_size=1, max_size=40).map(lambda shifts: {i: 1 << shift for i, shift in enumerate(shifts)}),
+    st.lists(st.integers(1, 30), min_size=1, max_size=40).map(
+        lambda shifts: {i: 1 << shift for i, shift in enumerate(shifts)}
+    ),
 )
 
 
@@ -85,7 +87,11 @@ def huffman_cost(counts: Counts) -> tuple[int, int]:
 
 def annex_k(counts: Counts) -> dict[int, int]:
     """Code sizes of Figures K.1 to K.4: a quadratic search, the reserved symbol counted once, lengths over 16 folded."""
-    frequency, size, others = {256: 1, **counts}, dict.fromkeys([256, *counts], 0), {s: [s] for s in [256, *counts]}
+    frequency, size, others = (
+        {256: 1, **counts},
+        dict.fromkeys([256, *counts], 0),
+        {s: [s] for s in [256, *counts]},
+    )
     while len(frequency) > 1:
         one = min(frequency, key=lambda s: (frequency[s], -s))
         other = min((s for s in frequency if s != one), key=lambda s: (frequency[s], -s))
@@ -143,7 +149,9 @@ def test_skewed_counts_stay_within_16_bits(symbols: int) -> None:
     table = optimal(counts)
     assert_legal(table)
     assert (huffman_cost(counts)[1] > 16) == (symbols > 16)
-    assert cost(counts, table) <= 1.01 * sum(counts[symbol] * size for symbol, size in annex_k(counts).items())
+    assert cost(counts, table) <= 1.01 * sum(
+        counts[symbol] * size for symbol, size in annex_k(counts).items()
+    )
 
 
 @pytest.mark.parametrize("symbols", [1, 2, 3, 128, 255, 256])
@@ -212,11 +220,16 @@ def extra_bits(kind: int, symbol: int) -> int:
     return symbol & 15
 
 
-ac_symbols = [run << 4 | size for run in range(16) for size in range(1, 11)] + [0xF0] + [n << 4 for n in range(12)]
+ac_symbols = (
+    [run << 4 | size for run in range(16) for size in range(1, 11)] + [0xF0] + [n << 4 for n in range(12)]
+)
 
 
 @settings(deadline=None)
-@given(dc=dc_counts, ac=st.dictionaries(st.sampled_from(ac_symbols), st.integers(0, 40).map(lambda n: 1 << n), min_size=1))
+@given(
+    dc=dc_counts,
+    ac=st.dictionaries(st.sampled_from(ac_symbols), st.integers(0, 40).map(lambda n: 1 << n), min_size=1),
+)
 def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
     chosen = optimal_tables(packed(DC_0=dc, AC_0=ac, DC_1=dc, AC_1={0: 3}))
     tables = parsed(chosen.dht)
@@ -233,7 +246,12 @@ def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
 def test_raw_bits_have_no_code() -> None:
     for tables in (optimal_tables(packed(DC_0={0: 1, RAW + 3: 99})), standard_tables(2)):
         assert [int(tables.lut[RAW + n]) for n in range(1, 16)] == list(range(1, 16))
-        assert not any(value >= RAW for place, table in parsed(tables.dht).items() for value in table.values if place < 0x10)
+        assert not any(
+            value >= RAW
+            for place, table in parsed(tables.dht).items()
+            for value in table.values
+            if place < 0x10
+        )
 
 
 # --- the standard tables ---

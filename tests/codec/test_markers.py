@@ -27,7 +27,16 @@ def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def named(data: bytes) -> list[str]:
-    names = {0xDB: "DQT", 0xC0: "SOF0", 0xC2: "SOF2", 0xC4: "DHT", 0xDD: "DRI", 0xDA: "SOS", 0xD9: "EOI", 0xFE: "COM"}
+    names = {
+        0xDB: "DQT",
+        0xC0: "SOF0",
+        0xC2: "SOF2",
+        0xC4: "DHT",
+        0xDD: "DRI",
+        0xDA: "SOS",
+        0xD9: "EOI",
+        0xFE: "COM",
+    }
     return [names.get(marker, f"APP{marker - 0xE0}") for marker, _ in segments(data)]
 
 
@@ -57,7 +66,10 @@ def test_sizes_of_headers(photo: Image.Image) -> None:
     assert inspect(encode(photo, signature=False)).segments["DQT"] == 2 + 2 + 2 * 65
     point = OperatingPoint(50, "4:2:0", (9,) * 64, ((7,) * 64, (8,) * 64))
     assert inspect(encode(photo, point)).segments["DQT"] == 2 + 2 + 3 * 65
-    assert inspect(encode(photo, OperatingPoint(50, "4:2:0", (9,) * 64, (9,) * 64))).segments["DQT"] == 2 + 2 + 65
+    assert (
+        inspect(encode(photo, OperatingPoint(50, "4:2:0", (9,) * 64, (9,) * 64))).segments["DQT"]
+        == 2 + 2 + 65
+    )
 
 
 def test_a_tiny_picture_shares_its_huffman_tables() -> None:
@@ -143,14 +155,20 @@ def test_metadata_of_every_kind_at_once(photo: Image.Image, decode: Decode) -> N
 def test_jfif_only_where_something_needs_it(photo: Image.Image) -> None:
     assert "jfif" not in opened(encode(photo)).info
     image = opened(encode(photo, jfif=True))
-    assert image.info["jfif_version"] == (1, 1) and image.info["jfif_density"] == (1, 1) and image.info["jfif_unit"] == 0
+    assert (
+        image.info["jfif_version"] == (1, 1)
+        and image.info["jfif_density"] == (1, 1)
+        and image.info["jfif_unit"] == 0
+    )
     assert named(encode(photo, jfif=True))[0] == "APP0"
     assert opened(encode(photo, dpi=(299.6, 300.4))).info["jfif_density"] == (300, 300)
 
 
 def test_signature_names_table_and_quality(photo: Image.Image) -> None:
     def content(*arguments: Any, **options: Any) -> list[bytes]:
-        return [content for marker, content in segments(encode(photo, *arguments, **options)) if marker == 0xE9]
+        return [
+            content for marker, content in segments(encode(photo, *arguments, **options)) if marker == 0xE9
+        ]
 
     point = OperatingPoint(33.5, "4:2:0", (9,) * 64, (9,) * 64)
     assert content() == [b"dnnjpeg\0standard 75"]
@@ -166,7 +184,10 @@ def test_signature_names_table_and_quality(photo: Image.Image) -> None:
         ("EXIF data is too long: 65,534 bytes, expected at most 65,533", {"exif": bytes(65528)}),
         ("XMP data is too long", {"xmp": bytes(65505)}),
         ("comment is too long: 65,534 bytes", {"comment": bytes(65534)}),
-        ("ICC profile is too long: 16,707,346 bytes, expected at most 16,707,345", {"icc_profile": bytes(255 * 65519 + 1)}),
+        (
+            "ICC profile is too long: 16,707,346 bytes, expected at most 16,707,345",
+            {"icc_profile": bytes(255 * 65519 + 1)},
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(message: str, options: dict[str, bytes], photo: Image.Image) -> None:
@@ -183,7 +204,10 @@ def test_metadata_is_bytes(name: str, value: Any, photo: Image.Image) -> None:
         encode(photo, **{name: value})
 
 
-@pytest.mark.parametrize("dpi", [300, (300,), (300, 300, 300), (0, 72), (72, -1), (70000, 72), (72, float("nan")), ("72", "72"), "72"])
+@pytest.mark.parametrize(
+    "dpi",
+    [300, (300,), (300, 300, 300), (0, 72), (72, -1), (70000, 72), (72, float("nan")), ("72", "72"), "72"],
+)
 def test_wrong_densities(dpi: Any, photo: Image.Image) -> None:
     with pytest.raises(ValueError, match="dpi is .*, expected two numbers 1..65535"):
         encode(photo, dpi=dpi)
@@ -194,7 +218,9 @@ def test_wrong_densities(dpi: Any, photo: Image.Image) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"restart_blocks": 4}, {"hardness": 2}, {"subsampling": "4:1:1"}])
-def test_tables_and_picture_make_the_whole_file(mode: str, options: dict[str, Any], photo: Image.Image) -> None:
+def test_tables_and_picture_make_the_whole_file(
+    mode: str, options: dict[str, Any], photo: Image.Image
+) -> None:
     image = photo.convert(mode)
     options = {"signature": False, "quality": 60, **options}
     whole = encode(image, optimize=False, **options)
@@ -210,7 +236,9 @@ def test_tables_and_picture_make_the_whole_file(mode: str, options: dict[str, An
     by_marker = dict(segments(tables))
     parts = []
     for marker, content in segments(picture):
-        segment = content if marker == 0xDA else bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + content
+        segment = (
+            content if marker == 0xDA else bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2) + content
+        )
         if marker == 0xC0:
             parts.append(b"\xff\xdb" + (len(by_marker[0xDB]) + 2).to_bytes(2) + by_marker[0xDB] + segment)
             parts.append(b"\xff\xc4" + (len(by_marker[0xC4]) + 2).to_bytes(2) + by_marker[0xC4])
@@ -225,7 +253,9 @@ def test_tables_serve_every_picture_of_their_kind(photo: Image.Image) -> None:
     for angle in (0, 90):
         image = photo.rotate(angle, expand=True)
         picture = encode(image, streamtype=2)
-        assert np.array_equal(np.asarray(opened(tables[:-2] + picture[2:])), np.asarray(opened(encode(image))))
+        assert np.array_equal(
+            np.asarray(opened(tables[:-2] + picture[2:])), np.asarray(opened(encode(image)))
+        )
 
 
 def test_abbreviated_streams_of_coefficients(read_dct: Read) -> None:
@@ -240,6 +270,8 @@ def test_abbreviated_streams_of_coefficients(read_dct: Read) -> None:
 
 @pytest.mark.parametrize("streamtype", [1, 2])
 @pytest.mark.parametrize("options", [{"progressive": True}, {"progressive": "auto"}, {"optimize": True}])
-def test_abbreviated_streams_have_the_standard_tables(streamtype: int, options: dict[str, Any], photo: Image.Image) -> None:
+def test_abbreviated_streams_have_the_standard_tables(
+    streamtype: int, options: dict[str, Any], photo: Image.Image
+) -> None:
     with pytest.raises(ValueError, match="an abbreviated stream cannot"):
         encode(photo, streamtype=streamtype, **options)

@@ -72,7 +72,9 @@ def test_what_was_left_in_memory_does_not_matter() -> None:
     for filling in (0, 0xFF, 0xA5):
         for shift in range(12, 23):
             memory.empty(1 << shift, np.uint8)[:] = filling
-        assert [encode(picture, progressive=progressive, hardness=1) for progressive in (False, True)] == expected
+        assert [
+            encode(picture, progressive=progressive, hardness=1) for progressive in (False, True)
+        ] == expected
 
 
 COLLECTED = """

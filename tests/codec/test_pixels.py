@@ -62,7 +62,9 @@ def test_images_of_pillow_of_any_size(mode: str, size: tuple[int, int]) -> None:
     """Pillow keeps large pictures in several blocks of 16 MB, and gray ones a byte a pixel."""
     width, height = size
     plane = np.add.outer(np.arange(height) * 3, np.arange(width)).astype(np.uint8)
-    image = Image.merge("RGB", [Image.fromarray(plane), Image.fromarray(plane[::-1]), Image.fromarray(255 - plane)])
+    image = Image.merge(
+        "RGB", [Image.fromarray(plane), Image.fromarray(plane[::-1]), Image.fromarray(255 - plane)]
+    )
     image = image.convert("RGB" if mode == "RGBX" else mode)
     array = np.asarray(image.convert("L") if mode == "1" else image)
     if mode == "RGBX":
@@ -126,7 +128,12 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_views(view: str, rgb: np.ndarray) -> None:
-    for picture, mode in ((rgb, "RGB"), (with_fourth(rgb), "CMYK"), (rgb[:, :, :1], "L"), (rgb[:, :1], "RGB")):
+    for picture, mode in (
+        (rgb, "RGB"),
+        (with_fourth(rgb), "CMYK"),
+        (rgb[:, :, :1], "L"),
+        (rgb[:, :1], "RGB"),
+    ):
         assert encode(VIEWS[view](picture), mode=mode) == encode(np.ascontiguousarray(picture), mode=mode)
 
 
@@ -163,7 +170,9 @@ def test_any_strides(data: st.DataObject) -> None:
 # --- what is refused ---
 
 
-@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64, complex, object, "S1"])
+@pytest.mark.parametrize(
+    "dtype", [bool, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64, complex, object, "S1"]
+)
 def test_other_types_of_numbers(dtype: Any) -> None:
     with pytest.raises(TypeError, match=r"image is an array of .*, expected uint8"):
         encode(np.zeros((8, 8), dtype))
@@ -225,7 +234,12 @@ def test_an_image_of_pillow_knows_its_mode() -> None:
 
 
 def test_largest_sides(decode: Callable[[bytes], np.ndarray]) -> None:
-    for shape in ((1, 65500), (65500, 1), (2, 65500, 3), (65500, 2, 3)):  # no decoder built on libjpeg takes more
+    for shape in (
+        (1, 65500),
+        (65500, 1),
+        (2, 65500, 3),
+        (65500, 2, 3),
+    ):  # no decoder built on libjpeg takes more
         assert decode(encode(np.full(shape, 128, np.uint8))).shape == shape
     for shape in ((1, 65535), (65535, 1)):
         found = inspect(encode(np.full(shape, 128, np.uint8)))
@@ -344,7 +358,9 @@ assert within_fences(write_coefficients, *arguments, progressive=True) == write_
 @pytest.mark.parametrize("cases", [PICTURES, COEFFICIENTS], ids=["encode", "write_coefficients"])
 def test_no_access_outside_of_any_buffer(cases: str, side: str) -> None:
     run = subprocess.run([sys.executable, "-c", FENCED + cases, side], capture_output=True, text=True)
-    assert run.returncode == 0, f"ended with {run.returncode} at {run.stdout.splitlines()[-1:]}\n{run.stderr[-2000:]}"
+    assert run.returncode == 0, (
+        f"ended with {run.returncode} at {run.stdout.splitlines()[-1:]}\n{run.stderr[-2000:]}"
+    )
 
 
 def test_every_mode_is_tested() -> None:

@@ -18,7 +18,9 @@ from dnnjpeg.simd import address, load, select, splat, store
 KAPPAS = (0.3, 0.7, 1, 2.2, 4, 7, 14.9, 15, 30, 100, 1000)
 ROWS, COLUMNS = 128, 256  # blocks
 PATTERNS = 16  # different blocks: 2048 copies of each, 2.1 million coefficients in all
-OFFSETS = np.arange(-12, 14)  # candidates around floor(t) that the reference looks at: exp(-0.3 · 12²) is nothing
+OFFSETS = np.arange(
+    -12, 14
+)  # candidates around floor(t) that the reference looks at: exp(-0.3 · 12²) is nothing
 
 
 @dataclass
@@ -42,7 +44,9 @@ def draw(kappa: Any, seed: int, read_dct: Read) -> Draws:
     rng = np.random.default_rng(seed)
     patterns = rng.integers(108, 149, (PATTERNS, 8, 8))
     coefficients = dctn(patterns - 128.0, axes=(1, 2), norm="ortho").reshape(PATTERNS, 64)
-    steps = choose_steps(coefficients, np.broadcast_to([1000 if k is None else k for k in np.ravel(kappa)], 64))
+    steps = choose_steps(
+        coefficients, np.broadcast_to([1000 if k is None else k for k in np.ravel(kappa)], 64)
+    )
     where = rng.permutation(np.arange(ROWS * COLUMNS) % PATTERNS)
     picture = patterns[where].reshape(ROWS, COLUMNS, 8, 8).swapaxes(1, 2).reshape(8 * ROWS, 8 * COLUMNS)
     point = OperatingPoint(50, "4:4:4", steps, steps, kappa)
@@ -99,7 +103,11 @@ def test_distribution_with_a_hardness_by_coefficient(read_dct: Read) -> None:
 
 def test_fits_are_neither_too_bad_nor_too_good(read_dct: Read) -> None:
     """Over many seeds the p-values are themselves uniform."""
-    values = [goodness(draw(kappa, seed, read_dct), np.full(64, kappa))[0] for kappa in (0.5, 3, 20) for seed in range(100, 108)]
+    values = [
+        goodness(draw(kappa, seed, read_dct), np.full(64, kappa))[0]
+        for kappa in (0.5, 3, 20)
+        for seed in range(100, 108)
+    ]
     assert kstest(values, "uniform").pvalue > 0.001
 
 
@@ -118,7 +126,9 @@ def test_none_is_nearest_rounding_for_its_coefficient_alone(read_dct: Read) -> N
 def test_a_huge_hardness_is_nearest_rounding(kappa: float, photo: Any, read_dct: Read) -> None:
     ycbcr = np.asarray(photo.convert("YCbCr"))
     options = {"quality": 80, "mode": "YCbCr", "subsampling": "4:4:4"}
-    (nearest, steps), (sampled, _) = (read_dct(encode(ycbcr, **options, hardness=kappa)) for kappa in (None, kappa))
+    (nearest, steps), (sampled, _) = (
+        read_dct(encode(ycbcr, **options, hardness=kappa)) for kappa in (None, kappa)
+    )
     for c in range(3):
         samples = ycbcr[:, :, c].reshape(15, 8, 20, 8).swapaxes(1, 2) - 128.0
         t = dctn(samples, axes=(2, 3), norm="ortho") / steps[c]
@@ -157,10 +167,14 @@ def test_a_hardness_that_says_nothing_is_refused() -> None:
 def test_draws_stay_within_what_jpeg_can_hold(hardness: float, read_dct: Read, decode: Decode) -> None:
     """Blocks whose largest coefficient is as large as can be, up to 1020: DC -1024..1023, AC -1023..1023 (T.81 F.1.2)."""
     waves = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) >= 0
-    blocks = np.concatenate([waves[v][:, None] ^ waves[u][None, :] for v in range(8) for u in range(8)], axis=1)
+    blocks = np.concatenate(
+        [waves[v][:, None] ^ waves[u][None, :] for v in range(8) for u in range(8)], axis=1
+    )
     picture = np.tile(np.where(np.concatenate([blocks, ~blocks]), 0, 255).astype(np.uint8), (8, 1))
     for optimize in (True, False):
-        data = encode(picture, OperatingPoint(100, "4:4:4", (1,) * 64, (1,) * 64), hardness=hardness, optimize=optimize)
+        data = encode(
+            picture, OperatingPoint(100, "4:4:4", (1,) * 64, (1,) * 64), hardness=hardness, optimize=optimize
+        )
         (plane,), _ = read_dct(data)
         plane = plane.reshape(-1, 64)
         assert -1024 <= plane[:, 0].min() and plane[:, 0].max() <= 1023
@@ -177,7 +191,10 @@ def streams(seed: int, subsampling: str, read_dct: Read) -> list[np.ndarray]:
     gray = np.full((1024, 1024, 3), 128, np.uint8)
     planes, _ = read_dct(encode(gray, hardness=0.3, seed=seed, subsampling=subsampling))
     drawn = [plane.reshape(-1, 64).astype(float) for plane in planes]
-    return [one / np.sqrt(probabilities(np.zeros(1), np.full(1, 0.3))[0] @ OFFSETS.astype(float) ** 2) for one in drawn]
+    return [
+        one / np.sqrt(probabilities(np.zeros(1), np.full(1, 0.3))[0] @ OFFSETS.astype(float) ** 2)
+        for one in drawn
+    ]
 
 
 def assert_uncorrelated(correlations: np.ndarray, blocks: int) -> None:
@@ -205,7 +222,9 @@ def test_blocks_are_independent(subsampling: str, read_dct: Read) -> None:
         count = len(component)
         lags = sorted({*range(1, 34), *(2**k for k in range(6, 12)), 127, 129, count // 2})
         for values in forms(component):
-            correlations = [(values[lag:] * values[:-lag]).sum(axis=0) / np.sqrt(count * (count - lag)) for lag in lags]
+            correlations = [
+                (values[lag:] * values[:-lag]).sum(axis=0) / np.sqrt(count * (count - lag)) for lag in lags
+            ]
             assert_uncorrelated(np.array(correlations), count)
 
 

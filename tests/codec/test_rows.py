@@ -55,7 +55,9 @@ def test_threads_join_at_any_bit() -> None:
 
 def test_calls_from_many_threads_at_once() -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (rng.integers(1, 200), rng.integers(1, 200), 3), np.uint8) for _ in range(40)]
+    pictures = [
+        rng.integers(0, 256, (rng.integers(1, 200), rng.integers(1, 200), 3), np.uint8) for _ in range(40)
+    ]
 
     def code(i: int) -> bytes:
         return encode(pictures[i % 40], hardness=2, seed=i, progressive=i % 2 == 0)
@@ -137,4 +139,6 @@ def test_other_processors_write_the_same_bytes(processor: str, at_home: str, tmp
 
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"kernels for {processor} do not run on {platform.machine()}")
-    assert fingerprint(NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path)) == at_home
+    assert (
+        fingerprint(NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="", NUMBA_CACHE_DIR=str(tmp_path)) == at_home
+    )

@@ -90,7 +90,9 @@ def cases(draw: st.DrawFn) -> Case:
     for rows, columns in blocks_of(width, height, options["subsampling"], components):
         shape = (rows, columns, 64)
         one, other = rng.choice(len(kinds), 2)
-        mixed = np.where(rng.random((rows, columns, 1)) < 0.5, kinds[one](rng, shape), kinds[other](rng, shape))
+        mixed = np.where(
+            rng.random((rows, columns, 1)) < 0.5, kinds[one](rng, shape), kinds[other](rng, shape)
+        )
         planes.append(mixed.astype(rng.choice([np.int16, np.int64])).reshape(rows, columns, 8, 8))
     tables = list(rng.integers(1, 256, (draw(st.integers(1, 3)), 64)))
     return Case(planes, tables, width, height, options)
@@ -101,7 +103,9 @@ def check(case: Case, data: bytes, read_dct: Read) -> None:
     assert len(planes) == len(case.planes)
     for c, (read, given_plane) in enumerate(zip(planes, case.planes, strict=True)):
         assert np.array_equal(read, given_plane.reshape(read.shape)), f"component {c}"
-        assert np.array_equal(steps[c].ravel(), np.ravel(case.tables[min(c, len(case.tables) - 1)])), f"table {c}"
+        assert np.array_equal(steps[c].ravel(), np.ravel(case.tables[min(c, len(case.tables) - 1)])), (
+            f"table {c}"
+        )
 
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -270,7 +274,12 @@ def test_tables_beyond_the_components_are_not_written(read_dct: Read) -> None:
 
 def test_equal_tables_are_written_once(read_dct: Read) -> None:
     one, two = np.full(64, 5), np.full(64, 9)
-    for tables, count in (([one, two, one], 2), ([one, one, two], 2), ([one, one, one], 1), ([one, two, two], 2)):
+    for tables, count in (
+        ([one, two, one], 2),
+        ([one, one, two], 2),
+        ([one, one, one], 1),
+        ([one, two, two], 2),
+    ):
         data = write_coefficients([PLANE] * 3, tables, 8, 8)
         assert len(inspect(data).quantization) == count
         assert [int(step[0, 0]) for step in read_dct(data)[1]] == [int(table[0]) for table in tables]
@@ -282,5 +291,11 @@ def test_lists_and_strided_arrays_are_taken(read_dct: Read) -> None:
     expected = write_coefficients([plane], ONES, 24, 16)
     wide = np.zeros((4, 6, 8, 8), np.int32)
     wide[::2, ::-2] = plane
-    for same in (plane.tolist(), plane.reshape(2, 3, 64), np.asfortranarray(plane), wide[::2, ::-2], plane.astype(np.int8)):
+    for same in (
+        plane.tolist(),
+        plane.reshape(2, 3, 64),
+        np.asfortranarray(plane),
+        wide[::2, ::-2],
+        plane.astype(np.int8),
+    ):
         assert write_coefficients([same], ONES, 24, 16) == expected

@@ -1,0 +1,185 @@
+"""Loads, stores and lanes of vectors against numpy, lane by lane."""
+
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from dnnjpeg.simd import (
+    address,
+    big_endian,
+    compress,
+    convert,
+    count_ones,
+    count_zeros_low,
+    fused,
+    highest_bit,
+    lanes_of,
+    load,
+    load_scalar,
+    magnitude_bits,
+    mask_bits,
+    multiply_pairs,
+    reinterpret,
+    select,
+    shuffler,
+    splat,
+    store,
+)
+
+MASK = [31, 0, 16, 15, 1, 1, 30, 2, 3, 17, 18, 19, 4, 5, 6, 7]
+_shuffle = shuffler(MASK)
+
+
+@numba.njit
+def _moved(source, target, offset):
+    at = address(source) + offset
+    store(address(target), load(at, "u8x64"))
+    store(address(target) + 64, load_scalar(at, "u16"))
+    store(address(target) + 66, load_scalar(at, "i64"))
+    store(address(target) + 74, np.uint8(7))
+    store(address(target) + 75, splat(-2, "i16x8"))
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3, 63])
+def test_memory_at_any_alignment(offset: int) -> None:
+    source = np.random.default_rng(0).integers(0, 256, 200, np.uint8)
+    target = np.zeros(100, np.uint8)
+    _moved(source, target, offset)
+    part = source[offset:]
+    assert np.array_equal(target[:64], part[:64])
+    assert np.array_equal(target[64:66], part[:2]) and np.array_equal(target[66:74], part[:8])
+    assert target[74] == 7 and np.array_equal(target[75:91].view(np.int16), np.full(8, -2))
+    assert not target[91:].any()
+
+
+@numba.njit
+def _converted(bytes_, words, floats, out):
+    unsigned, signed = load(address(bytes_), "u8x16"), load(address(bytes_), "i8x16")
+    store(address(out[0]), convert(unsigned, "i32x16"))
+    store(address(out[1]), convert(signed, "i32x16"))
+    store(address(out[2]), convert(convert(load(address(words), "i32x16"), "u8x16"), "i32x16"))
+    store(address(out[3]), convert(load(address(floats), "f32x16"), "i32x16"))
+    store(address(out[4]), reinterpret(convert(load(address(words), "i32x16"), "f32x16"), "i32x16"))
+    store(address(out[5]), reinterpret(convert(load(address(words), "u32x16"), "f32x16"), "i32x16"))
+    store(address(out[6]), reinterpret(load(address(floats), "f32x16"), "i32x16"))
+    store(address(out[7]), convert(load(address(words), "i32x16") > 5, "i32x16"))
+
+
+def test_conversions() -> None:
+    bytes_ = np.array([0, 1, 127, 128, 129, 255] * 3, np.uint8)[:16]
+    words = np.array(
+        [0, 5, 6, -1, 255, 256, -256, 2**31 - 1, -(2**31), 100_000_007, -7, 300, 1, 2, 3, 4], np.int32
+    )
+    floats = np.array([0.9, -0.9, 1.5, -1.5, 2.5, 1e9, -1e9, -0.0] * 2, np.float32)
+    out = np.zeros((8, 16), np.int32)
+    _converted(bytes_, words, floats, out)
+    expected = [
+        bytes_.astype(np.int32),
+        bytes_.view(np.int8).astype(np.int32),
+        words.astype(np.uint8).astype(np.int32),
+        floats.astype(np.int32),  # towards zero
+        words.astype(np.float32).view(np.int32),
+        words.view(np.uint32).astype(np.float32).view(np.int32),
+        floats.view(np.int32),
+        (words > 5).astype(np.int32),
+    ]
+    for row, one in zip(out, expected, strict=True):
+        assert np.array_equal(row, one)
+
+
+@numba.njit
+def _lanes(a, b, bits, out, masks, compressed):
+    x, y = load(address(a), "i16x16"), load(address(b), "i16x16")
+    store(address(out[0]), _shuffle(x, y))
+    store(address(out[1]), select(x > y, x, y))
+    mask = lanes_of(bits, "i1x16")
+    masks[0] = mask_bits(mask)
+    masks[1] = mask_bits(lanes_of(bits, "i1x64"))
+    masks[2] = mask_bits(lanes_of(bits, "i1x8"))
+    store(address(compressed), compress(x, mask))
+
+
+@pytest.mark.parametrize("bits", [0, 1, 0x8000, 0xFFFF, 0xA5F0_1234_8765_4321])
+def test_lanes(bits: int) -> None:
+    rng = np.random.default_rng(bits % 1000)
+    a, b = rng.integers(-(2**15), 2**15, (2, 16)).astype(np.int16)
+    out, masks, compressed = np.zeros((2, 16), np.int16), np.zeros(3, np.uint64), np.zeros(16, np.int16)
+    _lanes(a, b, np.uint64(bits), out, masks, compressed)
+    assert np.array_equal(out[0], np.concatenate([a, b])[MASK])
+    assert np.array_equal(out[1], np.maximum(a, b))
+    assert masks.tolist() == [bits & 0xFFFF, bits, bits & 0xFF]
+    chosen = a[[bool(bits >> i & 1) for i in range(16)]]
+    assert np.array_equal(compressed[: chosen.size], chosen)
+
+
+@numba.njit
+def _arithmetic(a, b, x, y, z, wide, narrow, small, sums):
+    first, second = load(address(a), "i16x32"), load(address(b), "i16x32")
+    store(address(wide), multiply_pairs(first, second))
+    half_a, half_b = load(address(a), "i16x16"), load(address(b), "i16x16")
+    store(address(narrow), multiply_pairs(half_a, half_b))
+    store(address(small), magnitude_bits(half_a))
+    store(
+        address(sums),
+        fused(load(address(x), "f32x16"), load(address(y), "f32x16"), load(address(z), "f32x16")),
+    )
+
+
+def test_arithmetic() -> None:
+    rng = np.random.default_rng(0)
+    for round_ in range(50):
+        a, b = rng.integers(-(2**15), 2**15, (2, 32)).astype(np.int16)
+        a[:4], b[:4] = (0, 1, -1, -32767), (-32768, 32767, -32768, 32767)
+        x, y, z = (rng.normal(0, 10.0 ** rng.integers(-2, 3), (3, 16))).astype(np.float32)
+        if round_ % 2:
+            z = -(x * y)  # what is left is the rounding of the product, which a fused operation does not make
+        wide, narrow, small, sums = (
+            np.zeros(16, np.int32),
+            np.zeros(8, np.int32),
+            np.zeros(16, np.int16),
+            np.zeros(16, np.float32),
+        )
+        _arithmetic(a, b, x, y, z, wide, narrow, small, sums)
+        products = a.astype(np.int64) * b
+        assert np.array_equal(wide, products[::2] + products[1::2])
+        assert np.array_equal(narrow, wide[:8])
+        assert small.tolist() == [int(abs(int(value))).bit_length() for value in a[:16]]
+        # the product of two float32 is exact in float64, whose sum is then rounded: wrong at most in a tie, of which there is none
+        assert np.array_equal(sums, (x.astype(np.float64) * y + z).astype(np.float32))
+
+
+@numba.njit
+def _words(values, out):
+    for i in range(values.size):
+        out[i, 0] = count_zeros_low(values[i])
+        out[i, 1] = highest_bit(values[i])
+        out[i, 2] = count_ones(values[i])
+        out[i, 3] = big_endian(values[i])
+
+
+def test_words() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 2**64, 500, np.uint64) >> rng.integers(0, 64, 500).astype(np.uint64)
+    values = np.concatenate(
+        [np.maximum(values, np.uint64(1)), np.uint64(1) << np.arange(64, dtype=np.uint64)]
+    )
+    out = np.zeros((values.size, 4), np.uint64)
+    _words(values, out)
+    for value, row in zip(values.tolist(), out.tolist(), strict=True):
+        assert row == [
+            (value & -value).bit_length() - 1,
+            value.bit_length() - 1,
+            value.bit_count(),
+            int.from_bytes(value.to_bytes(8, "little"), "big"),
+        ]
+
+
+def test_a_wrong_type_is_named() -> None:
+    @numba.njit
+    def run(a: Any) -> Any:
+        return mask_bits(load(address(a), "f33x16") > 0)
+
+    with pytest.raises((numba.TypingError, ValueError), match="'f33x16' is not a vector type"):
+        run(np.zeros(16, np.float32))
