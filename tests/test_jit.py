@@ -100,7 +100,8 @@ def test_kernels_let_other_threads_run() -> None:
 
 def test_features_of_this_machine_and_of_others() -> None:
     assert host_has("no such feature") is False
-    program = "from dnnjpeg.jit import host_has; print(*(int(host_has(f)) for f in ('avx2', 'avx512bw', 'avx512vbmi2')))"
+    names = ("avx2", "avx512bw", "avx512vbmi2")
+    program = f"from dnnjpeg.jit import host_has; print(*(int(host_has(name)) for name in {names}))"
     for name, features, expected in (
         ("x86-64-v2", "", "0 0 0"),
         ("x86-64-v3", "", "1 0 0"),

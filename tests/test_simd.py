@@ -146,7 +146,7 @@ def test_arithmetic() -> None:
         assert np.array_equal(wide, products[::2] + products[1::2])
         assert np.array_equal(narrow, wide[:8])
         assert small.tolist() == [int(abs(int(value))).bit_length() for value in a[:16]]
-        # the product of two float32 is exact in float64, whose sum is then rounded: wrong at most in a tie, of which there is none
+        # in float64 the product is exact, and the sum as good as that
         assert np.array_equal(sums, (x.astype(np.float64) * y + z).astype(np.float32))
 
 

@@ -215,7 +215,8 @@ def fill_strips(
             _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, 2, 2, parts, mix, 3)
         else:
             _spans(
-                source_0, source_1, y_0, y_1, chroma, plane, whole, layout, pixel_bytes, h, v, parts, mix, components
+                source_0, source_1, y_0, y_1, chroma, plane, whole,
+                layout, pixel_bytes, h, v, parts, mix, components,
             )  # fmt: skip
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
         _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)

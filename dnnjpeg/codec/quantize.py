@@ -38,14 +38,15 @@ def reach(hardness: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """What the kernels need to quantize: by table, natural order, shape [tables, 64].
+    """What the kernels need to quantize, by table, natural order.
 
-    `scale` float32: `dct.SCALE` over the steps. `hardness` float32 and `reach` int64: κ, and how it is
-    sampled.
+    `scale`: float32[tables, 64], `dct.SCALE` over the steps. `reach`: int64[tables, 64], the function of that
+    name of κ. `law`: float32[tables, 64, 3], the distance from the nearest integer up to which only that one
+    is taken, κ in bits, and the slope of the odds by distance, -2κ in bits.
     """
 
     scale: np.ndarray
-    hardness: np.ndarray
+    law: np.ndarray
     reach: np.ndarray
 
     @cached_property
@@ -68,14 +69,16 @@ def quantizer(
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
-        return Quantizer(scale, np.zeros_like(scale), np.zeros(scale.shape, np.int64))
+        return Quantizer(scale, np.zeros((*scale.shape, 3), np.float32), np.zeros(scale.shape, np.int64))
     kappa = np.array([[math.inf if k is None else k for k in table] for table in hardness], np.float32)
     if not np.all(kappa >= np.float32(MIN_HARDNESS)):
         raise ValueError(
             f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing"
         )
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
-    return Quantizer(scale, np.where(np.isinf(kappa), 0, kappa), reaches)
+    bits = np.where(np.isinf(kappa), 0, kappa) * _LOG2_E
+    law = np.stack([0.5 - 0.5 * _TAIL / kappa, bits, -2 * bits], axis=-1).astype(np.float32)
+    return Quantizer(scale, law, reaches)
 
 
 @lru_cache(maxsize=64)
@@ -134,7 +137,7 @@ def _at_most(x, limit):
 
 
 @inlined
-def _one_of_two(c, scale, hashed, hardness, key):
+def _one_of_two(c, scale, hashed, law, key):
     """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the
     nearest.
 
@@ -144,11 +147,10 @@ def _one_of_two(c, scale, hashed, hardness, key):
     nearest = reinterpret(rounded, "i32x16")
     offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
     distance = reinterpret(reinterpret(offset, "u32x16") & 0x7FFFFFFF, "f32x16")
-    if mask_bits(distance > 0.5 - 0.5 * _TAIL / hardness) != 0:
-        bits = hardness * _LOG2_E
-        odds_against = _exp2(
-            _at_most(fused(distance, splat(-2.0 * bits, "f32x16"), splat(bits, "f32x16")), 100.0)
-        )
+    if mask_bits(distance > splat(load_scalar(law, "f32"), "f32x16")) != 0:
+        bits = splat(load_scalar(law + 4, "f32"), "f32x16")
+        slope = splat(load_scalar(law + 8, "f32"), "f32x16")
+        odds_against = _exp2(_at_most(fused(distance, slope, bits), 100.0))
         u = uniform_16(hashed, key)
         step = (reinterpret(offset, "i32x16") >> 31) | 1
         nearest = select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
@@ -156,15 +158,16 @@ def _one_of_two(c, scale, hashed, hardness, key):
 
 
 @inlined
-def _one_of_many(c, scale, hashed, hardness, k_max, key, weights):
+def _one_of_many(c, scale, hashed, law, k_max, key, weights):
     """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
     rounded = _rounded(c, scale)
     offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
-    slope = offset * (2.0 * hardness * _LOG2_E)
+    bits = load_scalar(law + 4, "f32")
+    slope = offset * (bits + bits)
     total = splat(0.0, "f32x16")
     for j in range(2 * k_max + 1):
         k = j - k_max
-        exponent = slope * k - hardness * _LOG2_E * (k * k)
+        exponent = slope * k - bits * (k * k)
         total = total + _exp2(select(exponent > -100.0, exponent, splat(-100.0, "f32x16")))
         store(weights + j * 64, total)
     draw = uniform_16(hashed, key) * total
@@ -177,13 +180,15 @@ def _one_of_many(c, scale, hashed, hardness, k_max, key, weights):
 
 
 @inlined
-def sample_16(c, scale, hashed, hardness, reach, key, weights):
-    """int16x16 index drawn for each c · scale; `reach` as its namesake says, `weights` scratch."""
+def sample_16(c, scale, hashed, law, reach, key, weights):
+    """int16x16 index drawn for each c · scale; `law`, an address, and `reach` as in `Quantizer`, `weights`
+    scratch.
+    """
     if reach == TWO:
-        return _one_of_two(c, scale, hashed, hardness, key)
+        return _one_of_two(c, scale, hashed, law, key)
     if reach == NEAREST:
         return nearest_16(c, scale)
-    return _one_of_many(c, scale, hashed, hardness, reach, key, weights)
+    return _one_of_many(c, scale, hashed, law, reach, key, weights)
 
 
 @inlined

@@ -74,7 +74,7 @@ def _quantize_nearest(rows, indices, scale):
 
 
 @inlined
-def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, keys, first_block):
+def _quantize_sampled(rows, columns, indices, weights, scale, law, reach, keys, first_block):
     """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column_16(rows, u)
@@ -91,7 +91,7 @@ def _quantize_sampled(rows, columns, indices, weights, scale, hardness, reach, k
     for k in range(64):
         drawn = sample_16(
             load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed,
-            load_scalar(hardness + 4 * k, "f32"), load_scalar(reach + 8 * k, "i64"),
+            law + 12 * k, load_scalar(reach + 8 * k, "i64"),
             load_scalar(keys + 8 + 4 * k, "u32"), weights,
         )  # fmt: skip
         store(
@@ -108,7 +108,7 @@ def encode_rows(
     mix,
     geometry,
     scale,
-    hardness,
+    law,
     reach,
     keys,
     first,
@@ -122,7 +122,7 @@ def encode_rows(
     """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns how many tokens.
 
     `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
-    (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`, `hardness` float32 and `reach` int64
+    (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`, `law` and `reach`
     [tables, 64], `keys` uint32[components, 66]: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64]
     where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see
     `scan.mcu_row_tokens`.
@@ -153,7 +153,7 @@ def encode_rows(
                         number = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
                             rows, columns, indices, room + job.weights, address(scale) + table * 256,
-                            address(hardness) + table * 256, address(reach) + table * 512,
+                            address(law) + table * 768, address(reach) + table * 512,
                             address(keys) + c * 264, number,
                         )  # fmt: skip
                     else:
@@ -206,7 +206,7 @@ def _arguments(
     )  # fmt: skip
     job = np.array((*fields, *ends[:-1]), JOB)[()]
     keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
-    return job, (mix, geometry, quantizer.scale, quantizer.hardness, quantizer.reach, keys), ends[-1] + 64
+    return job, (mix, geometry, quantizer.scale, quantizer.law, quantizer.reach, keys), ends[-1] + 64
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:

@@ -16,7 +16,7 @@ Decode = Callable[[bytes], np.ndarray]
 
 @pytest.fixture(scope="session")
 def read_dct(tmp_path_factory: pytest.TempPathFactory) -> Read:
-    """read_dct(data): by component, the indices int16 [rows, columns, 8, 8] and the steps [8, 8] that libjpeg 6b reads."""
+    """read_dct(data): by component, indices [rows, columns, 8, 8] and steps [8, 8] as libjpeg 6b has them."""
     path = tmp_path_factory.mktemp("read_dct") / "x.jpg"
 
     def read(data: bytes) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -30,7 +30,7 @@ def read_dct(tmp_path_factory: pytest.TempPathFactory) -> Read:
 
 @pytest.fixture(scope="session")
 def decode() -> Decode:
-    """decode(data): the pixels [height, width(, channels)], equal in Pillow, OpenCV and simplejpeg (strict about damage)."""
+    """decode(data): the pixels, equal in Pillow, OpenCV and simplejpeg (which is strict about damage)."""
 
     def check(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:

@@ -1,4 +1,4 @@
-"""Colour conversion and chroma downsampling, read back from flat blocks; the edges of every width against padded pictures."""
+"""Colour and chroma downsampling, read back from flat blocks; edges of any width against padded pictures."""
 
 import io
 

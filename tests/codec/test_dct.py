@@ -27,7 +27,7 @@ def coefficients(samples: np.ndarray) -> np.ndarray:
 
 
 def assert_nearest(plane: np.ndarray, samples: np.ndarray, steps: np.ndarray) -> float:
-    """`plane` is the DCT over the steps, rounded; where a tie is too close to call, either neighbour. Returns the share of ties."""
+    """`plane` is the DCT over the steps, rounded; in a tie, either neighbour. Returns the share of ties."""
     exact = coefficients(samples) / steps
     tie = np.abs(exact - np.floor(exact) - 0.5) < TIE
     assert np.array_equal(plane[~tie], np.rint(exact)[~tie])

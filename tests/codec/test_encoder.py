@@ -1,4 +1,4 @@
-"""`encode` as a whole: against Pillow on photographs, against several decoders, and what it makes of its options."""
+"""`encode` as a whole: against Pillow on photographs, against several decoders, and its options."""
 
 import io
 import subprocess
@@ -267,43 +267,7 @@ def test_a_table_with_one_point_serves_every_quality(photo: Image.Image) -> None
     assert coarse[0][0] > 16 > fine[0][0]
 
 
-EVERYTHING = """
-import sys
-import numba, numpy as np
-from PIL import Image
-from dnnjpeg import OperatingPoint, encode, write_coefficients
-from dnnjpeg.codec.encoder import is_warm, warmup
-from dnnjpeg.codec.pixels import MODES
-
-def compiled():
-    modules = [module for name, module in sys.modules.items() if name.startswith("dnnjpeg.codec.")]
-    found = {id(k): k for module in modules for k in vars(module).values() if isinstance(k, numba.core.dispatcher.Dispatcher)}
-    return {k.py_func.__name__: k.signatures for k in found.values() if k.targetoptions.get("cache") or k.signatures}
-
-warmup()
-assert is_warm()
-before = compiled()
-assert any(before.values())
-rng = np.random.default_rng(0)
-for mode, channels in MODES.items():
-    picture = rng.integers(0, 256, (200, 50, channels), np.uint8)
-    picture.flags.writeable = False
-    for options in ({}, {"hardness": 1}, {"hardness": [None] * 63 + [9]}, {"progressive": "auto"}, {"threads": 2},
-                    {"threads": 2, "progressive": True}, {"restart_rows": 1}, {"optimize": False}, {"seed": 2**63 - 1, "hardness": 2},
-                    {"streamtype": 1}, {"streamtype": 2}, {"table": OperatingPoint(50, "4:2:2", (9,) * 64, (8,) * 64)}):
-        encode(picture[::-1], mode=mode, **options)
-    encode(Image.new("RGB", (30, 40)))
-for count in (1, 3, 4):
-    for dtype in (np.int8, np.int64):
-        planes = [np.zeros((2, 3, 64), dtype)] * count
-        for options in ({}, {"progressive": True}, {"restart_blocks": 2}):
-            write_coefficients(planes, [np.ones(64, int)], 24, 16, **options)
-after = compiled()
-for name, signatures in after.items():
-    assert signatures == before.get(name), (name, before.get(name), signatures)
-"""
-
-
 def test_warmup_compiles_every_kernel_once() -> None:
     """Nothing that a caller can ask for makes one be compiled later, when somebody waits for it."""
-    subprocess.run([sys.executable, "-c", EVERYTHING], check=True)
+    program = Path(__file__).parent / "programs" / "signatures.py"
+    subprocess.run([sys.executable, str(program)], check=True)

@@ -86,7 +86,7 @@ def huffman_cost(counts: Counts) -> tuple[int, int]:
 
 
 def annex_k(counts: Counts) -> dict[int, int]:
-    """Code sizes of Figures K.1 to K.4: a quadratic search, the reserved symbol counted once, lengths over 16 folded."""
+    """Code sizes of Figures K.1 to K.4: a quadratic search, the reserved symbol counted as one."""
     frequency, size, others = (
         {256: 1, **counts},
         dict.fromkeys([256, *counts], 0),

@@ -209,7 +209,7 @@ def test_metadata_is_bytes(name: str, value: Any, photo: Image.Image) -> None:
     [300, (300,), (300, 300, 300), (0, 72), (72, -1), (70000, 72), (72, float("nan")), ("72", "72"), "72"],
 )
 def test_wrong_densities(dpi: Any, photo: Image.Image) -> None:
-    with pytest.raises(ValueError, match="dpi is .*, expected two numbers 1..65535"):
+    with pytest.raises(ValueError, match=r"dpi is .*, expected two numbers 1\.\.65535"):
         encode(photo, dpi=dpi)
 
 

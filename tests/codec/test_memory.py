@@ -97,5 +97,5 @@ memory.empty(1 << 20, np.uint8)
 
 
 def test_garbage_may_be_collected_while_memory_is_handed_out() -> None:
-    """An array in a reference cycle, as a traceback makes them, is given back in the middle of another call."""
+    """An array in a reference cycle, as tracebacks make them, is given back in the middle of another call."""
     subprocess.run([sys.executable, "-c", COLLECTED], check=True, timeout=20)

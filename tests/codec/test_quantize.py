@@ -1,4 +1,4 @@
-"""The sampled indices against the distribution that they are said to have, P(i) ∝ exp(-κ (t - i)²), and against one another."""
+"""Sampled indices against the distribution P(i) ∝ exp(-κ (t - i)²), and against one another."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class Draws:
 
 
 def choose_steps(coefficients: np.ndarray, kappa: np.ndarray) -> np.ndarray:
-    """The step 4..255 of each coefficient that leaves the most to chance over all patterns: where κ is large, few do at all."""
+    """The step 4..255 of each coefficient that leaves the most to chance: where κ is large, few do at all."""
     steps = np.arange(4, 256)[:, None, None]
     t = coefficients / steps
     upper = expit(kappa * (2 * (t - np.floor(t)) - 1))
@@ -40,7 +40,7 @@ def choose_steps(coefficients: np.ndarray, kappa: np.ndarray) -> np.ndarray:
 
 
 def draw(kappa: Any, seed: int, read_dct: Read) -> Draws:
-    """Low-contrast random blocks, scattered over a gray picture: small coefficients are exact in the encoder's float32."""
+    """Random blocks scattered over a gray picture, of low contrast for the sake of float32."""
     rng = np.random.default_rng(seed)
     patterns = rng.integers(108, 149, (PATTERNS, 8, 8))
     coefficients = dctn(patterns - 128.0, axes=(1, 2), norm="ortho").reshape(PATTERNS, 64)
@@ -62,7 +62,7 @@ def probabilities(t: np.ndarray, kappa: np.ndarray) -> np.ndarray:
 
 
 def goodness(draws: Draws, kappa: np.ndarray) -> tuple[float, float]:
-    """p of a chi-square over all coefficients, each with its own bins of 5 or more expected, and p of the count beyond these bins."""
+    """p of a chi-square over all coefficients, in bins of 5 or more expected, and p of what is beyond."""
     copies = draws.indices.shape[1]
     expected = copies * probabilities(draws.t, kappa)
     found = draws.indices - np.floor(draws.t)[:, None, :]
@@ -159,13 +159,13 @@ def test_each_component_is_divided_by_its_own_table(order: str, photo: Any, read
 def test_a_hardness_that_says_nothing_is_refused() -> None:
     picture = np.zeros((8, 8), np.uint8)
     encode(picture, hardness=MIN_HARDNESS)
-    with pytest.raises(ValueError, match="hardness is 0.009, expected at least 0.01"):
+    with pytest.raises(ValueError, match=r"hardness is 0\.009, expected at least 0\.01"):
         encode(picture, hardness=MIN_HARDNESS - 0.001)
 
 
 @pytest.mark.parametrize("hardness", [0.01, 0.3, 2, 20])
 def test_draws_stay_within_what_jpeg_can_hold(hardness: float, read_dct: Read, decode: Decode) -> None:
-    """Blocks whose largest coefficient is as large as can be, up to 1020: DC -1024..1023, AC -1023..1023 (T.81 F.1.2)."""
+    """Blocks with the largest coefficients there are: DC -1024..1023, AC -1023..1023 (T.81 F.1.2)."""
     waves = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) >= 0
     blocks = np.concatenate(
         [waves[v][:, None] ^ waves[u][None, :] for v in range(8) for u in range(8)], axis=1
@@ -177,7 +177,7 @@ def test_draws_stay_within_what_jpeg_can_hold(hardness: float, read_dct: Read, d
         )
         (plane,), _ = read_dct(data)
         plane = plane.reshape(-1, 64)
-        assert -1024 <= plane[:, 0].min() and plane[:, 0].max() <= 1023
+        assert plane[:, 0].min() >= -1024 and plane[:, 0].max() <= 1023
         assert np.abs(plane[:, 1:]).max() <= 1023
         assert np.abs(plane).max() >= 1020
         decode(data)
@@ -187,7 +187,7 @@ def test_draws_stay_within_what_jpeg_can_hold(hardness: float, read_dct: Read, d
 
 
 def streams(seed: int, subsampling: str, read_dct: Read) -> list[np.ndarray]:
-    """[blocks, 64] by component, mean 0 and variance 1: a gray picture, all of whose coefficients are 0 and symmetrically drawn."""
+    """[blocks, 64] by component, mean 0 and variance 1: all coefficients of a gray picture are 0."""
     gray = np.full((1024, 1024, 3), 128, np.uint8)
     planes, _ = read_dct(encode(gray, hardness=0.3, seed=seed, subsampling=subsampling))
     drawn = [plane.reshape(-1, 64).astype(float) for plane in planes]
@@ -198,7 +198,7 @@ def streams(seed: int, subsampling: str, read_dct: Read) -> list[np.ndarray]:
 
 
 def assert_uncorrelated(correlations: np.ndarray, blocks: int) -> None:
-    """Correlations over so many pairs are normal of variance 1 / blocks: none stands out, and all together are not too large."""
+    """Correlations over so many blocks have variance 1 / blocks: none stands out, nor do all together."""
     z = correlations.ravel() * np.sqrt(blocks)
     assert np.abs(z).max() < norm.isf(1e-4 / z.size)
     assert 1e-4 < chi2.sf((z**2).sum(), z.size) < 1 - 1e-4

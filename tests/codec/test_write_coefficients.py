@@ -1,4 +1,4 @@
-"""`write_coefficients`: what libjpeg 6b reads is what was written, and every decoder shows the same picture."""
+"""`write_coefficients`: libjpeg 6b reads what was written, and every decoder shows the same picture."""
 
 import io
 from dataclasses import dataclass, field
@@ -182,7 +182,7 @@ def test_many_sizes_of_one_run_of_tokens(progressive: bool, read_dct: Read) -> N
 def test_against_pillow_with_the_same_indices(
     subsampling: str, restart_rows: int, photo: Image.Image, read_dct: Read
 ) -> None:
-    """With the standard tables the scan is Pillow's, byte for byte; with our own the file is smaller than Pillow's with its own."""
+    """With the standard tables the scan is Pillow's, byte for byte; with our own the file is smaller."""
 
     def both(**options: Any) -> tuple[bytes, bytes]:
         buffer = io.BytesIO()
@@ -208,7 +208,7 @@ def scan_of(data: bytes) -> bytes:
 
 
 def test_restart_markers_let_a_decoder_recover(decode: Decode) -> None:
-    """A byte destroyed in one interval leaves the others as they were: each begins anew, with no prediction from before."""
+    """Bytes destroyed in one interval leave the others as they were: each begins anew."""
     rng = np.random.default_rng(0)
     planes = [sparse(rng, (8, 8, 64)).astype(int) for _ in range(3)]
     data = bytearray(write_coefficients(planes, [np.full(64, 4)], 64, 64, restart_rows=1))

@@ -1,0 +1,106 @@
+"""Encode with every array between pages that must not be touched: fenced.py pictures|coefficients begin|end.
+
+The arrays, the picture's and the encoder's own, lie at the begin or at the end of their pages. A wrong access
+ends the process; the last line printed is the case it was at.
+"""
+
+import ctypes
+import itertools
+import mmap
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dnnjpeg import encode, write_coefficients
+from dnnjpeg.codec import memory
+from dnnjpeg.codec.pixels import MODES
+
+AT_END = sys.argv[2] == "end"
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def fenced(shape: Any, dtype: Any = float) -> np.ndarray:
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    pages = -(-size // PAGE)
+    room = np.frombuffer(mmap.mmap(-1, (pages + 2) * PAGE), np.uint8)
+    for page in (0, pages + 1):
+        if libc.mprotect(room.ctypes.data + page * PAGE, PAGE, 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    first = PAGE + (pages * PAGE - size if AT_END else 0)
+    return room[first : first + size].view(dtype).reshape(shape)
+
+
+def fenced_empty(shape: Any, dtype: Any = float) -> np.ndarray:
+    array = fenced(shape, dtype)
+    array.view(np.uint8).reshape(-1)[:] = 0xA5  # what is not written must not matter
+    return array
+
+
+def allocate_with(empty: Any, numpy_empty: Any, numpy_zeros: Any) -> None:
+    for name, module in sys.modules.items():
+        if name.startswith("dnnjpeg.codec.") and hasattr(module, "empty"):
+            module.empty = empty
+    np.empty, np.zeros = numpy_empty, numpy_zeros
+
+
+USUAL = memory.empty, np.empty, np.zeros
+
+
+def check(
+    function: Callable[..., bytes], given: Any, *arguments: Any, same: Any = None, **options: Any
+) -> None:
+    """`function` within fences writes what it writes outside of them, for `given` or the equal `same`."""
+    print(function.__name__, np.shape(given), arguments[1:], options, flush=True)
+    expected = function(given if same is None else same, *arguments, **options)
+    allocate_with(fenced_empty, fenced_empty, fenced)
+    try:
+        found = function(given, *arguments, **options)
+    finally:
+        allocate_with(*USUAL)
+    assert found == expected
+
+
+def pictures(rng: np.random.Generator) -> None:
+    for mode, channels in MODES.items():
+        subsamplings = {1: ["4:4:4"], 3: ["4:4:4", "4:2:0", "4:1:1"], 4: ["4:4:4", "4:1:1"]}[channels]
+        widths = [*range(1, 41), *range(62, 68), *range(126, 132)]
+        for subsampling, width in itertools.product(subsamplings, widths):
+            height = 1 + width % 3 if width % 7 else 17
+            plain = rng.integers(0, 256, (height, width) + (channels,) * (channels > 1), np.uint8)
+            picture = fenced(plain.shape, np.uint8)
+            picture[:] = plain
+            options: dict[str, Any] = {"mode": mode, "subsampling": subsampling}
+            check(encode, picture, same=plain, **options)
+            if AT_END:
+                picture[:] = plain[::-1]
+                check(encode, picture[::-1], same=plain, **options)
+            if width % 5 == 0:
+                options["hardness"] = 0.4
+                check(encode, plain, **options)
+                check(encode, plain, progressive=True, **options)
+    big = rng.integers(0, 256, (200, 150, 3), np.uint8)
+    for name, value in (("threads", 2), ("restart_rows", 1), ("restart_blocks", 1), ("optimize", False)):
+        check(encode, big, quality=100, **{name: value})
+
+
+def coefficients(rng: np.random.Generator) -> None:
+    ones = [np.ones(64, int)]
+    for width, height, count in itertools.product((1, 9, 130), (1, 65), (1, 3, 4)):
+        shape = (-(-height // 8), -(-width // 8), 64)
+        dense = [rng.integers(-1023, 1024, shape) for _ in range(count)]
+        nothing = [np.zeros(shape, int) for _ in range(count)]
+        last = [np.where(np.arange(64) == 63, 1023, 0) + plane for plane in nothing]
+        for planes, restart, progressive in itertools.product((dense, nothing, last), (0, 1), (False, True)):
+            options = {"restart_blocks": restart, "progressive": progressive}
+            check(write_coefficients, planes, ones, width, height, **options)
+        check(write_coefficients, dense, ones, width, height, optimize=False)
+    known = [np.full((16, 16, 64), 1023)]  # nothing but correction bits
+    check(write_coefficients, known, ones, 128, 128, progressive=True)
+
+
+{"pictures": pictures, "coefficients": coefficients}[sys.argv[1]](np.random.default_rng(0))

@@ -1,0 +1,56 @@
+"""Warm up, then ask for everything there is: fails where a kernel is compiled only now."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from PIL import Image
+
+from dnnjpeg import OperatingPoint, encode, write_coefficients
+from dnnjpeg.codec.encoder import is_warm, warmup
+from dnnjpeg.codec.pixels import MODES
+
+
+def compiled() -> dict[str, list[Any]]:
+    """The signatures of every kernel."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("dnnjpeg.codec.")]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
+    return {f"{one.py_func.__module__}.{one.py_func.__name__}": list(one.signatures) for one in found}
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"hardness": 1},
+    {"hardness": [None] * 63 + [9]},
+    {"hardness": 2, "seed": 2**63 - 1},
+    {"progressive": True},
+    {"progressive": "auto"},
+    {"threads": 2},
+    {"threads": 2, "progressive": True},
+    {"restart_rows": 1},
+    {"restart_blocks": 7, "progressive": True},
+    {"optimize": False},
+    {"streamtype": 1},
+    {"streamtype": 2},
+    {"table": OperatingPoint(50, "4:2:2", (9,) * 64, (8,) * 64)},
+]
+
+warmup()
+assert is_warm()
+before = compiled()
+rng = np.random.default_rng(0)
+for mode, channels in MODES.items():
+    picture = rng.integers(0, 256, (200, 50, channels), np.uint8)
+    picture.flags.writeable = False
+    for options in OPTIONS:
+        encode(picture[::-1], mode=mode, **options)
+encode(Image.new("RGB", (30, 40)))
+encode(Image.new("L", (30, 40)))
+for count in (1, 3, 4):
+    for dtype in (np.int8, np.int64):
+        planes = [np.zeros((2, 3, 64), dtype)] * count
+        for options in ({}, {"progressive": True}, {"restart_blocks": 2}):
+            write_coefficients(planes, [np.ones(64, int)], 24, 16, **options)
+for name, signatures in compiled().items():
+    assert signatures == before[name], (name, before[name], signatures)
