@@ -36,10 +36,11 @@ def empty(count: int, dtype: Any) -> np.ndarray:
     size = count * np.dtype(dtype).itemsize
     with _lock:
         for i, block in enumerate(_free):
-            if size <= block.size <= 4 * size + (1 << 20):
+            if size <= block.size <= 2 * size + (1 << 20):
                 del _free[i]
                 break
         else:
-            # pictures of about one size share blocks
-            block = np.empty(max(1 << (size - 1).bit_length(), 1 << 16), np.uint8)
+            # rounded up by an eighth at the most, so that pictures of about one size share blocks
+            grain = max(1 << size.bit_length() - 4, 1 << 16)
+            block = np.empty(-(-size // grain) * grain, np.uint8)
     return np.asarray(_Lease(block)).view(dtype)[:count]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -215,8 +215,9 @@ def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> 
     if parts == 1:
         return [code(0, rows)]
     edges = [rows * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
-        return list(pool.map(code, edges[:-1], edges[1:]))
+    with ThreadPoolExecutor(parts - 1) as pool:
+        others = [pool.submit(code, *edge) for edge in pairwise(edges[1:])]
+        return [code(0, edges[1]), *(other.result() for other in others)]
 
 
 def picture_tokens(

@@ -96,17 +96,21 @@ def test_an_image_of_pillow_can_be_changed_and_encoded_again(photo: Image.Image)
     assert encode(photo) == encode(np.asarray(photo)) != first
 
 
-def test_other_alignments_of_pillows_rows(tmp_path: Any) -> None:
-    """PILLOW_ALIGNMENT puts bytes between the rows."""
+@pytest.mark.parametrize(
+    "setting", ["PILLOW_ALIGNMENT=64", "PILLOW_BLOCK_SIZE=64k", "PILLOW_BLOCK_SIZE=256m"]
+)
+def test_other_layouts_of_pillows_memory(setting: str) -> None:
+    """Bytes between the rows; many blocks; one large block."""
     program = (
         "import numpy as np; from PIL import Image; from dnnjpeg import encode\n"
         "for mode in ('1', 'L', 'RGB', 'CMYK'):\n"
-        "    for width in (77, 80, 4001):\n"
-        "        image = Image.effect_noise((width, 140), 90).convert(mode)\n"
+        "    for width in (1, 77, 80, 4001):\n"
+        "        image = Image.effect_noise((width, 1140), 90).convert(mode)\n"
         "        array = np.asarray(image.convert('L') if mode == '1' else image)\n"
         "        assert encode(image) == encode(array, mode={'1': 'L'}.get(mode, mode)), (mode, width)\n"
     )
-    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PILLOW_ALIGNMENT": "64"}, check=True)
+    environment = os.environ | dict([setting.split("=")])
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

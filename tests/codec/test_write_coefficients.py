@@ -61,13 +61,17 @@ def flat(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 KINDS = (sparse, dense, extreme, long_runs, small, flat)
 
 
-@dataclass
+@dataclass(repr=False)
 class Case:
     planes: list[np.ndarray]
     tables: list[np.ndarray]
     width: int
     height: int
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shapes = [(plane.shape[:2], int(plane.min()), int(plane.max())) for plane in self.planes]
+        return f"<{self.width} x {self.height}, {shapes}, {len(self.tables)} tables, {self.options}>"
 
     def write(self, **changes: Any) -> bytes:
         return write_coefficients(self.planes, self.tables, self.width, self.height, **self.options | changes)
