@@ -21,16 +21,20 @@ def _fingerprint() -> str:
     home = Path(__file__).parent
     stats = [
         (path.name, path.stat())
-        for path in sorted([home / "simd.py", home / "vector.py", *home.glob("*/*.py")])
+        for path in sorted(
+            [*(home / f"{name}.py" for name in ("jit", "simd", "vector")), *home.glob("*/*.py")]
+        )
     ]
     return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
 
 
 @cache
 def kernel_folder() -> Path:
-    """Where machine code is kept: the user's cache folder, or one under the temporary folder where that
-    cannot be written.
+    """Where machine code is kept: the folder that NUMBA_CACHE_DIR names, else the user's cache folder, or one
+    under the temporary folder where that cannot be written.
     """
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR)
     owner = os.getuid() if hasattr(os, "getuid") else 0
     for base in (platformdirs.user_cache_path("dnnjpeg"), Path(tempfile.gettempdir()) / f"dnnjpeg-{owner}"):
         folder = base / f"kernels-{_fingerprint()}"
@@ -48,8 +52,7 @@ def kernel_folder() -> Path:
 def _cache_in_user_folder() -> Iterator[None]:
     """Numba caches beside the source by default, which an installed package often cannot write."""
     before = numba.config.CACHE_DIR
-    if not before:
-        numba.config.CACHE_DIR = str(kernel_folder())
+    numba.config.CACHE_DIR = str(kernel_folder())
     try:
         yield
     finally:

@@ -35,12 +35,11 @@ def empty(count: int, dtype: Any) -> np.ndarray:
     """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it."""
     size = count * np.dtype(dtype).itemsize
     with _lock:
-        for i, block in enumerate(_free):
-            if size <= block.size <= 2 * size + (1 << 20):
-                del _free[i]
-                break
+        fits = [block.size for block in _free if size <= block.size <= 2 * size + (1 << 20)]
+        if fits:
+            block = _free.pop([block.size for block in _free].index(min(fits)))
         else:
             # rounded up by an eighth at the most, so that pictures of about one size share blocks
-            grain = max(1 << size.bit_length() - 4, 1 << 16)
+            grain = 1 << max(size.bit_length() - 4, 16)
             block = np.empty(-(-size // grain) * grain, np.uint8)
     return np.asarray(_Lease(block)).view(dtype)[:count]

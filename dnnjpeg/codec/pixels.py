@@ -2,45 +2,52 @@
 
 import ctypes
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from dnnjpeg.codec.memory import empty
 
 MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4}
 """Modes of an array and their channels."""
 
 # Modes of a PIL image, and what its pixels are in Pillow's own memory.
 _PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCrX", "CMYK": "CMYK"}
-_BAND = 128  # rows copied at a time where Pillow's memory cannot be read in place
-_ROOMY = (
-    32 << 20
-)  # pixels up to which a copy may take four bytes for each, as Pillow does, and so be made at once
+_BAND_ROWS, _BAND_BYTES = 128, 8 << 20  # of a picture whose memory cannot be read in place; fits a cache
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """uint8 `rows` of shape [height, width] or [height, width, channels], channels of `mode` adjacent in
-    memory.
+    """A picture whose rows hold channels of `mode`, a byte each, adjacent in memory.
+
+    `rows`: uint8 [height, width] or [height, width, channels]; or None, where `image` has to be cropped for
+    every band.
     """
 
-    rows: np.ndarray
     mode: str
+    width: int
+    height: int
+    rows: np.ndarray | None
+    image: Any = None
 
-    @property
-    def origin(self) -> tuple[int, int]:
-        """Address of the first pixel, and bytes from a row to the next."""
-        return self.rows.ctypes.data, self.rows.strides[0]
+    def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
+        """The rows of MCUs first..last-1, each `mcu` pixels high, in windows.
 
-    @property
-    def width(self) -> int:
-        return self.rows.shape[1]
-
-    @property
-    def height(self) -> int:
-        return self.rows.shape[0]
+        Yields pixels, the number of their first row in the picture, and the rows of MCUs that they hold.
+        """
+        if self.rows is not None:
+            yield self.rows, 0, first, last
+            return
+        step = max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu)
+        for begin in range(first, last, step):
+            end = min(begin + step, last)
+            part = self.image.crop((0, begin * mcu, self.width, min(end * mcu, self.height)))
+            yield (
+                _memory(part) if self.mode == _PIL_MODES[part.mode] else _copy(part),
+                begin * mcu,
+                begin,
+                end,
+            )
 
 
 def mode_components(mode: str) -> int:
@@ -65,10 +72,16 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     if 0 in image.size:
         raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
     image.load()
+    width, height = image.size
     try:
-        return _in_place(image)
+        return Pixels(_PIL_MODES[image.mode], width, height, _memory(image))
     except (AttributeError, ValueError):  # an older Pillow; a large picture, which lies in several blocks
-        return _copied(image)
+        pass
+    try:
+        _memory(image.crop((0, 0, 1, 1)))
+    except (AttributeError, ValueError):
+        return Pixels("L" if image.mode == "1" else image.mode, width, height, None, image)
+    return Pixels(_PIL_MODES[image.mode], width, height, None, image)
 
 
 class _ArrowArray(ctypes.Structure):
@@ -92,36 +105,23 @@ class _Memory:
         self.__array_interface__ = {"data": (address, True), "shape": shape, "typestr": "|u1", "version": 3}
 
 
-def _in_place(image: Any) -> Pixels:
-    """Pillow's own memory, where each pixel but gray takes four bytes."""
+def _memory(image: Any) -> np.ndarray:
+    """Pillow's own memory, in which every pixel but gray takes four bytes.
+
+    Raises AttributeError, ValueError where it cannot be had.
+    """
     _, capsule = image.__arrow_c_array__()
     array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
     while array.n_children:
         array = array.children[0].contents
-    mode = _PIL_MODES[image.mode]
-    shape = (image.height, image.width) if mode == "L" else (image.height, image.width, 4)
+    shape = (image.height, image.width, 4)[: 2 if _PIL_MODES[image.mode] == "L" else 3]
     if array.length != math.prod(shape) or array.n_buffers != 2 or array.offset:
         raise ValueError("not the layout that Pillow has had so far")
-    return Pixels(np.asarray(_Memory(array.buffers[1], shape, capsule)), mode)
+    return np.asarray(_Memory(array.buffers[1], shape, capsule))
 
 
-def _copied(image: Any) -> Pixels:
-    """A copy, made in bands: Pillow's own way to an array takes the size of the picture twice more."""
-    width, height = image.size
-    roomy = width * height <= _ROOMY and hasattr(image, "__arrow_c_array__")
-
-    def band(top: int) -> Pixels:
-        part = image.crop((0, top, width, min(top + _BAND, height)))
-        return _in_place(part) if roomy else Pixels(np.asarray(part.convert(narrow)), narrow)
-
-    narrow = "L" if image.mode == "1" else image.mode
-    first = band(0)
-    shape = (height, *first.rows.shape[1:])
-    rows = empty(math.prod(shape), np.uint8).reshape(shape)
-    rows[:_BAND] = first.rows
-    for top in range(_BAND, height, _BAND):
-        rows[top : top + _BAND] = band(top).rows
-    return Pixels(rows, first.mode)
+def _copy(image: Any) -> np.ndarray:
+    return np.asarray(image.convert("L") if image.mode == "1" else image)
 
 
 def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
@@ -147,4 +147,5 @@ def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
         raise ValueError(f"image is empty: its shape is {array.shape}")
     # rows may lie apart and run backwards, pixels within a row may not
     packed = array.strides[1:] == ((1,) if array.ndim == 2 else (array.shape[2], 1))
-    return Pixels(array if packed else np.ascontiguousarray(array), mode)
+    height, width = array.shape[:2]
+    return Pixels(mode, width, height, array if packed else np.ascontiguousarray(array))

@@ -113,13 +113,19 @@ def encode_rows(
     keys,
     first,
     last,
+    kept,
     scratch,
     planes,
     tokens,
+    count,
+    state,
     counts,
     bounds,
 ):
-    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1; returns how many tokens.
+    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1.
+
+    Tokens follow the `count` that there are; returns how many there are then. Rows before `kept` only leave
+    their DC predictions in `state`, int64[components].
 
     `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
     (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`, `law` and `reach`
@@ -130,11 +136,9 @@ def encode_rows(
     room = address(scratch) + 63 & ~63
     rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
     coefficients = address(planes) if job.keep else room + job.coefficients
-    state = np.zeros(geometry.shape[0], np.int64)
     start = address(tokens)
-    out = start
-    # the row before the first is coded only to learn the DC predictions that it leaves
-    for mcu_row in range(first - (first > 0 and not job.keep), last):
+    out = start + 4 * count
+    for mcu_row in range(first, last):
         fill_strips(
             pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
             mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], room + job.strips,
@@ -174,7 +178,7 @@ def encode_rows(
                 start,
                 bounds,
             )
-            if mcu_row < first:
+            if mcu_row < kept:
                 out = begin
             else:
                 count_symbols(begin, out, address(counts))
@@ -231,9 +235,15 @@ def picture_tokens(
         room = (last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK
         memory = empty(4 * room + scratch, np.uint8)
         tokens, counts = memory[: 4 * room].view(np.uint32), np.zeros((4, SYMBOLS), np.int64)
-        count = encode_rows(
-            job, *pixels.origin, *fixed, first, last, memory[4 * room :], _NOWHERE, tokens, counts, intervals
-        )
+        state = np.zeros(len(frame.sampling), np.int64)
+        count = 0
+        # the row before the first is coded too, for the DC predictions that it leaves
+        for rows, top, begin, end in pixels.bands(max(first - 1, 0), last, 8 * frame.v):
+            stride = rows.strides[0]
+            count = encode_rows(
+                job, rows.ctypes.data - top * stride, stride, *fixed, begin, end, first,
+                memory[4 * room :], _NOWHERE, tokens, count, state, counts, intervals,
+            )  # fmt: skip
         return Tokens(tokens, count, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
@@ -248,19 +258,14 @@ def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
     counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
 
     def code(first: int, last: int) -> None:
-        job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
-        encode_rows(
-            job,
-            *pixels.origin,
-            *fixed,
-            first,
-            last,
-            empty(scratch, np.uint8),
-            planes,
-            _NO_TOKENS,
-            counts,
-            bounds,
-        )
+        job, fixed, size = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
+        scratch = empty(size, np.uint8)
+        for rows, top, begin, end in pixels.bands(first, last, 8 * frame.v):
+            stride = rows.strides[0]
+            encode_rows(
+                job, rows.ctypes.data - top * stride, stride, *fixed, begin, end, begin,
+                scratch, planes, _NO_TOKENS, 0, bounds, counts, bounds,
+            )  # fmt: skip
 
     _in_threads(code, frame.mcu_rows, threads)
     return planes
