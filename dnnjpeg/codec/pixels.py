@@ -2,7 +2,7 @@
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ _BAND_ROWS, _BAND_BYTES = 128, 8 << 20  # of a picture whose memory cannot be re
 class Pixels:
     """A picture whose rows hold channels of `mode`, a byte each, adjacent in memory.
 
-    `rows`: uint8 [height, width] or [height, width, channels]; or None, where `image` has to be cropped for
-    every band.
+    `rows`: uint8 [height, width] or [height, width, channels]; or None, where bands are cropped out of
+    `image` and `read`.
     """
 
     mode: str
@@ -29,6 +29,7 @@ class Pixels:
     height: int
     rows: np.ndarray | None
     image: Any = None
+    read: Callable[[Any], np.ndarray] = np.asarray
 
     def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
         """The rows of MCUs first..last-1, each `mcu` pixels high, in windows.
@@ -42,12 +43,7 @@ class Pixels:
         for begin in range(first, last, step):
             end = min(begin + step, last)
             part = self.image.crop((0, begin * mcu, self.width, min(end * mcu, self.height)))
-            yield (
-                _memory(part) if self.mode == _PIL_MODES[part.mode] else _copy(part),
-                begin * mcu,
-                begin,
-                end,
-            )
+            yield self.read(part), begin * mcu, begin, end
 
 
 def mode_components(mode: str) -> int:
@@ -80,8 +76,8 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     try:
         _memory(image.crop((0, 0, 1, 1)))
     except (AttributeError, ValueError):
-        return Pixels("L" if image.mode == "1" else image.mode, width, height, None, image)
-    return Pixels(_PIL_MODES[image.mode], width, height, None, image)
+        return Pixels("L" if image.mode == "1" else image.mode, width, height, None, image, _copy)
+    return Pixels(_PIL_MODES[image.mode], width, height, None, image, _memory)
 
 
 class _ArrowArray(ctypes.Structure):
