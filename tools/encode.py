@@ -217,7 +217,6 @@ def _prepare(recipe: "Recipe") -> None:
 
         if not encoder.is_warm():
             click.echo("compiling the codec for this processor, once: some seconds", err=True)
-            encoder.warmup()
         try:
             encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
         except (ValueError, TypeError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.checks import check_integer, check_steps
+from dnnjpeg.checks import check_integer, check_items, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
@@ -23,6 +23,7 @@ from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
+_NO_METADATA = (b"", b"", b"", b"", None, False)
 _PILLOW_SUBSAMPLINGS: dict[str | int, str | int] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -219,16 +220,19 @@ def _metadata(
     dpi: tuple[float, float] | None,
     jfif: bool,
 ) -> bytes:
-    if not (exif or xmp or icc_profile or comment or dpi or jfif or len(frame.sampling) == 4):
+    if (exif, xmp, icc_profile, comment, dpi, jfif) == _NO_METADATA and len(frame.sampling) < 4:
         return b""
     for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc_profile), ("comment", comment)):
         if not isinstance(value, bytes):
             raise TypeError(f"{name} is a {type(value).__name__}, expected bytes")
     density = None
     if dpi is not None:
-        if len(dpi) != 2 or not all(math.isfinite(n) and 0 < round(n) <= 65535 for n in dpi):
+        numbers = check_items(dpi, "dpi", "two numbers 1..65535")
+        if len(numbers) != 2 or not all(
+            is_number(n) and math.isfinite(n) and 1 <= round(n) <= 65535 for n in numbers
+        ):
             raise ValueError(f"dpi is {dpi!r}, expected two numbers 1..65535")
-        density = (round(dpi[0]), round(dpi[1]))
+        density = (round(numbers[0]), round(numbers[1]))
     return b"".join(
         (
             markers.jfif(density) if jfif or density else b"",

@@ -99,7 +99,7 @@ def optimal_code(counts, bits, values, row, work):
     # are born in order of weight
     leaves = n + 1
     root = 2 * leaves - 2
-    weight, depth, per_length = 256, 768, 1280  # where they begin in `work`
+    weight, depth, per_length = 256, 800, 1400  # where they begin in `work`
     work[weight] = 0
     for i in range(n):
         work[weight + i + 1] = work[i] >> 8

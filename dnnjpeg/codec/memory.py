@@ -1,14 +1,14 @@
 """Working memory that is used again: fresh pages cost more than the coding that fills them."""
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 RETAINED = 192 << 20  # bytes of address space kept for the next picture
 
-_free: list[np.ndarray] = []
-_lock = Lock()
+# Block by identity, in the order in which they came back. Every access is one step of the interpreter, for a
+# lock would be asked for again by a lease that the garbage collector ends meanwhile.
+_free: dict[int, np.ndarray] = {}
 
 
 class _Lease:
@@ -21,25 +21,29 @@ class _Lease:
         self.__array_interface__ = block.__array_interface__
 
     def __del__(self) -> None:
-        with _lock:
-            _free.append(self.block)
-            held = 0
-            for i, block in enumerate(_free):
-                held += block.size
-                if held > RETAINED:
-                    del _free[i]
-                    break
+        _free[id(self.block)] = self.block
+        held = sum(block.size for block in list(_free.values()))
+        for key, block in list(_free.items()):
+            if held <= RETAINED:
+                break
+            _free.pop(key, None)
+            held -= block.size
+
+
+def _taken(size: int) -> np.ndarray | None:
+    """The smallest free block that is not much too large."""
+    fits = [
+        (block.size, key) for key, block in list(_free.items()) if size <= block.size <= 2 * size + (1 << 20)
+    ]
+    return _free.pop(min(fits)[1], None) if fits else None
 
 
 def empty(count: int, dtype: Any) -> np.ndarray:
     """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it."""
     size = count * np.dtype(dtype).itemsize
-    with _lock:
-        fits = [block.size for block in _free if size <= block.size <= 2 * size + (1 << 20)]
-        if fits:
-            block = _free.pop([block.size for block in _free].index(min(fits)))
-        else:
-            # rounded up by an eighth at the most, so that pictures of about one size share blocks
-            grain = 1 << max(size.bit_length() - 4, 16)
-            block = np.empty(-(-size // grain) * grain, np.uint8)
+    block = _taken(size)
+    if block is None:
+        # rounded up by an eighth at the most, so that pictures of about one size share blocks
+        grain = 1 << max(size.bit_length() - 4, 16)
+        block = np.empty(-(-size // grain) * grain, np.uint8)
     return np.asarray(_Lease(block)).view(dtype)[:count]

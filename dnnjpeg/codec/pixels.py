@@ -2,7 +2,7 @@
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Pixels:
     """A picture whose rows hold channels of `mode`, a byte each, adjacent in memory.
 
     `rows`: uint8 [height, width] or [height, width, channels]; or None, where bands are cropped out of
-    `image` and `read`.
+    `image`.
     """
 
     mode: str
@@ -29,7 +29,6 @@ class Pixels:
     height: int
     rows: np.ndarray | None
     image: Any = None
-    read: Callable[[Any], np.ndarray] = np.asarray
 
     def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
         """The rows of MCUs first..last-1, each `mcu` pixels high, in windows.
@@ -43,7 +42,7 @@ class Pixels:
         for begin in range(first, last, step):
             end = min(begin + step, last)
             part = self.image.crop((0, begin * mcu, self.width, min(end * mcu, self.height)))
-            yield self.read(part), begin * mcu, begin, end
+            yield _read(part), begin * mcu, begin, end
 
 
 def mode_components(mode: str) -> int:
@@ -68,16 +67,11 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     if 0 in image.size:
         raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
     image.load()
-    width, height = image.size
     try:
-        return Pixels(_PIL_MODES[image.mode], width, height, _memory(image))
-    except (AttributeError, ValueError):  # an older Pillow; a large picture, which lies in several blocks
-        pass
-    try:
-        _memory(image.crop((0, 0, 1, 1)))
+        rows = _memory(image)
     except (AttributeError, ValueError):
-        return Pixels("L" if image.mode == "1" else image.mode, width, height, None, image, _copy)
-    return Pixels(_PIL_MODES[image.mode], width, height, None, image, _memory)
+        rows = None
+    return Pixels(_PIL_MODES[image.mode], image.width, image.height, rows, image)
 
 
 class _ArrowArray(ctypes.Structure):
@@ -104,7 +98,7 @@ class _Memory:
 def _memory(image: Any) -> np.ndarray:
     """Pillow's own memory, in which every pixel but gray takes four bytes.
 
-    Raises AttributeError, ValueError where it cannot be had.
+    Raises AttributeError for a Pillow that does not show it, ValueError for a picture in several pieces.
     """
     _, capsule = image.__arrow_c_array__()
     array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
@@ -116,8 +110,15 @@ def _memory(image: Any) -> np.ndarray:
     return np.asarray(_Memory(array.buffers[1], shape, capsule))
 
 
-def _copy(image: Any) -> np.ndarray:
-    return np.asarray(image.convert("L") if image.mode == "1" else image)
+def _read(image: Any) -> np.ndarray:
+    """The pixels of a band as they are in Pillow's memory, or a copy like them."""
+    try:
+        return _memory(image)
+    except (AttributeError, ValueError):
+        rows = np.asarray(image.convert("L") if image.mode == "1" else image)
+        return (
+            rows if rows.ndim == 2 or rows.shape[2] == 4 else np.concatenate([rows, rows[:, :, :1]], axis=2)
+        )
 
 
 def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
@@ -125,23 +126,23 @@ def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
         raise TypeError(
             f"image is an array of {array.dtype}, expected uint8; scale it to 0..255 and convert it"
         )
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if mode is None:
-        mode = {(2, 1): "L", (3, 3): "RGB"}.get((array.ndim, array.shape[-1] if array.ndim == 3 else 1))
+        mode = {1: "L", 3: "RGB"}.get(channels)
         if mode is None:
             raise ValueError(
                 f"image has shape {array.shape}, expected height x width or height x width x 3; "
                 f"name the mode of four channels (one of {', '.join(m for m, n in MODES.items() if n == 4)})"
             )
-    if mode not in MODES:
+    if mode not in tuple(MODES):
         raise ValueError(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
-    if array.ndim != (2 if MODES[mode] == 1 else 3) or (array.ndim == 3 and array.shape[2] != MODES[mode]):
+    if channels != MODES[mode]:
         shape = "height x width" + (f" x {MODES[mode]}" if MODES[mode] > 1 else "")
         raise ValueError(f"image has shape {array.shape}, expected {shape} for mode {mode}")
     if array.size == 0:
         raise ValueError(f"image is empty: its shape is {array.shape}")
-    # rows may lie apart and run backwards, pixels within a row may not
-    packed = array.strides[1:] == ((1,) if array.ndim == 2 else (array.shape[2], 1))
     height, width = array.shape[:2]
-    return Pixels(mode, width, height, array if packed else np.ascontiguousarray(array))
+    rows = array.reshape(height, width) if channels == 1 else array
+    # rows may lie apart and run backwards, pixels within a row may not
+    packed = rows.strides[1:] == ((1,) if channels == 1 else (channels, 1))
+    return Pixels(mode, width, height, rows if packed else np.ascontiguousarray(rows))

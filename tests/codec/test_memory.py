@@ -14,7 +14,7 @@ from dnnjpeg.codec import memory
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_free", [])
+    monkeypatch.setattr(memory, "_free", {})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64, np.float32])
@@ -62,7 +62,7 @@ def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
     while arrays:
         arrays.pop()
         gc.collect()
-        assert sum(block.size for block in memory._free) <= 10 << 20
+        assert sum(block.size for block in memory._free.values()) <= 10 << 20
     assert memory._free
 
 

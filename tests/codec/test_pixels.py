@@ -16,6 +16,7 @@ from PIL import Image
 from dnnjpeg import encode
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.inspection import inspect
+from dnnjpeg.table import SUBSAMPLINGS
 
 
 @pytest.fixture
@@ -70,7 +71,19 @@ def test_images_of_pillow_of_any_size(mode: str, size: tuple[int, int]) -> None:
     array = np.asarray(image.convert("L") if mode == "1" else image)
     if mode == "RGBX":
         image = image.convert("RGBX")
-    assert encode(image) == encode(array, mode={"1": "L", "RGBX": "RGB"}.get(mode, mode))
+    expected = encode(array, mode={"1": "L", "RGBX": "RGB"}.get(mode, mode), hardness=9)
+    assert encode(image, hardness=9) == encode(image, hardness=9, threads=3) == expected
+
+
+@pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"progressive": True}, {"restart_rows": 3}])
+def test_a_large_image_of_pillow_is_read_in_parts(subsampling: str, options: dict[str, Any]) -> None:
+    plane = np.add.outer(np.arange(1003) * 3, np.arange(4200)).astype(np.uint8)
+    image = Image.merge(
+        "RGB", [Image.fromarray(plane), Image.fromarray(plane[::-1]), Image.fromarray(255 - plane)]
+    )
+    options = {"subsampling": subsampling, **options}
+    assert encode(image, **options) == encode(np.asarray(image), **options)
 
 
 def test_parts_and_copies_of_images_of_pillow(photo: Image.Image) -> None:

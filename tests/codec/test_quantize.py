@@ -101,6 +101,30 @@ def test_distribution_with_a_hardness_by_coefficient(read_dct: Read) -> None:
     assert beyond > 0.001
 
 
+@pytest.mark.parametrize("kappa", [15, 40, 300])
+def test_rare_draws_in_a_uniform_picture(kappa: float, read_dct: Read) -> None:
+    """One block repeated: all lanes of a vector have the same small chance of the farther index."""
+    rng = np.random.default_rng(int(kappa))
+    pattern = rng.integers(108, 149, (8, 8))
+    coefficients = dctn(pattern - 128.0, norm="ortho").reshape(64)
+    t = coefficients / np.arange(4, 256)[:, None]
+    odds = kappa * (1 - 2 * np.abs(t - np.rint(t)))
+    steps = 4 + np.abs(odds - np.linspace(7, 12, 64)).argmin(axis=0)
+    point = OperatingPoint(50, "4:4:4", steps, steps, kappa)
+    (plane,), _ = read_dct(encode(np.tile(pattern, (ROWS, COLUMNS)).astype(np.uint8), point))
+    t = coefficients / steps
+    expected = expit(-kappa * (1 - 2 * np.abs(t - np.rint(t)))) * ROWS * COLUMNS
+    found = (plane.reshape(-1, 64) != np.rint(t)).sum(axis=0)
+    rare = np.abs(np.log(expected / (ROWS * COLUMNS)) + 9.5) < 3
+    assert rare.sum() >= 20
+    for few in (rare, rare & (expected < 1)):
+        low, high = (
+            poisson.cdf(found[few].sum(), expected[few].sum()),
+            poisson.sf(found[few].sum() - 1, expected[few].sum()),
+        )
+        assert min(low, high) > 0.001, (found[few].sum(), expected[few].sum())
+
+
 def test_fits_are_neither_too_bad_nor_too_good(read_dct: Read) -> None:
     """Over many seeds the p-values are themselves uniform."""
     values = [
