@@ -6,7 +6,6 @@ from functools import cached_property
 
 import numpy as np
 
-from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import standard_tables
@@ -19,10 +18,9 @@ INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
 
 @dataclass(frozen=True)
 class Coding:
-    """How the indices of a picture become a file: the options of `encode` of these names, checked when made.
+    """How the indices of a picture become a file: the options of `encode` of these names.
 
-    `tables`: the quantization tables in use. Raises ValueError for a value out of range, and for options that
-    exclude each other.
+    `tables`: the quantization tables in use. Raises ValueError for options that exclude each other.
     """
 
     frame: Frame
@@ -34,13 +32,6 @@ class Coding:
     restart_rows: int
 
     def __post_init__(self) -> None:
-        check_integer(self.streamtype, "streamtype", 0, 2)
-        check_integer(self.restart_blocks, "restart_blocks", 0, 65535)
-        check_integer(self.restart_rows, "restart_rows", 0, 65535)
-        if self.progressive not in (False, True, "auto"):
-            raise ValueError(f"progressive is {self.progressive!r}, expected True, False or 'auto'")
-        if self.optimize not in (None, False, True):
-            raise ValueError(f"optimize is {self.optimize!r}, expected True, False or None")
         if self.streamtype != INTERCHANGE and self.progressive:
             raise ValueError(
                 "an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs"

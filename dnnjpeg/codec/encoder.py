@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,14 @@ from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
-from dnnjpeg.codec.quantize import Quantizer
-from dnnjpeg.codec.quantize import quantizer as make_quantizer
+from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import MIN_ROWS, encode_rows, picture_planes, picture_tokens
 from dnnjpeg.jit import kernel_folder
 from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
-_NO_METADATA = (b"", b"", b"", b"", None, False)
-_PILLOW_SUBSAMPLINGS: dict[str | int, str | int] = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
 def encode(
@@ -78,20 +77,29 @@ def encode(
         if quantizer == "nearest":
             raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
         point = replace(point, hardness=hardness)
-    check_integer(seed, "seed", 0, 2**63 - 1)
-    check_integer(threads, "threads", 1, 1024)
+    seed = check_integer(seed, "seed", 0, 2**63 - 1)
+    threads = check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
+    components = mode_components(pixels.mode)
     coding = _coding(
-        pixels.width, pixels.height, mode_components(pixels.mode), point.tables, point.subsampling if
-        subsampling is None else subsampling, progressive, optimize, streamtype, restart_blocks, restart_rows,
-    )  # fmt: skip
-    chosen = _quantizer(point, quantizer)
+        pixels.width,
+        pixels.height,
+        components,
+        point.tables if components == 3 else point.tables[:1],
+        point.subsampling if subsampling is None else subsampling,
+        progressive,
+        optimize,
+        streamtype,
+        restart_blocks,
+        restart_rows,
+    )
+    chosen = _quantizer(point, quantizer, components)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
-    if progressive is False:
+    if coding.progressive is False:
         return coding.baseline(
             head, picture_tokens(pixels, coding.frame, chosen, seed, coding.interval, threads)
         )
@@ -127,8 +135,8 @@ def write_coefficients(
 
     Raises TypeError for planes that are not integers, ValueError for what does not fit.
     """
-    check_integer(width, "width", 1, MAX_SIDE)
-    check_integer(height, "height", 1, MAX_SIDE)
+    width = check_integer(width, "width", 1, MAX_SIDE)
+    height = check_integer(height, "height", 1, MAX_SIDE)
     if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
     steps = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
@@ -167,7 +175,11 @@ def _point(
     return table.at(quality), table.name
 
 
-@lru_cache(maxsize=1024)
+def _by_component(tables: tuple[Any, ...], components: int) -> tuple[Any, ...]:
+    """The last one serves all further components."""
+    return (tables + tables[-1:] * 3)[:components]
+
+
 def _coding(
     width: int,
     height: int,
@@ -180,35 +192,62 @@ def _coding(
     restart_blocks: int,
     restart_rows: int,
 ) -> Coding:
-    """How pictures of one size are coded; equal tables are written once."""
-    name = (
-        subsampling if isinstance(subsampling, bool) else _PILLOW_SUBSAMPLINGS.get(subsampling, subsampling)
-    )
+    """The options checked, and brought into one form."""
+    name: Any = subsampling
+    if is_number(subsampling, Integral):
+        name = _PILLOW_SUBSAMPLINGS.get(int(subsampling))
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
         raise ValueError(
             f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
         )
-    # gray and CMYK, whose components are alike, are never subsampled and have one table
-    by_component = (tables + tables[-1:] * 2)[:3] if components == 3 else tables[:1] * components
-    used = tuple(dict.fromkeys(by_component))
-    frame = Frame(
+    if progressive not in (False, True, "auto"):
+        raise ValueError(f"progressive is {progressive!r}, expected True, False or 'auto'")
+    if optimize not in (None, False, True):
+        raise ValueError(f"optimize is {optimize!r}, expected True, False or None")
+    return _make_coding(
         width,
         height,
         SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components,
-        tuple(used.index(table) for table in by_component),
+        _by_component(tables, components),
+        progressive if progressive == "auto" else bool(progressive),
+        None if optimize is None else bool(optimize),
+        check_integer(streamtype, "streamtype", 0, 2),
+        check_integer(restart_blocks, "restart_blocks", 0, 65535),
+        check_integer(restart_rows, "restart_rows", 0, 65535),
     )
-    return Coding(frame, used, progressive, optimize, streamtype, restart_blocks, restart_rows)
+
+
+@lru_cache(maxsize=1024)
+def _make_coding(
+    width: int,
+    height: int,
+    sampling: tuple[tuple[int, int], ...],
+    tables: tuple[Steps, ...],
+    *options: Any,
+) -> Coding:
+    """How pictures of one size are coded; equal tables are written once."""
+    used = tuple(dict.fromkeys(tables))
+    frame = Frame(width, height, sampling, tuple(used.index(table) for table in tables))
+    return Coding(frame, used, *options)
+
+
+def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
+    if name not in (None, "nearest", "probabilistic"):
+        raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
+    return _make_quantizer(point, name, components)
 
 
 @lru_cache(maxsize=64)
-def _quantizer(point: OperatingPoint, name: str | None) -> Quantizer:
-    if name not in (None, "nearest", "probabilistic"):
-        raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
+def _make_quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
     kappas = tuple(map(spread, point.hardness))
     known = any(k is not None for table in kappas for k in table)
     if name == "probabilistic" and not known:
         raise ValueError("quantizer is 'probabilistic', but the table has no hardness: pass hardness=")
-    return make_quantizer(point.tables, kappas if known and name != "nearest" else None)
+    count = components if components == 3 else 1  # gray and CMYK have the table for luma alone
+    tables, kappas = (
+        _by_component(_by_component(rows, count), components) for rows in (point.tables, kappas)
+    )
+    return quantizer_of(tables, kappas if known and name != "nearest" else None)
 
 
 def _metadata(
@@ -220,7 +259,7 @@ def _metadata(
     dpi: tuple[float, float] | None,
     jfif: bool,
 ) -> bytes:
-    if (exif, xmp, icc_profile, comment, dpi, jfif) == _NO_METADATA and len(frame.sampling) < 4:
+    if exif == xmp == icc_profile == comment == b"" and dpi is None and not jfif and len(frame.sampling) < 4:
         return b""
     for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc_profile), ("comment", comment)):
         if not isinstance(value, bytes):
@@ -254,6 +293,6 @@ def warmup() -> None:
     """Compile every kernel, or load it from the cache."""
     picture = np.zeros((8, 8, 3), np.uint8)
     encode(picture, threads=1)
-    encode(picture, progressive=True)
+    encode(picture, progressive="auto")
     encode(np.zeros((8 * 2 * MIN_ROWS, 8), np.uint8), threads=2)
     encode(picture, optimize=False)

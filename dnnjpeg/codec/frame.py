@@ -93,7 +93,7 @@ class Frame:
         return {keep: self._lay_out(keep) for keep in (False, True)}
 
     def planes(self, keep: bool) -> tuple[np.ndarray, int]:
-        """int64[components, 8] as `scan` reads it, and the blocks of all planes: of the picture, or of one
+        """int64[components, 7] as `scan` reads it, and the blocks of all planes: of the picture, or of one
         row of MCUs.
         """
         return self._planes[keep]
@@ -103,6 +103,6 @@ class Frame:
         for part in self.components:
             # batches of blocks are written whole
             stride = -(-self.mcus * part.h // LANES) * LANES
-            rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.steps, part.code))
+            rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.code))
             blocks += stride * part.v * (self.mcu_rows if keep else 1)
         return np.array(rows, np.int64), blocks

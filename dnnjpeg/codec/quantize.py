@@ -38,11 +38,11 @@ def reach(hardness: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """What the kernels need to quantize, by table, natural order.
+    """What the kernels need to quantize, by component, natural order.
 
-    `scale`: float32[tables, 64], `dct.SCALE` over the steps. `reach`: int64[tables, 64], the function of that
-    name of κ. `law`: float32[tables, 64, 3], the distance from the nearest integer up to which only that one
-    is taken, κ in bits, and the slope of the odds by distance, -2κ in bits.
+    `scale`: float32[components, 64], `dct.SCALE` over the steps. `reach`: int64[components, 64], the function
+    of that name of κ. `law`: float32[components, 64, 3], the distance from the nearest integer up to which
+    only that one is taken, κ in bits, and the slope of the odds by distance, -2κ in bits.
     """
 
     scale: np.ndarray
@@ -59,18 +59,19 @@ class Quantizer:
         return max(2, 2 * int(self.reach.max()) + 1)
 
 
-def quantizer(
+def quantizer_of(
     tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
 ) -> Quantizer:
-    """The quantizer of some tables of steps: probabilistic with κ `hardness` (None: nearest), or nearest
-    throughout.
+    """The quantizer of components with the given tables of steps: probabilistic with κ `hardness` (None:
+    nearest), or nearest throughout.
 
     Raises ValueError for κ below `MIN_HARDNESS`.
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
         return Quantizer(scale, np.zeros((*scale.shape, 3), np.float32), np.zeros(scale.shape, np.int64))
-    kappa = np.array([[math.inf if k is None else k for k in table] for table in hardness], np.float32)
+    rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]
+    kappa = np.array(rows, np.float32)
     if not np.all(kappa >= np.float32(MIN_HARDNESS)):
         raise ValueError(
             f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing"
@@ -192,9 +193,7 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
 
 
 @inlined
-def legal_dc(index):
-    """int16x16 held to what keeps differences of DC within 11 bits (T.81 F.1.2.1); no drawn AC comes near its
-    limit.
-    """
-    index = select(index < -1024, splat(-1024, "i16x16"), index)
+def legal(index, low):
+    """int16x16 held to low..1023, what T.81 F.1.2 has room for."""
+    index = select(index < low, splat(low, "i16x16"), index)
     return select(index > 1023, splat(1023, "i16x16"), index)

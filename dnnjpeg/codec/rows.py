@@ -15,8 +15,8 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import Quantizer, block_hash, legal_dc, nearest_16, random_keys, sample_16
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STEPS, STRIDE, H, V, entry_bytes, mcu_row_tokens
+from dnnjpeg.codec.quantize import Quantizer, block_hash, legal, nearest_16, random_keys, sample_16
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import address, load, load_scalar, splat, store
@@ -96,7 +96,7 @@ def _quantize_sampled(rows, columns, indices, weights, scale, law, reach, keys, 
         )  # fmt: skip
         store(
             indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32,
-            legal_dc(drawn) if k == 0 else drawn,
+            legal(drawn, -1023 - (k == 0)),
         )
 
 
@@ -128,10 +128,9 @@ def encode_rows(
     their DC predictions in `state`, int64[components].
 
     `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
-    (`colour.channel_map`). `geometry`: int64[components, 8]. `scale`, `law` and `reach`
-    [tables, 64], `keys` uint32[components, 66]: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64]
-    where the job keeps them, else empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see
-    `scan.mcu_row_tokens`.
+    (`colour.channel_map`). `geometry`: int64[components, 7]. `scale`, `law`, `reach` [components, 64, ...]
+    and `keys`: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else
+    empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see `scan.mcu_row_tokens`.
     """
     room = address(scratch) + 63 & ~63
     rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
@@ -148,7 +147,7 @@ def encode_rows(
         for c in range(geometry.shape[0]):
             strip = room + job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
             strip_stride = job.c_stride if c else job.y_stride
-            h, v, stride, table = geometry[c, H], geometry[c, V], geometry[c, STRIDE], geometry[c, STEPS]
+            h, v, stride = geometry[c, H], geometry[c, V], geometry[c, STRIDE]
             for y in range(v):
                 row = (mcu_row - base) * v + y
                 for x in range(0, job.mcus * h, LANES):
@@ -156,12 +155,12 @@ def encode_rows(
                     if job.sampled:
                         number = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
-                            rows, columns, indices, room + job.weights, address(scale) + table * 256,
-                            address(law) + table * 768, address(reach) + table * 512,
+                            rows, columns, indices, room + job.weights, address(scale) + c * 256,
+                            address(law) + c * 768, address(reach) + c * 512,
                             address(keys) + c * 264, number,
                         )  # fmt: skip
                     else:
-                        _quantize_nearest(rows, indices, address(scale) + table * 256)
+                        _quantize_nearest(rows, indices, address(scale) + c * 256)
                     transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
         if not job.keep:
             begin = out

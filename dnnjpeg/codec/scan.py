@@ -26,9 +26,9 @@ from dnnjpeg.simd import (
     store,
 )
 
-H, V, COLUMNS, ROWS, STRIDE, PLANE, STEPS, CODE = range(8)
-"""Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows
-of its plane of coefficients; first block of that plane; quantization table; Huffman table pair.
+H, V, COLUMNS, ROWS, STRIDE, PLANE, CODE = range(7)
+"""Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows of
+its plane of coefficients; first block of that plane; Huffman table pair.
 """
 
 MAX_BLOCK_TOKENS = 64 + 2  # DC, 63 AC or fewer with ZRL and EOB

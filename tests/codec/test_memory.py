@@ -34,7 +34,8 @@ def test_memory_is_used_again_when_the_last_array_on_it_is_gone() -> None:
     del array
     assert memory.empty(100_000, np.uint8).ctypes.data != place  # the part is still held
     del part
-    assert place in {memory.empty(100_000, np.uint8).ctypes.data, memory.empty(100_000, np.uint8).ctypes.data}
+    again = [memory.empty(100_000, np.uint8) for _ in range(2)]
+    assert place in {array.ctypes.data for array in again}
 
 
 def test_arrays_in_use_never_overlap() -> None:
