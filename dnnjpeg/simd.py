@@ -185,16 +185,6 @@ _PMADDWD = (("llvm.x86.avx512.pmaddw.d.512", "avx512bw", 32), ("llvm.x86.avx2.pm
 
 
 @intrinsic
-def floor(typingctx: Any, value: Any) -> Any:
-    """Largest whole number not above each lane."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return call(builder, named("floor", value), value.ir, args)
-
-    return value(value), codegen
-
-
-@intrinsic
 def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction)."""
 

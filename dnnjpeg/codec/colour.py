@@ -2,9 +2,8 @@
 MCUs at a time.
 
 A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right
-and below. Every input of several channels is one integer map, out = (offset - channels·weights) >> shift,
-with libjpeg's constants and rounding. Chroma is averaged before the map, not after it, so nothing is rounded
-twice.
+and below. Every input of several channels is one integer map, out = (offset - channels·weights) >> shift.
+Chroma is averaged before the map, not after it, so nothing is rounded twice.
 """
 
 from functools import lru_cache

@@ -137,6 +137,8 @@ def write_coefficients(
     """
     width = check_integer(width, "width", 1, MAX_SIDE)
     height = check_integer(height, "height", 1, MAX_SIDE)
+    planes = check_items(planes, "planes", "a list of 1, 3 or 4 arrays")
+    tables = check_items(tables, "tables", "a list of 1 to 3 tables")
     if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
     steps = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))

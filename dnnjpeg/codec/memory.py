@@ -35,7 +35,9 @@ def _taken(size: int) -> np.ndarray | None:
     fits = [
         (block.size, key) for key, block in list(_free.items()) if size <= block.size <= 2 * size + (1 << 20)
     ]
-    return _free.pop(min(fits)[1], None) if fits else None
+    block = _free.pop(min(fits)[1], None) if fits else None
+    # another thread may have taken it since, and a smaller one have got its identity
+    return block if block is not None and block.size >= size else None
 
 
 def empty(count: int, dtype: Any) -> np.ndarray:

@@ -107,7 +107,10 @@ def _rounded(c, scale):
 @inlined
 def block_hash(blocks, keys):
     """u32x16 hash of the block numbers (u32x16) under a component's first two keys, at address `keys`."""
-    x = blocks ^ load_scalar(keys, "u32")
+    # consecutive numbers are torn apart before the keys, or their hashes are a little too evenly spread
+    x = blocks * np.uint32(0x9E3779B1)
+    x = (x ^ (x >> 15)) * np.uint32(0x85EBCA6B)
+    x = x ^ load_scalar(keys, "u32")
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) + load_scalar(keys + 4, "u32")
     x = x * np.uint32(0x846CA68B)

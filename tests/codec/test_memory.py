@@ -57,6 +57,18 @@ def test_arrays_in_use_never_overlap() -> None:
         list(pool.map(work, range(8)))
 
 
+def test_another_thread_may_exchange_the_block_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the choice of a block and its taking, a smaller one can come to lie under the same identity."""
+
+    class Exchanged(dict[int, np.ndarray]):
+        def pop(self, key: int, default: np.ndarray | None = None) -> np.ndarray | None:  # type: ignore[override]
+            super().pop(key, None)
+            return np.empty(10, np.uint8)
+
+    monkeypatch.setattr(memory, "_free", Exchanged({1: np.empty(200_000, np.uint8)}))
+    assert memory.empty(150_000, np.uint8).shape == (150_000,)
+
+
 def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "RETAINED", 10 << 20)
     arrays = [memory.empty(1 << shift, np.uint8) for shift in (10, 20, 21, 22, 23, 22, 21, 23, 24, 20)]
