@@ -124,8 +124,8 @@ def _scan(
     return Scan(
         components,
         (Tokens(memory, written, counts),),
-        restart,
-        bounds[1 : bounds[0] + 1].tolist(),
-        band,
-        bits,
+        restart=restart,
+        intervals=bounds[1 : bounds[0] + 1].tolist(),
+        band=band,
+        bits=bits,
     )

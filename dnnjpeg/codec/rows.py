@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +35,8 @@ JOB = np.dtype(
     ]
 )  # fmt: skip
 
-MIN_ROWS = 8  # rows of MCUs that are worth a thread of their own
+MIN_ROWS = 8  # rows of MCUs that are worth a part of their own
+PARTS = 3  # for each thread, so that no thread waits long for another
 Result = TypeVar("Result")
 _NOWHERE = np.empty((0, 64), np.int16)
 _NO_TOKENS = np.empty(0, np.uint32)
@@ -213,14 +214,13 @@ def _arguments(
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
-    """`code(first, last)` over all rows of MCUs, divided evenly; few rows are not worth a thread."""
-    parts = max(1, min(threads, rows // MIN_ROWS))
-    if parts == 1:
+    """`code(first, last)` over all rows of MCUs, in parts; a thread that is done with one takes the next."""
+    parts = max(1, min(PARTS * threads, rows // MIN_ROWS))
+    if threads == 1 or parts == 1:
         return [code(0, rows)]
     edges = [rows * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(parts - 1) as pool:
-        others = [pool.submit(code, *edge) for edge in pairwise(edges[1:])]
-        return [code(0, edges[1]), *(other.result() for other in others)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(code, edges[:-1], edges[1:]))
 
 
 def picture_tokens(
@@ -246,7 +246,7 @@ def picture_tokens(
         return Tokens(tokens, count, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
-    return Scan(frame.every, tuple(pieces), restart, intervals[1 : intervals[0] + 1].tolist())
+    return Scan(frame.every, tuple(pieces), threads, restart, intervals[1 : intervals[0] + 1].tolist())
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:

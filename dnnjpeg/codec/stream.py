@@ -44,6 +44,7 @@ class Scan:
 
     components: tuple[int, ...]
     pieces: tuple[Tokens, ...]
+    threads: int = 1
     restart: int = 0
     intervals: Sequence[int] = ()
     band: tuple[int, int] = (0, 63)
@@ -72,7 +73,7 @@ def code_scans(frame: Frame, scans: Sequence[Scan], optimize: bool, tables: bool
 
 def _data(scan: Scan, lut: np.ndarray) -> bytes:
     if len(scan.pieces) > 1:
-        return _data_in_threads(scan.pieces, lut)
+        return _data_in_threads(scan.pieces, lut, scan.threads)
     (tokens,) = scan.pieces
     bounds = np.array((*(scan.intervals or (0,)), tokens.count), np.int64)
     size = tokens.most_bytes
@@ -83,10 +84,8 @@ def _data(scan: Scan, lut: np.ndarray) -> bytes:
     ].tobytes()
 
 
-def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:
-    """The bits of each piece in a thread of its own; where they fall in a byte is known from the pieces
-    before.
-    """
+def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray, threads: int) -> bytes:
+    """The bits of the pieces in several threads; where a piece falls in a byte is known from those before."""
     sizes = (lut & 31).astype(np.int64)
     lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
     phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]
@@ -96,7 +95,7 @@ def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray) -> bytes:
     def code(tokens: Tokens, phase: int, offset: int) -> int:
         return emit(tokens.memory, 0, tokens.count, lut, phase, raw[offset:], _scratch())
 
-    with ThreadPoolExecutor(len(pieces)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         bits = list(pool.map(code, pieces, phases, offsets[:-1]))
     out = empty(2 * raw.size, np.uint8)
     return out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
