@@ -209,9 +209,11 @@ def fill_strips(
         y_1 = y_0 + (v - 1) * y_stride
         chroma = strips + 8 * v * y_stride + y * c_stride
         plane = 8 * c_stride
-        # the most usual picture has a loop of its own, without the branches
+        # the most usual pictures have loops of their own, without the branches
         if layout == PACKED_3 and h == 2 and v == 2:
             _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, 2, 2, parts, mix, 3)
+        elif layout == PACKED_4 and h == 2 and v == 2:
+            _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_4, 4, 2, 2, parts, mix, 3)
         else:
             _spans(
                 source_0, source_1, y_0, y_1, chroma, plane, whole,
