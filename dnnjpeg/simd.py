@@ -9,7 +9,7 @@ A vector's type is written as a string, element and lanes: "f32x16", "i32x16", "
 shifts, comparisons and widening treat the sign. Inside a kernel::
 
     v = load(address, "f32x16") * 0.5
-    store(address, convert(nearest(v), "i16x16"))
+    store(address, convert(v, "i16x16"))
 """
 
 from collections.abc import Sequence
