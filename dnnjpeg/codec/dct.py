@@ -61,6 +61,19 @@ def _as_float(moved):
 
 
 @inlined
+def store_8(at, stride, a, b, c, d, e, f, g, h):
+    """Eight vectors, `stride` bytes apart."""
+    store(at, a)
+    store(at + stride, b)
+    store(at + 2 * stride, c)
+    store(at + 3 * stride, d)
+    store(at + 4 * stride, e)
+    store(at + 5 * stride, f)
+    store(at + 6 * stride, g)
+    store(at + 7 * stride, h)
+
+
+@inlined
 def forward_rows_16(source, stride, out):
     """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8
     frequencies][16] at `out`.
@@ -74,15 +87,8 @@ def forward_rows_16(source, stride, out):
             _as_float(left << 15), _as_float(left << 7), _as_float(left >> 1), _as_float(left >> 9),
             _as_float(right << 15), _as_float(right << 7), _as_float(right >> 1), _as_float(right >> 9),
         )  # fmt: skip
-        at = out + y * 512
-        store(at, a - 8 * (256 + 128))  # the level shift (A.3.1) matters to the mean alone
-        store(at + 64, b)
-        store(at + 128, c)
-        store(at + 192, d)
-        store(at + 256, e)
-        store(at + 320, f)
-        store(at + 384, g)
-        store(at + 448, h)
+        # the level shift (A.3.1) matters to the mean alone
+        store_8(out + y * 512, 64, a - 8 * (256 + 128), b, c, d, e, f, g, h)
 
 
 @inlined

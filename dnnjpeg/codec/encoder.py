@@ -53,21 +53,31 @@ def encode(
     """A picture as the bytes of a JPEG file that any decoder reads.
 
     image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
-        1..65,535. table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint
-        (then `quality` has no say). quality: 1..100. The point of the table that loses as little as a
-        standard JPEG of this quality. mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX",
-        "CMYK"; by default L or RGB from the shape. quantizer: "nearest", "probabilistic" (samples each index
-        from exp(-κ (c/q - i)²)), or None: probabilistic where the point has a hardness.
+        1..65,535.
+    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint (then `quality`
+        has no say).
+    quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality.
+    mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
+        the shape.
+    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
+        where the point has a hardness.
     hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
-    table. seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine
-    and `threads`. subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three;
-    None: the point's. progressive: True, False, or "auto" for the smaller file. optimize: Huffman tables made
-    for the picture (default), or with False the standard ones. Progressive scans have no standard ones.
+        table.
+    seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine and
+        `threads`.
+    subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three; None: the
+        point's.
+    progressive: True, False, or "auto" for the smaller file.
+    optimize: Huffman tables made for the picture (default), or with False the standard ones; progressive
+        scans have no standard ones.
     restart_blocks, restart_rows: a restart marker after so many MCUs, or rows of them (which wins); 0: none.
-    exif, xmp, icc_profile, comment: metadata. dpi: dots an inch, across and down. jfif: write APP0 even
-    without dpi. signature: name table and quality in an APP9 segment of a few bytes. streamtype: 0 a whole
-    file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the standard Huffman
-    tables. threads: for one large picture; the bytes are the same for any number.
+    exif, xmp, icc_profile, comment: metadata.
+    dpi: dots an inch, across and down.
+    jfif: write APP0 even without dpi.
+    signature: name table and quality in an APP9 segment of a few bytes.
+    streamtype: 0 a whole file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the
+        standard Huffman tables.
+    threads: for one large picture; the bytes are the same for any number.
 
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
@@ -128,10 +138,13 @@ def write_coefficients(
     """Quantized DCT indices as the bytes of a JPEG file; a decoder's coefficients are these, exactly.
 
     planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or
-        [rows, columns, 64] in natural order; rows and columns as the component has blocks: ceil(ceil(height v
-        / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
+        [rows, columns, 64] in natural order; rows and columns as the component has blocks:
+        ceil(ceil(height v / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
     tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th,
-    or the last. width, height: of the picture, 1..65,535. The other options are those of `encode`.
+        or the last.
+    width, height: of the picture, 1..65,535.
+
+    The other options are those of `encode`.
 
     Raises TypeError for planes that are not integers, ValueError for what does not fit.
     """

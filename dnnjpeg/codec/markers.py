@@ -65,7 +65,6 @@ def signature(name: str, quality: float) -> bytes:
     return segment(0xE9, b"dnnjpeg\0" + f"{name} {quality:g}".encode())
 
 
-@lru_cache(maxsize=64)
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
     """All quantization tables (natural order, 1..255) in one segment."""
     return segment(0xDB, b"".join(bytes([i, *(table[k] for k in NATURAL)]) for i, table in enumerate(tables)))

@@ -21,7 +21,7 @@ from dnnjpeg.codec.progressive import (
 )
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
 from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
-from dnnjpeg.codec.stream import SLACK, Scan, Tokens
+from dnnjpeg.codec.stream import SLACK, Scan, Tokens, interval_bounds, intervals_in
 
 
 def restart_interval(mcus: int, blocks: int, rows: int) -> int:
@@ -107,7 +107,7 @@ def _progressive_scan(
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
     """Memory for the tokens, and for the bounds of the restart intervals."""
-    return empty(tokens + SLACK, np.uint32), np.zeros(2 + (mcus // restart if restart else 0), np.int64)
+    return empty(tokens + SLACK, np.uint32), interval_bounds(mcus, restart)
 
 
 def _scan(
@@ -125,7 +125,7 @@ def _scan(
         components,
         (Tokens(memory, written, counts),),
         restart=restart,
-        intervals=bounds[1 : bounds[0] + 1].tolist(),
+        intervals=intervals_in(bounds),
         band=band,
         bits=bits,
     )

@@ -10,14 +10,15 @@ import numpy as np
 
 from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.colour import channel_map, fill_strips
-from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, transpose_16
+from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, store_8, transpose_16
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS
+from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, block_hash, legal, nearest_16, random_keys, sample_16
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STRIDE, H, V, entry_bytes, mcu_row_tokens
-from dnnjpeg.codec.stream import SLACK, Scan, Tokens
+from dnnjpeg.codec.stream import SLACK, Scan, Tokens, interval_bounds, intervals_in
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import address, load, load_scalar, splat, store
 
@@ -42,13 +43,7 @@ _NOWHERE = np.empty((0, 64), np.int16)
 _NO_TOKENS = np.empty(0, np.uint32)
 
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
-_ZIGZAG = np.array(
-    [0, 1, 5, 6, 14, 15, 27, 28, 2, 4, 7, 13, 16, 26, 29, 42, 3, 8, 12, 17, 25, 30, 41, 43, 9, 11, 18, 24, 31,
-    40, 44, 53,
-     10, 19, 23, 32, 39, 45, 52, 54, 20, 22, 33, 38, 46, 51, 55, 60, 21, 34, 37, 47, 50, 56, 59, 61, 35, 36,
-     48, 49, 57, 58, 62, 63],
-    dtype=np.uint8,
-)  # fmt: skip
+_ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
 
 
 @inlined
@@ -79,15 +74,7 @@ def _quantize_sampled(rows, columns, indices, weights, scale, law, reach, keys, 
     """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column_16(rows, u)
-        at = columns + u * 64
-        store(at, a)
-        store(at + 512, b)
-        store(at + 1024, c)
-        store(at + 1536, d)
-        store(at + 2048, e)
-        store(at + 2560, f)
-        store(at + 3072, g)
-        store(at + 3584, h)
+        store_8(columns + u * 64, 512, a, b, c, d, e, f, g, h)
     hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     for k in range(64):
         drawn = sample_16(
@@ -199,9 +186,9 @@ def _arguments(
     y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
     batch = 64 * LANES
     sizes = (
-        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088, 4 * batch, 4 * batch, 2 *
-        batch, 4 * LANES * quantizer.candidates, entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 *
-        blocks,
+        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
+        4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
+        entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * blocks,
     )  # fmt: skip
     ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
     fields = (
@@ -227,7 +214,7 @@ def picture_tokens(
     pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
 ) -> Scan:
     """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
-    intervals = np.zeros(2 + (frame.mcus * frame.mcu_rows // restart if restart else 0), np.int64)
+    bounds = interval_bounds(frame.mcus * frame.mcu_rows, restart)
 
     def code(first: int, last: int) -> Tokens:
         job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
@@ -241,12 +228,12 @@ def picture_tokens(
             stride = rows.strides[0]
             count = encode_rows(
                 job, rows.ctypes.data - top * stride, stride, *fixed, begin, end, first,
-                memory[4 * room :], _NOWHERE, tokens, count, state, counts, intervals,
+                memory[4 * room :], _NOWHERE, tokens, count, state, counts, bounds,
             )  # fmt: skip
         return Tokens(tokens, count, counts)
 
     pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
-    return Scan(frame.every, tuple(pieces), threads, restart, intervals[1 : intervals[0] + 1].tolist())
+    return Scan(frame.every, tuple(pieces), threads, restart, intervals_in(bounds))
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:

@@ -51,6 +51,16 @@ class Scan:
     bits: tuple[int, int] = (0, 0)
 
 
+def interval_bounds(mcus: int, restart: int) -> np.ndarray:
+    """Room for what kernels note of restart intervals: int64, how many, and the token each begins at."""
+    return np.zeros(2 + (mcus // restart if restart else 0), np.int64)
+
+
+def intervals_in(bounds: np.ndarray) -> list[int]:
+    """The tokens at which restart intervals begin."""
+    return bounds[1 : bounds[0] + 1].tolist()
+
+
 def code_scans(frame: Frame, scans: Sequence[Scan], optimize: bool, tables: bool) -> bytes:
     """The scans with their headers: DHT (where `tables`), DRI where it changes, SOS, data."""
     parts = []
