@@ -1,0 +1,217 @@
+"""Pictures with labels, as a classifier is shown them: squares of one size, all in one array."""
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dnnjpeg.checks import check_integer, is_number
+from dnnjpeg.images import open_picture, walk
+
+_NAMED = 3  # of many files with one fault, an error names this many
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N pictures of one size in memory: 150 kB a picture of 224 x 224."""
+
+    pictures: NDArray[np.uint8]  # N x size x size x 3, RGB
+    labels: NDArray[np.int64] | None  # N, >= 0
+    names: tuple[str, ...]  # of the files, relative to the folder; of an array's pictures, their indices
+    source: str  # the path
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def head(self, n: int) -> "Dataset":
+        """The first `n` pictures, or all when there are fewer; no copy."""
+        labels = None if self.labels is None else self.labels[:n]
+        return replace(self, pictures=self.pictures[:n], labels=labels, names=self.names[:n])
+
+    def split(self, share: float, seed: int) -> tuple["Dataset", "Dataset"]:
+        """A random part with `share` (0..1) of the pictures, and the rest; copies, each in the old order.
+
+        Raises ValueError when one of the two would be empty.
+        """
+        count = round(share * len(self)) if is_number(share) and 0 < share < 1 else 0
+        if not 0 < count < len(self):
+            raise ValueError(f"share is {share}, expected a part of {len(self)} pictures that leaves some")
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self._take(np.sort(order[:count])), self._take(np.sort(order[count:]))
+
+    def _take(self, index: NDArray[np.intp]) -> "Dataset":
+        labels = None if self.labels is None else self.labels[index]
+        names = tuple(self.names[i] for i in index)
+        return replace(self, pictures=self.pictures[index], labels=labels, names=names)
+
+
+def load_dataset(
+    path: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    *,
+    size: int,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read pictures, and their labels where there are any.
+
+    path: a folder, whose pictures are found as `dnnjpeg.images.walk` does, or an array of pictures: a file
+        .npy, uint8 N x H x W x 3.
+    labels: for a folder, a CSV file whose header has `file` (relative to the folder) and `label` (an integer
+        >= 0), other columns being ignored; for an array, a file .npy of N integers. With None, two or more
+        subfolders that hold all pictures are the classes 0, 1, ... by name (an empty one counts); any other
+        folder, and one with subfolders in these, has no labels.
+    size: width and height. A picture whose shorter side is above 8/7 of it is reduced to that (bicubic,
+        antialiased), one whose shorter side is below it is enlarged to it, one between is not resampled; then
+        the centre is cut out.
+    limit: at most this many pictures, drawn with `seed`, in order; a larger limit adds to a smaller one's.
+
+    Nothing is left out silently. Raises OSError for a path that cannot be read, and ValueError for a folder
+    without pictures, a picture that cannot be read, a picture without a label, a label without a picture, and
+    labels or arrays that are not what they should be.
+    """
+    path = Path(path)
+    size = check_integer(size, "size", 1, 65535)
+    if limit is not None:
+        limit = check_integer(limit, "limit", 1, 2**63 - 1)
+    if path.suffix.lower() == ".npy":
+        return _load_array(path, None if labels is None else Path(labels), size, limit, seed)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file, expected a folder of pictures or an array, .npy")
+    files = list(walk(path))
+    if not files:
+        raise ValueError(f"{path} holds no pictures")
+    names = [file.relative_to(path).as_posix() for file in files]
+    classes = _class_folders(path, names) if labels is None else _read_csv(Path(labels), path, names)
+    index = _draw(len(files), limit, seed)
+    return Dataset(
+        _read_pictures([files[i] for i in index], size),
+        None if classes is None else classes[index],
+        tuple(names[i] for i in index),
+        os.fspath(path),
+    )
+
+
+def _draw(count: int, limit: int | None, seed: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+
+
+def _read_pictures(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
+    pictures = np.empty((len(files), size, size, 3), np.uint8)
+
+    def read(i: int) -> str | None:
+        try:
+            picture = open_picture(files[i], keep=False)
+            pictures[i] = np.asarray(_square(picture.image.convert("RGB"), size))
+        except (OSError, ValueError) as error:
+            return f"{files[i]}: {error}"
+        return None
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        faults = [fault for fault in pool.map(read, range(len(files))) if fault is not None]
+    if faults:
+        raise ValueError(f"{len(faults)} of {len(files)} pictures cannot be used: {_some(faults, '; ')}")
+    return pictures
+
+
+def _square(image: Image.Image, size: int) -> Image.Image:
+    """The rule of size. Only the centre is resampled, so that a long, narrow picture costs no memory."""
+    short = min(image.size)
+    side = short * size / min(max(short, size), round(size * 8 / 7))  # of the centre, before it is resampled
+    left, top = ((length - side) / 2 for length in image.size)
+    if side == size:
+        left, top = int(left), int(top)
+    return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+
+
+def _class_folders(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
+    folders = sorted(item.name for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+    if len(folders) < 2 or any(name.count("/") != 1 for name in names):
+        return None  # deeper ones are train/ and val/ with the classes in them, as a rule
+    return np.array([folders.index(name.split("/", 1)[0]) for name in names], np.int64)
+
+
+def _read_csv(path: Path, folder: Path, names: Sequence[str]) -> NDArray[np.int64]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            labels = _parse(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: {error}") from None
+    unknown = sorted(set(labels) - set(names))
+    if unknown:
+        raise ValueError(f"{path} names {len(unknown)} files that {folder} does not hold: {_some(unknown)}")
+    bare = [name for name in names if name not in labels]
+    if bare:
+        raise ValueError(f"{path} has no label for {len(bare)} of {len(names)} pictures: {_some(bare)}")
+    return np.array([labels[name] for name in names], np.int64)
+
+
+def _parse(rows: "csv.DictReader[str]") -> dict[str, int]:
+    """Labels by file, from CSV with a header. Raises ValueError that names the line."""
+    for column in ("file", "label"):
+        if column not in (rows.fieldnames or ()):
+            raise ValueError(f"the header is {rows.fieldnames}, expected file,label")
+    labels: dict[str, int] = {}
+    for row in rows:
+        name, label = row["file"], row["label"]
+        if not name or not re.fullmatch(r"\s*[0-9]{1,18}\s*", label or ""):
+            raise ValueError(
+                f"line {rows.line_num}: {name!r} has the label {label!r}, expected an integer >= 0"
+            )
+        name = PurePosixPath(name).as_posix()  # without ./
+        if name in labels:
+            raise ValueError(f"line {rows.line_num} names {name} again")
+        labels[name] = int(label)
+    return labels
+
+
+def _load_array(path: Path, labels: Path | None, size: int, limit: int | None, seed: int) -> Dataset:
+    pictures = _open_array(path)
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or 0 in pictures.shape:
+        raise ValueError(f"{path} is {pictures.dtype} {pictures.shape}, expected uint8 N x H x W x 3")
+    index = _draw(len(pictures), limit, seed)
+    if labels is None:
+        classes = None
+    elif labels.suffix.lower() != ".npy":
+        raise ValueError(f"{labels} holds the labels of an array, expected .npy")
+    else:
+        classes = _array_labels(labels, len(pictures))[index]
+    if pictures.shape[1:3] == (size, size):
+        squares = pictures[index]
+    else:
+        squares = np.stack([np.asarray(_square(Image.fromarray(pictures[i]), size)) for i in index])
+    return Dataset(squares, classes, tuple(map(str, index)), os.fspath(path))
+
+
+def _array_labels(path: Path, count: int) -> NDArray[np.int64]:
+    array = _open_array(path)
+    if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"{path} is {array.dtype} {array.shape}, expected integers ({count},)")
+    labels = np.array(array, np.int64)
+    if (wrong := np.flatnonzero(labels < 0)).size:
+        raise ValueError(f"{path} has the label {labels[wrong[0]]} for picture {wrong[0]}, expected >= 0")
+    return labels
+
+
+def _open_array(path: Path) -> NDArray[Any]:
+    """Mapped, not read: a few pictures of many cost little. Pickles are refused: they run code."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not an array of numbers: {error}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} is an archive of arrays, expected one array, .npy")
+    return array
+
+
+def _some(items: Sequence[str], separator: str = ", ") -> str:
+    return separator.join(items[:_NAMED]) + (f"{separator}..." if len(items) > _NAMED else "")

@@ -1,0 +1,287 @@
+"""Networks by name: frozen, and with the preprocessing that they were trained with."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from reprlib import repr as brief
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
+
+_FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.module:function"
+_HOW = 'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}'
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a network takes: size x size pixels, as (pixels / 255 - mean) / std for red, green and blue."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """From a dict of `size`, `mean` and `std`. Raises ValueError that names the field."""
+        check_keys(value, "preprocess", ("size", "mean", "std"), ())
+        mean, std = (_three(value[name], name) for name in ("mean", "std"))
+        if not all(0 <= x <= 1 for x in mean):
+            raise ValueError(f"mean is {mean}, expected 0..1, the mean of pixels / 255")
+        if not all(x > 0 for x in std):
+            raise ValueError(f"std is {std}, expected numbers above 0")
+        return cls(check_integer(value["size"], "size", 1, 65535), mean, std)
+
+
+def _three(value: Any, name: str) -> tuple[float, float, float]:
+    numbers = check_items(value, name, "three numbers")
+    if len(numbers) != 3 or not all(is_number(x) and math.isfinite(x) for x in numbers):
+        raise ValueError(f"{name} is {brief(value)}, expected three numbers: red, green, blue")
+    red, green, blue = map(float, numbers)
+    return red, green, blue
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A frozen classifier in eval mode, float32, channels last. Made by `load_network`."""
+
+    name: str  # what stands behind the last colon of the spec
+    spec: str  # what the user gave
+    digest: str  # of the weights: 16 hex digits of the sha256 of the state dict
+    module: nn.Module
+    preprocess: Preprocess
+    device: torch.device
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits, float32 N x classes, of pixels 0..255, float N x 3 x H x W.
+
+        Pictures of another size than the network's are resized (bilinear, antialiased). Differentiable in the
+        pixels; a surrounding autocast is honoured. Raises ValueError where the network's output is another.
+        """
+        size = self.preprocess.size
+        pixels = pixels.to(self.device, torch.float32)
+        if pixels.shape[-2:] != (size, size):
+            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        mean, std = (
+            255 * torch.tensor(values, device=self.device).reshape(3, 1, 1)
+            for values in (self.preprocess.mean, self.preprocess.std)
+        )
+        logits = self.module(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(given, tuple) or len(given) != 2 or given[0] != len(pixels):
+            raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
+        return logits.float()
+
+    def read(
+        self, pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], batch: int = 50
+    ) -> NDArray[np.float32]:
+        """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, taken `batch` at a time.
+
+        Raises ValueError for pictures that are something else, and for logits that are not finite.
+        """
+        parts = []
+        for start in range(0, len(pictures), batch):
+            some = np.stack(list(pictures[start : start + batch]))
+            if some.dtype != np.uint8 or some.ndim != 4 or some.shape[3] != 3:
+                raise ValueError(f"pictures are {some.dtype} {some.shape[1:]}, expected uint8 H x W x 3")
+            with torch.inference_mode():
+                logits = self(torch.from_numpy(some).to(self.device).permute(0, 3, 1, 2)).cpu().numpy()
+            faulty = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+            if faulty.size:
+                raise ValueError(f"{self.name} returns NaN or infinity for picture {start + faulty[0]}")
+            parts.append(logits)
+        if not parts:
+            raise ValueError("pictures is empty, expected at least one")
+        return np.concatenate(parts)
+
+
+def load_network(
+    spec: str, *, weights: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+) -> Network:
+    """The network that `spec` names, frozen, on `device`.
+
+    spec: `torchvision:NAME` or `timm:NAME`, with the weights that the package holds to be the best; or
+        `path/to/file.py:function` or `package.module:function`, a function without arguments that returns an
+        nn.Module. The file or module is executed. A file may import what lies beside it, which becomes a
+        module of the process: two files whose neighbours share a name do not go together.
+    weights: a state dict, .safetensors, .pt or .pth, loaded strictly in place of the network's own.
+
+    How pictures are prepared is the module's attribute `preprocess`, a dict of `size`, `mean` and `std`, or
+    else what torchvision's weights or timm's attribute `pretrained_cfg` say.
+
+    Raises OSError for a file that cannot be opened, and ValueError for everything else: a spec that leads
+    nowhere, weights that do not fit, preprocessing that is not known, a network that does not make finite
+    logits of a picture.
+    """
+    origin, _, name = spec.rpartition(":")
+    if not origin or not name:
+        raise ValueError(f"{spec!r} names no network, expected {_FORMS}")
+    with _blame(f"device {device!r} cannot be used"):
+        place = torch.empty(0, device=device).device
+    if origin == "torchvision":
+        module, given = _from_torchvision(spec, name, weights is None)
+    elif origin == "timm":
+        module, given = _from_timm(spec, name, weights is None), None
+    else:
+        module, given = _from_function(spec, origin, name), None
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{spec} returns {type(module).__name__}, expected an nn.Module")
+    with _blame(f"the preprocessing of {spec} is not known"):
+        preprocess = _preprocess(module, given)
+    if weights is not None:
+        _load_weights(module, Path(weights))
+    module = module.float().eval().requires_grad_(False)
+    digest = _digest(module)
+    module = module.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Network(name, spec, digest, module, preprocess, place)
+    with _blame(f"{spec} cannot read a picture of {preprocess.size} x {preprocess.size}"):
+        _try_out(network)
+    return network
+
+
+def _try_out(network: Network) -> None:
+    size = network.preprocess.size
+    logits = network.read(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8))
+    if logits.shape[1] < 2:
+        raise ValueError("it returns one value, expected a logit for each class")
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("it returns probabilities, expected logits: leave out the softmax")
+
+
+def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module, Mapping[str, Any]]:
+    models = _import("torchvision.models", spec, "pip install torchvision")
+    with _blame(f"{spec} cannot be made"):
+        default = models.get_model_weights(name).DEFAULT
+        transforms = default.transforms()
+        if not hasattr(transforms, "crop_size"):
+            raise ValueError("torchvision has no preprocessing of a classifier for it")
+        module = models.get_model(name, weights=default if pretrained else None)
+    return module, {"size": transforms.crop_size[0], "mean": transforms.mean, "std": transforms.std}
+
+
+def _from_timm(spec: str, name: str, pretrained: bool) -> nn.Module:
+    timm = _import("timm", spec, "pip install timm")
+    with _blame(f"{spec} cannot be made"):
+        return timm.create_model(name, pretrained=pretrained)
+
+
+def _from_function(spec: str, origin: str, name: str) -> Any:
+    if not origin.endswith(".py"):
+        return _call(_import(origin, spec, f"expected {_FORMS}"), spec, name)
+    path = Path(origin)
+    with path.open("rb"):
+        pass  # a file that is not there is an OSError
+    # Not under its own name, which another module may have.
+    found = importlib.util.spec_from_file_location(f"dnnjpeg network {path.resolve()}", path)
+    assert found is not None and found.loader is not None
+    home = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = home  # where dataclasses, for one, look for it
+    folder = os.fspath(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with _blame(f"{origin} fails"):
+            found.loader.exec_module(home)
+        return _call(home, spec, name)
+    finally:
+        sys.path.remove(folder)
+
+
+def _call(home: ModuleType, spec: str, name: str) -> Any:
+    function = getattr(home, name, None)
+    if not callable(function):
+        functions = [
+            key
+            for key, value in vars(home).items()
+            if inspect.isfunction(value) and value.__module__ == home.__name__ and not key.startswith("_")
+        ]
+        raise ValueError(f"{spec} is no function; there are {', '.join(functions) or 'none'}")
+    with _blame(f"{spec} fails"):
+        return function()
+
+
+def _import(name: str, spec: str, remedy: str) -> ModuleType:
+    with _blame(f"{spec} cannot be imported"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise  # something that it imports itself
+            raise ValueError(f"there is no module {error.name}: {remedy}") from None
+
+
+@contextmanager
+def _blame(what: str) -> Iterator[None]:
+    """Whatever goes wrong in others' code becomes a ValueError that says where; the cause stays attached."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        line = (str(error).strip().splitlines() or ["no reason given"])[0]
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{what}: {kind}{line}") from error
+
+
+def _preprocess(module: nn.Module, given: Mapping[str, Any] | None) -> Preprocess:
+    own, config = getattr(module, "preprocess", None), getattr(module, "pretrained_cfg", None)
+    if own is not None:
+        return Preprocess.of(own)
+    if given is not None:
+        return Preprocess.of(given)
+    if not isinstance(config, Mapping):
+        raise ValueError(_HOW)
+    *_, height, width = config["input_size"]
+    if height != width:
+        raise ValueError(f"it takes pictures of {width} x {height}, expected a square; or {_HOW}")
+    return Preprocess.of({"size": height, "mean": config["mean"], "std": config["std"]})
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    state, own = _read_weights(path), module.state_dict()
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        inside = list(state) if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(f"{path} holds {brief(inside)}, expected a state dict: tensors by name")
+    wrong = {key for key in own.keys() & state.keys() if own[key].shape != state[key].shape}
+    fitting = {key: value for key, value in state.items() if key not in wrong}
+    missing, unexpected = module.load_state_dict(fitting, strict=False)
+    faults = {"missing": set(missing) - wrong, "unexpected": set(unexpected), "of another shape": wrong}
+    if any(faults.values()):
+        told = [f"{len(keys)} {fault}: {brief(sorted(keys))}" for fault, keys in faults.items() if keys]
+        raise ValueError(f"{path} does not fit the network's {len(own)} tensors; {'; '.join(told)}")
+
+
+def _read_weights(path: Path) -> Any:
+    with path.open("rb"):
+        pass  # the libraries' errors for a file that is not there differ
+    with _blame(f"{path} cannot be read as a state dict"):
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if path.suffix.lower() in (".pt", ".pth"):
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except UnpicklingError:  # which advises to load it and whatever code it holds
+                raise ValueError("it is damaged, or more than module.state_dict() was saved") from None
+        raise ValueError("expected .safetensors, .pt or .pth")
+
+
+def _digest(module: nn.Module) -> str:
+    sha = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        sha.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        sha.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()[:16]
