@@ -19,7 +19,7 @@ def _fingerprint() -> str:
     function.
     """
     home = Path(__file__).parent
-    files = [*(home / f"{name}.py" for name in ("jit", "simd", "vector")), *home.glob("*/*.py")]
+    files = [*(home / f"{name}.py" for name in ("jit", "simd", "vector")), *home.glob("codec/*.py")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
 

@@ -1,0 +1,64 @@
+"""A report as a picture of curves."""
+
+import io
+from itertools import cycle
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+_LABELS = {"loss": "mean loss, nat", "divergence": "mean divergence, nat", "top1": "top-1 accuracy, %"}
+_MARKERS = "osD^vP*Xph<>"
+
+
+def plot(report: dict[str, Any], title: str) -> bytes:
+    """A PNG: a row of panels for each network, the loss, and the accuracy where there is one, over the bytes.
+
+    A line a codec, dnnjpeg's drawn stronger; dashed is what the network makes of the originals. The intervals
+    are left out: they are of the pictures, which all curves share.
+    """
+    networks = list(report["clean"])
+    metrics = ["loss", "top1"] if "loss" in report["clean"][networks[0]] else ["divergence"]
+    figure = Figure(figsize=(6.5 * len(metrics), 4.6 * len(networks) + 0.6), dpi=120, layout="constrained")
+    panels = figure.subplots(len(networks), len(metrics), squeeze=False)
+    for row, network in zip(panels, networks, strict=True):
+        for panel, metric in zip(row, metrics, strict=True):
+            _panel(panel, report, network, metric)
+    lines, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=2 * len(metrics), fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> None:
+    scale = 100 if metric == "top1" else 1
+    rate = report["rate"]
+    codecs = dict.fromkeys(one["codec"] for one in report["settings"])
+    for index, (codec, marker) in enumerate(zip(codecs, cycle(_MARKERS), strict=False)):
+        settings = [one for one in report["settings"] if one["codec"] == codec]
+        settings.sort(key=lambda one: one[rate]["value"])
+        sizes = [one[rate]["value"] for one in settings]
+        values = [scale * one["networks"][network][metric]["value"] for one in settings]
+        panel.plot(
+            sizes,
+            values,
+            linestyle="-" if index < 10 else ":",  # there are ten colours
+            linewidth=2.4 if codec.startswith("dnnjpeg:") else 1.2,
+            color=f"C{index % 10}",
+            marker=marker,
+            markersize=5,
+            label=codec,
+        )
+    clean = report["clean"][network][metric]["value"]
+    panel.axhline(scale * clean, color="black", linestyle="--", linewidth=1)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("bytes a picture" if rate == "bytes" else "bytes a picture, without headers")
+    panel.set_ylabel(_LABELS[metric])
+    panel.set_title(network, fontsize=10)
+    panel.grid(alpha=0.3)
