@@ -6,11 +6,11 @@ import click
 
 from dnnjpeg import __version__
 
-COMMANDS = ("encode", "inspect", "tables", "warmup")
+COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "tables", "warmup")
 
 
 class _Commands(click.Group):
-    """The command NAME is the object of that name in dnnjpeg.tools.NAME."""
+    """The command NAME is the object of that name in dnnjpeg.tools.NAME, a dash being an underscore there."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -18,7 +18,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"dnnjpeg.tools.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"dnnjpeg.tools.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,41 @@
+"""What the tables are worth: the README's table, from the results of `dnnjpeg evaluate`, one file a network.
+
+    dnnjpeg evaluate --model zoo.py:resnet18 --data val --labels val.csv --size 224 \
+        --codec dnnjpeg:resnet18@10,15,20,25,30,35,40,50,60,75,90 \
+        --codec dnnjpeg:standard@10,20,35,50,75,90 \
+        --codec dnnjpeg:standard,subsampling=4:4:4@10,20,35,50,75,90 \
+        --codec mozjpeg@10,20,40,60,75,90 --codec webp@10,30,60,85 \
+        --codec pillow-optimize,subsampling=4:4:4@10,20,35,50,75,90 \
+        --reference pillow-optimize@20,50,75 -o benchmarks/results/tables/resnet18.json
+
+`python benchmarks/tables.py` prints the table.
+"""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "tables"
+
+
+def main() -> None:
+    """Print the table."""
+    reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    print("| bytes at equal loss, against Pillow's | quality 20 | quality 50 | quality 75 |")
+    print("|---|---:|---:|---:|")
+    for report in reports:
+        for row in report["comparisons"]:
+            if row["metric"] == "loss":
+                cells = " | ".join(_cell(point["bytes_change"]) for point in row["points"])
+                print(f"| {row['network']}: {row['codec']} | {cells} |")
+
+
+def _cell(estimate: dict[str, float | None]) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "beyond"
+    ends = [f"{end:+.0f}" if end is not None else "?" for end in (low, high)]
+    return f"{value:+.1f} % ({ends[0]}..{ends[1]})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""A JPEG codec to learn through: RGB pixels to DCT coefficients, quantized, and back to RGB pixels.
+
+Encoding follows `dnnjpeg.codec`, decoding libjpeg-turbo (as Pillow calls it). Everything but the quantizer is
+linear; where `integers` is asked for, every rounding and clamping of a real encoder and decoder is done as
+well, and gradients pass through it unchanged.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dnnjpeg.learn.quantizer import Mode, quantize
+from dnnjpeg.table import SUBSAMPLINGS
+
+# The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.
+# All products with samples fit a float32 exactly.
+_YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
+_RGB = ((0, 91881), (-22554, -46802), (116130, 0))
+
+# The inverse DCT of eight values as libjpeg's jidctint.c computes it, in 1/8192: weights of inputs 0, 2, 4, 6
+# and of 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the latter negated.
+_EVEN = (
+    (8192, 10703, 8192, 4433), (8192, 4433, -8192, -10704),
+    (8192, -4433, -8192, 10704), (8192, -10703, 8192, -4433),
+)  # fmt: skip
+_ODD = (
+    (11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436),
+    (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363),
+)  # fmt: skip
+
+
+class DifferentiableJPEG(nn.Module):
+    """Pictures as they look after JPEG, differentiable in the picture, the steps and the hardness."""
+
+    def forward(
+        self,
+        pixels: Tensor,
+        log_q: Tensor,
+        log_kappa: Tensor,
+        mode: Mode = "soft",
+        subsampling: str = "4:4:4",
+    ) -> Tensor:
+        """float32 [N, 3, height, width], RGB 0..255, from the same.
+
+        log_q: logarithms of the steps, natural order, [T, 64], or [N, T, 64] for tables of each picture's
+            own; T = 1 to 3 tables for Y, Cb, Cr, the last of which serves all further components.
+        log_kappa: logarithm of the hardness, any shape that broadcasts to that of `log_q`.
+        mode: of `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as files
+            do, with straight-through gradients.
+        subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
+
+        Computes in float32 (float64 pixels: in that) whatever the surrounding autocast says. Raises
+        ValueError for shapes, a mode or a subsampling other than these.
+        """
+        integers = mode != "soft"
+        tables = component_tables(log_q, log_kappa, integers=integers)
+        planes = to_coefficients(pixels, subsampling, integers=integers)
+        planes = [quantize(plane, *table, mode) for plane, table in zip(planes, tables, strict=True)]
+        height, width = pixels.shape[-2:]
+        return from_coefficients(planes, height, width, subsampling, integers=integers)
+
+
+def component_tables(
+    log_q: Tensor, log_kappa: Tensor, *, integers: bool = False
+) -> list[tuple[Tensor, Tensor]]:
+    """Steps and hardness of Y, Cb, Cr, [1, 64] or [N, 1, 64] (to broadcast over blocks), from `log_q` and
+    `log_kappa` as `DifferentiableJPEG` has them.
+
+    integers: round steps to 1..255, as files hold them, with straight-through gradients.
+    """
+    if log_q.ndim not in (2, 3) or log_q.shape[-1] != 64 or not 1 <= log_q.shape[-2] <= 3:
+        raise ValueError(f"log_q has shape {tuple(log_q.shape)}, expected ([N,] 1 to 3 tables, 64)")
+    steps = log_q.to(torch.promote_types(log_q.dtype, torch.float32)).exp()
+    if integers:
+        steps = straight_through(steps, steps.detach().round().clamp(1, 255))
+    kappa = log_kappa.to(steps.dtype).exp().expand_as(steps)
+    which = [min(c, steps.shape[-2] - 1) for c in range(3)]
+    return [(steps[..., c, :].unsqueeze(-2), kappa[..., c, :].unsqueeze(-2)) for c in which]
+
+
+def block_grids(height: int, width: int, subsampling: str) -> list[tuple[int, int]]:
+    """Rows and columns of the blocks of Y, Cb, Cr that hold picture (T.81 A.1.1, A.2.4)."""
+    if subsampling not in SUBSAMPLINGS:
+        raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
+    h, v = SUBSAMPLINGS[subsampling][0]
+    chroma = -(-height // (8 * v)), -(-width // (8 * h))
+    return [(-(-height // 8), -(-width // 8)), chroma, chroma]
+
+
+def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: bool = False) -> list[Tensor]:
+    """Orthonormal DCT coefficients of Y, Cb, Cr: what the encoder divides by the steps.
+
+    pixels: [N, 3, height, width], RGB 0..255, any size; a side that does not fill the last MCU is continued
+        with its last pixel, as in the encoder.
+    integers: round samples to integers, as the encoder does, with straight-through gradients.
+
+    Returns three tensors [N, blocks, 64], blocks in raster order as `block_grids` counts them, frequencies in
+    natural order, in the dtype of pixels (float32 at least).
+    """
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
+        raise ValueError(f"pixels has shape {tuple(pixels.shape)}, expected N x 3 x height x width")
+    height, width = pixels.shape[-2:]
+    grids = block_grids(height, width, subsampling)
+    h, v = SUBSAMPLINGS[subsampling][0]
+    pixels = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
+    padding = -width % (8 * h), -height % (8 * v)
+    if any(padding):
+        pixels = functional.pad(pixels, (0, padding[0], 0, padding[1]), mode="replicate")
+    padded_height, padded_width = pixels.shape[-2:]
+    channels = _product(_constant("ycbcr", pixels), pixels.flatten(2)).view_as(pixels)
+    luma, chroma = channels[:, :1] - 128, channels[:, 1:]
+    if h * v > 1:
+        chroma = chroma.reshape(-1, 2, padded_height // v, v, padded_width // h, h).mean(dim=(3, 5))
+    if integers:  # .5 is rounded up in luma, down in chroma
+        luma = straight_through(luma, (luma.detach() + 0.5).floor_())
+        chroma = straight_through(chroma, (chroma.detach() - 0.5).ceil_())
+    matrix = _constant("dct", pixels).T
+    return [
+        _product(_blocks(plane, *grid), matrix)
+        for plane, grid in zip((luma[:, 0], chroma[:, 0], chroma[:, 1]), grids, strict=True)
+    ]
+
+
+def from_coefficients(
+    planes: Sequence[Tensor], height: int, width: int, subsampling: str = "4:4:4", *, integers: bool = False
+) -> Tensor:
+    """Pixels [N, 3, height, width], RGB, held to 0..255, from coefficients as `to_coefficients` returns them.
+
+    Up-sampling is libjpeg-turbo's: triangle ("fancy") for factors of two, repetition for 4:1:1.
+
+    integers: round and clamp samples as libjpeg's decoder does, with straight-through gradients. Without it
+        only the pixels are clamped, and those that are have no gradient.
+    """
+    grids = block_grids(height, width, subsampling)
+    h, v = SUBSAMPLINGS[subsampling][0]
+    samples = []
+    for plane, grid in zip(planes, grids, strict=True):
+        blocks = _product(plane, _constant("dct", plane))
+        if integers:
+            blocks = straight_through(blocks, _inverse_dct(plane.detach()))
+        samples.append(_plane(blocks, *grid))
+    luma = samples[0][:, None, :height, :width]
+    chroma = torch.stack([plane[:, : -(-height // v), : -(-width // h)] for plane in samples[1:]], dim=1)
+    if h * v > 1:
+        chroma = _upsample(chroma, h, v, integers)[..., :height, :width]
+    colour = _product(_constant("rgb", chroma), chroma.flatten(2)).reshape(-1, 3, height, width)
+    if not integers:
+        return (luma + 128 + colour).clamp(0, 255)
+    rgb = luma + 128 + straight_through(colour, (colour.detach() + 0.5).floor_())
+    return straight_through(rgb, rgb.detach().clamp(0, 255))
+
+
+def _upsample(chroma: Tensor, h: int, v: int, integers: bool) -> Tensor:
+    """Chroma samples [N, 2, rows, columns] at h times the columns and v times the rows (jdsample.c)."""
+    if h == 4 or (h == 2 and chroma.shape[-1] <= 2):
+        return functional.interpolate(chroma, scale_factor=(v, h), mode="nearest")
+    fine = functional.interpolate(chroma, scale_factor=(v, h), mode="bilinear", align_corners=False)
+    if not integers:
+        return fine
+    # libjpeg alternates the direction in which a half is rounded
+    halves = torch.tensor(
+        (8 / 16, 7 / 16) if h == v else (1 / 4, 2 / 4), dtype=fine.dtype, device=fine.device
+    )
+    bias = halves.repeat(chroma.shape[-1]) if h == 2 else halves.repeat(chroma.shape[-2])[:, None]
+    return straight_through(fine, (fine.detach() + bias).floor_())
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, with the gradient of x."""
+    return _straight_through(x, value)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+_straight_through: Callable[[Tensor, Tensor], Tensor] = _StraightThrough.apply
+
+
+def _inverse_dct(plane: Tensor) -> Tensor:
+    """libjpeg's accurate integer inverse DCT, held to -128..127: columns first, two fractional bits kept."""
+    columns = _product(plane, _constant("columns", plane)).mul_(2**-11).add_(0.5).floor_()
+    rows = _product(columns, _constant("rows", plane)).mul_(2**-18).add_(0.5).floor_()
+    return rows.clamp_(-128, 127)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in their own precision, whatever autocast is on."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
+def _blocks(plane: Tensor, rows: int, columns: int) -> Tensor:
+    """[N, rows · columns, 64] from samples [N, height, width], of at least so many blocks."""
+    tiles = plane[:, : 8 * rows, : 8 * columns].reshape(-1, rows, 8, columns, 8)
+    return tiles.transpose(2, 3).reshape(-1, rows * columns, 64)
+
+
+def _plane(blocks: Tensor, rows: int, columns: int) -> Tensor:
+    """[N, 8 rows, 8 columns] from blocks [N, rows · columns, 64]."""
+    tiles = blocks.reshape(-1, rows, columns, 8, 8).transpose(2, 3)
+    return tiles.reshape(-1, 8 * rows, 8 * columns)
+
+
+def _constant(name: str, like: Tensor) -> Tensor:
+    return _constant_on(name, like.device, like.dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(
+    False
+)  # or those first asked for in that mode could not be differentiated through later
+def _constant_on(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrices above by name; `dct` has a row a frequency, `columns` and `rows` one an input."""
+    if name == "ycbcr":
+        matrix = torch.tensor(_YCBCR, dtype=torch.float64) / 32768
+    elif name == "rgb":
+        matrix = torch.tensor(_RGB, dtype=torch.float64) / 65536
+    elif name == "dct":
+        x = torch.arange(8, dtype=torch.float64)
+        basis = torch.cos((2 * x + 1) * x[:, None] * torch.pi / 16) / 2
+        basis[0] /= 2**0.5
+        matrix = torch.kron(basis, basis)
+    else:
+        even, odd = (torch.tensor(half, dtype=torch.float64).T for half in (_EVEN, _ODD))
+        inverse = torch.empty(8, 8, dtype=torch.float64)
+        inverse[0::2] = torch.cat([even, even.flip(1)], dim=1)
+        inverse[1::2] = torch.cat([odd, -odd.flip(1)], dim=1)
+        one = torch.eye(8, dtype=torch.float64)
+        matrix = torch.kron(inverse, one) if name == "columns" else torch.kron(one, inverse)
+    return matrix.to(device, dtype)

@@ -1,0 +1,254 @@
+"""J4D: tables by gradient descent through a differentiable JPEG, networks frozen, loss against rate.
+
+Minimises mean loss + price x mean bytes over the logarithms of the steps, and of the hardness where it is
+learned, with Adam. The rate is `entropy_rate`, as in the paper, or `scan_rate`. Processes that torchrun
+started share each batch, and add up their gradients: a few hundred numbers.
+"""
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch import distributed as dist
+
+from dnnjpeg.files import write_atomic
+from dnnjpeg.learn.codec import DifferentiableJPEG, to_coefficients
+from dnnjpeg.learn.objective import Objective
+from dnnjpeg.learn.quantizer import Mode
+from dnnjpeg.learn.rate import entropy_rate, scan_rate
+from dnnjpeg.point import OperatingPoint
+
+_ANNEALED = (4.0, 20.0)  # κ at the first and at the last step
+_LEARNED = (1.0, 30.0, 100.0)  # the least κ, the first, the largest
+_DECAY = 0.95  # of the mean over steps
+_SAVE = 10  # steps between two states on disk
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How `learn` descends.
+
+    steps: of Adam, with learning rate `lr`.
+    batch: pictures a step, over all processes; part: of them in memory at a time. The entropies of
+        `entropy_rate` are those of a part, and biased low where it is small.
+    rate: "scan" or "entropy".
+    mode: of `quantize` on the way to the networks.
+    hardness: "annealed" raises κ from 4 to 20, for files rounded to the nearest; "learned" learns κ of each
+        frequency, for files that are sampled.
+    seed: of the order of the pictures and of "sampled".
+    """
+
+    steps: int = 150
+    batch: int = 100
+    part: int = 25
+    lr: float = 0.03
+    rate: Literal["scan", "entropy"] = "scan"
+    mode: Mode = "soft"
+    hardness: Literal["annealed", "learned"] = "annealed"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step: how many are done, and the mean loss and estimated bits a pixel of its batch."""
+
+    step: int
+    loss: float
+    bpp: float
+
+
+def learn(
+    objective: Objective,
+    start: OperatingPoint,
+    price: float,
+    settings: Settings = Settings(),
+    *,
+    state: str | os.PathLike[str] | None = None,
+    deadline: float | None = None,
+    on_step: Callable[[Progress], object] = lambda progress: None,
+) -> OperatingPoint:
+    """The point that minimises mean loss + price x mean bytes a picture on the objective's pictures.
+
+    start: tables (two or three) and subsampling to begin with; its hardness is not used.
+    price: λ > 0, in nat a byte: the loss that a byte is worth. `StandardCurve.price` knows the usual one.
+    state: a file that keeps the descent every ten steps. Where it is there, the descent goes on from it, to
+        the same result as without the interruption.
+    deadline: `time.monotonic()` at which to stop, if need be before the last step.
+    on_step: called after each step.
+
+    The point's steps are geometric means over the last iterates, about 20, rounded. Its quality is the
+    standard one that it resembles, until it is measured.
+
+    Raises ValueError for a price that is no positive number, for one so large that every step ends at 255,
+    and for a state that is of another descent.
+    """
+    if not 0 < price < math.inf:
+        raise ValueError(f"price is {price}, expected a number above 0, in nat a byte")
+    descent = _Descent(objective, start, price, settings)
+    file = None if state is None else Path(state)
+    if file is not None and file.exists():
+        descent.restore(file)
+    while descent.step < settings.steps:
+        progress, is_late = descent.advance(deadline)
+        if file is not None and descent.rank == 0 and (is_late or descent.step % _SAVE == 0):
+            descent.save(file)
+        on_step(progress)
+        if is_late:
+            break
+    if file is not None and descent.rank == 0:
+        descent.save(file)
+    return descent.point()
+
+
+class _Descent:
+    """The parameters, Adam and the running mean, and one step of them."""
+
+    def __init__(self, objective: Objective, start: OperatingPoint, price: float, settings: Settings) -> None:
+        self.objective, self.subsampling = objective, start.subsampling
+        self.price, self.settings = price, settings
+        is_shared = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if is_shared else (0, 1)
+        self.step = 0
+        self.jpeg = DifferentiableJPEG()
+        self.log_q = torch.tensor(start.tables, dtype=torch.float32, device=objective.device).log()
+        if is_shared:
+            dist.broadcast(self.log_q, 0)
+        self.log_kappa = torch.full_like(self.log_q, math.log(_LEARNED[1]))
+        self.learned = [self.log_q, *([self.log_kappa] if settings.hardness == "learned" else [])]
+        self.optimizer = torch.optim.Adam([tensor.requires_grad_() for tensor in self.learned], settings.lr)
+        self.means = [torch.zeros_like(tensor) for tensor in self.learned]
+
+    def advance(self, deadline: float | None) -> tuple[Progress, bool]:
+        """One step, and whether the time of any process is over."""
+        settings = self.settings
+        if settings.hardness == "annealed":
+            first, last = _ANNEALED
+            share = self.step / max(settings.steps - 1, 1)
+            self.log_kappa.fill_(math.log(first) + share * math.log(last / first))
+        count = min(settings.batch, len(self.objective))
+        index = _batch(len(self.objective), count, self.step, settings.seed)
+        parts = np.array_split(index, -(-count // settings.part))
+        self.optimizer.zero_grad(set_to_none=False)
+        sums = torch.zeros(3, device=self.objective.device)  # of losses, of bits, of processes that are late
+        for number in range(self.rank, len(parts), self.world):
+            sums[:2] += self._accumulate(parts[number], number, count)
+        if deadline is not None and time.monotonic() >= deadline:
+            sums[2] = 1
+        self._add_up(sums)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.log_q.clamp_(0, math.log(255))
+            self.log_kappa.clamp_(math.log(_LEARNED[0]), math.log(_LEARNED[2]))
+            for mean, tensor in zip(self.means, self.learned, strict=True):
+                mean.lerp_(tensor, 1 - _DECAY)
+        self.step += 1
+        loss, bits, late = sums.tolist()
+        height, width = self.objective.dataset.pictures.shape[1:3]
+        return Progress(self.step, loss / count, bits / (count * height * width)), late > 0
+
+    def _accumulate(self, part: NDArray[np.int64], number: int, count: int) -> Tensor:
+        """Adds the gradients of a part of the batch. Returns its summed loss and summed bits."""
+        pixels = self.objective.pixels(part)
+        with torch.random.fork_rng():
+            if self.settings.mode == "sampled":  # the same draws, whichever process has this part
+                key = [self.settings.seed, self.step, number]
+                torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+            decoded = self.jpeg(pixels, self.log_q, self.log_kappa, self.settings.mode, self.subsampling)
+            bits = self._bits(pixels)
+        losses, gradient = self.objective.gradient(decoded, part)
+        torch.autograd.backward(
+            [decoded, bits], [gradient / count, torch.full_like(bits, self.price / 8 / count)]
+        )
+        return torch.stack([losses.sum(), bits.detach()])
+
+    def _bits(self, pixels: Tensor) -> Tensor:
+        """Of all these pictures together."""
+        is_scan = self.settings.rate == "scan"
+        planes = to_coefficients(pixels, self.subsampling, integers=is_scan)
+        if not is_scan:
+            return len(pixels) * entropy_rate(planes, self.log_q, self.log_kappa)
+        mode: Mode = "sampled" if self.settings.mode == "sampled" else "hard"
+        height, width = pixels.shape[-2:]
+        bits = scan_rate(planes, self.log_q, self.log_kappa, height, width, self.subsampling, mode)
+        return bits.sum()
+
+    def _add_up(self, sums: Tensor) -> None:
+        """Sums and gradients over all processes, in place."""
+        if self.world == 1:
+            return
+        gradients = [tensor.grad for tensor in self.learned if tensor.grad is not None]
+        flat = torch.cat([sums, *(gradient.flatten() for gradient in gradients)])
+        dist.all_reduce(flat)
+        sums.copy_(flat[: len(sums)])
+        for gradient, total in zip(gradients, flat[len(sums) :].chunk(len(gradients)), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    def point(self) -> OperatingPoint:
+        """The running mean, rounded to what a file holds."""
+        weight = 1 - _DECAY**self.step
+        q, *kappas = [
+            (mean / weight).exp() if self.step else tensor.detach().exp()
+            for mean, tensor in zip(self.means, self.learned, strict=True)
+        ]
+        if bool((self.log_q.exp().round() >= 255).all()):
+            raise ValueError(
+                f"a price of {self.price:g} nat a byte drives every step to 255, and nothing is left of the "
+                "pictures: give a smaller one"
+            )
+        steps = q.round().clamp(1, 255).int().tolist()
+        hardness = [[round(kappa, 2) for kappa in table] for table in kappas[0].tolist()] if kappas else None
+        return OperatingPoint.from_tables(steps, subsampling=self.subsampling, hardness=hardness)
+
+    def _identity(self) -> str:
+        digests = [network.digest for network in self.objective.networks]
+        form = self.subsampling, len(self.log_q)
+        return repr((self.settings, f"{self.price:.3g}", form, len(self.objective), digests))
+
+    def save(self, file: Path) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "identity": self._identity(),
+                "step": self.step,
+                "learned": [tensor.detach() for tensor in self.learned],
+                "means": self.means,
+                "optimizer": self.optimizer.state_dict(),
+            },
+            buffer,
+        )
+        write_atomic(file, buffer.getvalue())
+
+    def restore(self, file: Path) -> None:
+        try:
+            state: dict[str, Any] = torch.load(file, map_location=self.objective.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:
+            raise ValueError(f"{file} is not the state of a descent: delete it to begin anew") from error
+        if identity != self._identity():
+            raise ValueError(
+                f"{file} is the state of another descent: delete it, or give the options it was begun with"
+            )
+        self.step = state["step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for mine, kept in zip(
+                [*self.learned, *self.means], [*state["learned"], *state["means"]], strict=True
+            ):
+                mine.copy_(kept)
+
+
+def _batch(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
+    """Pictures of a step: the next `size` of random orders of all `count`, one order after the other."""
+    first = step * size
+    rounds = range(first // count, (first + size - 1) // count + 1)
+    orders = [np.random.default_rng([seed, number]).permutation(count) for number in rounds]
+    return np.concatenate(orders)[first - rounds[0] * count :][:size]

@@ -1,0 +1,158 @@
+"""The soft quantizer of JPEG-DL and J4D, and its sampled and hard forms.
+
+A coefficient z with step q is an index i with probability P(i|z) ∝ exp(-κ (z/q - i)²), κ > 0 being the
+hardness: the conditional probability mass function (CPMF). With the nearest index n and r = z/q - n it is
+proportional to exp(κ (2rk - k²)) over the offsets k = i - n, whatever the size of z.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Mode = Literal["soft", "sampled", "hard"]
+
+_TAIL = 14.5  # offsets whose weight is below exp(-14.5) = 5e-7 are left out, as in the encoder
+_MAX_REACH = 40
+
+
+def reach(kappa: Tensor) -> int:
+    """The number K of offsets on either side of the nearest index that the CPMF of hardness `kappa` needs.
+
+    Smallest K with κ K (K + 1) >= 14.5: where one index takes over from the next as the nearest, the soft
+    quantizer then jumps by about 1e-6 steps. Raises ValueError where κ is not positive, or below 0.01.
+    """
+    lowest = float(kappa.detach().min())
+    for k in range(1, _MAX_REACH):
+        if lowest * k * (k + 1) >= _TAIL:
+            return k
+    raise ValueError(f"hardness is {lowest:g}, expected at least 0.01: below it an index says nothing")
+
+
+def cpmf(z: Tensor, q: Tensor, kappa: Tensor, K: int) -> tuple[Tensor, Tensor]:
+    """The nearest index, shaped as z, and P(nearest + k | z), k = -K..K in a last dimension of 2K + 1.
+
+    `q` and `kappa` broadcast against z. Differentiable by autograd; `quantize` is the lean way to its mean.
+    """
+    t = z / q
+    nearest = t.detach().round()
+    offsets = torch.arange(-K, K + 1, dtype=t.dtype, device=t.device)
+    r = (t - nearest).unsqueeze(-1)
+    kappa = torch.as_tensor(kappa, dtype=t.dtype, device=t.device).unsqueeze(-1)
+    return nearest, torch.softmax(kappa * offsets * (2 * r - offsets), dim=-1)
+
+
+def quantize(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode = "soft", levels: int | None = None) -> Tensor:
+    """Coefficients after quantization and dequantization, i·q, shaped as z.
+
+    z: float coefficients. q: steps > 0, kappa: hardness > 0; both broadcast against z.
+    mode: "soft" is the expectation Σ P(i|z) i q; "sampled" draws i from P with torch's generator; "hard" is
+        the nearest index, with the encoder's rounding. All three have the gradients of "soft" with respect
+        to z, q and κ (each with the others held fixed), in closed form; only the inputs are kept for them.
+    levels: how many indices there are, z/q being held to ±(levels - 1)/2; None: no limit.
+
+    Half-precision inputs are computed in, and returned as, float32. Raises ValueError for an unknown mode and
+    for κ below 0.01.
+    """
+    if mode not in ("soft", "sampled", "hard"):
+        raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    z, q, kappa = z.to(dtype), q.to(dtype), kappa.to(dtype)
+    limit = None if levels is None else (levels - 1) // 2
+    return _quantize(z, q, kappa, mode, reach(kappa), limit)
+
+
+@torch.no_grad()
+def indices(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | None = None) -> Tensor:
+    """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z."""
+    if mode == "hard":
+        # the encoder multiplies by the reciprocal, a float32, and rounds once: this decides the ties
+        t = z.double() * q.float().reciprocal().double()
+        if limit is not None:
+            t.clamp_(-limit, limit)
+        return t.round_().to(z.dtype)
+    _, index, r = _position(z, q, limit)
+    up, down = weights(r, kappa, reach(kappa))
+    steps = [*reversed(down), torch.ones_like(r), *up]
+    draw = torch.rand_like(r) * sum(steps)
+    index -= len(down)
+    passed = torch.zeros_like(r)
+    for weight in steps[:-1]:
+        passed += weight
+        index += draw >= passed
+    return index
+
+
+def _position(z: Tensor, q: Tensor, limit: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """t = z/q, the nearest index, and how far t is from it."""
+    t = z / q
+    if limit is not None:
+        t = t.clamp_(-limit, limit)
+    nearest = t.round()
+    return t, nearest, t - nearest
+
+
+def weights(r: Tensor, kappa: Tensor, K: int) -> tuple[list[Tensor], list[Tensor]]:
+    """exp(κ (2rk - k²)) for k = 1..K and for k = -1..-K: by powers of the first, which is at most 1."""
+    slope = r * (2 * kappa)
+    up, down = [(slope - kappa).exp_()], [slope.neg_().sub_(kappa).exp_()]
+    for k in range(2, K + 1):
+        fade = torch.exp(-2 * (k - 1) * kappa)
+        up.append(up[-1] * up[0] * fade)
+        down.append(down[-1] * down[0] * fade)
+    return up, down
+
+
+def _moments(r: Tensor, kappa: Tensor, K: int, order: int) -> list[Tensor]:
+    """E[k], E[k²], ... of the offset, up to the given order."""
+    up, down = weights(r, kappa, K)
+    even, odd = up[0] + down[0], up[0] - down[0]
+    total = 1 + even
+    sums = [odd if power % 2 else even for power in range(1, order + 1)]
+    for k in range(2, K + 1):
+        even, odd = up[k - 1] + down[k - 1], up[k - 1] - down[k - 1]
+        total += even
+        sums = [
+            torch.add(known, odd if power % 2 else even, alpha=k**power)
+            for power, known in enumerate(sums, 1)
+        ]
+    return [known / total for known in sums]
+
+
+class _Quantize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, K: int, limit: int | None
+    ) -> Tensor:
+        ctx.save_for_backward(z, q, kappa)
+        ctx.K, ctx.limit = K, limit
+        if mode != "soft":
+            return indices(z, q, kappa, mode, limit).mul_(q)
+        _, nearest, r = _position(z, q, limit)
+        return nearest.add_(_moments(r, kappa, K, 1)[0]).mul_(q)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        z, q, kappa = ctx.saved_tensors
+        for_z, for_q, for_kappa = ctx.needs_input_grad[:3]
+        t, nearest, r = _position(z, q, ctx.limit)
+        first, second, *third = _moments(r, kappa, ctx.K, 3 if for_kappa else 2)
+        variance = second - first * first
+        slope = 2 * kappa * variance  # of Q/q by t
+        if ctx.limit is not None:
+            slope = slope * (t.abs() < ctx.limit)
+        to_z = to_q = to_kappa = None
+        if for_z:
+            to_z = (gradient * slope).sum_to_size(z.shape)
+        if for_q:
+            to_q = (gradient * (nearest + first - t * slope)).sum_to_size(q.shape)
+        if for_kappa:
+            change = 2 * r * variance - (third[0] - first * second)  # of Q/q by κ: Cov(k, 2rk - k²)
+            to_kappa = (gradient * q * change).sum_to_size(kappa.shape)
+        return to_z, to_q, to_kappa, None, None, None
+
+
+_quantize: Callable[..., Tensor] = _Quantize.apply

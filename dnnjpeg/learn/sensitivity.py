@@ -1,0 +1,250 @@
+"""Tables without training: from the network's sensitivity to each frequency, and from the pictures alone.
+
+The sensitivity s of a frequency is the mean squared gradient of the network's log-likelihood with respect to
+that DCT coefficient, the label drawn from the clean prediction: the diagonal of the Fisher information. To
+second order, an error d of the coefficient moves the prediction by a divergence of s d² / 2.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from dnnjpeg.learn.codec import from_coefficients, to_coefficients
+from dnnjpeg.learn.objective import Objective
+from dnnjpeg.point import OperatingPoint
+
+_BINS = 4096  # of half a unit: every border between two indices, of any whole step, is a border of bins
+_PICTURES = 400
+
+# DeepN-JPEG's linear pieces from a band's standard deviation to its step: (up to sigma, offset, slope).
+_DEEPN = ((20.0, 255.0, 9.75), (60.0, 80.0, 1.0), (math.inf, 240.0, 3.0))
+_DEEPN_LEAST = 5.0
+
+
+def fisher(
+    objective: Objective,
+    subsampling: str,
+    point: OperatingPoint | None = None,
+    *,
+    pictures: int = _PICTURES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Sensitivity of the networks to each frequency of Y, Cb and Cr, 3 x 64, in nat per squared unit.
+
+    subsampling: chroma coefficients are those of its resolution.
+    point: where the gradient is taken: at the pictures as this point's tables, rounding to the nearest, leave
+        them; None takes it at the clean pictures.
+    pictures: at most so many are drawn.
+
+    Of several networks: the mean, each divided by its scale as the objective's losses are.
+    """
+    index = _draw(objective, pictures, seed)
+    generator = np.random.default_rng(seed)
+    drawn = [_sample(clean[index], generator) for clean in objective.clean]
+    total, height, width = np.zeros((3, 64)), *objective.dataset.pictures.shape[1:3]
+    for part in objective.batches(len(index)):
+        planes = to_coefficients(objective.pixels(index[part]), subsampling)
+        if point is not None:
+            steps = (torch.tensor(table, device=objective.device) for table in _by_channel(point))
+            planes = [step * torch.round(plane / step) for plane, step in zip(planes, steps, strict=True)]
+        for which, labels in enumerate(drawn):
+            leaves = [plane.detach().requires_grad_() for plane in planes]
+            pixels = from_coefficients(leaves, height, width, subsampling, integers=True)
+            target = torch.from_numpy(labels[part]).to(objective.device)
+            loss = F.cross_entropy(objective.logits(which, pixels), target, reduction="sum")
+            gradients = torch.autograd.grad(loss, leaves)
+            scale = objective.scales[which] * len(drawn) * len(index)
+            total += [(g.square().mean(1).sum(0) / scale).cpu().double().numpy() for g in gradients]
+    return total
+
+
+def _sample(logits: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.int64]:
+    """A class of each row, drawn from the softmax: the largest of the logits with Gumbel noise."""
+    return (logits + generator.gumbel(size=logits.shape)).argmax(1)
+
+
+def _draw(objective: Objective, pictures: int, seed: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(len(objective))[:pictures])
+
+
+def _by_channel(point: OperatingPoint) -> tuple[tuple[int, ...], ...]:
+    return point.tables if len(point.tables) == 3 else (*point.tables, point.tables[-1])
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Histograms of the DCT coefficients of clean pictures, from which the closed forms choose steps.
+
+    magnitudes: 3 x 64 x bins, counts of |z| in bins of half a unit; coded: the same for what is coded, which
+    is the difference to the block before for DC. sigma: 3 x 64 standard deviations. blocks: of Y, Cb and Cr,
+    a picture.
+    """
+
+    subsampling: str
+    magnitudes: NDArray[np.int64]
+    coded: NDArray[np.int64]
+    sigma: NDArray[np.float64]
+    blocks: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, objective: Objective, subsampling: str, *, pictures: int = _PICTURES, seed: int = 0
+    ) -> "Statistics":
+        """Of at most `pictures` pictures of the objective, the ones that `fisher` draws with the seed."""
+        index = _draw(objective, pictures, seed)
+        magnitudes, coded = np.zeros((2, 3, 64, _BINS), np.int64)
+        moments, blocks = np.zeros((2, 3, 64)), (0, 0, 0)
+        for part in objective.batches(len(index)):
+            with torch.no_grad():
+                planes = [
+                    plane.cpu().numpy()
+                    for plane in to_coefficients(objective.pixels(index[part]), subsampling)
+                ]
+            blocks = tuple(plane.shape[1] for plane in planes)
+            for c, plane in enumerate(planes):
+                moments[0, c] += plane.sum((0, 1), np.float64)
+                moments[1, c] += np.square(plane, dtype=np.float64).sum((0, 1))
+                magnitudes[c] += _histograms(plane)
+                coded[c, :1] += _histograms(np.diff(plane[..., :1], axis=1, prepend=0))
+        coded[:, 1:] = magnitudes[:, 1:]
+        mean, square = moments / (len(index) * np.reshape(blocks, (3, 1)))
+        return cls(subsampling, magnitudes, coded, np.sqrt(np.maximum(square - mean**2, 0)), blocks)
+
+    @cached_property
+    def distortion(self) -> NDArray[np.float64]:
+        """Mean squared error by step, 3 x 64 x 255: of step q at q - 1."""
+        centres = (np.arange(_BINS) + 0.5) / 2
+        sums = [_cumulate(self.magnitudes * power) for power in (1.0, centres, centres**2)]
+        result = np.empty((3, 64, 255))
+        for step in range(1, 256):
+            borders = np.minimum(np.r_[0, np.arange(1, 2 * _BINS // step, 2) * step, _BINS], _BINS)
+            count, first, second = (np.diff(total[..., borders]) for total in sums)
+            level = np.arange(len(borders) - 1.0) * step
+            result[..., step - 1] = (second - 2 * level * first + level**2 * count).sum(-1)
+        return result / sums[0][..., -1:] + 1 / 48  # and the variance inside a bin
+
+    @cached_property
+    def bits(self) -> NDArray[np.float64]:
+        """Bits a coefficient by step, 3 x 64 x 255: the entropy of its size category, zero being one, and the
+        raw bits of sign and magnitude. The category of zero stands for runs and ends of block, each frequency
+        paying for its own zeros.
+        """
+        total = _cumulate(self.coded)
+        sizes = np.arange(12)
+        result = np.empty((3, 64, 255))
+        for step in range(1, 256):
+            borders = np.minimum(np.r_[0, (2 * 2 ** sizes[:-1] - 1) * step, _BINS], _BINS)
+            shares = np.diff(total[..., borders]) / total[..., -1:]
+            entropy = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(-1)
+            result[..., step - 1] = entropy + shares @ sizes
+        return result
+
+    def picture_bits(self, point: OperatingPoint) -> float:
+        """Estimated bits of a picture's scan at a point, by `bits`."""
+        return sum(
+            count * float(bits[np.arange(64), np.array(table) - 1].sum())
+            for count, bits, table in zip(self.blocks, self.bits, _by_channel(point), strict=True)
+        )
+
+
+def _histograms(plane: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Of N x blocks x K coefficients: K x bins."""
+    count = plane.shape[-1]
+    bins = np.minimum(np.abs(2 * plane).astype(np.int64), _BINS - 1) + _BINS * np.arange(count)
+    return np.bincount(bins.ravel(), minlength=count * _BINS).reshape(count, _BINS)
+
+
+def _cumulate(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.pad(values.cumsum(-1, dtype=np.float64), ((0, 0), (0, 0), (1, 0)))
+
+
+def sensitivity_points(
+    objective: Objective, like: Sequence[OperatingPoint], *, tables: int = 2, seed: int = 0
+) -> list[OperatingPoint]:
+    """For each of several points of one subsampling, the `closed_form` that spends as many bits.
+
+    Sensitivities and statistics are those of the clean pictures.
+    """
+    statistics = Statistics.of(objective, like[0].subsampling, seed=seed)
+    sensitivity = fisher(objective, like[0].subsampling, seed=seed)
+    return [
+        closed_form(sensitivity, statistics, statistics.picture_bits(point), tables=tables) for point in like
+    ]
+
+
+def deepn_points(
+    objective: Objective, like: Sequence[OperatingPoint], *, tables: int = 2, seed: int = 0
+) -> list[OperatingPoint]:
+    """For each of several points of one subsampling, the `deepn` table that spends as many bits."""
+    statistics = Statistics.of(objective, like[0].subsampling, seed=seed)
+    return [deepn(statistics, statistics.picture_bits(point), tables=tables) for point in like]
+
+
+def closed_form(
+    sensitivity: NDArray[np.float64], statistics: Statistics, bits: float, *, tables: int = 2
+) -> OperatingPoint:
+    """The tables that spend about `bits` a picture where the networks feel it: of each frequency the step
+    that minimises s D / 2 + mu R, with D and R of `statistics` and one mu for all (in the manner of OptS,
+    without its trellis).
+
+    sensitivity: 3 x 64, as `fisher` returns it.
+    tables: 2 (Cb and Cr share one) or 3.
+    """
+    groups = _groups(tables)
+
+    def at(log_mu: float) -> OperatingPoint:
+        cost = sensitivity[..., None] * statistics.distortion / 2 + math.exp(log_mu) * statistics.bits
+        steps = [cost[group].sum(0).argmin(-1) + 1 for group in groups]
+        return _point(steps, statistics.subsampling)
+
+    return _at_bits(at, statistics, bits)
+
+
+def deepn(statistics: Statistics, bits: float, *, tables: int = 2) -> OperatingPoint:
+    """Tables in the manner of DeepN-JPEG (Liu et al., DAC 2018), at about `bits` a picture.
+
+    The step falls with the standard deviation of the band in three linear pieces, and is at least 5; the
+    constants are those of public code. Ours: one factor for all steps, to reach other rates; chroma by the
+    same map from its own standard deviations (those of Cb and Cr together where they share a table).
+    """
+    bases = []
+    for group in _groups(tables):
+        sigma = np.sqrt((statistics.sigma[group] ** 2).mean(0))
+        pieces = [offset - slope * sigma for _, offset, slope in _DEEPN]
+        base = np.select([sigma <= upper for upper, _, _ in _DEEPN], pieces)
+        bases.append(np.maximum(base, _DEEPN_LEAST))
+
+    def at(log_factor: float) -> OperatingPoint:
+        steps = [np.clip(np.round(base * math.exp(log_factor)), 1, 255).astype(int) for base in bases]
+        return _point(steps, statistics.subsampling)
+
+    return _at_bits(at, statistics, bits)
+
+
+def _groups(tables: int) -> list[slice]:
+    if tables not in (2, 3):
+        raise ValueError(f"tables is {tables}, expected 2 (luma, chroma) or 3 (Y, Cb, Cr)")
+    return [slice(0, 1), slice(1, 3)] if tables == 2 else [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def _point(steps: list[NDArray[np.int64]], subsampling: str) -> OperatingPoint:
+    return OperatingPoint.from_tables([table.tolist() for table in steps], subsampling=subsampling)
+
+
+def _at_bits(at: Callable[[float], OperatingPoint], statistics: Statistics, bits: float) -> OperatingPoint:
+    """Where `at`, whose bits fall with its argument, comes closest to `bits` from below."""
+    low, high = -40.0, 20.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if statistics.picture_bits(at(middle)) > bits:
+            low = middle
+        else:
+            high = middle
+    return at(high)

@@ -1,0 +1,187 @@
+"""`dnnjpeg learn-table` as its users meet it: a table that works everywhere, reports, interruptions, bad input."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+pytest.importorskip("torch")
+
+LEARN = Path(__file__).parents[1] / "learn"
+sys.path.append(str(LEARN))
+
+from tiny import classifier, pictures  # noqa: E402
+
+import dnnjpeg  # noqa: E402
+from dnnjpeg.tools.cli import main  # noqa: E402
+
+MODEL = f"{LEARN / 'tiny.py'}:classifier"
+COUNT = 60
+
+
+def learn(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, ["learn-table", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pictures.npy and labels.npy, which are what the tiny network says."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("data")
+    some = pictures(COUNT)
+    with torch.no_grad():
+        logits = classifier()((torch.from_numpy(some).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
+    np.save(folder / "pictures.npy", some)
+    np.save(folder / "labels.npy", logits.argmax(1).numpy())
+    return folder
+
+
+@pytest.fixture
+def basic(data) -> list[object]:
+    return ["--model", MODEL, "--data", data / "pictures.npy", "--labels", data / "labels.npy"]
+
+
+def test_a_learned_table_works_everywhere(basic, data, tmp_path):
+    out = tmp_path / "mine.json"
+    result = learn(*basic, "-o", out, "--method", "sensitivity", "--points", 4)
+    assert result.exit_code == 0, result.output
+    table = dnnjpeg.load_table(out)
+    assert table.name == "mine" and str(len(table.points)) in result.output
+    picture = np.load(data / "pictures.npy")[0]
+    file = dnnjpeg.encode(picture, out, quality=50)
+    with Image.open(io.BytesIO(file)) as decoded:
+        assert decoded.size == (32, 32)
+    assert CliRunner().invoke(main, ["tables", "show", str(out)]).exit_code == 0
+
+    for one, other in zip(table.points, table.points[1:], strict=False):
+        assert one.quality < other.quality
+        assert one.measured["bytes"] < other.measured["bytes"] and one.measured["loss"] > other.measured["loss"]
+    for point in table.points:
+        assert point.measured["images"] == round(0.3 * COUNT)
+        assert 0 <= point.measured["top1"] <= 1
+    source = table.provenance
+    assert source["models"][0]["name"] == "classifier" and len(source["models"][0]["weights"]) == 16
+    assert source["models"][0]["clean_top1"] == 1
+    assert source["data"]["pictures"] + source["data"]["held_out"] == COUNT
+    assert str(data.parent) not in out.read_text()
+
+    report = json.loads((tmp_path / "mine.report" / "report.json").read_text())
+    assert len(report["candidates"]) == 4 * 3
+    assert {point["subsampling"] for point in report["candidates"]} == {"4:4:4", "4:2:2", "4:2:0"}
+    found = [point.to_json() | {"quality": None} for point in table.points]
+    assert all(one in [point | {"quality": None} for point in report["candidates"]] for one in found)
+
+
+def test_quality_means_equal_loss(basic, tmp_path):
+    out = tmp_path / "t.json"
+    result = learn(*basic, "-o", out, "--method", "sensitivity", "--qualities", "20,60", "--subsampling", "4:2:0")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "t.report" / "report.json").read_text())
+    standard = {one["quality"]: one for one in report["standard"]}
+    for point in dnnjpeg.load_table(out).points:
+        below = max(q for q in standard if q <= point.quality)
+        above = min(q for q in standard if q >= point.quality)
+        # the curve is smoothed, so neighbours may be one step further
+        losses = [standard[q]["loss"] for q in standard if below - 11 <= q <= above + 11]
+        assert min(losses) <= point.measured["loss"] <= max(losses)
+
+
+def test_plot(basic, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = ["--method", "sensitivity", "--points", 3, "--subsampling", "4:2:0"]
+    assert learn(*basic, "-o", tmp_path / "t.json", *arguments).exit_code == 0
+    with Image.open(tmp_path / "t.report" / "curve.png") as plot:
+        assert plot.format == "PNG" and plot.width > 300
+
+
+J4D = ("--method", "j4d", "--steps", 25, "--qualities", 40, "--subsampling", "4:2:0")
+
+
+def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
+    whole = tmp_path / "whole.json"
+    assert learn(*basic, "-o", whole, *J4D).exit_code == 0
+    assert not list((tmp_path / "whole.report").glob("*.pt"))
+
+    from dnnjpeg.learn import j4d
+
+    advance, done = j4d._Descent.advance, []
+
+    def stop(self, deadline):
+        if len(done) == 15:
+            raise KeyboardInterrupt
+        done.append(self.step)
+        return advance(self, deadline)
+
+    out = tmp_path / "out.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(j4d._Descent, "advance", stop)
+        result = learn(*basic, "-o", out, *J4D)
+    assert result.exit_code == 130 and "--resume" in result.output and not out.exists()
+    result = learn(*basic, "-o", out, *J4D)
+    assert result.exit_code == 2 and "--resume" in result.output
+    result = learn(*basic, "-o", out, *J4D, "--resume", "--seed", 1)
+    assert result.exit_code == 1 and "another descent" in result.output
+    assert learn(*basic, "-o", out, *J4D, "--resume").exit_code == 0
+    assert dnnjpeg.load_table(out).points == dnnjpeg.load_table(whole).points
+
+
+def test_several_networks_learned_hardness_three_tables(data, tmp_path):
+    out = tmp_path / "universal.json"
+    result = learn(
+        "--model", MODEL, "--model", f"{LEARN / 'tiny.py'}:second_classifier", "--data", data / "pictures.npy",
+        "-o", out, "--method", "j4d", "--start", "standard", "--steps", 2, "--qualities", "30,70",
+        "--hardness", "learned", "--tables", 3, "--subsampling", "4:4:4", "--time-budget", 1, "--bfloat16",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "universal.report" / "report.json").read_text())
+    assert [model["name"] for model in report["provenance"]["models"]] == ["classifier", "second_classifier"]
+    assert len(report["candidates"]) == 2
+    for point in report["candidates"]:
+        assert len(point["chroma"]) == 2 and len(point["hardness"][0]) == 64
+        assert "top1" not in point["measured"] and 0 <= point["measured"]["agreement"] <= 1
+    assert result.exit_code == 0 and len(dnnjpeg.load_table(out).points) in (1, 2)
+
+
+def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
+    shuffled, one, folder = tmp_path / "shuffled.npy", tmp_path / "one.npy", tmp_path / "empty"
+    np.save(shuffled, np.random.default_rng(0).permutation(np.load(data / "labels.npy")))
+    np.save(one, np.zeros(COUNT, np.int64))
+    folder.mkdir()
+    model, source = basic[:2], basic[2:4]
+    out = tmp_path / "out.json"
+    cases = [
+        ([*model, *source, "--labels", shuffled], 1, "chance would name"),
+        ([*model, *source, "--labels", one], 1, "have label 0"),
+        ([*model, "--data", folder], 1, "no pictures"),
+        ([*basic, "--limit", 1], 1, "share"),
+        (["--model", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 1, "NaN"),
+        (["--model", "nothing", *source], 1, "names no network"),
+        ([*basic, "--qualities", "0,50"], 2, "1 to 100"),
+        ([*basic, "--device", "nowhere"], 1, "nowhere"),
+        ([*basic, "-o", tmp_path / "none" / "out.json"], 2, "no folder"),
+    ]
+    for arguments, code, message in cases:
+        result = learn("-o", out, *arguments)
+        assert result.exit_code == code and message in result.output, (arguments, result.output)
+        assert not out.exists()
+
+
+def test_torchrun(basic, tmp_path):
+    out = tmp_path / "out.json"
+    program = Path(sys.executable).with_name("dnnjpeg")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python",
+         str(program), "learn-table", *map(str, basic), "-o", str(out), *map(str, J4D)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("% fewer bytes") == len(dnnjpeg.load_table(out).points)

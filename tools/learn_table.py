@@ -1,0 +1,382 @@
+"""`dnnjpeg learn-table`: quantization tables learned for networks, from pictures."""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dnnjpeg import __version__
+from dnnjpeg.checks import check_quality
+from dnnjpeg.files import write_atomic
+from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+
+if TYPE_CHECKING:
+    from dnnjpeg.learn.j4d import Progress, Settings
+    from dnnjpeg.learn.objective import Objective
+    from dnnjpeg.learn.points import StandardCurve
+
+T = TypeVar("T")
+
+_HELD_OUT = 0.3  # of the pictures: they choose among the candidates, and place them
+
+
+def _qualities(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else sorted({check_quality(float(word)) for word in text.split(",")})
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of qualities 1 to 100, as 20,50,75") from None
+
+
+# fmt: off
+@click.command()
+@click.option("--model", "models", metavar="SPEC", multiple=True, required=True,
+              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
+                   "several times, for one table that serves all.")
+@click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
+              help="Folder of pictures, or of one folder a class; or an array.")
+@click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="CSV with the columns file and label; .npy for an array. Without labels, the loss is the "
+                   "divergence from what the networks read in the originals.")
+@click.option("-o", "--output", metavar="FILE.json", required=True,
+              type=click.Path(dir_okay=False, path_type=Path),
+              help="The table. Beside it a folder FILE.report: all that was measured, and a plot.")
+@click.option("--name", help="Of the table.  [default: the file's]")
+@click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn"]), default="response",
+              show_default=True,
+              help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
+                   "through a differentiable JPEG; sensitivity: closed form, without "
+                   "training; deepn: from the pictures alone, in the manner of DeepN-JPEG.")
+@click.option("--start", type=click.Choice(["sensitivity", "standard"]), default="sensitivity",
+              show_default=True, help="Where a descent begins.")
+@click.option("--points", type=click.IntRange(1, 50), default=9, show_default=True,
+              help="How many to learn, near qualities 10 to 90; the best are kept.")
+@click.option("--qualities", metavar="LIST", callback=_qualities,
+              help="In place of --points: learn near these, as 20,50,75.")
+@click.option("--subsampling", "subsamplings", type=click.Choice(list(SUBSAMPLINGS)), multiple=True,
+              default=("4:4:4", "4:2:2", "4:2:0"), show_default=True,
+              help="May be given several times: each point has the best.")
+@click.option("--tables", type=click.IntRange(2, 3), default=2, show_default=True,
+              help="2: Cb and Cr share one.")
+@click.option("--steps", type=click.IntRange(1), default=150, show_default=True,
+              help="Of j4d, for each candidate.")
+@click.option("--hardness", type=click.Choice(["annealed", "learned"]), default="annealed", show_default=True,
+              help="Of j4d: annealed for rounding to the nearest, learned for the probabilistic quantizer.")
+@click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
+              help="To learn in; response and j4d stop early if need be.")
+@click.option("--size", type=click.IntRange(1, 65535),
+              help="Pictures are cut to this side.  [default: the largest input of the networks]")
+@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
+@click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, and a little less exact.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+def learn_table(
+    output: Path,
+    name: str | None,
+    points: int,
+    qualities: list[float] | None,
+    resume: bool,
+    **how: Any,
+) -> None:
+    """Learn a table: quantization steps that cost a network less than the standard ones, byte for byte.
+
+    Candidates are learned on 70 % of the pictures, near the rates of standard JPEG files of several
+    qualities. On the rest they are measured, as real files: the best become the points of the table, each
+    with the quality of the standard JPEG, 4:2:0, on which the networks lose as much.
+
+    With several processes: torchrun --nproc-per-node N --no-python dnnjpeg learn-table ...
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    if not output.parent.is_dir():
+        raise click.UsageError(f"{output} cannot be written: there is no folder {output.parent}")
+    folder = output.with_suffix(".report")
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise click.UsageError(
+            "torch is missing, and learn-table needs it: pip install 'dnnjpeg[learn]'"
+        ) from None
+    if not resume and any(folder.glob("*.pt")):
+        raise click.UsageError(f"{folder} has an interrupted run: go on with --resume, or delete it")
+    spread = [round(10 + 80 * i / (points - 1)) for i in range(points)] if points > 1 else [50]
+    with _processes():
+        try:
+            _run(_prepare(**how), qualities or spread, output, name or output.stem)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("interrupted; the same command with --resume goes on from here", err=True)
+            raise SystemExit(130) from None
+# fmt: on
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the arguments name, loaded."""
+
+    learning: "Objective"
+    held_out: "Objective"
+    method: str
+    start: str
+    subsamplings: tuple[str, ...]
+    tables: int
+    settings: "Settings"
+    minutes: float | None
+
+
+def _prepare(
+    *,
+    models: Sequence[str],
+    weights: Path | None,
+    data: Path,
+    labels: Path | None,
+    size: int | None,
+    limit: int | None,
+    seed: int,
+    device: str,
+    bfloat16: bool,
+    steps: int,
+    hardness: Any,
+    time_budget: float | None,
+    **rest: Any,
+) -> _Job:
+    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.learn.j4d import Settings
+    from dnnjpeg.learn.objective import Objective
+    from dnnjpeg.models import load_network
+
+    if weights and len(models) > 1:
+        raise ValueError("--weights is of one network: several are given")
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
+    size = size or max(network.preprocess.size for network in networks)
+    dataset = load_dataset(data, labels, size=size, limit=limit, seed=seed)
+    held_out, learning = (
+        Objective(networks, part, autocast=bfloat16) for part in dataset.split(_HELD_OUT, seed)
+    )
+    settings = Settings(steps=steps, hardness=hardness, seed=seed)
+    return _Job(learning, held_out, settings=settings, minutes=time_budget, **rest)
+
+
+def _run(job: _Job, qualities: Sequence[float], output: Path, name: str) -> None:
+    """Learn, measure, choose, write."""
+    from dnnjpeg.learn.points import QUALITIES, StandardCurve, measure_standard, select
+    from dnnjpeg.table import Table
+
+    began = time.monotonic()
+    folder = output.with_suffix(".report")
+    folder.mkdir(exist_ok=True)
+    standard = _by_first(
+        lambda: [measure_standard(job.held_out, q) for q in _bar(QUALITIES, "measuring standard JPEG")]
+    )
+    curve = StandardCurve.of(QUALITIES, standard)
+    candidates = list(_learn(job, qualities, curve, folder))
+    if not _is_first():
+        return
+    measured = [job.held_out.measure(point) for point in _bar(candidates, "measuring candidates")]
+    minutes = round((time.monotonic() - began) / 60, 2)
+    provenance = _provenance(job)
+    report = {
+        "provenance": provenance,
+        "minutes": minutes,
+        "standard": [{"quality": q, **one.record()} for q, one in zip(QUALITIES, standard, strict=True)],
+        "candidates": [
+            replace(point, measured=one.record()).to_json()
+            for point, one in zip(candidates, measured, strict=True)
+        ],
+    }
+    write_atomic(folder / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+    points = select(candidates, measured, curve)
+    networks = ", ".join(network.name for network in job.learning.networks)
+    Table(name, points, f"learned for {networks} by {job.method}", provenance).save(output)
+    _plot(report, points, folder / "curve.png")
+    for state in folder.glob("*.pt"):
+        state.unlink()
+    for point in points:
+        found = point.measured or {}
+        saving = 1 - found["bytes"] / curve.bytes_at(point.quality)
+        click.echo(
+            f"quality {point.quality:5} {point.subsampling}  {found['bytes']:8,.0f} bytes, loss "
+            f"{found['loss']:.4f}, {100 * saving:.1f} % fewer bytes than the standard table"
+        )
+    click.echo(f"{output}: {len(points)} points, of {len(candidates)} candidates, in {minutes} minutes")
+
+
+def _learn(
+    job: _Job, qualities: Sequence[float], curve: "StandardCurve", folder: Path
+) -> Iterator[OperatingPoint]:
+    """One candidate near each quality, for each subsampling."""
+    from dnnjpeg.learn import j4d
+    from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
+    from dnnjpeg.table import standard_table
+
+    end = None if job.minutes is None else time.monotonic() + 60 * job.minutes
+    if job.method == "response":
+        yield from _respond(job, qualities, end, folder)
+        return
+    left = len(qualities) * len(job.subsamplings)
+    by_form = {"sensitivity": sensitivity_points, "deepn": deepn_points, "standard": None}
+    form = by_form[job.start if job.method == "j4d" else job.method]
+    for subsampling in job.subsamplings:
+        starts = [
+            replace(point, subsampling=subsampling, chroma=point.chroma * (job.tables - 1), hardness=())
+            for point in map(standard_table().at, qualities)
+        ]
+        if form:
+            find = partial(form, job.learning, starts, tables=job.tables, seed=job.settings.seed)
+            starts = _by_first(find)
+        if job.method != "j4d":
+            yield from starts
+            continue
+        for quality, start in zip(qualities, starts, strict=True):
+            with _steps(f"{subsampling} near quality {quality}", job.settings.steps) as show:
+                yield j4d.learn(
+                    job.learning,
+                    start,
+                    curve.price(quality),
+                    job.settings,
+                    state=folder / f"{subsampling.replace(':', '')}-{quality}.pt",
+                    deadline=None if end is None else time.monotonic() + (end - time.monotonic()) / left,
+                    on_step=show,
+                )
+            left -= 1
+
+
+def _respond(
+    job: _Job, qualities: Sequence[float], end: float | None, folder: Path
+) -> Sequence[OperatingPoint]:
+    from tqdm import tqdm
+
+    from dnnjpeg.learn import response
+
+    with tqdm(desc="trials", leave=False, disable=not (sys.stderr.isatty() and _is_first())) as bar:
+
+        def show(trial: response.Trial, count: int, total: int) -> None:
+            bar.total = total
+            bar.set_postfix_str(f"loss {trial.loss:.3f}, {trial.bytes:,.0f} bytes", refresh=False)
+            bar.update(count - bar.n)
+
+        return _by_first(
+            lambda: response.learn(
+                job.learning,
+                qualities,
+                job.subsamplings,
+                tables=job.tables,
+                seed=job.settings.seed,
+                state=folder / "trials.pt",
+                deadline=end,
+                on_trial=show,
+            )
+        )
+
+
+def _provenance(job: _Job) -> dict[str, Any]:
+    objective = job.learning
+    accuracies = objective.clean_top1 or (None,) * len(objective.networks)
+    return {
+        "models": [
+            {"name": network.name, "weights": network.digest, "clean_top1": top1}
+            for network, top1 in zip(objective.networks, accuracies, strict=True)
+        ],
+        "data": {
+            "name": _short(objective.dataset.source),
+            "pictures": len(objective),
+            "held_out": len(job.held_out),
+            "labels": objective.labels is not None,
+        },
+        "seed": job.settings.seed,
+        "command": shlex.join(["dnnjpeg", *map(_short, sys.argv[1:])]),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _short(argument: str) -> str:
+    """A path by its last two parts: where a user keeps things is nobody's business."""
+    option, equals, value = argument.rpartition("=")
+    return option + equals + "/".join(Path(value).parts[-2:])
+
+
+def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) -> None:
+    """Loss over bytes, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    panel = figure.subplots()
+    lines = {
+        "standard, 4:2:0": (report["standard"], "k.--"),
+        "candidates": ([one["measured"] for one in report["candidates"]], "C0x"),
+        "points of the table": ([point.measured for point in points], "C3o-"),
+    }
+    for label, (records, style) in lines.items():
+        panel.plot([r["bytes"] for r in records], [r["loss"] for r in records], style, label=label)
+    panel.set(xscale="log", xlabel="bytes a picture", ylabel="mean loss, nat")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    figure.savefig(path)
+
+
+@contextmanager
+def _processes() -> Iterator[None]:
+    """Of torchrun, where it started this one: they exchange a few hundred numbers a step, by gloo."""
+    from torch import distributed
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    distributed.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def _by_first(compute: Callable[[], T]) -> T:
+    """What the first process computes, in all of them."""
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        return compute()
+    box: list[Any] = [compute() if _is_first() else None]
+    distributed.broadcast_object_list(box)
+    return box[0]
+
+
+def _bar(items: Iterable[T], what: str) -> Iterable[T]:
+    from tqdm import tqdm
+
+    return tqdm(items, what, leave=False, disable=not (sys.stderr.isatty() and _is_first()))
+
+
+@contextmanager
+def _steps(what: str, count: int) -> "Iterator[Callable[[Progress], None]]":
+    """A progress bar, moved by what it yields."""
+    from tqdm import tqdm
+
+    with tqdm(total=count, desc=what, leave=False, disable=not (sys.stderr.isatty() and _is_first())) as bar:
+
+        def show(progress: "Progress") -> None:
+            bar.set_postfix_str(f"loss {progress.loss:.3f}, {progress.bpp:.3f} bpp", refresh=False)
+            bar.update(progress.step - bar.n)
+
+        yield show
