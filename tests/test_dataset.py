@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
+from drawing import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

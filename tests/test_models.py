@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import draw
+from drawing import draw
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from dnnjpeg import load_table
@@ -45,9 +46,11 @@ def test_examples(photo: Image.Image, tmp_path: Path) -> None:
     assert (tmp_path / "flat.txt").read_text().count("20 20 20 20 20 20 20 20") == 8
 
 
-def test_speed_is_what_was_measured() -> None:
-    show = [sys.executable, str(ROOT / "benchmarks" / "encode.py"), "--show"]
-    table = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+@pytest.mark.parametrize("show", [("encode.py", "--show"), ("tables.py",)])
+def test_figures_are_what_was_measured(show: tuple[str, ...]) -> None:
+    script, *options = show
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert table in README
 
 

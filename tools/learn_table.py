@@ -80,7 +80,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
-@click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, and a little less exact.")
+@click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, a little less exact.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 def learn_table(
     output: Path,

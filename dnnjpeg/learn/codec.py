@@ -43,6 +43,8 @@ class DifferentiableJPEG(nn.Module):
         log_kappa: Tensor,
         mode: Mode = "soft",
         subsampling: str = "4:4:4",
+        *,
+        steady: bool = False,
     ) -> Tensor:
         """float32 [N, 3, height, width], RGB 0..255, from the same.
 
@@ -52,6 +54,7 @@ class DifferentiableJPEG(nn.Module):
         mode: of `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as files
             do, with straight-through gradients.
         subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
+        steady: of `quantize`.
 
         Computes in float32 (float64 pixels: in that) whatever the surrounding autocast says. Raises
         ValueError for shapes, a mode or a subsampling other than these.
@@ -59,7 +62,9 @@ class DifferentiableJPEG(nn.Module):
         integers = mode != "soft"
         tables = component_tables(log_q, log_kappa, integers=integers)
         planes = to_coefficients(pixels, subsampling, integers=integers)
-        planes = [quantize(plane, *table, mode) for plane, table in zip(planes, tables, strict=True)]
+        planes = [
+            quantize(plane, *table, mode, steady=steady) for plane, table in zip(planes, tables, strict=True)
+        ]
         height, width = pixels.shape[-2:]
         return from_coefficients(planes, height, width, subsampling, integers=integers)
 

@@ -1,5 +1,6 @@
-"""Descent through the differentiable codec: it descends, resumes, shares work, and refuses what leads nowhere."""
+"""Descent through the differentiable codec: it descends, resumes, shares work, refuses what leads nowhere."""
 
+import json
 import os
 import subprocess
 import sys
@@ -196,8 +197,6 @@ def test_two_processes_learn_what_one_learns(objective, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    import json
-
     results = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert results[0] == results[1]
     seen: list[Progress] = []

@@ -62,10 +62,10 @@ def test_gradient_is_that_of_finite_differences(use_labels):
     pixels = objective.pixels(index) + torch.randn(3, 3, 32, 32, generator=torch.manual_seed(0))
     _, gradient = objective.gradient(pixels, index)
     direction = torch.randn(pixels.shape, generator=torch.manual_seed(1))
-    h = 0.02
+    h = 0.005
     above, below = (objective.gradient(pixels + d * direction, index)[0] for d in (h, -h))
     slope = (gradient * direction).sum((1, 2, 3))
-    torch.testing.assert_close((above - below) / (2 * h), slope, rtol=0.02, atol=1e-4)
+    torch.testing.assert_close((above - below) / (2 * h), slope, rtol=0.05, atol=1e-3)
 
 
 def _both_read() -> Dataset:

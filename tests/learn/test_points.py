@@ -1,5 +1,7 @@
 """Which candidates become points, and at which quality: against a plain hull and curves that are known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -8,10 +10,10 @@ from scipy.spatial import ConvexHull, QhullError
 
 pytest.importorskip("torch")
 
-from dnnjpeg.learn.objective import Measurement  # noqa: E402
-from dnnjpeg.learn.points import StandardCurve, select  # noqa: E402
-from dnnjpeg.point import OperatingPoint  # noqa: E402
-from dnnjpeg.table import Table  # noqa: E402
+from dnnjpeg.learn.objective import Measurement
+from dnnjpeg.learn.points import StandardCurve, select
+from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table import Table
 
 
 def measured(size: float, loss: float) -> Measurement:
@@ -74,8 +76,8 @@ def test_points_are_corners_of_the_hull_in_order(places):
     standard = curve({5: 4.0, 95: 0.1}, size=10_000)  # dearer than every candidate
     points = select([candidate(i + 1) for i in range(len(places))], [measured(*p) for p in places], standard)
     chosen = [(point.measured["bytes"], point.measured["loss"]) for point in points]
-    assert all(a < b for a, b in zip(chosen, chosen[1:], strict=False))
-    assert all(a[1] > b[1] for a, b in zip(chosen, chosen[1:], strict=False))
+    assert all(a < b for a, b in pairwise(chosen))
+    assert all(a[1] > b[1] for a, b in pairwise(chosen))
     for point in points:
         assert places[point.luma[0] - 1] == pytest.approx(
             (point.measured["bytes"], point.measured["loss"]), abs=1e-5

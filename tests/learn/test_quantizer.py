@@ -105,6 +105,42 @@ def test_gradcheck_with_any_broadcast(steps: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(lambda *x: quantize(*x, levels=15), (z, q, kappa), **check)
 
 
+@pytest.mark.parametrize("mode", ["soft", "sampled", "hard"])
+def test_steady_derivatives_by_steps(mode: str) -> None:
+    """Of the squared error, which is known at other steps; large coefficients are where noise would be."""
+    torch.manual_seed(0)
+    kappa = torch.tensor(12.0, dtype=torch.float64)
+
+    def error(z: Tensor, log_q: Tensor, steady: bool) -> Tensor:
+        return (quantize(z, log_q.exp(), kappa, mode, steady=steady) - z).square().sum(1)
+
+    for spread, reduction in ((1000, 30), (60, 2)):
+        z = torch.distributions.Laplace(0.0, spread).sample((400, 1000)).double()
+        log_q = torch.full((400, 1), 2.5, dtype=torch.float64, requires_grad=True)
+        known = (error(z, log_q.detach() + 0.05, True) - error(z, log_q.detach() - 0.05, True)).sum() / 0.1
+        exact, steady = (gradients(error(z, log_q, way), log_q)[0] for way in (False, True))
+        assert steady.sum().item() == pytest.approx(known.item(), rel=0.1 if mode != "soft" else 0.25)
+        assert exact.std() > reduction * steady.std()
+
+
+def test_steady_changes_nothing_else() -> None:
+    z, q = sample()
+    kappa = torch.full((64,), 6.0, dtype=torch.float64, requires_grad=True)
+    z.requires_grad_()
+    for mode in ("soft", "hard"):
+        plain, steady = (quantize(z, q, kappa, mode, steady=way) for way in (False, True))
+        assert torch.equal(plain, steady)
+        for one, two in zip(gradients(plain, z, kappa), gradients(steady, z, kappa), strict=True):
+            assert torch.equal(one, two)
+    small = (0.9 * z.detach() / z.detach().abs().max() * q).requires_grad_()
+    q.requires_grad_()
+    by_q = [gradients(quantize(small, q, kappa, steady=way), q)[0] for way in (False, True)]
+    assert torch.equal(*by_q)
+    saturated = torch.full((3,), 1e4, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    assert gradients(quantize(saturated, one, kappa[:1], levels=255, steady=True), one)[0] == 3 * 127
+
+
 @pytest.mark.parametrize("mode", ["sampled", "hard"])
 def test_straight_through_gradients_are_those_of_soft(mode: str) -> None:
     z, q = sample()

@@ -82,8 +82,8 @@ def test_steps_go_to_where_they_matter(subsampling: str) -> None:
     start = response._standard(50)
     steps = bench.improve(model, start, 2)
     assert (steps[0, :2] < start[0, :2]).all()
-    assert (steps[0, 8:] >= start[0, 8:]).all()
     ratio = np.log(steps / start)
+    assert np.median(ratio[0, 2:]) > 0.3 and np.median(ratio[1]) > 0.3
     assert np.abs(ratio).max() <= response._TRUST + 1e-9 and (steps[1] == steps[2]).all()
     price = 0.05 * bench.cost(model, start).sum() / bench.bytes(start, 2)
     costs = [bench.cost(model, s).sum() + price * bench.bytes(s, 2) for s in (steps, start)]
@@ -91,7 +91,7 @@ def test_steps_go_to_where_they_matter(subsampling: str) -> None:
 
 
 def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monkeypatch) -> None:
-    some, state, seen = objective(), tmp_path / "trials.pt", []
+    some, state, seen = objective(12), tmp_path / "trials.pt", []
 
     def stop_after(count: int):
         def show(trial: Trial, number: int, total: int) -> None:
@@ -122,7 +122,7 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
         cost = [m.loss.mean() + price * m.bytes.mean() for m in (standard, *learned)]
         assert min(cost[1:]) < cost[0]
     with pytest.raises(ValueError, match="delete it"):
-        learn(objective(20), (30,), ("4:4:4",), state=state)
+        learn(objective(11), (30,), ("4:4:4",), state=state)
     state.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not the state"):
         learn(some, (30,), ("4:4:4",), state=state)

