@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dnnjpeg.codec.encoder import encode, write_coefficients
     from dnnjpeg.inspection import inspect
     from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
+    from dnnjpeg.target import encode_to_target
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Table",
     "__version__",
     "encode",
+    "encode_to_target",
     "inspect",
     "list_tables",
     "load_table",
@@ -29,6 +31,7 @@ __all__ = [
 # dnnjpeg`.
 _HOME = {
     "encode": "dnnjpeg.codec.encoder",
+    "encode_to_target": "dnnjpeg.target",
     "write_coefficients": "dnnjpeg.codec.encoder",
     "inspect": "dnnjpeg.inspection",
     "OperatingPoint": "dnnjpeg.table",

@@ -1,18 +1,27 @@
 """Encoding files: one from reading to writing, and many at a time."""
 
 import io
+import math
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files import write_atomic
-from dnnjpeg.images import open_picture
+from dnnjpeg.images import Picture, open_picture
 from dnnjpeg.table import Table
+
+if TYPE_CHECKING:
+    from dnnjpeg.target import Encoded
+
+GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
+Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class Result:
     bytes_before: int = 0
     bytes_after: int = 0
     data: bytes | None = None
+    quality: float | None = None  # that a target has led to
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Recipe:
     table: Table
     quality: float
     options: Mapping[str, Any] = field(default_factory=dict)  # further keywords of `dnnjpeg.encode`
+    target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
     keep: bool = True  # metadata, see `open_picture`
     background: tuple[int, int, int] | None = None
     only_if_smaller: bool = False
@@ -72,48 +83,96 @@ class Totals:
         return 8 * self.bytes_after / self.pixels if self.pixels else 0.0
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A picture between reading and writing."""
+
+    task: Task
+    picture: Picture
+    bytes_before: int
+    data: bytes = b""
+    quality: float | None = None
+
+    @property
+    def source(self) -> Path:
+        return self.task.source
+
+    @property
+    def in_place(self) -> bool:
+        return self.task.target == self.task.source
+
+
+def _step(do: Callable[[Any, Recipe], Value]) -> Callable[[Any, Recipe], Value | Result]:
+    """A step that ends with a result where the one before did, and where something goes wrong: whatever that
+    is, the next picture has its turn.
+    """
+
+    @wraps(do)
+    def step(item: Any, recipe: Recipe) -> Value | Result:
+        if isinstance(item, Result):
+            return item
+        try:
+            return do(item, recipe)
+        except Exception as error:
+            return Result(item.source, "failed", describe(error, item.source))
+
+    return step
+
+
 def encode_file(task: Task | Result, recipe: Recipe) -> Result:
     """Carry out one task of a plan; what goes wrong is the result's reason."""
-    if isinstance(task, Result):
-        return task
-    try:
-        return _encode_file(task, recipe)
-    except Exception as error:  # whatever is wrong with this picture, the next one has its turn
-        return Result(task.source, "failed", describe(error, task.source))
+    return _write(_encode(_read(task, recipe), recipe), recipe)
 
 
-def _encode_file(task: Task, recipe: Recipe) -> Result:
+@_step
+def _read(task: Task, recipe: Recipe) -> _Open:
+    bytes_before = _size(task.source) if task.content is None else len(task.content)
+    source = task.source if task.content is None else io.BytesIO(task.content)
+    picture = open_picture(source, keep=recipe.keep, background=recipe.background)
+    if "comment" in picture.metadata:
+        from dnnjpeg.target import bare_comment
+
+        picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
+    opened = _Open(task, picture, bytes_before)
+    if opened.in_place and opened.picture.format != "JPEG":
+        raise ValueError(
+            f"is {opened.picture.format}, and only JPEG is replaced in place: name an output folder"
+        )
+    if opened.in_place and not opened.picture.lone:
+        raise ValueError("holds further pictures, which replacing it would lose: name an output folder")
+    return opened
+
+
+@_step
+def _encode(opened: _Open, recipe: Recipe) -> _Open:
     from dnnjpeg.codec.encoder import encode
 
-    in_place = task.target == task.source
-    bytes_before = _size(task.source) if task.content is None else len(task.content)
-    picture = open_picture(
-        task.source if task.content is None else io.BytesIO(task.content),
-        keep=recipe.keep,
-        background=recipe.background,
-    )
-    if in_place and picture.format != "JPEG":
-        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: name an output folder")
-    if in_place and not picture.lone:
-        raise ValueError("holds further pictures, which replacing it would lose: name an output folder")
+    picture = opened.picture
     data = encode(picture.image, recipe.table, recipe.quality, **picture.metadata, **recipe.options)
+    return replace(opened, data=data)
+
+
+@_step
+def _write(opened: _Open, recipe: Recipe) -> Result:
+    task, data = opened.task, opened.data
     status: Literal["encoded", "kept"] = "encoded"
-    if recipe.only_if_smaller and len(data) >= bytes_before:
-        if picture.format not in ("JPEG", "MPO"):
+    if recipe.only_if_smaller and len(data) >= opened.bytes_before:
+        if opened.picture.format not in ("JPEG", "MPO"):
             return Result(task.source, "skipped", "is smaller than its JPEG")
         status = "kept"
         data = task.source.read_bytes() if task.content is None else task.content
-    if task.target is not None and not recipe.dry_run and not (in_place and status == "kept"):
+    if task.target is not None and not recipe.dry_run and not (opened.in_place and status == "kept"):
         task.target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(task.target, data)
-    width, height = picture.image.size
+    width, height = opened.picture.image.size
     return Result(
         task.source,
         status,
         pixels=width * height,
-        bytes_before=bytes_before,
+        bytes_before=opened.bytes_before,
         bytes_after=len(data),
         data=data if task.target is None else None,
+        quality=opened.quality if status == "encoded" else None,
     )
 
 
@@ -126,18 +185,74 @@ def _size(path: Path) -> int:
 
 def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[Result]:
     """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks."""
-    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(encode_file, task, recipe))
-                if len(waiting) > 2 * jobs:
-                    yield waiting.popleft().result()
-            while waiting:
+        if not recipe.target:
+            yield from _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs)
+            return
+        for group in _groups(_in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)):
+            encoded = _encode_to_target(group, recipe, jobs)
+            yield from _in_advance(lambda one: _write(one, recipe), encoded, pool, len(encoded))
+
+
+def _in_advance(
+    do: Callable[[Item], Value], items: Iterable[Item], pool: ThreadPoolExecutor, count: int
+) -> Iterator[Value]:
+    """`do(item)` of each, in order, up to `count` of them done before they are asked for."""
+    waiting: deque[Future[Value]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(do, item))
+            if len(waiting) > count:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
+    """Pictures to be encoded together: many make large batches, more would not fit the memory."""
+    group: list[_Open | Result] = []
+    pixels = 0
+    for item in items:
+        group.append(item)
+        pixels += 0 if isinstance(item, Result) else math.prod(item.picture.image.size)
+        if len(group) == GROUP or pixels >= GROUP_PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
+
+
+def _encode_to_target(group: Sequence[_Open | Result], recipe: Recipe, jobs: int) -> list[_Open | Result]:
+    from dnnjpeg.target import encode_to_target
+
+    todo = [one for one in group if not isinstance(one, Result)]
+    pictures = [one.picture for one in todo]
+    try:
+        found = encode_to_target(
+            [picture.image for picture in pictures],
+            recipe.table,
+            metadata=[picture.metadata for picture in pictures],
+            **recipe.target,
+            **{**recipe.options, "threads": jobs},
+        )
+    except Exception as error:
+        if len(group) > 1:  # one of them is to blame
+            return [one for item in group for one in _encode_to_target([item], recipe, jobs)]
+        return [Result(one.source, "failed", describe(error, one.source)) for one in todo]
+    files = iter(found)
+    return [
+        one if isinstance(one, Result) else _take(one, next(files), "keep" in recipe.target) for one in group
+    ]
+
+
+def _take(opened: _Open, file: "Encoded", for_networks: bool) -> _Open | Result:
+    if file.kept:
+        return replace(opened, data=file.data, quality=file.quality)
+    missed = "is read differently even at" if for_networks else "is too large even at"
+    return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")
 
 
 def describe(error: Exception, source: Path) -> str:

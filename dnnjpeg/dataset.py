@@ -100,6 +100,25 @@ def load_dataset(
     )
 
 
+def crop(image: Image.Image, size: int) -> Image.Image:
+    """The centre of a picture, `size` x `size`, as `load_dataset` shows it; Pillow's, in the picture's mode.
+
+    A shorter side above 8/7 of the size is reduced to that (bicubic, antialiased), one below the size is
+    enlarged to it, one between is not resampled. Only the centre is: a long, narrow picture costs no memory.
+    """
+    return image.resize((size, size), Image.Resampling.BICUBIC, centre(*image.size, size))
+
+
+def centre(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the square that `crop` takes; whole pixels where its side is `size`."""
+    short = min(width, height)
+    side = short * size / min(max(short, size), round(size * 8 / 7))
+    left, top = (width - side) / 2, (height - side) / 2
+    if side == size:
+        left, top = int(left), int(top)
+    return left, top, left + side, top + side
+
+
 def _draw(count: int, limit: int | None, seed: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
@@ -110,7 +129,7 @@ def _read_pictures(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
     def read(i: int) -> str | None:
         try:
             picture = open_picture(files[i], keep=False)
-            pictures[i] = np.asarray(_square(picture.image.convert("RGB"), size))
+            pictures[i] = np.asarray(crop(picture.image.convert("RGB"), size))
         except (OSError, ValueError) as error:
             return f"{files[i]}: {error}"
         return None
@@ -120,16 +139,6 @@ def _read_pictures(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
     if faults:
         raise ValueError(f"{len(faults)} of {len(files)} pictures cannot be used: {_some(faults, '; ')}")
     return pictures
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """The rule of size. Only the centre is resampled, so that a long, narrow picture costs no memory."""
-    short = min(image.size)
-    side = short * size / min(max(short, size), round(size * 8 / 7))  # of the centre, before it is resampled
-    left, top = ((length - side) / 2 for length in image.size)
-    if side == size:
-        left, top = int(left), int(top)
-    return image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
 
 
 def _class_folders(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
@@ -187,7 +196,7 @@ def _load_array(path: Path, labels: Path | None, size: int, limit: int | None, s
     if pictures.shape[1:3] == (size, size):
         squares = pictures[index]
     else:
-        squares = np.stack([np.asarray(_square(Image.fromarray(pictures[i]), size)) for i in index])
+        squares = np.stack([np.asarray(crop(Image.fromarray(pictures[i]), size)) for i in index])
     return Dataset(squares, classes, tuple(map(str, index)), os.fspath(path))
 
 

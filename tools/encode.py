@@ -18,6 +18,8 @@ import click
 
 from dnnjpeg.table import SUBSAMPLINGS
 
+from .target import describe, target, target_options  # mypy does not know the way by dnnjpeg.tools
+
 if TYPE_CHECKING:
     from dnnjpeg.batch import Recipe, Result, Task, Totals
 
@@ -49,10 +51,11 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--table", "table_file", metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Table from a JSON file, in place of --model.")
-@click.option("--quality", type=click.FloatRange(1, 100), default=75, show_default=True,
-              help="Lose as little, for the network, as a standard JPEG of that quality does.")
+@click.option("--quality", type=click.FloatRange(1, 100),
+              help="Lose as little, for the network, as a standard JPEG of that quality does.  [default: 75]")
+@target_options
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
-              help="Of chroma, in place of the table's.")
+              help="Of chroma, in place of the table's, or with --network of the better of 4:2:0 and 4:4:4.")
 @click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
               help="In place of the table's.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
@@ -63,10 +66,11 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
 @click.option("--progressive-auto", "scans", flag_value="auto", help="Whichever of the two is smaller.")
 @click.option("--signature/--no-signature", default=True, show_default=True,
-              help="A small segment that names the table and the quality.")
-@click.option("--keep/--strip", default=True, show_default=True,
-              help="Keep EXIF, XMP, ICC profile, comment and resolution; or drop them, turning the pixels as "
-                   "the EXIF orientation says and keeping only a profile other than sRGB.")
+              help="A small segment that names the table and the quality, and with --network a comment that "
+                   "names them and the rule.")
+@click.option("--strip", is_flag=True,
+              help="Drop EXIF, XMP, ICC profile, comment and resolution, turning the pixels as the EXIF "
+                   "orientation says and keeping only a profile other than sRGB.")
 @click.option("--background", metavar="COLOUR", callback=_colour,
               help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
@@ -94,6 +98,9 @@ def encode(
     refused but for the first, and no source is overwritten, except with --in-place; other files in the output
     folder are replaced.
 
+    With --network, a picture that the networks read differently in every file that was tried is not written
+    and counts as failed; so does one whose file exceeds --target-bytes or --target-bpp at quality 1.
+
     16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparency, animation and
     pixels that JPEG lacks are refused, one line each, and the run goes on.
 
@@ -117,7 +124,7 @@ def encode(
         raise SystemExit(3)
     _prepare(recipe)
 
-    totals, failures, start = Totals(), [], time.perf_counter()
+    totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
     total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
     with _signals() as received, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about odd metadata; broken pictures raise
@@ -128,11 +135,15 @@ def encode(
                 tqdm.write(_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
                     failures.append({"source": str(result.source), "reason": result.reason})
+            elif as_json and result.quality is not None:
+                found = {"bytes": result.bytes_after, "quality": result.quality}
+                pictures.append({"source": str(result.source)} | found)
             if result.data is not None and not recipe.dry_run:
                 _emit(result.data)
     seconds = time.perf_counter() - start
     if as_json:
-        click.echo(json.dumps(_record(totals, recipe, seconds) | {"failures": failures}))
+        lists = {"failures": failures} | ({"pictures": pictures} if recipe.target else {})
+        click.echo(json.dumps(_record(totals, recipe, seconds) | lists))
     elif not to_stream:
         click.echo(_summary(totals, recipe, seconds))
     if received:
@@ -149,9 +160,16 @@ def _recipe(
     *,
     model: str | None,
     table_file: Path | None,
-    quality: float,
+    quality: float | None,
+    networks: tuple[str, ...],
+    keep: str | None,
+    prune: bool,
+    weights: Path | None,
+    device: str,
+    target_bytes: int | None,
+    target_bpp: float | None,
     scans: str | None,
-    keep: bool,
+    strip: bool,
     background: Any,
     only_if_smaller: bool,
     dry_run: bool,
@@ -162,7 +180,7 @@ def _recipe(
 
     if model and table_file:
         raise click.UsageError("--model and --table name two tables: give one")
-    if only_if_smaller and not keep:
+    if only_if_smaller and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
     if options["hardness"] and options["quantizer"] == "nearest":
         raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
@@ -171,7 +189,10 @@ def _recipe(
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
-    return Recipe(table, quality, options, keep, background, only_if_smaller, dry_run)
+    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
+    if aim and quality:
+        raise click.UsageError("--quality is what a target leads to: leave it out")
+    return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run)
 
 
 def _where(
@@ -272,7 +293,7 @@ def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any
         "seconds": round(seconds, 3),
         "pictures_per_second": round(totals.done / seconds, 2),
         "table": recipe.table.name,
-        "quality": recipe.quality,
+        **(describe(recipe.target) if recipe.target else {"quality": recipe.quality}),
         "dry_run": recipe.dry_run,
     }
 

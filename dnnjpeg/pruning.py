@@ -1,0 +1,165 @@
+"""Pruning: files without the coefficients that given networks miss least.
+
+What a network reads in a file keeps to a rule by some margin. To first order, the margin's gradient says what
+it costs to drop a coefficient; the counts of the scan's symbols say how many bits that saves. Those that cost
+least for each bit are dropped, the file is read again, and so on until the networks can spare nothing more.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from dnnjpeg.codec.markers import NATURAL
+from dnnjpeg.dataset import centre
+from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
+from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
+from dnnjpeg.point import OperatingPoint
+from dnnjpeg.rule import Judges, view
+
+ROUNDS = 20
+SHARE, LEAST, MOST = 0.25, 0.01, 0.5  # of what AC coefficients take, dropped in a round: the first, any
+GROWTH = 1.3  # of that share, when a file was kept; it is halved when not
+CAUTION = 2.0  # what a slope may change by while others are dropped, in mean slopes of the frequency
+_AC = list(NATURAL[1:])
+_FLIPS = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}  # by EXIF orientation
+
+Write = Callable[[list[NDArray[np.int16]]], bytes]  # planes, as `write_coefficients` takes them, to a file
+
+
+def prune(
+    pictures: "Mapping[int, Prunable]", judges: Judges, size: int, pool: ThreadPoolExecutor
+) -> dict[int, bytes]:
+    """By number, the smallest file found in which all judges read what the rule asks for; b"" where there is
+    none.
+
+    pictures: by the numbers of their originals, which the judges know. size: of the squares they are shown.
+    """
+    for _ in range(ROUNDS):
+        which = [i for i, picture in pictures.items() if picture.share > LEAST]
+        if not which:
+            break
+        active = [pictures[i] for i in which]
+        files = pool.map(Prunable.attempt, active)
+        squares = list(pool.map(lambda data: view(Image.open(io.BytesIO(data)), size), files))
+        list(pool.map(Prunable.settle, active, *judges.gradients(which, squares)))
+    return {i: picture.data for i, picture in pictures.items()}
+
+
+class Prunable:
+    """A picture, grey or in colour, some of whose coefficients are dropped."""
+
+    def __init__(
+        self, image: Image.Image, orientation: int, point: OperatingPoint, subsampling: str, write: Write
+    ) -> None:
+        """orientation: by EXIF, 1..8."""
+        self.orientation, self.subsampling, self.write = orientation, subsampling, write
+        self.width, self.height = image.size
+        self.grids = block_grids(self.height, self.width, subsampling)
+        self.grey = image.mode in ("1", "L")
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float()
+        tables = (point.luma, point.chroma[0], point.chroma[-1])
+        self.steps = [torch.tensor(table, dtype=torch.float32) for table in tables]
+        coefficients = to_coefficients(pixels, subsampling, integers=True)
+        self.planes = [
+            (z[0] / step).round().clamp(-1023, 1023) for z, step in zip(coefficients, self.steps, strict=True)
+        ]
+        self.slopes: list[Tensor] = []
+        self.share, self.margin, self.data = SHARE, -math.inf, b""
+
+    def attempt(self) -> bytes:
+        """A file for the networks to read: the whole picture first, then one with fewer coefficients."""
+        self.trial = self._drop() if self.slopes else self.planes
+        arrays = [
+            plane.reshape(*grid, 64).to(torch.int16).numpy()
+            for plane, grid in zip(self.trial, self.grids, strict=True)
+        ]
+        self.file = self.write(arrays[:1] if self.grey else arrays)
+        return self.file
+
+    def settle(self, margin: float, gradient: Tensor) -> None:
+        """What came of the attempt; `gradient`: of the margin by the pixels of the square that was shown.
+
+        It is taken where the rule is kept in fewer bytes, or nearer to being kept than it ever was.
+        """
+        first = not self.slopes
+        taken = len(self.file) < len(self.data) if self.data and margin > 0 else margin > self.margin
+        if taken:
+            self.margin = min(margin, 0)
+            self.data = self.file if margin > 0 else b""
+            self.planes, self.slopes = self.trial, self._by_coefficients(gradient)
+        if not first:
+            self.share = min(self.share * GROWTH, MOST) if taken else self.share / 2
+
+    def _by_coefficients(self, gradient: Tensor) -> list[Tensor]:
+        """The gradient by the coefficients: from pixels to coefficients, decoding in reverse."""
+        planes = [
+            (plane * step).requires_grad_() for plane, step in zip(self.planes, self.steps, strict=True)
+        ]
+        pixels = from_coefficients([p[None] for p in planes], self.height, self.width, self.subsampling)
+        shown = _shown(pixels, self.orientation, gradient.shape[-1])
+        return list(torch.autograd.grad(shown, planes, gradient[None]))
+
+    def _drop(self) -> list[Tensor]:
+        """The planes without the AC coefficients that cost least a bit, and have the share of the bits."""
+        present = [plane[:, _AC] != 0 for plane in self.planes]
+        saved = torch.cat([bits[mask] for bits, mask in zip(_savings(self.planes), present, strict=True)])
+        costs = []
+        for plane, step, slope, mask in zip(self.planes, self.steps, self.slopes, present, strict=True):
+            change = (plane * step)[:, _AC]
+            doubt = CAUTION * slope[:, _AC].square().mean(0).sqrt()
+            costs.append((slope[:, _AC] * change + doubt * change.abs())[mask])
+        order = (torch.cat(costs) / saved).argsort()
+        total = saved[order].cumsum(0)
+        dropped = torch.zeros(len(order), dtype=torch.bool)
+        dropped[order[: int((total < self.share * total[-1:]).sum()) + 1]] = True
+        planes = []
+        parts = torch.split(dropped, [int(mask.sum()) for mask in present])
+        for plane, mask, part in zip(self.planes, present, parts, strict=True):
+            coefficients = plane[:, _AC]
+            coefficients[mask] *= ~part
+            planes.append(plane.clone())
+            planes[-1][:, _AC] = coefficients
+        return planes
+
+
+def _savings(planes: Sequence[Tensor]) -> list[Tensor]:
+    """Bits that a zero in place of each AC coefficient saves, at least half a bit, [blocks, 63] by zigzag."""
+    found, counts = [], []
+    for plane in planes:
+        size = size_of(plane[:, _AC].T[:, None])
+        before, after, following, tail = runs(size)
+        found.append((before, size, after, following))
+        symbols = count(before * SIZES + size, RUNS * SIZES).view(1, RUNS, SIZES)
+        symbols[:, :, 0] = 0
+        symbols[:, 1, 0] = (tail > 0).sum()
+        counts.append(symbols)
+    (luma, chroma), _ = symbol_bits(counts[0], counts[1] + counts[2])
+    savings = []
+    for bits, (before, size, after, following) in zip((luma[0], chroma[0], chroma[0]), found, strict=True):
+        # a zero here makes one run of the two around it
+        saved = (
+            bits[before, size] + bits[after, following] - bits[(before + after + 1).clamp(max=63), following]
+        )
+        savings.append(saved[:, 0].T.clamp(min=0.5))
+    return savings
+
+
+def _shown(pixels: Tensor, orientation: int, size: int) -> Tensor:
+    """As `view`, near enough for gradients, of [1, 3, height, width]."""
+    if orientation >= 5:
+        pixels = pixels.transpose(-1, -2)
+    if orientation in _FLIPS:
+        pixels = pixels.flip(_FLIPS[orientation])
+    left, top, right, bottom = map(round, centre(pixels.shape[-1], pixels.shape[-2], size))
+    square = pixels[..., top:bottom, left:right]
+    if square.shape[-2:] == (size, size):
+        return square
+    return functional.interpolate(square, (size, size), mode="bicubic", antialias=True)

@@ -1,0 +1,118 @@
+"""What networks must still read in a file: the rule, and the networks that judge by it."""
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dnnjpeg.dataset import crop
+from dnnjpeg.models import Network
+
+BATCH = 25  # pictures of which gradients are taken together
+SOFTNESS = 0.5  # of the minimum of several margins
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a reading must have in common with that of the original.
+
+    text: "top1": the class that is first; "top5": the five classes that are first, in any order. These keep
+        top-1 and top-5 accuracy whatever the labels are. "divergence=X": the probabilities of the classes,
+        but for less than X nat of KL(original || file).
+    places: how many classes must stay first; 0 for a divergence. bound: X; infinity for places.
+    """
+
+    text: str
+    places: int
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The rule that `text` names. Raises ValueError."""
+        if text in ("top1", "top5"):
+            return cls(text, int(text[3:]), math.inf)
+        number = re.fullmatch(r"divergence=([0-9]*\.?[0-9]+)", text)
+        if number is None or float(number[1]) == 0:
+            raise ValueError(f"keep is {text!r}, expected top1, top5, or divergence=X with X above 0, as 0.3")
+        return cls(text, 0, float(number[1]))
+
+    def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """By how much the rule is kept (above 0) or broken, [N]: by how many logits the classes that must be
+        first are ahead of all others, or the share of the bound that is left. Differentiable in the logits.
+
+        logits, clean: of the files and of the originals, N x classes.
+        """
+        if self.places:
+            first = clean >= clean.topk(self.places).values[:, -1:]
+            last = logits.masked_fill(~first, math.inf).amin(1)
+            return last - logits.masked_fill(first, -math.inf).amax(1)
+        log_clean = clean.log_softmax(1)
+        return 1 - (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1) / self.bound
+
+
+class Judges:
+    """Networks, what each of them read in N originals, and the rule by which they judge files."""
+
+    def __init__(
+        self, networks: Sequence[Network], rule: Rule, originals: Sequence[NDArray[np.uint8]]
+    ) -> None:
+        """originals: what `view` shows. Raises ValueError for logits that are not finite, and for a rule that
+        a network cannot break.
+        """
+        self.networks, self.rule = networks, rule
+        self.clean = [torch.from_numpy(network.read(originals)) for network in networks]
+        for network, clean in zip(networks, self.clean, strict=True):
+            if clean.shape[1] <= rule.places:
+                raise ValueError(f"{network.name} has {clean.shape[1]} classes: {rule.text} keeps nothing")
+
+    def judge(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[bool]:
+        """Whether all networks read in files what the rule asks for; `which`: numbers of their originals.
+
+        A network is asked only about the files that all networks before it have passed.
+        """
+        kept = np.ones(len(which), np.bool_)
+        for network, clean in zip(self.networks, self.clean, strict=True):
+            left = np.flatnonzero(kept)
+            if left.size:
+                logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
+                kept[left] = (self.rule.margin(logits, clean[np.asarray(which)[left]]) > 0).numpy()
+        return kept.tolist()
+
+    def gradients(
+        self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]
+    ) -> tuple[list[float], Tensor]:
+        """The least margin among the networks, and its gradient by the pixels, [N, 3, size, size].
+
+        The gradient is that of a smooth minimum: what helps one network is not to spoil another.
+        """
+        least: list[float] = []
+        parts: list[Tensor] = []
+        for start in range(0, len(which), BATCH):
+            numbers = list(which[start : start + BATCH])
+            pixels = torch.from_numpy(np.stack(files[start : start + BATCH])).permute(0, 3, 1, 2).float()
+            pixels.requires_grad_()
+            margins = torch.stack(
+                [
+                    self.rule.margin(network(pixels).cpu(), clean[numbers])
+                    for network, clean in zip(self.networks, self.clean, strict=True)
+                ]
+            )
+            soft = -SOFTNESS * torch.logsumexp(-margins / SOFTNESS, 0)
+            parts += torch.autograd.grad(soft.sum(), pixels)
+            least += margins.amin(0).tolist()
+        return least, torch.cat(parts)
+
+
+def view(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """What networks are shown of a picture: RGB, upright as its EXIF says, cropped as `load_dataset` does."""
+    with suppress(Exception):  # EXIF that cannot be read turns no picture
+        ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(crop(image.convert("RGB"), size))

@@ -1,0 +1,294 @@
+"""Encoding to a target: the smallest file in which given networks still read what they read in the original,
+or the best file of at most a given size.
+"""
+
+import heapq
+import inspect
+import io
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from dnnjpeg.checks import check_integer, is_number
+from dnnjpeg.codec.encoder import encode, write_coefficients
+from dnnjpeg.codec.pixels import as_pixels, mode_components
+from dnnjpeg.table import Table, load_table
+
+if TYPE_CHECKING:
+    from dnnjpeg.models import Network
+    from dnnjpeg.pruning import Prunable
+    from dnnjpeg.rule import Judges
+
+QUALITIES = (
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 25, 28, 31, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80,
+    85, 90, 95, 98, 100,
+)  # fmt: skip
+"""Those that are tried for networks: each makes a file about 8 % larger than the one before."""
+SUBSAMPLINGS = ("4:2:0", "4:4:4")
+STRIDE = 6
+PRUNED = 16  # the largest quality
+_OF_COEFFICIENTS = frozenset(inspect.signature(write_coefficients).parameters)  # the options that apply
+_NOTE = "dnnjpeg keeps "
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file, and how it was made.
+
+    subsampling: None is the table's own.
+    kept: False where the target was missed: no candidate keeps to the rule, and this is the largest; or none
+        is within the limit, and this is the smallest.
+    """
+
+    data: bytes
+    quality: float
+    subsampling: str | None
+    kept: bool = True
+    pruned: bool = False
+
+
+Search = Generator[Encoded, bool | None, Encoded]  # yields a candidate, is sent whether it is kept
+
+
+def encode_to_target(
+    images: Sequence[Any],
+    table: str | Table = "standard",
+    *,
+    networks: "Sequence[Network | str]" = (),
+    keep: str | None = None,
+    target_bytes: int | None = None,
+    target_bpp: float | None = None,
+    prune: bool = False,
+    subsampling: str | None = None,
+    metadata: Sequence[Mapping[str, Any]] | None = None,
+    size: int | None = None,
+    threads: int = 1,
+    **options: Any,
+) -> list[Encoded]:
+    """The files of pictures, each as small as `keep` allows, or as good as a limit allows.
+
+    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB].
+    table: an installed table's name, the path of a JSON file, or a Table.
+    networks, keep: networks, from `load_network` or named as there, and what all of them must still read:
+        "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
+        (the probabilities of all classes, but for less than X nat). Other networks may read something else.
+    target_bytes, target_bpp: or a limit of the whole file, in bytes or in bits per pixel; the file is that of
+        the largest whole quality within it.
+    prune: with networks, then drop the coefficients that they miss least. About half the bytes go, and with
+        them most of what other networks, and people, see.
+    subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit.
+    metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
+        option `signature` is False, the comment goes on with what is kept for which networks.
+    size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
+        decoded file are turned upright as their EXIF says, and cropped as `dnnjpeg.dataset.crop` does.
+    threads: for pictures side by side; networks use torch's own.
+    options: others of `encode`.
+
+    For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
+    smallest up, one of six is read, and of the six before the first that is kept, all others. As a larger
+    file is not always read better than a smaller one, some smaller file can be missed.
+
+    Raises ValueError for a target that is none, and what `encode`, `load_network` and `Network.read` raise.
+    """
+    given = sum(value is not None for value in (keep, target_bytes, target_bpp))
+    if given != 1:
+        raise ValueError(f"{given} of keep, target_bytes and target_bpp are given, expected one")
+    if (keep is None) != (not networks):
+        raise ValueError("networks and keep go together: who reads, and what must still be read")
+    if prune and keep is None:
+        raise ValueError("prune is True, but there are no networks to say what can be dropped")
+    if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        raise TypeError("images is one picture, expected a list of them")
+    if not isinstance(table, Table):
+        table = load_table(table)
+    pictures = [
+        _Picture(_as_image(image), table, {**options, **own})
+        for image, own in zip(images, metadata or [{}] * len(images), strict=True)
+    ]
+    with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
+        if keep is not None:
+            return _smallest(pictures, networks, keep, prune, subsampling, size, pool)
+        limits = [_limit(one.image.size, target_bytes, target_bpp) for one in pictures]
+        return list(pool.map(partial(_largest, subsampling=subsampling), pictures, limits))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    image: Image.Image
+    table: Table
+    options: dict[str, Any]
+
+    def encode(self, quality: float, subsampling: str | None, note: str = "") -> Encoded:
+        options = self.options | self.comment(note, quality)
+        data = encode(self.image, self.table, quality, subsampling=subsampling, **options)
+        return Encoded(data, quality, subsampling)
+
+    def comment(self, note: str, quality: float) -> dict[str, bytes]:
+        """The option of `encode`: what there is, and the note unless there is none or no signature."""
+        own = self.options.get("comment", b"")
+        if not note or not self.options.get("signature", True):
+            return {"comment": own}
+        return {"comment": b"\n".join(filter(None, [own, f"{_NOTE}{note} at quality {quality:g}".encode()]))}
+
+    def prunable(self, found: Encoded, note: str) -> "Prunable":
+        from dnnjpeg.pruning import Prunable
+
+        quality = min(found.quality, PRUNED)
+        point = self.table.at(quality)
+        subsampling = found.subsampling or "4:4:4"  # grey
+        options = {key: value for key, value in self.options.items() if key in _OF_COEFFICIENTS}
+        options |= self.comment(f"{note}, pruned,", quality) if note else {}
+        write = partial(
+            write_coefficients,
+            tables=point.tables,
+            width=self.image.width,
+            height=self.image.height,
+            subsampling=subsampling,
+            **options,
+        )
+        orientation = self.shown().getexif().get(0x0112, 1)
+        return Prunable(self.image, orientation, point, subsampling, write)
+
+    def shown(self) -> Image.Image:
+        """The picture with the orientation that its files will have."""
+        image = self.image.convert("RGB")
+        image.info = {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+        return image
+
+
+def _as_image(image: Any) -> Image.Image:
+    as_pixels(image, None)  # raises for what is no picture
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+
+
+def bare_comment(comment: bytes) -> bytes:
+    """A comment without what encoding to a target has added: it is not true of another file."""
+    return b"\n".join(line for line in comment.split(b"\n") if not line.startswith(_NOTE.encode()))
+
+
+def _limit(size: tuple[int, int], target_bytes: int | None, target_bpp: float | None) -> int:
+    """In bytes, of a picture of this width and height."""
+    if target_bpp is None:
+        return check_integer(target_bytes, "target_bytes", 1, 2**63 - 1)
+    if not is_number(target_bpp) or not 0 < target_bpp < math.inf:
+        raise ValueError(f"target_bpp is {target_bpp!r}, expected a finite number above 0")
+    return int(target_bpp * size[0] * size[1] / 8)
+
+
+def _largest(picture: _Picture, limit: int, subsampling: str | None) -> Encoded:
+    """The file of the largest quality within `limit`, by bisection: sizes rise with quality."""
+    low, high, best = 1, 100, None
+    while low <= high:
+        quality = (low + high) // 2
+        found = picture.encode(quality, subsampling)
+        if len(found.data) <= limit:
+            low, best = quality + 1, found
+        else:
+            high = quality - 1
+    return best or replace(found, kept=False)
+
+
+def _smallest(
+    pictures: Sequence[_Picture],
+    networks: "Sequence[Network | str]",
+    keep: str,
+    prune: bool,
+    subsampling: str | None,
+    size: int | None,
+    pool: ThreadPoolExecutor,
+) -> list[Encoded]:
+    from dnnjpeg.models import load_network
+    from dnnjpeg.rule import Judges, Rule, view
+
+    rule = Rule.parse(keep)
+    readers = [load_network(network) if isinstance(network, str) else network for network in networks]
+    size = size or max(reader.preprocess.size for reader in readers)
+    show = partial(view, size=size)
+    note = f"{rule.text} of {', '.join(f'{reader.name} {reader.digest}' for reader in readers)}"
+    if not pictures:
+        return []
+    judges = Judges(readers, rule, list(pool.map(lambda one: show(one.shown()), pictures)))
+
+    def judge(which: Sequence[int], candidates: Iterable[Encoded]) -> list[bool]:
+        seen = pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates)
+        return judges.judge(which, list(seen))
+
+    found = _together([climb(_candidates(one, subsampling, note)) for one in pictures], judge, pool)
+    return _prune(pictures, found, note, judges, size, pool) if prune else found
+
+
+def _prune(
+    pictures: Sequence[_Picture],
+    found: Sequence[Encoded],
+    note: str,
+    judges: "Judges",
+    size: int,
+    pool: ThreadPoolExecutor,
+) -> list[Encoded]:
+    from dnnjpeg.pruning import prune
+
+    todo = {
+        i: picture.prunable(one, note)
+        for i, (picture, one) in enumerate(zip(pictures, found, strict=True))
+        if one.kept and picture.image.mode != "CMYK"
+    }
+    pruned = prune(todo, judges, size, pool)
+    return [
+        replace(one, data=pruned[i], quality=min(one.quality, PRUNED), pruned=True)
+        if 0 < len(pruned.get(i, b"")) < len(one.data)
+        else one
+        for i, one in enumerate(found)
+    ]
+
+
+def _candidates(picture: _Picture, subsampling: str | None, note: str) -> Iterator[Encoded]:
+    """From the smallest file up; encoded as they are asked for."""
+    coloured = mode_components(as_pixels(picture.image, None).mode) == 3
+    names = SUBSAMPLINGS if subsampling is None and coloured else (subsampling,)
+    series = (map(partial(picture.encode, subsampling=name, note=note), QUALITIES) for name in names)
+    return heapq.merge(*series, key=lambda one: len(one.data))
+
+
+def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
+    """Read the last of every `stride` candidates; before the first that is kept, the others of its group.
+
+    Ends with the first that is kept of those, or with the last candidate of all, kept or not.
+    """
+    while group := list(islice(candidates, stride)):
+        *before, last = group
+        if (yield last):
+            for one in before:
+                if (yield one):
+                    return one
+            return last
+    return replace(last, kept=False)
+
+
+def _together(
+    searches: Sequence[Search],
+    judge: Callable[[Sequence[int], Iterable[Encoded]], list[bool]],
+    pool: ThreadPoolExecutor,
+) -> list[Encoded]:
+    """The results of searches that go on in step, so that what they ask can be judged in one batch."""
+    found: dict[int, Encoded] = {}
+
+    def advance(i: int, kept: bool | None) -> Encoded | None:
+        try:
+            return searches[i].send(kept)
+        except StopIteration as end:
+            found[i] = end.value
+            return None
+
+    verdicts: dict[int, bool | None] = dict.fromkeys(range(len(searches)))
+    while verdicts:
+        asked = zip(verdicts, pool.map(advance, verdicts.keys(), verdicts.values()), strict=True)
+        candidates = {i: one for i, one in asked if one is not None}
+        verdicts = dict(zip(candidates, judge(list(candidates), candidates.values()), strict=True))
+    return [found[i] for i in range(len(searches))]

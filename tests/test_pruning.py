@@ -1,0 +1,204 @@
+"""Pruning: gradients and savings against real files, and what is left in a pruned one."""
+
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jpeglib
+import numpy as np
+import pytest
+from drawing import draw
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
+from dnnjpeg.codec.markers import NATURAL  # noqa: E402
+from dnnjpeg.models import load_network  # noqa: E402
+from dnnjpeg.pruning import Prunable, _savings  # noqa: E402
+from dnnjpeg.rule import Judges, Rule, view  # noqa: E402
+from dnnjpeg.table import standard_table  # noqa: E402
+
+PICTURES = [draw(72, 56, seed) for seed in range(8)]
+NETWORKS = """
+import torch
+from torch import nn
+
+def net(seed=1):
+    torch.manual_seed(seed)
+    layers = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
+    for layer in layers[2], layers[4]:
+        nn.init.normal_(layer.weight, std=0.5)
+    layers.preprocess = dict(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    return layers
+
+def other():
+    return net(2)
+"""
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    file = tmp_path_factory.mktemp("networks") / "nets.py"
+    file.write_text(NETWORKS)
+    return [load_network(f"{file}:{name}") for name in ("net", "other")]
+
+
+def prunable(picture: np.ndarray, quality: float, subsampling: str, orientation: int = 1) -> Prunable:
+    image, point = Image.fromarray(picture), standard_table().at(quality)
+    write = partial(
+        write_coefficients,
+        tables=point.tables,
+        width=image.width,
+        height=image.height,
+        subsampling=subsampling,
+    )
+    return Prunable(image, orientation, point, subsampling, write)
+
+
+def read(network: Any, data: bytes | np.ndarray) -> np.ndarray:
+    image = Image.fromarray(data) if isinstance(data, np.ndarray) else Image.open(io.BytesIO(data))
+    return network.read([view(image, 32)])[0]
+
+
+def coefficients(data: bytes, tmp_path: Path) -> list[np.ndarray]:
+    (tmp_path / "x.jpg").write_bytes(data)
+    file = jpeglib.read_dct(str(tmp_path / "x.jpg"))
+    return [plane for plane in (file.Y, file.Cb, file.Cr) if plane is not None]
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", "4:2:2"])
+def test_it_begins_with_the_encoders_file(subsampling, tmp_path):
+    for picture in PICTURES:
+        file = encode(picture, quality=30, subsampling=subsampling)
+        ours = prunable(picture, 30, subsampling).attempt()
+        for a, b in zip(coefficients(file, tmp_path), coefficients(ours, tmp_path), strict=True):
+            assert np.mean(a != b) < 0.001
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_savings_are_those_of_real_files(subsampling):
+    """One coefficient of every sixth block less: the predicted bits against those of the file."""
+    for picture in PICTURES[:3]:
+        start = prunable(np.tile(picture, (4, 4, 1)), 60, subsampling)
+        before = len(start.attempt())
+        savings = _savings(start.planes)
+        predicted, rng = 0.0, np.random.default_rng(0)
+        for plane, saved in zip(start.planes, savings, strict=True):
+            for block in range(0, len(plane), 6):
+                present = [k for k in range(63) if plane[block, NATURAL[k + 1]]]
+                if present:
+                    k = int(rng.choice(present))
+                    predicted += float(saved[block, k]) / 8
+                    plane[block, NATURAL[k + 1]] = 0
+        assert before - len(start.attempt()) == pytest.approx(predicted, rel=0.2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_slopes_are_those_of_decoded_files(orientation, subsampling):
+    """A step in one coefficient, and what Pillow makes of the file: turned, cropped and resampled."""
+    picture = np.clip(PICTURES[0], 60, 190)  # nothing saturates
+    start = prunable(picture, 50, subsampling, orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    def seen() -> np.ndarray:
+        image = Image.open(io.BytesIO(start.attempt()))
+        image.info["exif"] = exif.tobytes()
+        return view(image, 32).astype(float)
+
+    rng = np.random.default_rng(0)
+    smooth = (
+        torch.from_numpy(rng.normal(0, 1, (3, 4, 4))).repeat_interleave(8, 1).repeat_interleave(8, 2).float()
+    )
+    before = seen()
+    start.trial = start.planes
+    slopes = start._by_coefficients(smooth)
+    expected, found = [], []
+    for c, block, k in [(0, 24, 0), (0, 31, 1), (0, 32, 8), (0, 40, 9), (1, 8, 0), (2, 9, 1)]:
+        start.planes[c][block, k] += 6
+        change = torch.from_numpy(seen() - before).permute(2, 0, 1)
+        start.planes[c][block, k] -= 6
+        expected.append(float((smooth * change).sum()))
+        found.append(float(slopes[c][block, k] * start.steps[c][k] * 6))
+    scale = np.abs(expected).max()
+    assert scale > 20
+    assert np.abs(np.subtract(found, expected)).max() < 0.12 * scale
+
+
+@pytest.mark.parametrize("keep", ["top1", "divergence=0.05"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": "4:2:2", "progressive": True}])
+def test_pruned_files_are_read_the_same(networks, keep, options, tmp_path):
+    both = {"networks": networks, "keep": keep, "signature": False, **options}
+    whole, pruned = (encode_to_target(PICTURES, prune=prune, threads=2, **both) for prune in (False, True))
+    rule = Rule.parse(keep)
+    for picture, one, other in zip(PICTURES, whole, pruned, strict=True):
+        assert (one.kept, len(other.data) <= len(one.data)) == (other.kept, True)
+        if not one.kept:
+            continue
+        for network in networks:
+            clean, logits = (torch.from_numpy(read(network, x)[None]) for x in (picture, other.data))
+            assert rule.margin(logits, clean) > 0
+        if other.pruned:  # nothing but what was there, or nothing
+            assert other.quality == min(one.quality, 16)
+            full = encode(picture, quality=other.quality, subsampling=other.subsampling)
+            for a, b in zip(coefficients(full, tmp_path), coefficients(other.data, tmp_path), strict=True):
+                assert np.mean((b != a) & (b != 0)) < 0.001
+                assert np.mean(a[..., 0, 0] != b[..., 0, 0]) < 0.05
+    if keep == "top1":
+        assert sum(one.pruned for one in pruned) > 3
+        assert sum(len(one.data) for one in pruned) < 0.95 * sum(len(one.data) for one in whole)
+
+
+def test_company_changes_nothing(networks):
+    how = {"networks": networks, "keep": "top1", "prune": True}
+    together = encode_to_target(PICTURES[:3], threads=3, **how)
+    assert together == [encode_to_target([picture], **how)[0] for picture in PICTURES[:3]]
+
+
+def test_grey_and_cmyk(networks):
+    image = Image.fromarray(PICTURES[0])
+    how = {"networks": networks[:1], "keep": "top1"}
+    (grey,) = encode_to_target([image.convert("L")], prune=True, **how)
+    assert grey.pruned
+    assert inspect(grey.data).subsampling == "4:0:0"
+    assert read(networks[0], grey.data).argmax() == read(networks[0], np.asarray(image.convert("L"))).argmax()
+    cmyk = [image.convert("CMYK")]
+    assert encode_to_target(cmyk, prune=True, **how) == encode_to_target(cmyk, **how)
+
+
+def test_comment_and_metadata(networks):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (found,) = encode_to_target(
+        PICTURES[:1], networks=networks[:1], keep="top1", prune=True, comment=b"mine", exif=exif.tobytes()
+    )
+    made = inspect(found.data)
+    assert found.pruned
+    assert (
+        made.comment
+        == f"mine\ndnnjpeg keeps top1 of net {networks[0].digest}, pruned, at quality {found.quality}"
+    )
+    assert made.metadata == ("EXIF",)
+
+
+def test_gradients_by_differences(networks):
+    squares = [view(Image.fromarray(picture), 32) for picture in PICTURES[:3]]
+    originals = [view(Image.fromarray(picture), 32) for picture in PICTURES[3:6]]
+    for keep in ("top1", "top5", "divergence=2"):
+        judges = Judges(networks, Rule.parse(keep), originals)
+        margins, gradients = judges.gradients([0, 1, 2], squares)
+        assert judges.judge([0, 1, 2], squares) == [margin > 0 for margin in margins]
+        alone = Judges(networks[:1], Rule.parse(keep), originals)
+        ahead, gradients = alone.gradients([0, 1, 2], squares)
+        assert all(one >= both for one, both in zip(ahead, margins, strict=True))
+        for i, square in enumerate(squares):
+            change = np.where(gradients[i].permute(1, 2, 0).numpy() > 0, 1, -1)
+            change *= np.random.default_rng(i).random(change.shape) < 0.1  # the network is not linear
+            up, down = (np.clip(square.astype(int) + sign * change, 0, 255) for sign in (1, -1))
+            (high,), _ = alone.gradients([i], [up.astype(np.uint8)])
+            (low,), _ = alone.gradients([i], [down.astype(np.uint8)])
+            predicted = float((gradients[i].permute(1, 2, 0) * torch.from_numpy(up - down)).sum())
+            assert high - low == pytest.approx(predicted, rel=0.2)

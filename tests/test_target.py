@@ -1,0 +1,411 @@
+"""Encoding to a target: limits of size; networks that still read the same, by torch and Pillow alone."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawing import draw
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dnnjpeg import encode, encode_to_target, inspect
+from dnnjpeg.batch import Recipe, Task, run
+from dnnjpeg.table import load_table
+from dnnjpeg.target import QUALITIES, Encoded, climb
+
+PICTURES = [draw(72, 56, seed) for seed in range(12)]
+NETWORKS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    '''Reads 8 x 8 means of each colour, and which are large.'''
+
+    def __init__(self, seed, classes=10):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(
+            nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, classes))
+        for layer in self.layers[2], self.layers[4]:
+            nn.init.normal_(layer.weight, std=0.5)
+        self.preprocess = dict(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+    def forward(self, x):
+        return self.layers(x)
+
+class NoBlack(Net):
+    def forward(self, x):
+        return self.layers(x) / (x > -1.99).any(dim=(1, 2, 3))[:, None]
+
+class Strict(Net):
+    def forward(self, x):
+        return torch.sin(1000 * self.layers(x))
+
+def one(): return Net(1)
+def two(): return Net(2)
+def few(): return Net(3, 4)
+def no_black(): return NoBlack(1)
+def strict(): return Strict(1)
+"""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A network of NETWORKS by its name."""
+    pytest.importorskip("torch")
+    from dnnjpeg.models import load_network
+
+    file = tmp_path_factory.mktemp("networks") / "nets.py"
+    file.write_text(NETWORKS)
+    return lambda name: load_network(f"{file}:{name}")
+
+
+def read(network: Any, image: np.ndarray | bytes) -> np.ndarray:
+    """Logits of a picture of 72 x 56: 56 -> 37, the centre 32, as a reader would do it without dnnjpeg."""
+    import torch
+
+    picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else Image.fromarray(image)
+    side = 56 * 32 / 37
+    box = ((72 - side) / 2, (56 - side) / 2, (72 + side) / 2, (56 + side) / 2)
+    square = np.array(picture.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC, box))
+    x = torch.from_numpy(square).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        return network.module((x - 0.5) / 0.25)[0].double().numpy()
+
+
+def divergence(clean: np.ndarray, logits: np.ndarray) -> float:
+    p, q = (np.exp(a - a.max()) / np.exp(a - a.max()).sum() for a in (clean, logits))
+    return float((p * np.log(p / q)).sum())
+
+
+# A limit of size
+
+
+@given(limit=st.integers(500, 9000))
+@example(limit=1)
+@example(limit=10**9)
+@settings(max_examples=12, deadline=None)
+def test_largest_quality_within_the_limit(limit):
+    (found,) = encode_to_target([PICTURES[0]], target_bytes=limit, progressive="auto")
+    sizes = {q: len(encode(PICTURES[0], quality=q, progressive="auto")) for q in range(1, 101)}
+    assert found.data == encode(PICTURES[0], quality=found.quality, progressive="auto")
+    if found.kept:
+        assert sizes[found.quality] <= limit
+        assert found.quality == 100 or sizes[found.quality + 1] > limit
+    else:
+        assert found.quality == 1
+        assert sizes[1] > limit
+
+
+def test_limit_in_bits_per_pixel():
+    by_bits = encode_to_target(PICTURES, target_bpp=2.5, threads=3)
+    assert by_bits == encode_to_target(PICTURES, target_bytes=int(2.5 * 72 * 56 / 8))
+    assert all(2 < 8 * len(found.data) / (72 * 56) <= 2.5 for found in by_bits)
+
+
+def test_limit_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; import dnnjpeg, numpy\n"
+        "[found] = dnnjpeg.encode_to_target([numpy.zeros((9, 9), numpy.uint8)], target_bytes=400)\n"
+        "assert found.kept and len(found.data) <= 400"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+# The search
+
+
+@given(verdicts=st.lists(st.booleans(), min_size=1, max_size=40), stride=st.integers(1, 8))
+def test_climb(verdicts, stride):
+    """The search against the rule in words, for every pattern of what is kept."""
+    candidates = [Encoded(bytes(i), i, None) for i in range(len(verdicts))]
+    search = climb(iter(candidates), stride)
+    asked, kept = [], None
+    while True:
+        try:
+            asked.append(search.send(kept).quality)
+        except StopIteration as end:
+            found = end.value
+            break
+        kept = verdicts[asked[-1]]
+    lasts = sorted({*range(stride - 1, len(verdicts), stride), len(verdicts) - 1})
+    hits = [last for last in lasts if verdicts[last]]
+    assert len(set(asked)) == len(asked)
+    if not hits:
+        assert asked == lasts
+        assert (found.quality, found.kept) == (len(verdicts) - 1, False)
+    else:
+        group = range(max([-1, *(last for last in lasts if last < hits[0])]) + 1, hits[0] + 1)
+        assert found.kept
+        assert found.quality == min(i for i in group if verdicts[i])
+        assert set(asked) <= {*lasts, *group}
+
+
+# Networks
+
+
+@pytest.mark.parametrize("keep", ["top1", "top5", "divergence=.02"])
+def test_networks_read_the_same(network, keep):
+    net = network("one")
+    found = encode_to_target(PICTURES, networks=[net], keep=keep, threads=2)
+    for picture, one in zip(PICTURES, found, strict=True):
+        clean, logits = read(net, picture), read(net, one.data)
+        assert one.kept
+        if keep == "top1":
+            assert clean.argmax() == logits.argmax()
+        elif keep == "top5":
+            assert set(clean.argsort()[-5:]) == set(logits.argsort()[-5:])
+        else:
+            assert divergence(clean, logits) < 0.02
+    # the rule is what stops it, not the ladder
+    assert len({one.quality for one in found}) > 3
+    assert max(one.quality for one in found) > 4
+
+
+def test_it_comes_near_the_smallest_there_is(network):
+    net = network("one")
+    found = encode_to_target(PICTURES, networks=[net], keep="top1", signature=False)
+    smallest = []
+    for picture in PICTURES:
+        files = [
+            encode(picture, quality=q, subsampling=s, signature=False)
+            for q in QUALITIES
+            for s in ("4:2:0", "4:4:4")
+        ]
+        kept = [file for file in files if read(net, file).argmax() == read(net, picture).argmax()]
+        smallest.append(min(map(len, kept)))
+    sizes = [len(one.data) for one in found]
+    assert all(size >= least for size, least in zip(sizes, smallest, strict=True))
+    assert sum(sizes) < 1.4 * sum(smallest)
+    assert any(one.subsampling == "4:2:0" for one in found)
+    assert any(one.subsampling == "4:4:4" for one in found)
+
+
+def test_all_networks_must_read_the_same(network):
+    nets = [network("one"), network("two")]
+    both = encode_to_target(PICTURES, networks=nets, keep="top1")
+    for picture, file in zip(PICTURES, both, strict=True):
+        for net in nets:
+            assert read(net, file.data).argmax() == read(net, picture).argmax()
+    alone = encode_to_target(PICTURES, networks=nets[:1], keep="top1")
+    lost = [
+        read(nets[1], a.data).argmax() != read(nets[1], p).argmax()
+        for a, p in zip(alone, PICTURES, strict=True)
+    ]
+    assert any(lost)  # as is said: a network that is not asked may read something else
+
+
+def test_company_changes_nothing(network):
+    net = network("one")
+    together = encode_to_target(PICTURES[:4], networks=[net], keep="top1", threads=3)
+    apart = [encode_to_target([picture], networks=[net], keep="top1")[0] for picture in PICTURES[:4]]
+    assert together == apart
+    assert encode_to_target([], networks=[net], keep="top1") == []
+
+
+def test_networks_by_name(network):
+    net = network("two")
+    by_name = encode_to_target(PICTURES[:2], networks=[net.spec], keep="top1")
+    assert by_name == encode_to_target(PICTURES[:2], networks=[net], keep="top1")
+
+
+def test_what_cannot_be_kept_is_the_largest_file(network):
+    nets, picture = [network("strict")], PICTURES[0]
+    (found,) = encode_to_target([picture], networks=nets, keep="divergence=0.001", signature=False)
+    assert not found.kept
+    assert found.data == encode(picture, quality=100, subsampling="4:4:4", signature=False)
+
+
+def test_table_and_options_are_used(network):
+    net = network("one")
+    table = load_table("standard")
+    options = {"progressive": True, "hardness": 15, "seed": 3, "subsampling": "4:2:2", "signature": False}
+    for picture, found in zip(
+        PICTURES[:3],
+        encode_to_target(PICTURES[:3], table, networks=[net], keep="top1", **options),
+        strict=True,
+    ):
+        assert found.data == encode(picture, table, found.quality, **options)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "CMYK"])
+def test_other_pictures(network, mode):
+    net = network("one")
+    image = Image.fromarray(PICTURES[3]).convert(mode)
+    (found,) = encode_to_target([image], networks=[net], keep="top1")
+    assert read(net, found.data).argmax() == read(net, np.asarray(image.convert("RGB"))).argmax()
+    if mode == "L":
+        assert encode_to_target([np.asarray(image)], networks=[net], keep="top1") == [found]
+
+
+def test_orientation_is_that_of_the_file(network):
+    """Turned pixels with EXIF that turns them back: networks see the picture upright, before and after."""
+    net = network("one")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it by 270 degrees
+    turned = [np.rot90(picture).copy() for picture in PICTURES]
+    found = encode_to_target(turned, networks=[net], keep="top1", exif=exif.tobytes())
+    for picture, one in zip(PICTURES, found, strict=True):
+        shown = np.rot90(np.asarray(Image.open(io.BytesIO(one.data))), -1)
+        assert read(net, shown.copy()).argmax() == read(net, picture).argmax()
+
+
+def test_comment_says_what_was_kept(network):
+    nets = [network("one"), network("two")]
+    metadata = [{"comment": b"mine"}, {}]
+    first, second = encode_to_target(PICTURES[:2], networks=nets, keep="top1", metadata=metadata)
+    names = f"one {nets[0].digest}, two {nets[1].digest}"
+    line = f"dnnjpeg keeps top1 of {names} at quality"
+    assert inspect(first.data).comment == f"mine\n{line} {first.quality}"
+    assert inspect(second.data).comment == f"{line} {second.quality}"
+    (bare,) = encode_to_target(PICTURES[:1], networks=nets, keep="top1", signature=False, comment=b"mine")
+    assert inspect(bare.data).comment == "mine"
+    assert inspect(bare.data).table is None
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "0 of keep, target_bytes and target_bpp"),
+        ({"keep": "top1", "target_bytes": 9}, "2 of keep"),
+        ({"keep": "top1"}, "networks and keep go together"),
+        ({"networks": ["one"], "target_bpp": 1}, "networks and keep go together"),
+        ({"target_bytes": 0}, "target_bytes is 0"),
+        ({"target_bytes": 1.5}, "target_bytes is 1.5"),
+        ({"target_bpp": 0}, "target_bpp is 0"),
+        ({"target_bpp": float("nan")}, "target_bpp is nan"),
+        ({"target_bytes": 999, "mode": "BGR"}, "mode"),
+        ({"target_bytes": 999, "table": "none such"}, "none such"),
+        ({"target_bytes": 999, "threads": 0}, "threads"),
+        ({"target_bytes": 999, "prune": True}, "prune"),
+    ],
+)
+def test_wrong_targets(options, message):
+    with pytest.raises(ValueError, match=message):
+        encode_to_target(PICTURES[:1], **options)
+
+
+def test_no_pictures_and_wrong_pictures():
+    with pytest.raises(TypeError, match="float"):
+        encode_to_target([PICTURES[0] / 255], target_bytes=999)
+    for one in (PICTURES[0], Image.fromarray(PICTURES[0])):
+        with pytest.raises(TypeError, match="images is one picture"):
+            encode_to_target(one, target_bytes=999)
+    assert encode_to_target(np.stack(PICTURES[:2]), target_bytes=999) == encode_to_target(
+        PICTURES[:2], target_bytes=999
+    )
+    with pytest.raises(TypeError, match="str"):
+        encode_to_target(["a.png"], target_bytes=999)
+    with pytest.raises(ValueError, match="zip"):
+        encode_to_target(PICTURES[:2], target_bytes=999, metadata=[{}])
+
+
+@pytest.mark.parametrize(
+    "keep",
+    ["", "top2", "top", "Top1", "divergence", "divergence=", "divergence=0", "divergence=-1", "divergence=x"],
+)
+def test_wrong_rules(network, keep):
+    with pytest.raises(ValueError, match="expected top1, top5, or divergence=X"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
+
+
+def test_rule_that_cannot_be_broken(network):
+    with pytest.raises(ValueError, match="few has 4 classes: top5"):
+        encode_to_target(PICTURES[:1], networks=[network("few")], keep="top5")
+
+
+def test_network_that_fails_on_a_picture(network):
+    pictures = [*PICTURES[:2], np.zeros_like(PICTURES[0])]
+    with pytest.raises(ValueError, match="no_black returns NaN or infinity for picture 2"):
+        encode_to_target(pictures, networks=[network("no_black")], keep="top1")
+
+
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.01, 10))
+@settings(max_examples=50, deadline=None)
+def test_rules_by_numpy(seed, scale):
+    torch = pytest.importorskip("torch")
+    from dnnjpeg.rule import Rule
+
+    rng = np.random.default_rng(seed)
+    clean = rng.normal(0, 3, (5, 9))
+    logits = clean + rng.normal(0, scale, clean.shape)
+    kept = {
+        text: (Rule.parse(text).margin(torch.from_numpy(logits), torch.from_numpy(clean)) > 0).tolist()
+        for text in ("top1", "top5", "divergence=0.3")
+    }
+    for i in range(5):
+        assert kept["top1"][i] == (clean[i].argmax() == logits[i].argmax())
+        assert kept["top5"][i] == (set(clean[i].argsort()[4:]) == set(logits[i].argsort()[4:]))
+        assert kept["divergence=0.3"][i] == (divergence(clean[i], logits[i]) < 0.3)
+
+
+# Files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, picture in enumerate(PICTURES[:5]):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def recipe(**target: Any) -> Recipe:
+    return Recipe(load_table("standard"), 75, target=target)
+
+
+def tasks(folder: Path) -> list[Task]:
+    return [Task(path, folder / "out" / f"{path.stem}.jpg") for path in sorted(folder.glob("*.png"))]
+
+
+def test_files_are_those_of_the_library(network, folder, monkeypatch):
+    net = network("one")
+    expected = encode_to_target(PICTURES[:5], networks=[net], keep="top1")
+    for group in (2, 50):  # pictures that are encoded together
+        monkeypatch.setattr("dnnjpeg.batch.GROUP", group)
+        results = list(run(tasks(folder), recipe(networks=[net], keep="top1"), 2))
+        for result, one in zip(results, expected, strict=True):
+            assert (result.status, result.quality) == ("encoded", one.quality)
+            assert (folder / "out" / f"{result.source.stem}.jpg").read_bytes() == one.data
+            assert result.bytes_after == len(one.data)
+
+
+def test_a_failure_costs_its_own_picture_only(network, folder):
+    Image.new("RGB", (72, 56)).save(folder / "2.png")
+    (folder / "3.png").write_bytes(b"text")
+    results = list(run(tasks(folder), recipe(networks=[network("no_black")], keep="top1"), 2))
+    assert [result.status for result in results] == ["encoded", "encoded", "failed", "failed", "encoded"]
+    assert "no_black returns NaN" in results[2].reason
+    assert "not a picture" in results[3].reason
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.jpg", "1.jpg", "4.jpg"]
+
+
+def test_a_missed_target_writes_nothing(network, folder):
+    for target, message in (
+        (
+            {"networks": [network("strict")], "keep": "divergence=0.001"},
+            "is read differently even at quality 100, ",
+        ),
+        ({"target_bytes": 200}, "is too large even at quality 1, "),
+    ):
+        results = list(run(tasks(folder), recipe(**target), 2))
+        assert [result.status for result in results] == ["failed"] * 5
+        assert all(result.reason.startswith(message) for result in results)
+        assert not (folder / "out").exists()
+
+
+def test_a_comment_that_is_no_longer_true_is_dropped(network, folder):
+    net = network("one")
+    (first,) = encode_to_target(PICTURES[:1], networks=[net], keep="top1", comment=b"mine\nand yours")
+    (folder / "a.jpg").write_bytes(first.data)
+    for aim in ({}, {"target_bytes": 2000}):
+        (result,) = run([Task(folder / "a.jpg", None)], recipe(**aim), 1)
+        assert inspect(result.data).comment == "mine\nand yours"

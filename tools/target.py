@@ -1,0 +1,87 @@
+"""The options of `dnnjpeg encode` that ask for a target in place of a quality."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# fmt: off
+_OPTIONS = (
+    click.option("--network", "networks", metavar="SPEC", multiple=True,
+                 help="Encode each picture as small as --keep allows: torchvision:NAME, timm:NAME, "
+                      "FILE.py:FUNCTION or MODULE:FUNCTION. May be given several times. Networks that are "
+                      "not given may read something else."),
+    click.option("--keep", metavar="RULE",
+                 help="What the networks must still read: top1 (the same class first), top5 (the same five "
+                      "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat)."),
+    click.option("--prune", is_flag=True,
+                 help="Then drop the coefficients that the networks miss least: half of the bytes or more, "
+                      "and with them most of what other networks, and people, see."),
+    click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="Of the network, in place of its own: .safetensors, .pt or .pth."),
+    click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda."),
+    click.option("--target-bytes", metavar="N", type=click.IntRange(1),
+                 help="The largest quality at which a file has at most so many bytes."),
+    click.option("--target-bpp", metavar="X", type=click.FloatRange(0, min_open=True),
+                 help="The same in bits per pixel."),
+)
+# fmt: on
+
+
+def target_options(command: Command) -> Command:
+    """Add the options to a command, in their order."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def target(
+    networks: tuple[str, ...],
+    keep: str | None,
+    prune: bool,
+    weights: Path | None,
+    device: str,
+    target_bytes: int | None,
+    target_bpp: float | None,
+) -> dict[str, Any]:
+    """What the options ask for, as `encode_to_target` takes it, networks loaded; empty for nothing.
+
+    Raises click.UsageError.
+    """
+    limits = {"target_bytes": target_bytes, "target_bpp": target_bpp}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if len(given) + bool(networks or keep) > 1:
+        raise click.UsageError("--keep, --target-bytes and --target-bpp are three targets: give one")
+    if bool(networks) != bool(keep):
+        raise click.UsageError("--network and --keep go together: who reads, and what must still be read")
+    if prune and not networks:
+        raise click.UsageError("--prune drops what networks do not need: give --network and --keep")
+    if weights and len(networks) != 1:
+        raise click.UsageError(f"--weights is of one network: {len(networks)} are given")
+    if not keep:
+        return given
+    try:
+        from dnnjpeg.models import load_network
+        from dnnjpeg.rule import Rule
+
+        Rule.parse(keep)
+        loaded = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(networks)]
+    except ImportError as error:
+        raise click.UsageError(
+            f"{error.name} is missing, and --network needs it: pip install 'dnnjpeg[learn]'"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    return {"networks": loaded, "keep": keep, "prune": prune}
+
+
+def describe(target: Mapping[str, Any]) -> dict[str, Any]:
+    """The target for a report: numbers and texts only."""
+    networks = [
+        {"name": network.name, "spec": network.spec, "digest": network.digest}
+        for network in target.get("networks", ())
+    ]
+    return {**target, "networks": networks} if networks else dict(target)
