@@ -195,6 +195,16 @@ def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def floor(typingctx: Any, value: Any) -> Any:
+    """The largest whole number that is not above, in each lane of a float vector."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return call(builder, named("floor", value), value.ir, args)
+
+    return value(value), codegen
+
+
+@intrinsic
 def magnitude_bits(typingctx: Any, value: Any) -> Any:
     """Bits needed for each lane's magnitude: 0 for 0, else floor(log2|v|) + 1 (the size category of T.81
     F.1.2).

@@ -86,7 +86,7 @@ def encode(
     if hardness is not None:
         if quantizer == "nearest":
             raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
-        point = replace(point, hardness=hardness)
+        point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
     seed = check_integer(seed, "seed", 0, 2**63 - 1)
     threads = check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
@@ -188,6 +188,12 @@ def _point(
             )
         table = load_table(table)
     return table.at(quality), table.name
+
+
+@lru_cache(maxsize=64)
+def _hardened(point: OperatingPoint, hardness: float) -> OperatingPoint:
+    """The point with one hardness throughout; remembered, for its steps are checked anew."""
+    return replace(point, hardness=hardness)
 
 
 def _by_component(tables: tuple[Any, ...], components: int) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dnnjpeg.codec.dct import SCALE
 from dnnjpeg.jit import inlined
-from dnnjpeg.simd import convert, fused, load, load_scalar, mask_bits, reinterpret, select, splat, store
+from dnnjpeg.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
 
 MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
@@ -22,7 +22,7 @@ _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the 
 _LOG2_E = 1.4426950408889634
 _EXP2 = (0.999928074, 0.693260986, 0.242611122, 0.0551716672)  # 2^z for |z| <= 1/2, minimax
 
-NEAREST, TWO = 0, -1
+NEAREST, TWO, MIXED = 0, -1, 1
 
 
 def reach(hardness: float) -> int:
@@ -40,14 +40,18 @@ def reach(hardness: float) -> int:
 class Quantizer:
     """What the kernels need to quantize, by component, natural order.
 
+    `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so, else `MIXED`.
     `scale`: float32[components, 64], `dct.SCALE` over the steps. `reach`: int64[components, 64], the function
-    of that name of κ. `law`: float32[components, 64, 3], the distance from the nearest integer up to which
-    only that one is taken, κ in bits, and the slope of the odds by distance, -2κ in bits.
+    of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
     """
 
     scale: np.ndarray
     law: np.ndarray
     reach: np.ndarray
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        return np.array([row[0] if np.all(row == row[0]) and row[0] < MIXED else MIXED for row in self.reach])
 
     @cached_property
     def sampled(self) -> bool:
@@ -69,7 +73,7 @@ def quantizer_of(
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
-        return Quantizer(scale, np.zeros((*scale.shape, 3), np.float32), np.zeros(scale.shape, np.int64))
+        return Quantizer(scale, np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64))
     rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]
     kappa = np.array(rows, np.float32)
     if not np.all(kappa >= np.float32(MIN_HARDNESS)):
@@ -78,7 +82,7 @@ def quantizer_of(
         )
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
     bits = np.where(np.isinf(kappa), 0, kappa) * _LOG2_E
-    law = np.stack([0.5 - 0.5 * _TAIL / kappa, bits, -2 * bits], axis=-1).astype(np.float32)
+    law = np.stack([bits, -2 * bits], axis=-1).astype(np.float32)
     return Quantizer(scale, law, reaches)
 
 
@@ -119,9 +123,9 @@ def block_hash(blocks, keys):
 
 @inlined
 def uniform_16(hashed, key):
-    """float32x16 in (0, 1] from the hashes of sixteen blocks and the odd key of a coefficient."""
-    x = convert(reinterpret(hashed * key, "i32x16"), "f32x16")
-    return fused(x, splat(2.0**-32, "f32x16"), splat(0.5 + 2.0**-24, "f32x16"))
+    """float32x16 in (0, 1) from the hashes of sixteen blocks and the odd key of a coefficient."""
+    # 23 bits behind a 1: multiples of 2^-23 from 1 to 2
+    return reinterpret(((hashed * key) >> 9) | 0x3F800000, "f32x16") - (1.0 - 2.0**-24)
 
 
 @inlined
@@ -136,29 +140,24 @@ def _exp2(y):
 
 
 @inlined
-def _at_most(x, limit):
-    return select(x < limit, x, splat(limit, "f32x16"))
+def _clamped(y):
+    y = select(y < 100.0, y, splat(100.0, "f32x16"))
+    return select(y > -100.0, y, splat(-100.0, "f32x16"))
 
 
 @inlined
-def _one_of_two(c, scale, hashed, law, key):
-    """The nearest integer, or with probability sigmoid(-κ (1 - 2r)) the next one, r the distance from the
-    nearest.
+def one_of_two(c, scale, hashed, law, key):
+    """int16x16: floor(t), or with probability sigmoid(κ (2f - 1)) the next integer; t = c · scale, f = t - floor(t).
 
-    Where no lane has a chance of more than e^-14.5 nothing is drawn.
+    `law` is the address of κ and -2κ in bits.
     """
-    rounded = _rounded(c, scale)
-    nearest = reinterpret(rounded, "i32x16")
-    offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
-    distance = reinterpret(reinterpret(offset, "u32x16") & 0x7FFFFFFF, "f32x16")
-    if mask_bits(distance > splat(load_scalar(law, "f32"), "f32x16")) != 0:
-        bits = splat(load_scalar(law + 4, "f32"), "f32x16")
-        slope = splat(load_scalar(law + 8, "f32"), "f32x16")
-        odds_against = _exp2(_at_most(fused(distance, slope, bits), 100.0))
-        u = uniform_16(hashed, key)
-        step = (reinterpret(offset, "i32x16") >> 31) | 1
-        nearest = select(fused(u, odds_against, u) < 1.0, nearest + step, nearest)
-    return convert(nearest, "i16x16")
+    below = floor(c * scale)
+    fraction = fused(c, splat(scale, "f32x16"), splat(0.0, "f32x16") - below)
+    bits, slope = splat(load_scalar(law, "f32"), "f32x16"), splat(load_scalar(law + 4, "f32"), "f32x16")
+    odds_against = _exp2(_clamped(fused(fraction, slope, bits)))
+    u = uniform_16(hashed, key)
+    step = select(fused(u, odds_against, u) < 1.0, splat(1, "i32x16"), splat(0, "i32x16"))
+    return convert(convert(below, "i32x16") + step, "i16x16")
 
 
 @inlined
@@ -166,13 +165,13 @@ def _one_of_many(c, scale, hashed, law, k_max, key, weights):
     """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
     rounded = _rounded(c, scale)
     offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
-    bits = load_scalar(law + 4, "f32")
+    bits = load_scalar(law, "f32")
     slope = offset * (bits + bits)
     total = splat(0.0, "f32x16")
     for j in range(2 * k_max + 1):
         k = j - k_max
         exponent = slope * k - bits * (k * k)
-        total = total + _exp2(select(exponent > -100.0, exponent, splat(-100.0, "f32x16")))
+        total = total + _exp2(_clamped(exponent))
         store(weights + j * 64, total)
     draw = uniform_16(hashed, key) * total
     index = reinterpret(rounded, "i32x16") - k_max
@@ -189,7 +188,7 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
     scratch.
     """
     if reach == TWO:
-        return _one_of_two(c, scale, hashed, law, key)
+        return one_of_two(c, scale, hashed, law, key)
     if reach == NEAREST:
         return nearest_16(c, scale)
     return _one_of_many(c, scale, hashed, law, reach, key, weights)

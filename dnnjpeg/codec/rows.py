@@ -16,7 +16,17 @@ from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import Quantizer, block_hash, legal, nearest_16, random_keys, sample_16
+from dnnjpeg.codec.quantize import (
+    NEAREST,
+    TWO,
+    Quantizer,
+    block_hash,
+    legal,
+    one_of_two,
+    nearest_16,
+    random_keys,
+    sample_16,
+)
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STRIDE, H, V, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens, interval_bounds, intervals_in
 from dnnjpeg.jit import inlined, kernel
@@ -29,7 +39,7 @@ JOB = np.dtype(
             "layout", "pixel_bytes", "width", "height",  # the picture
             "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts
             "y_stride", "c_stride",  # bytes a row of the strips
-            "sampled", "keep",  # draw indices; keep the planes of the whole picture and make no tokens
+            "keep",  # the planes of the whole picture, and make no tokens
             # where these lie in the scratch memory
             "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",
         )
@@ -70,22 +80,53 @@ def _quantize_nearest(rows, indices, scale):
 
 
 @inlined
-def _quantize_sampled(rows, columns, indices, weights, scale, law, reach, keys, first_block):
-    """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
+def _draw(indices, k, value, scale, law, keys, hashed):
+    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
+    scaled, key = load_scalar(scale + 4 * k, "f32"), load_scalar(keys + 8 + 4 * k, "u32")
+    store(indices + zigzag * 32, legal(one_of_two(value, scaled, hashed, law + 8 * k, key), -1023 - (k == 0)))
+
+
+@inlined
+def _quantize_two(rows, indices, scale, law, keys, hashed):
+    """Column pass and drawing from two candidates each."""
+    for u in range(8):
+        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
+        _draw(indices, u, a, scale, law, keys, hashed)
+        _draw(indices, u + 8, b, scale, law, keys, hashed)
+        _draw(indices, u + 16, c, scale, law, keys, hashed)
+        _draw(indices, u + 24, d, scale, law, keys, hashed)
+        _draw(indices, u + 32, e, scale, law, keys, hashed)
+        _draw(indices, u + 40, f, scale, law, keys, hashed)
+        _draw(indices, u + 48, g, scale, law, keys, hashed)
+        _draw(indices, u + 56, h, scale, law, keys, hashed)
+
+
+@inlined
+def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, keys, hashed):
+    """Column pass and drawing, each coefficient from as many candidates as its hardness wants."""
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column_16(rows, u)
         store_8(columns + u * 64, 512, a, b, c, d, e, f, g, h)
-    hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     for k in range(64):
         drawn = sample_16(
             load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed,
-            law + 12 * k, load_scalar(reach + 8 * k, "i64"),
+            law + 8 * k, load_scalar(reach + 8 * k, "i64"),
             load_scalar(keys + 8 + 4 * k, "u32"), weights,
         )  # fmt: skip
         store(
             indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32,
             legal(drawn, -1023 - (k == 0)),
         )
+
+
+@inlined
+def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, keys, first_block):
+    """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
+    hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
+    if kind == TWO:
+        _quantize_two(rows, indices, scale, law, keys, hashed)
+    else:
+        _quantize_mixed(rows, columns, indices, weights, scale, law, reach, keys, hashed)
 
 
 @kernel
@@ -95,6 +136,7 @@ def encode_rows(
     row_bytes,
     mix,
     geometry,
+    kinds,
     scale,
     law,
     reach,
@@ -116,7 +158,7 @@ def encode_rows(
     their DC predictions in `state`, int64[components].
 
     `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
-    (`colour.channel_map`). `geometry`: int64[components, 7]. `scale`, `law`, `reach` [components, 64, ...]
+    (`colour.channel_map`). `geometry`: int64[components, 7]. `kinds`, `scale`, `law`, `reach` [components, ...]
     and `keys`: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else
     empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see `scan.mcu_row_tokens`.
     """
@@ -140,15 +182,15 @@ def encode_rows(
                 row = (mcu_row - base) * v + y
                 for x in range(0, job.mcus * h, LANES):
                     forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
-                    if job.sampled:
-                        number = (mcu_row * v + y) * job.mcus * h + x
-                        _quantize_sampled(
-                            rows, columns, indices, room + job.weights, address(scale) + c * 256,
-                            address(law) + c * 768, address(reach) + c * 512,
-                            address(keys) + c * 264, number,
-                        )  # fmt: skip
-                    else:
+                    if kinds[c] == NEAREST:
                         _quantize_nearest(rows, indices, address(scale) + c * 256)
+                    else:
+                        first_block = (mcu_row * v + y) * job.mcus * h + x
+                        _quantize_sampled(
+                            rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
+                            address(law) + c * 512, address(reach) + c * 512, address(keys) + c * 264,
+                            first_block,
+                        )  # fmt: skip
                     transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
         if not job.keep:
             begin = out
@@ -193,11 +235,15 @@ def _arguments(
     ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
     fields = (
         layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
-        c_stride, quantizer.sampled, keep,
+        c_stride, keep,
     )  # fmt: skip
     job = np.array((*fields, *ends[:-1]), JOB)[()]
     keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
-    return job, (mix, geometry, quantizer.scale, quantizer.law, quantizer.reach, keys), ends[-1] + 64
+    return (
+        job,
+        (mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, keys),
+        ends[-1] + 64,
+    )
 
 
 def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
