@@ -10,7 +10,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as brief
@@ -75,12 +75,16 @@ class Table:
         end point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
         """
         quality = check_quality(quality)
+        if quality in self._at:
+            return self._at[quality]
         index = bisect_left(self.points, quality, key=lambda point: point.quality)
-        if index < len(self.points) and self.points[index].quality == quality:
-            return self.points[index]
         if 0 < index < len(self.points):
             return _between(self.points[index - 1], self.points[index], quality)
         return _beyond(self.points[0 if index == 0 else -1], quality)
+
+    @cached_property
+    def _at(self) -> dict[float, OperatingPoint]:
+        return {point.quality: point for point in self.points}
 
     @classmethod
     def from_json(cls, document: Any) -> Self:

@@ -4,7 +4,7 @@ stuffed (F.1.2.3).
 
 import numpy as np
 
-from dnnjpeg.codec.huffman import RAW
+from dnnjpeg.codec.huffman import RAW, SYMBOLS
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import (
     address,
@@ -26,14 +26,14 @@ _ODD = shuffler(range(1, 16, 2))
 
 @inlined
 def count_symbols(tokens, end, counts):
-    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[4, 1024] (four,
+    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[2, 1024] (two,
     so that equal neighbours do not wait for one another).
     """
     for at in range(tokens, end - 15, 16):
         _count(counts, load_scalar(at + 2, "u16"))
-        _count(counts + 8192, load_scalar(at + 6, "u16"))
-        _count(counts + 16384, load_scalar(at + 10, "u16"))
-        _count(counts + 24576, load_scalar(at + 14, "u16"))
+        _count(counts + 8 * SYMBOLS, load_scalar(at + 6, "u16"))
+        _count(counts, load_scalar(at + 10, "u16"))
+        _count(counts + 8 * SYMBOLS, load_scalar(at + 14, "u16"))
     for at in range(end - (end - tokens) % 16, end, 4):
         _count(counts, load_scalar(at + 2, "u16"))
 
@@ -54,26 +54,36 @@ def _flush(held, n, word, size, out):
     return held << whole, n & np.uint64(7), out + np.int64(whole >> np.uint64(3))
 
 
+@inlined
+def _looked_up(codes, token):
+    return load_scalar(codes + 4 * np.int64(load_scalar(token + 2, "u16")), "u32")
+
+
 @kernel
 def count_tokens(tokens, count, counts):
-    """Add the symbols of the first `count` tokens, uint32, to counts, int64[4, 1024]."""
+    """Add the symbols of the first `count` tokens, uint32, to counts, int64[2, 1024]."""
     count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
 
 
 @kernel
-def emit(memory, begin, count, lut, phase, target, scratch):
-    """Bits of the tokens memory[begin : begin + count], most significant first, after `phase` (0..7) zero
-    bits; returns how many in all.
+def emit(memory, count, lut, phase, target, scratch):
+    """`emit_at` of the first `count` tokens, all arrays."""
+    tokens = address(memory)
+    return emit_at(tokens, tokens + 4 * count, address(lut), phase, address(target), address(scratch))
 
-    `lut`: uint32[1024], see `huffman.ScanTables`. `scratch`: uint32[4 * CHUNK + 32]. Uses 64 bytes behind the
-    tokens, and leaves them as they were; writes up to 8 bytes of `target` (uint8) past the last bit.
+
+@inlined
+def emit_at(tokens, end, codes, phase, target, scratch):
+    """Bits of the tokens from `tokens` to `end`, most significant first, after `phase` (0..7) zero bits;
+    returns how many in all.
+
+    Addresses: `codes` of uint32[1024], see `huffman.ScanTables`; `scratch` of uint32[4 * CHUNK + 32]. Uses 64
+    bytes behind the tokens, and leaves them as they were; writes up to 8 bytes past the last bit.
     """
-    tokens = address(memory) + 4 * begin
-    end = tokens + 4 * count
-    out = address(target)
+    out = target
     behind = load(end, "u8x64")
     store(end, splat(RAW << 16, "u32x16"))
-    codes, entry = address(lut), address(scratch)
+    entry = scratch
     pair, pair_size = entry + 4 * CHUNK, entry + 8 * CHUNK
     quad, quad_size = entry + 12 * CHUNK, entry + 14 * CHUNK
     held, n = np.uint64(0), np.uint64(phase)
@@ -82,8 +92,10 @@ def emit(memory, begin, count, lut, phase, target, scratch):
     # stored
     for chunk in range(tokens, end, 4 * CHUNK):
         size = min(4 * CHUNK, end - chunk + 63 & ~63)
-        for i in range(0, size, 4):
-            store(entry + i, load_scalar(codes + 4 * np.int64(load_scalar(chunk + i + 2, "u16")), "u32"))
+        for i in range(0, size, 32):
+            for at in range(i, i + 32, 8):  # unrolled, and two at a time: fewer stores
+                first, second = _looked_up(codes, chunk + at), _looked_up(codes, chunk + at + 4)
+                store(entry + at, np.uint64(first) | np.uint64(second) << np.uint64(32))
         for i in range(0, size, 64):
             coded = load(entry + i, "u32x16")
             words = reinterpret((coded >> 5) | (load(chunk + i, "u32x16") & 0xFFFF), "u64x8")
@@ -153,23 +165,37 @@ def _pad(raw, bits):
     return (bits + 7) >> 3
 
 
-@kernel
-def pack(memory, bounds, lut, raw, target, scratch):
-    """Restart intervals of tokens as stuffed bytes in `target`, RSTn between them (T.81 B.2.1, F.1.2.3);
-    returns how many bytes.
+@inlined
+def pack_at(tokens, bounds, codes, raw, target, scratch):
+    """Restart intervals of the tokens at `tokens` as stuffed bytes at `target`, RSTn between them (T.81
+    B.2.1, F.1.2.3); returns how many bytes.
 
-    `bounds`: int64[n + 1], numbers of the tokens at which the intervals begin, and of all tokens. `raw`:
-    uint8, room for the unstuffed bytes of one interval.
+    `bounds`: int64, n, the numbers of the tokens at which n intervals begin, and of all tokens. `raw`:
+    address of room for the unstuffed bytes of one interval. `codes`, `scratch`: see `emit_at`.
     """
-    out = address(target)
-    for i in range(bounds.size - 1):
-        bits = emit(memory, bounds[i], bounds[i + 1] - bounds[i], lut, 0, raw, scratch)
-        out = _stuff(address(raw), _pad(address(raw), bits), out)
-        if i + 2 < bounds.size:
+    out = target
+    for i in range(bounds[0]):
+        bits = emit_at(tokens + 4 * bounds[i + 1], tokens + 4 * bounds[i + 2], codes, 0, raw, scratch)
+        out = _stuff(raw, _pad(raw, bits), out)
+        if i + 1 < bounds[0]:
             store(out, np.uint8(0xFF))
             store(out + 1, np.uint8(0xD0 | i & 7))
             out += 2
-    return out - address(target)
+    return out - target
+
+
+@inlined
+def close_bounds(bounds, count):
+    """Note the end, `count` tokens; all are one interval where none was begun."""
+    bounds[0] = max(bounds[0], 1)
+    bounds[bounds[0] + 1] = count
+
+
+@kernel
+def pack(memory, count, bounds, lut, raw, target, scratch):
+    """`pack_at` of the first `count` tokens, all arrays."""
+    close_bounds(bounds, count)
+    return pack_at(address(memory), bounds, address(lut), address(raw), address(target), address(scratch))
 
 
 @kernel

@@ -8,9 +8,9 @@ import numpy as np
 
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import standard_tables
+from dnnjpeg.codec.huffman import ScanTables, standard_tables
 from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval
-from dnnjpeg.codec.stream import Scan, code_scans
+from dnnjpeg.codec.stream import Scan, with_headers
 from dnnjpeg.standard import Steps
 
 INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
@@ -56,27 +56,32 @@ class Coding:
             + markers.EOI
         )
 
+    @cached_property
+    def known_tables(self) -> ScanTables | None:
+        """The Huffman tables of a baseline scan; None for those made for the picture."""
+        own = self.streamtype == INTERCHANGE and self.optimize is not False
+        return None if own else standard_tables(self.frame.codes)
+
     def baseline(self, head: bytes, scan: Scan) -> bytes:
         """The file of one baseline scan; `head`: the segments of metadata."""
-        optimize = self.streamtype == INTERCHANGE and self.optimize is not False
-        return self._file(head, False, [scan], optimize)
+        return self._file(head, False, [scan])
 
     def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
         """Baseline, progressive, or the smaller of both, of all coefficients."""
         files = []
         if self.progressive is not True:
-            files.append(self.baseline(head, baseline_scan(self.frame, planes, self.interval)))
+            files.append(
+                self.baseline(head, baseline_scan(self.frame, planes, self.interval, self.known_tables))
+            )
         if self.progressive:
             scans = progressive_scans(self.frame, planes, self.restart_blocks, self.restart_rows)
-            files.append(self._file(head, True, scans, True))
+            files.append(self._file(head, True, scans))
         return min(files, key=len)
 
-    def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan], optimize: bool) -> bytes:
+    def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan]) -> bytes:
         whole = self.streamtype == INTERCHANGE
         front = self._fronts[progressive]
-        return b"".join(
-            (markers.SOI, head, front, code_scans(self.frame, scans, optimize, whole), markers.EOI)
-        )
+        return b"".join((markers.SOI, head, front, with_headers(self.frame, scans, whole), markers.EOI))
 
     @cached_property
     def _fronts(self) -> tuple[bytes, bytes]:

@@ -2,7 +2,7 @@
 MCUs at a time.
 
 A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right
-and below. Every input of several channels is one integer map, out = (offset - channels·weights) >> shift.
+and below. Every input of several channels is one integer map, out = (offset + channels·weights) >> shift.
 Chroma is averaged before the map, not after it, so nothing is rounded twice.
 """
 
@@ -28,9 +28,9 @@ _ANY_BYTE = host_has("avx512vbmi")
 _EVEN = shuffler(range(0, 32, 2))
 _ODD = shuffler(range(1, 32, 2))
 
-# Weights of -Y, -Cb, -Cr for R, G, B in 1/32768; each row of a colour difference sums to 0, so that grays
+# Weights of R, G, B in Y, Cb, Cr, in 1/32768; each row of a colour difference sums to 0, so that grays
 # stay gray.
-_YCBCR = ((-9798, -19235, -3735), (5529, 10855, -16384), (-16384, 13720, 2664))
+_YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 
 
 @lru_cache(maxsize=32)
@@ -44,12 +44,12 @@ def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
     if mode == "L":
         return PLANE, 1, np.zeros((3, 4, 16), np.int32)
     if mode == "CMYK":  # stored inverted, as Adobe's programs and Pillow do
-        rows = [[16384 * (c == k) for c in range(4)] for k in range(4)]
+        rows = [[-16384 * (c == k) for c in range(4)] for k in range(4)]
         return PACKED_4, 4, _pack(rows, [(255 << 14, 14)] * 4)
     layout, width = (PACKED_4, 4) if mode.endswith("X") else (PACKED_3, 3)
     bits = averaged.bit_length() - 1
     if mode.startswith("YCbCr"):
-        rows = [[-16384 * (c == k) for c in range(3)] for k in range(3)]
+        rows = [[16384 * (c == k) for c in range(3)] for k in range(3)]
         luma, chroma = (1 << 13, 14), (1 << 13 + bits, 14 + bits)
     else:
         rows = [list(row[::-1] if mode.startswith("BGR") else row) for row in _YCBCR]
@@ -79,7 +79,7 @@ def _channels(at, layout):
         high = _JOIN_32(load(at + 24, "u8x16"), load(at + 36, "u8x16"))
         pixels = _JOIN_64(low, high)
         words = reinterpret(_SPREAD_LANES(pixels, pixels), "u32x16")
-    return reinterpret(words & 0x00FF00FF, "i16x32"), reinterpret((words >> 8) & 0x00FF00FF, "i16x32")
+    return reinterpret(words & 0x00FF00FF, "i16x32"), reinterpret(reinterpret(words, "u16x32") >> 8, "i16x32")
 
 
 @inlined
@@ -91,8 +91,9 @@ def _part(mix):
 @inlined
 def _put(at, even, odd, part):
     """Sixteen samples of a component."""
-    weighted = multiply_pairs(even, part[0]) + multiply_pairs(odd, part[1])
-    store(at, convert((part[2] - weighted) >> part[3], "u8x16"))
+    # added one by one, which is what processors have an instruction for
+    weighted = part[2] + multiply_pairs(even, part[0]) + multiply_pairs(odd, part[1])
+    store(at, convert(weighted >> part[3], "u8x16"))
 
 
 @inlined

@@ -7,7 +7,7 @@ frequency that `SCALE` undoes for nothing inside the quantizer's own multiplicat
 import numpy as np
 
 from dnnjpeg.jit import inlined
-from dnnjpeg.simd import fused, load, reinterpret, shuffler, splat, store
+from dnnjpeg.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
 BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]
@@ -125,11 +125,16 @@ def transpose_16(source, target):
             _pair(at), _pair(at + 64), _pair(at + 128), _pair(at + 192),
             _pair(at + 256), _pair(at + 320), _pair(at + 384), _pair(at + 448),
         )  # fmt: skip
+        to = target + tile * 32
+        some = v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]
+        if mask_bits(some != 0) == 0:  # as most of the high frequencies
+            for block in range(16):
+                store(to + block * 128, splat(0, "i32x8"))
+            continue
         # three perfect shuffles move the three bits of the pair's number below the block's number
         v = _interleave(*v)
         v = _interleave(*v)
         v = _interleave(*v)
-        to = target + tile * 32
         _store_two_blocks(to, v[0])
         _store_two_blocks(to + 256, v[1])
         _store_two_blocks(to + 512, v[2])

@@ -14,10 +14,11 @@ from dnnjpeg.checks import check_integer, check_items, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.picture import MIN_ROWS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
-from dnnjpeg.codec.rows import MIN_ROWS, encode_rows, picture_planes, picture_tokens
+from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jit import kernel_folder
 from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
@@ -87,33 +88,50 @@ def encode(
         if quantizer == "nearest":
             raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
         point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
-    seed = check_integer(seed, "seed", 0, 2**63 - 1)
     threads = check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
-    components = mode_components(pixels.mode)
-    coding = _coding(
-        pixels.width,
-        pixels.height,
-        components,
-        point.tables if components == 3 else point.tables[:1],
-        point.subsampling if subsampling is None else subsampling,
-        progressive,
-        optimize,
-        streamtype,
-        restart_blocks,
-        restart_rows,
-    )
-    chosen = _quantizer(point, quantizer, components)
+    options = (
+        point, pixels.width, pixels.height, pixels.mode, quantizer, seed, subsampling, progressive, optimize,
+        streamtype, restart_blocks, restart_rows,
+    )  # fmt: skip
+    try:
+        coding, chosen = _prepared(*options)
+    except TypeError:  # one of them cannot be remembered: this says what is wrong with it
+        coding, chosen = _prepared.__wrapped__(*options)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
     if coding.progressive is False:
-        return coding.baseline(
-            head, picture_tokens(pixels, coding.frame, chosen, seed, coding.interval, threads)
-        )
+        scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
+        return coding.baseline(head, scan)
     return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
+
+
+@lru_cache(maxsize=256, typed=True)
+def _prepared(
+    point: OperatingPoint,
+    width: int,
+    height: int,
+    mode: str,
+    quantizer: str | None,
+    seed: int,
+    subsampling: str | int | None,
+    *options: Any,
+) -> tuple[Coding, Quantizer]:
+    """What follows from the options of `encode` for pictures of one size."""
+    check_integer(seed, "seed", 0, 2**63 - 1)
+    components = mode_components(mode)
+    coding = _coding(
+        width,
+        height,
+        components,
+        point.tables if components == 3 else point.tables[:1],
+        point.subsampling if subsampling is None else subsampling,
+        *options,
+    )
+    return coding, _quantizer(point, quantizer, components)
 
 
 def write_coefficients(
@@ -191,7 +209,7 @@ def _point(
 
 
 @lru_cache(maxsize=64)
-def _hardened(point: OperatingPoint, hardness: float) -> OperatingPoint:
+def _hardened(point: OperatingPoint, hardness: Any) -> OperatingPoint:
     """The point with one hardness throughout; remembered, for its steps are checked anew."""
     return replace(point, hardness=hardness)
 
@@ -225,31 +243,18 @@ def _coding(
         raise ValueError(f"progressive is {progressive!r}, expected True, False or 'auto'")
     if optimize not in (None, False, True):
         raise ValueError(f"optimize is {optimize!r}, expected True, False or None")
-    return _make_coding(
-        width,
-        height,
-        SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components,
-        _by_component(tables, components),
+    tables = _by_component(tables, components)
+    used = tuple(dict.fromkeys(tables))  # equal tables are written once
+    sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
+    return Coding(
+        Frame(width, height, sampling, tuple(used.index(table) for table in tables)),
+        used,
         progressive if progressive == "auto" else bool(progressive),
         None if optimize is None else bool(optimize),
         check_integer(streamtype, "streamtype", 0, 2),
         check_integer(restart_blocks, "restart_blocks", 0, 65535),
         check_integer(restart_rows, "restart_rows", 0, 65535),
     )
-
-
-@lru_cache(maxsize=1024)
-def _make_coding(
-    width: int,
-    height: int,
-    sampling: tuple[tuple[int, int], ...],
-    tables: tuple[Steps, ...],
-    *options: Any,
-) -> Coding:
-    """How pictures of one size are coded; equal tables are written once."""
-    used = tuple(dict.fromkeys(tables))
-    frame = Frame(width, height, sampling, tuple(used.index(table) for table in tables))
-    return Coding(frame, used, *options)
 
 
 def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:

@@ -12,6 +12,19 @@ SYMBOLS = 1024  # four tables of 256: DC 0, DC 1, AC 0, AC 1
 AC = 2  # first of the two AC tables
 RAW = 240  # symbol RAW + n stands for n plain bits; no DC difference has such a size
 
+CHOICE = np.dtype(
+    [
+        ("lut", np.uint32, SYMBOLS),
+        ("dht", np.uint8, 1200),
+        ("bits", np.uint8, (6, 17)),
+        ("values", np.uint8, (6, 256)),
+        ("total", np.int64, (6, 256)),
+        ("work", np.int64, 2060),
+    ],
+    align=True,
+)
+"""What `choose` fills, `lut` and `dht`, and works in."""
+
 
 @dataclass(frozen=True)
 class HuffmanTable:
@@ -70,7 +83,7 @@ STANDARD = (
 def _sort_by_count(counts, row, keys):
     """Packed (count, 255 - symbol) of the symbols that occur, rarest first, into `keys`; returns how many."""
     n = 0
-    for symbol in range(256):
+    for symbol in range(255, -1, -1):  # low symbols are the frequent ones: little is moved
         if counts[row, symbol] > 0:
             key = counts[row, symbol] << 8 | (255 - symbol)
             at = n
@@ -82,8 +95,8 @@ def _sort_by_count(counts, row, keys):
     return n
 
 
-@kernel
-def optimal_code(counts, bits, values, row, work):
+@inlined
+def _optimal_code(counts, bits, values, row, work):
     """Optimal code for a row of `counts` (int64[n, 256]) with lengths up to 16 and the all-ones code unused.
 
     Fills that row of `bits` (uint8[n, 17]) and `values` (uint8[n, 256]); returns the number of symbols.
@@ -160,7 +173,7 @@ def _fill(lut, bits, values, row):
         code <<= 1
 
 
-@kernel
+@inlined
 def _cost(counts, bits, values, row):
     """Bits of the codes of the counted symbols, and of the table itself."""
     total, k = 0, 0
@@ -171,8 +184,8 @@ def _cost(counts, bits, values, row):
     return total + 8 * (17 + k)
 
 
-@kernel
-def fill_lookup(lut, bits, values):
+@inlined
+def _fill_lookup(lut, bits, values):
     """Codes of four tables, uint8[4, 17] and uint8[4, 256], into `lut` as `ScanTables` has it."""
     for symbol in range(SYMBOLS):
         lut[symbol] = symbol - RAW if RAW <= symbol < RAW + 16 else 0
@@ -180,7 +193,7 @@ def fill_lookup(lut, bits, values):
         _fill(lut, bits, values, table)
 
 
-@kernel
+@inlined
 def _add_up(counts, total):
     """Sums of the rows of `counts` by table, and of the two tables of a kind, in the rows of `total`."""
     for table in range(4):
@@ -196,19 +209,20 @@ def _add_up(counts, total):
             total[4 + kind, k] = total[2 * kind, k] + total[2 * kind + 1, k]
 
 
-@kernel
-def _choose(counts, lut, dht, bits, values, total, work):
+@inlined
+def choose(counts, choice):
     """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that
     is smaller.
 
-    Fills lut uint32[1024] and dht uint8[1200]; returns how long the latter is, << 2, and bits 0 and 1:
-    whether there are two DC and two AC tables. `bits` uint8[6, 17], `values` uint8[6, 256], `total` int64[6,
-    256], `work` int64[2060] are scratch.
+    Fills `lut` and `dht` of `choice`, a record of `CHOICE`; returns how long the latter is, << 2, and bits 0
+    and 1: whether there are two DC and two AC tables.
     """
+    lut, dht, bits, values = choice.lut, choice.dht, choice.bits, choice.values
+    total, work = choice.total, choice.work
     _add_up(counts, total)
     sizes, costs = 2048, 2054  # where they lie in `work`
     for row in range(6):
-        work[sizes + row] = optimal_code(total, bits, values, row, work)
+        work[sizes + row] = _optimal_code(total, bits, values, row, work)
         work[costs + row] = _cost(total, bits, values, row)
     length, two = 0, 0
     for table in range(4):
@@ -236,18 +250,32 @@ def _choose(counts, lut, dht, bits, values, total, work):
                 bits[table, k] = bits[row, k]
             for k in range(256):
                 values[table, k] = values[row, k]
-    fill_lookup(lut, bits, values)
+    _fill_lookup(lut, bits, values)
     return length << 2 | two
+
+
+@kernel
+def _choose(counts, choices):
+    return choose(counts, choices[0])
+
+
+@kernel
+def _look_up(lut, bits, values):
+    _fill_lookup(lut, bits, values)
+
+
+def chosen_tables(chosen: int, choice: np.ndarray) -> ScanTables:
+    """The tables that `choose` left in an array of one record, `chosen` being what it returned."""
+    dht = choice["dht"][0, : chosen >> 2].tobytes()
+    return ScanTables(dht, ((0, 0), (chosen & 1, chosen >> 1 & 1)), choice["lut"][0])
 
 
 def optimal_tables(counts: np.ndarray) -> ScanTables:
     """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one
     where that is smaller.
     """
-    lut, dht = np.empty(SYMBOLS, np.uint32), np.empty(1200, np.uint8)
-    bits, values = np.empty((6, 17), np.uint8), np.empty((6, 256), np.uint8)
-    chosen = _choose(counts, lut, dht, bits, values, np.empty((6, 256), np.int64), np.empty(2060, np.int64))
-    return ScanTables(dht[: chosen >> 2].tobytes(), ((0, 0), (chosen & 1, chosen >> 1 & 1)), lut)
+    choice = np.empty(1, CHOICE)
+    return chosen_tables(_choose(counts, choice), choice)
 
 
 @cache
@@ -261,7 +289,7 @@ def standard_tables(codes: int) -> ScanTables:
     for row, table in enumerate(STANDARD):
         bits[row] = np.frombuffer(table.bits, np.uint8)
         values[row, : len(table.values)] = np.frombuffer(table.values, np.uint8)
-    fill_lookup(lut, bits, values)
+    _look_up(lut, bits, values)
     dht = b"".join(
         bytes([(row >> 1) << 4 | row & 1]) + STANDARD[row].bits[1:] + STANDARD[row].values
         for row in (range(4) if codes == 2 else (0, AC))

@@ -60,6 +60,7 @@ def adobe_cmyk() -> bytes:
     return segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
 
 
+@lru_cache(maxsize=64)
 def signature(name: str, quality: float) -> bytes:
     """APP9 that names the table and the quality a picture was encoded with."""
     return segment(0xE9, b"dnnjpeg\0" + f"{name} {quality:g}".encode())

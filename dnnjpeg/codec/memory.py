@@ -6,9 +6,11 @@ import numpy as np
 
 RETAINED = 192 << 20  # bytes of address space kept for the next picture
 
-# Block by identity, in the order in which they came back. Every access is one step of the interpreter, for a
-# lock would be asked for again by a lease that the garbage collector ends meanwhile.
-_free: dict[int, np.ndarray] = {}
+# Blocks, with what numpy asks of an owner, by identity in the order in which they came back. Every access is
+# one step of the interpreter, for a lock would be asked for again by a lease that the garbage collector ends
+# meanwhile.
+Block = tuple[np.ndarray, dict[str, Any]]
+_free: dict[int, Block] = {}
 
 
 class _Lease:
@@ -16,28 +18,32 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "block")
 
-    def __init__(self, block: np.ndarray):
+    def __init__(self, block: Block):
         self.block = block
-        self.__array_interface__ = block.__array_interface__
+        self.__array_interface__ = block[1]
 
     def __del__(self) -> None:
+        if _free is None:  # the interpreter is ending
+            return
         _free[id(self.block)] = self.block
-        held = sum(block.size for block in list(_free.values()))
-        for key, block in list(_free.items()):
+        held = sum(block.size for block, _ in list(_free.values()))
+        for key, (block, _) in list(_free.items()):
             if held <= RETAINED:
                 break
             _free.pop(key, None)
             held -= block.size
 
 
-def _taken(size: int) -> np.ndarray | None:
+def _taken(size: int) -> Block | None:
     """The smallest free block that is not much too large."""
     fits = [
-        (block.size, key) for key, block in list(_free.items()) if size <= block.size <= 2 * size + (1 << 20)
+        (block.size, key)
+        for key, (block, _) in list(_free.items())
+        if size <= block.size <= 2 * size + (1 << 20)
     ]
-    block = _free.pop(min(fits)[1], None) if fits else None
+    taken = _free.pop(min(fits)[1], None) if fits else None
     # another thread may have taken it since, and a smaller one have got its identity
-    return block if block is not None and block.size >= size else None
+    return taken if taken is not None and taken[0].size >= size else None
 
 
 def empty(count: int, dtype: Any) -> np.ndarray:
@@ -47,5 +53,6 @@ def empty(count: int, dtype: Any) -> np.ndarray:
     if block is None:
         # rounded up by an eighth at the most, so that pictures of about one size share blocks
         grain = 1 << max(size.bit_length() - 4, 16)
-        block = np.empty(-(-size // grain) * grain, np.uint8)
+        fresh = np.empty(-(-size // grain) * grain, np.uint8)
+        block = fresh, fresh.__array_interface__
     return np.asarray(_Lease(block)).view(dtype)[:count]

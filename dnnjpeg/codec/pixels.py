@@ -1,7 +1,6 @@
 """What a caller may hand in as a picture, brought to rows of bytes that the kernels read in place."""
 
 import ctypes
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,33 +15,39 @@ _PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCr
 _BAND_ROWS, _BAND_BYTES = 128, 8 << 20  # of a picture whose memory cannot be read in place; fits a cache
 
 
-@dataclass(frozen=True)
+Rows = tuple[int, int, Any]
+"""Address of the first pixel, bytes from row to row, and what keeps them alive."""
+
+
+@dataclass(slots=True)
 class Pixels:
     """A picture whose rows hold channels of `mode`, a byte each, adjacent in memory.
 
-    `rows`: uint8 [height, width] or [height, width, channels]; or None, where bands are cropped out of
-    `image`.
+    `rows` is None where bands are cropped out of `image`.
     """
 
     mode: str
     width: int
     height: int
-    rows: np.ndarray | None
+    rows: Rows | None
     image: Any = None
 
-    def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
+    def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[int, int, int, int]]:
         """The rows of MCUs first..last-1, each `mcu` pixels high, in windows.
 
-        Yields pixels, the number of their first row in the picture, and the rows of MCUs that they hold.
+        Yields where the picture's first pixel is, or would be if all of it lay in the window's memory; bytes
+        from row to row; and the rows of MCUs that the window holds. It is alive until the next is asked for.
         """
         if self.rows is not None:
-            yield self.rows, 0, first, last
+            yield *self.rows[:2], first, last
             return
         step = max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu)
         for begin in range(first, last, step):
             end = min(begin + step, last)
             part = self.image.crop((0, begin * mcu, self.width, min(end * mcu, self.height)))
-            yield _read(part), begin * mcu, begin, end
+            address, stride, owner = _read(part)
+            yield address - begin * mcu * stride, stride, begin, end
+            del owner
 
 
 def mode_components(mode: str) -> int:
@@ -87,15 +92,7 @@ _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
-class _Memory:
-    """Read-only bytes at an address, for numpy; `owner` keeps them alive as long as an array on them."""
-
-    def __init__(self, address: int, shape: tuple[int, ...], owner: Any):
-        self.owner = owner
-        self.__array_interface__ = {"data": (address, True), "shape": shape, "typestr": "|u1", "version": 3}
-
-
-def _memory(image: Any) -> np.ndarray:
+def _memory(image: Any) -> Rows:
     """Pillow's own memory, in which every pixel but gray takes four bytes.
 
     Raises AttributeError for a Pillow that does not show it, ValueError for a picture in several pieces.
@@ -104,21 +101,25 @@ def _memory(image: Any) -> np.ndarray:
     array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
     while array.n_children:
         array = array.children[0].contents
-    shape = (image.height, image.width, 4)[: 2 if _PIL_MODES[image.mode] == "L" else 3]
-    if array.length != math.prod(shape) or array.n_buffers != 2 or array.offset:
+    stride = image.width * (1 if _PIL_MODES[image.mode] == "L" else 4)
+    if array.length != stride * image.height or array.n_buffers != 2 or array.offset:
         raise ValueError("not the layout that Pillow has had so far")
-    return np.asarray(_Memory(array.buffers[1], shape, capsule))
+    return array.buffers[1], stride, capsule
 
 
-def _read(image: Any) -> np.ndarray:
+def _read(image: Any) -> Rows:
     """The pixels of a band as they are in Pillow's memory, or a copy like them."""
     try:
         return _memory(image)
     except (AttributeError, ValueError):
         rows = np.asarray(image.convert("L") if image.mode == "1" else image)
-        return (
-            rows if rows.ndim == 2 or rows.shape[2] == 4 else np.concatenate([rows, rows[:, :, :1]], axis=2)
-        )
+        if rows.ndim == 3 and rows.shape[2] == 3:
+            rows = np.concatenate([rows, rows[:, :, :1]], axis=2)
+        return _rows(rows)
+
+
+def _rows(array: np.ndarray) -> Rows:
+    return array.__array_interface__["data"][0], array.strides[0], array
 
 
 def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
@@ -145,4 +146,4 @@ def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
     rows = array.reshape(height, width) if channels == 1 else array
     # rows may lie apart and run backwards, pixels within a row may not
     packed = rows.strides[1:] == ((1,) if channels == 1 else (channels, 1))
-    return Pixels(mode, width, height, rows if packed else np.ascontiguousarray(rows))
+    return Pixels(mode, width, height, _rows(rows if packed else np.ascontiguousarray(rows)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from dnnjpeg.codec.bits import count_tokens
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import AC, SYMBOLS
+from dnnjpeg.codec.huffman import AC, SYMBOLS, ScanTables
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.progressive import (
@@ -21,7 +21,7 @@ from dnnjpeg.codec.progressive import (
 )
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
 from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
-from dnnjpeg.codec.stream import SLACK, Scan, Tokens, interval_bounds, intervals_in
+from dnnjpeg.codec.stream import SLACK, Scan, Tokens, code_tokens, interval_bounds
 
 
 def restart_interval(mcus: int, blocks: int, rows: int) -> int:
@@ -58,14 +58,14 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
     return out
 
 
-def baseline_scan(frame: Frame, planes: np.ndarray, restart: int) -> Scan:
-    """The interleaved scan of all components."""
+def baseline_scan(frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None) -> Scan:
+    """The interleaved scan of all components, with the `known` Huffman tables or the best ones."""
     geometry, _ = frame.planes(True)
     mcus = frame.mcus * frame.mcu_rows
     memory, bounds = _room(mcus * frame.blocks * MAX_BASELINE_TOKENS, mcus, restart)
     entries = np.empty(entry_bytes(frame.mcus * frame.blocks), np.uint8)
     written = plane_tokens(memory, entries, planes, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
-    return _scan(frame.every, memory, written, restart, bounds)
+    return Scan(frame.every, *_code(memory, written, bounds, known), restart)
 
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
@@ -100,9 +100,8 @@ def _progressive_scan(
         else:
             corrections = np.empty(MAX_CORRECTIONS + 100, np.uint8)
             written = ac_refine_tokens(*where, step.start, step.end, step.low, restart, bounds, corrections)
-    return _scan(
-        step.components, memory, written, restart, bounds, (step.start, step.end), (step.high, step.low)
-    )
+    coded = _code(memory, written, bounds, None)
+    return Scan(step.components, *coded, restart, (step.start, step.end), (step.high, step.low))
 
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,22 +109,10 @@ def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]
     return empty(tokens + SLACK, np.uint32), interval_bounds(mcus, restart)
 
 
-def _scan(
-    components: tuple[int, ...],
-    memory: np.ndarray,
-    written: int,
-    restart: int,
-    bounds: np.ndarray,
-    band: tuple[int, int] = (0, 63),
-    bits: tuple[int, int] = (0, 0),
-) -> Scan:
-    counts = np.zeros((4, SYMBOLS), np.int64)
+def _code(
+    memory: np.ndarray, written: int, bounds: np.ndarray, known: ScanTables | None
+) -> tuple[ScanTables, bytes]:
+    """Tables and data of the tokens written."""
+    counts = np.zeros((2, SYMBOLS), np.int64)
     count_tokens(memory, written, counts)
-    return Scan(
-        components,
-        (Tokens(memory, written, counts),),
-        restart=restart,
-        intervals=intervals_in(bounds),
-        band=band,
-        bits=bits,
-    )
+    return code_tokens(Tokens(memory, written, counts), bounds, known)

@@ -22,6 +22,8 @@ _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the 
 _LOG2_E = 1.4426950408889634
 _EXP2 = (0.999928074, 0.693260986, 0.242611122, 0.0551716672)  # 2^z for |z| <= 1/2, minimax
 
+STEEP = 69.0  # κ up to which no odds leave the range of `_exp2`
+
 NEAREST, TWO, MIXED = 0, -1, 1
 
 
@@ -40,7 +42,8 @@ def reach(hardness: float) -> int:
 class Quantizer:
     """What the kernels need to quantize, by component, natural order.
 
-    `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so, else `MIXED`.
+    `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
+    steep, else `MIXED`.
     `scale`: float32[components, 64], `dct.SCALE` over the steps. `reach`: int64[components, 64], the function
     of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
     """
@@ -51,7 +54,11 @@ class Quantizer:
 
     @cached_property
     def kinds(self) -> np.ndarray:
-        return np.array([row[0] if np.all(row == row[0]) and row[0] < MIXED else MIXED for row in self.reach])
+        alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
+        steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
+        return np.array(
+            [MIXED if s and k == TWO else min(k, MIXED) for k, s in zip(alike, steep, strict=True)]
+        )
 
     @cached_property
     def sampled(self) -> bool:
@@ -146,15 +153,17 @@ def _clamped(y):
 
 
 @inlined
-def one_of_two(c, scale, hashed, law, key):
-    """int16x16: floor(t), or with probability sigmoid(κ (2f - 1)) the next integer; t = c · scale, f = t - floor(t).
+def one_of_two(c, scale, hashed, law, key, steep):
+    """int16x16: floor(t), or with probability sigmoid(κ (2f - 1)) the next integer; t = c · scale,
+    f = t - floor(t).
 
-    `law` is the address of κ and -2κ in bits.
+    `law`: address of κ and -2κ in bits. `steep`: whether κ may be above `STEEP`.
     """
-    below = floor(c * scale)
-    fraction = fused(c, splat(scale, "f32x16"), splat(0.0, "f32x16") - below)
+    t = c * scale
+    below = floor(t)
     bits, slope = splat(load_scalar(law, "f32"), "f32x16"), splat(load_scalar(law + 4, "f32"), "f32x16")
-    odds_against = _exp2(_clamped(fused(fraction, slope, bits)))
+    exponent = fused(t - below, slope, bits)
+    odds_against = _exp2(_clamped(exponent) if steep else exponent)
     u = uniform_16(hashed, key)
     step = select(fused(u, odds_against, u) < 1.0, splat(1, "i32x16"), splat(0, "i32x16"))
     return convert(convert(below, "i32x16") + step, "i16x16")
@@ -188,7 +197,7 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
     scratch.
     """
     if reach == TWO:
-        return one_of_two(c, scale, hashed, law, key)
+        return one_of_two(c, scale, hashed, law, key, True)
     if reach == NEAREST:
         return nearest_16(c, scale)
     return _one_of_many(c, scale, hashed, law, reach, key, weights)

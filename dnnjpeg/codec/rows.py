@@ -1,34 +1,14 @@
 """The hot loop: rows of MCUs from pixels to quantized coefficients and tokens, in one compiled call."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import accumulate
-from typing import Any, TypeVar
-
 import numpy as np
 
 from dnnjpeg.codec.bits import count_symbols
-from dnnjpeg.codec.colour import channel_map, fill_strips
+from dnnjpeg.codec.colour import fill_strips
 from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, store_8, transpose_16
-from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import SYMBOLS
 from dnnjpeg.codec.markers import NATURAL
-from dnnjpeg.codec.memory import empty
-from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import (
-    NEAREST,
-    TWO,
-    Quantizer,
-    block_hash,
-    legal,
-    one_of_two,
-    nearest_16,
-    random_keys,
-    sample_16,
-)
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, STRIDE, H, V, entry_bytes, mcu_row_tokens
-from dnnjpeg.codec.stream import SLACK, Scan, Tokens, interval_bounds, intervals_in
+from dnnjpeg.codec.quantize import NEAREST, TWO, block_hash, legal, nearest_16, one_of_two, sample_16
+from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
+from dnnjpeg.codec.stream import code_in_place
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import address, load, load_scalar, splat, store
 
@@ -40,17 +20,15 @@ JOB = np.dtype(
             "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts
             "y_stride", "c_stride",  # bytes a row of the strips
             "keep",  # the planes of the whole picture, and make no tokens
-            # where these lie in the scratch memory
-            "strips", "edge", "rows", "columns", "indices", "weights", "entries", "coefficients",
+            # where these lie in the memory
+            "strips", "edge", "rows", "columns", "indices", "weights", "entries", "bits", "coefficients",
+            "tokens",
         )
     ]
 )  # fmt: skip
 
-MIN_ROWS = 8  # rows of MCUs that are worth a part of their own
-PARTS = 3  # for each thread, so that no thread waits long for another
-Result = TypeVar("Result")
-_NOWHERE = np.empty((0, 64), np.int16)
-_NO_TOKENS = np.empty(0, np.uint32)
+LATER, WITH_TABLES, OPTIMAL = range(3)
+"""When tokens are coded, and how."""
 
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
 _ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
@@ -83,7 +61,8 @@ def _quantize_nearest(rows, indices, scale):
 def _draw(indices, k, value, scale, law, keys, hashed):
     zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
     scaled, key = load_scalar(scale + 4 * k, "f32"), load_scalar(keys + 8 + 4 * k, "u32")
-    store(indices + zigzag * 32, legal(one_of_two(value, scaled, hashed, law + 8 * k, key), -1023 - (k == 0)))
+    drawn = one_of_two(value, scaled, hashed, law + 8 * k, key, False)
+    store(indices + zigzag * 32, legal(drawn, -1023 - (k == 0)))
 
 
 @inlined
@@ -131,7 +110,7 @@ def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, 
 
 @kernel
 def encode_rows(
-    job,
+    jobs,
     pixels,
     row_bytes,
     mix,
@@ -144,28 +123,29 @@ def encode_rows(
     first,
     last,
     kept,
-    scratch,
+    memory,
     planes,
-    tokens,
     count,
-    state,
-    counts,
+    desks,
     bounds,
+    finish,
 ):
     """Quantized coefficients, and tokens, of the rows of MCUs first..last-1.
 
     Tokens follow the `count` that there are; returns how many there are then. Rows before `kept` only leave
-    their DC predictions in `state`, int64[components].
+    their DC predictions.
 
-    `job`: a record of `JOB`. `pixels`: address of the first pixel. `mix`: int32[components, 4, 16]
-    (`colour.channel_map`). `geometry`: int64[components, 7]. `kinds`, `scale`, `law`, `reach` [components, ...]
-    and `keys`: see `quantize`. `scratch`: uint8. `planes`: int16[blocks, 64] where the job keeps them, else
-    empty. `tokens`: uint32. `counts`: int64[4, 1024]. `bounds`: see `scan.mcu_row_tokens`.
+    `jobs`, `desks`: arrays of one record of `JOB`, of `stream.DESK`. `pixels`: address of the first pixel.
+    `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`: int64[components, 7]. `kinds`,
+    `scale`, `law`, `reach` [components, ...] and `keys`: see `quantize`. `memory`: uint8. `planes`:
+    int16[blocks, 64] where the job keeps them, else empty. `bounds`: see `stream.interval_bounds`. `finish`:
+    `WITH_TABLES` or `OPTIMAL` where all tokens are there then, so that they can be coded.
     """
-    room = address(scratch) + 63 & ~63
+    job, desk = jobs[0], desks[0]
+    room = address(memory) + 63 & ~63
     rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
     coefficients = address(planes) if job.keep else room + job.coefficients
-    start = address(tokens)
+    start = room + job.tokens
     out = start + 4 * count
     for mcu_row in range(first, last):
         fill_strips(
@@ -203,101 +183,15 @@ def encode_rows(
                 mcu_row,
                 job.mcus,
                 job.restart,
-                state,
+                desk.state,
                 start,
                 bounds,
             )
             if mcu_row < kept:
                 out = begin
             else:
-                count_symbols(begin, out, address(counts))
+                count_symbols(begin, out, address(desk.counts))
+    if finish != LATER:
+        end = address(memory) + memory.size
+        code_in_place(start, out, end, bounds, desk, finish == OPTIMAL, room + job.bits)
     return (out - start) // 4
-
-
-@lru_cache(maxsize=256)
-def _arguments(
-    frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int
-) -> tuple[Any, ...]:
-    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of its
-    scratch.
-    """
-    layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
-    geometry, blocks = frame.planes(keep)
-    padded = frame.mcus * 8 * frame.h
-    # rows end in slack that whole vectors spill into, and do not lie a power of two apart
-    y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
-    batch = 64 * LANES
-    sizes = (
-        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
-        4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
-        entry_bytes(frame.mcus * frame.blocks), 0 if keep else 128 * blocks,
-    )  # fmt: skip
-    ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
-    fields = (
-        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
-        c_stride, keep,
-    )  # fmt: skip
-    job = np.array((*fields, *ends[:-1]), JOB)[()]
-    keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
-    return (
-        job,
-        (mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, keys),
-        ends[-1] + 64,
-    )
-
-
-def _in_threads(code: Callable[[int, int], Result], rows: int, threads: int) -> list[Result]:
-    """`code(first, last)` over all rows of MCUs, in parts; a thread that is done with one takes the next."""
-    parts = max(1, min(PARTS * threads, rows // MIN_ROWS))
-    if threads == 1 or parts == 1:
-        return [code(0, rows)]
-    edges = [rows * i // parts for i in range(parts + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(code, edges[:-1], edges[1:]))
-
-
-def picture_tokens(
-    pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, restart: int, threads: int
-) -> Scan:
-    """The baseline scan of a picture. With `restart` 0, rows of MCUs are divided among `threads`."""
-    bounds = interval_bounds(frame.mcus * frame.mcu_rows, restart)
-
-    def code(first: int, last: int) -> Tokens:
-        job, fixed, scratch = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
-        room = (last - first) * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK
-        memory = empty(4 * room + scratch, np.uint8)
-        tokens, counts = memory[: 4 * room].view(np.uint32), np.zeros((4, SYMBOLS), np.int64)
-        state = np.zeros(len(frame.sampling), np.int64)
-        count = 0
-        # the row before the first is coded too, for the DC predictions that it leaves
-        for rows, top, begin, end in pixels.bands(max(first - 1, 0), last, 8 * frame.v):
-            stride = rows.strides[0]
-            count = encode_rows(
-                job, rows.ctypes.data - top * stride, stride, *fixed, begin, end, first,
-                memory[4 * room :], _NOWHERE, tokens, count, state, counts, bounds,
-            )  # fmt: skip
-        return Tokens(tokens, count, counts)
-
-    pieces = _in_threads(code, frame.mcu_rows, 1 if restart else threads)
-    return Scan(frame.every, tuple(pieces), threads, restart, intervals_in(bounds))
-
-
-def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
-    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as
-    `Frame.planes(True)` says.
-    """
-    planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
-    counts, bounds = np.zeros((4, 1), np.int64), np.zeros(1, np.int64)
-
-    def code(first: int, last: int) -> None:
-        job, fixed, size = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
-        scratch = empty(size, np.uint8)
-        for rows, top, begin, end in pixels.bands(first, last, 8 * frame.v):
-            stride = rows.strides[0]
-            encode_rows(
-                job, rows.ctypes.data - top * stride, stride, *fixed, begin, end, begin,
-                scratch, planes, _NO_TOKENS, 0, bounds, counts, bounds,
-            )  # fmt: skip
-
-    _in_threads(code, frame.mcu_rows, threads)
-    return planes

@@ -22,6 +22,7 @@ from dnnjpeg.simd import (
     magnitude_bits,
     mask_bits,
     select,
+    shuffler,
     splat,
     store,
 )
@@ -37,6 +38,8 @@ _EOB = 64  # position of the end of a block among the entries below
 _CHROMA = 128  # added to the positions of entries that are coded with the second pair of tables
 _POSITIONS = np.arange(64, dtype=np.uint8)
 _DC = np.array([1] + [0] * 31, dtype=np.int16)
+_FIRST_HALF = shuffler(range(32))
+_MOST_BLOCKS = 10  # of an MCU (T.81 B.2.3)
 
 
 @inlined
@@ -71,11 +74,18 @@ def _append_compressed(values, positions, block, chroma):
     """
     low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
     in_low, in_high = low != 0, high != 0
-    low_bits = mask_bits(in_low)
-    bits = low_bits | mask_bits(in_high) << np.uint64(32)
+    low_bits, high_bits = mask_bits(in_low), mask_bits(in_high)
+    bits = low_bits | high_bits << np.uint64(32)
+    if bits == 1:
+        store(positions, np.uint8(chroma))
+        return 1, bits
     store(values, compress(low, in_low))
-    store(values + 2 * np.int64(count_ones(low_bits)), compress(high, in_high))
-    store(positions, compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64")))
+    placed = compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64"))
+    if high_bits == 0:  # stores as wide as these cost more than what is compressed
+        store(positions, _FIRST_HALF(placed, placed))
+    else:
+        store(values + 2 * np.int64(count_ones(low_bits)), compress(high, in_high))
+        store(positions, placed)
     return np.int64(count_ones(bits)), bits
 
 
@@ -174,10 +184,24 @@ def mcu_row_tokens(
     `bounds`: int64 array with the number of restart intervals begun in its first element and, behind it, the
     number of the token at which each begins, counted from address `start`.
     """
-    positions = entries + 64
+    order = entries
+    positions = order + 40 * _MOST_BLOCKS + 64
+    end = order
     blocks = 0
+    # the blocks of an MCU: where the first lies, where the row's ends, how far it is to that of the next MCU;
+    # what is added to positions, and where the prediction is kept
     for c in range(geometry.shape[0]):
-        blocks += geometry[c, H] * geometry[c, V] * mcus
+        h, v = geometry[c, H], geometry[c, V]
+        blocks += h * v * mcus
+        for y in range(mcu_row * v, mcu_row * v + v):
+            row = coefficients + (geometry[c, PLANE] + (y - first_row * v) * geometry[c, STRIDE]) * 128
+            for x in range(h):
+                store(end, row + x * 128)
+                store(end + 8, row + geometry[c, COLUMNS] * 128 * (y < geometry[c, ROWS]))
+                store(end + 16, h * 128)
+                store(end + 24, geometry[c, CODE] * _CHROMA)
+                store(end + 32, address(state) + 8 * c)
+                end += 40
     values = positions + 65 * blocks + 64
     n = 0
     for mcu in range(mcus):
@@ -187,27 +211,24 @@ def mcu_row_tokens(
             n = 0
             state[:] = 0
             begin_interval(bounds, out - start)
-        for c in range(geometry.shape[0]):
-            h, v, columns, rows = geometry[c, H], geometry[c, V], geometry[c, COLUMNS], geometry[c, ROWS]
-            stride, plane, chroma = geometry[c, STRIDE], geometry[c, PLANE], geometry[c, CODE] * _CHROMA
-            prediction = state[c]
-            for y in range(mcu_row * v, mcu_row * v + v):
-                row = coefficients + (plane + (y - first_row * v) * stride) * 128
-                for x in range(mcu * h, mcu * h + h):
-                    if x < columns and y < rows:
-                        block = row + x * 128
-                        dc = np.int64(load_scalar(block, "i16"))
-                        n += _append_block(values + 2 * n, positions + n, block, chroma, dc - prediction)
-                        prediction = dc
-                    else:
-                        n += _append_nothing(values + 2 * n, positions + n, chroma)
-            state[c] = prediction
+        for at in range(order, end, 40):
+            block, chroma = load_scalar(at, "i64"), load_scalar(at + 24, "i64")
+            store(at, block + load_scalar(at + 16, "i64"))
+            if block < load_scalar(at + 8, "i64"):
+                prediction = load_scalar(at + 32, "i64")
+                dc = np.int64(load_scalar(block, "i16"))
+                n += _append_block(
+                    values + 2 * n, positions + n, block, chroma, dc - load_scalar(prediction, "i64")
+                )
+                store(prediction, dc)
+            else:
+                n += _append_nothing(values + 2 * n, positions + n, chroma)
     return _put_entries(out, values, positions, n)
 
 
 def entry_bytes(blocks: int) -> int:
     """Scratch that `mcu_row_tokens` needs for so many blocks a row of MCUs."""
-    return 65 * 3 * blocks + 512
+    return 65 * 3 * blocks + 40 * _MOST_BLOCKS + 512
 
 
 @kernel

@@ -2,25 +2,43 @@
 front.
 """
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.bits import CHUNK, emit, join, pack
+from dnnjpeg.codec.bits import CHUNK, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import optimal_tables, standard_tables
+from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, choose, optimal_tables
 from dnnjpeg.codec.memory import empty
+from dnnjpeg.jit import inlined
+from dnnjpeg.simd import address
 
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
+BIT_SCRATCH = 4 * CHUNK + SLACK  # uint32 that `bits.emit_at` works in
+
+
+DESK = np.dtype(
+    [
+        ("counts", np.int64, (2, SYMBOLS)),
+        ("state", np.int64, 4),
+        ("written", np.int64),
+        ("place", np.int64),
+        ("chosen", np.int64),
+        ("choice", CHOICE),
+    ],
+    align=True,
+)
+"""What the hot loop notes, zero at first: counts of the symbols; DC predictions; how many bytes the scan came
+to, 0 where it was not coded, and where they are; what `huffman.choose` returned, and its tables.
+"""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The first `count` of the uint32 `memory`; `counts`: int64[4, 1024], four rows that add up to the count
+    """The first `count` of the uint32 `memory`; `counts`: int64[2, 1024], two rows that add up to the count
     of each symbol.
     """
 
@@ -36,80 +54,94 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan ready for coding.
+    """A coded scan: the Huffman tables, and the bytes behind its header.
 
-    `pieces` follow one another; there is one where `restart` (MCUs between restarts) is not 0. `intervals`:
-    numbers of the tokens at which restart intervals begin. `band`, `bits`: Ss, Se and Ah, Al.
+    `restart`: MCUs between restarts, or 0. `band`, `bits`: Ss, Se and Ah, Al.
     """
 
     components: tuple[int, ...]
-    pieces: tuple[Tokens, ...]
-    threads: int = 1
+    tables: ScanTables
+    data: bytes
     restart: int = 0
-    intervals: Sequence[int] = ()
     band: tuple[int, int] = (0, 63)
     bits: tuple[int, int] = (0, 0)
 
 
 def interval_bounds(mcus: int, restart: int) -> np.ndarray:
-    """Room for what kernels note of restart intervals: int64, how many, and the token each begins at."""
-    return np.zeros(2 + (mcus // restart if restart else 0), np.int64)
+    """Room for what kernels note of restart intervals: int64, how many, the token each begins at, the end.
+
+    Where no interval is noted, all tokens are one.
+    """
+    return np.zeros(3 + (mcus // restart if restart else 0), np.int64)
 
 
-def intervals_in(bounds: np.ndarray) -> list[int]:
-    """The tokens at which restart intervals begin."""
-    return bounds[1 : bounds[0] + 1].tolist()
+@inlined
+def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
+    """Choose Huffman tables and pack the tokens from `tokens` to `end`, where they leave enough of their own
+    room.
+
+    `desk`: a record of `DESK`, whose `lut` is filled already unless `optimize`. `scratch`: see
+    `bits.emit_at`.
+    """
+    if optimize:
+        desk.chosen = choose(desk.counts, desk.choice)
+    close_bounds(bounds, (end - tokens) // 4)
+    bits = 0
+    for row in range(2):
+        for symbol in range(SYMBOLS):
+            bits += desk.counts[row, symbol] * np.int64(desk.choice.lut[symbol] & 31)
+    # each interval ends in a byte begun; stuffing doubles bytes at the most
+    raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
+    target = raw + raw_bytes
+    if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
+        desk.written = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
+        desk.place = target
 
 
-def code_scans(frame: Frame, scans: Sequence[Scan], optimize: bool, tables: bool) -> bytes:
+def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> bytes:
     """The scans with their headers: DHT (where `tables`), DRI where it changes, SOS, data."""
     parts = []
     interval = 0
     for scan in scans:
-        if optimize:
-            rows = [tokens.counts for tokens in scan.pieces]
-            chosen = optimal_tables(rows[0] if len(rows) == 1 else np.concatenate(rows))
-        else:
-            chosen = standard_tables(frame.codes)
         if tables:
-            parts.append(markers.dht(chosen.dht))
+            parts.append(markers.dht(scan.tables.dht))
         if scan.restart != interval:
             parts.append(markers.dri(scan.restart))
             interval = scan.restart
-        selectors = tuple((c, *chosen.destinations[frame.components[c].code]) for c in scan.components)
-        parts += (markers.sos(selectors, scan.band, scan.bits), _data(scan, chosen.lut))
+        places = scan.tables.destinations
+        selectors = tuple((c, *places[frame.components[c].code]) for c in scan.components)
+        parts += (markers.sos(selectors, scan.band, scan.bits), scan.data)
     return b"".join(parts)
 
 
-def _data(scan: Scan, lut: np.ndarray) -> bytes:
-    if len(scan.pieces) > 1:
-        return _data_in_threads(scan.pieces, lut, scan.threads)
-    (tokens,) = scan.pieces
-    bounds = np.array((*(scan.intervals or (0,)), tokens.count), np.int64)
+def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
+    """Tables, the `known` ones or the best, and the data of a scan."""
+    tables = known or optimal_tables(tokens.counts)
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
-    return memory[
-        size : size + pack(tokens.memory, bounds, lut, memory[:size], memory[size:], _scratch())
-    ].tobytes()
+    raw, out, scratch = memory[:size], memory[size:], np.empty(BIT_SCRATCH, np.uint32)
+    return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].tobytes()
 
 
-def _data_in_threads(pieces: Sequence[Tokens], lut: np.ndarray, threads: int) -> bytes:
-    """The bits of the pieces in several threads; where a piece falls in a byte is known from those before."""
-    sizes = (lut & 31).astype(np.int64)
+def code_pieces(
+    pieces: Sequence[Tokens], known: ScanTables | None, run: Callable[..., list[int]]
+) -> tuple[ScanTables, bytes]:
+    """Tables and data of a scan whose tokens are in pieces; `run` is a `map` that may use several threads.
+
+    Where in a byte a piece begins is known from those before it.
+    """
+    tables = known or optimal_tables(np.concatenate([tokens.counts for tokens in pieces]))
+    sizes = (tables.lut & 31).astype(np.int64)
     lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
     phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]
     offsets = [0, *accumulate(length // 8 + SLACK for length in lengths)]
     raw = empty(offsets[-1], np.uint8)
 
     def code(tokens: Tokens, phase: int, offset: int) -> int:
-        return emit(tokens.memory, 0, tokens.count, lut, phase, raw[offset:], _scratch())
+        scratch = np.empty(BIT_SCRATCH, np.uint32)
+        return emit(tokens.memory, tokens.count, tables.lut, phase, raw[offset:], scratch)
 
-    with ThreadPoolExecutor(threads) as pool:
-        bits = list(pool.map(code, pieces, phases, offsets[:-1]))
+    bits = run(code, pieces, phases, offsets[:-1])
     out = empty(2 * raw.size, np.uint8)
-    return out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
-
-
-def _scratch() -> np.ndarray:
-    return np.empty(4 * CHUNK + SLACK, np.uint32)
+    return tables, out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()

@@ -60,12 +60,12 @@ def test_arrays_in_use_never_overlap() -> None:
 def test_another_thread_may_exchange_the_block_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the choice of a block and its taking, a smaller one can come to lie under the same identity."""
 
-    class Exchanged(dict[int, np.ndarray]):
-        def pop(self, key: int, default: np.ndarray | None = None) -> np.ndarray | None:  # type: ignore[override]
+    class Exchanged(dict[int, memory.Block]):
+        def pop(self, key: int, default: memory.Block | None = None) -> memory.Block | None:  # type: ignore[override]
             super().pop(key, None)
-            return np.empty(10, np.uint8)
+            return np.empty(10, np.uint8), {}
 
-    monkeypatch.setattr(memory, "_free", Exchanged({1: np.empty(200_000, np.uint8)}))
+    monkeypatch.setattr(memory, "_free", Exchanged({1: (np.empty(200_000, np.uint8), {})}))
     assert memory.empty(150_000, np.uint8).shape == (150_000,)
 
 
@@ -75,7 +75,7 @@ def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
     while arrays:
         arrays.pop()
         gc.collect()
-        assert sum(block.size for block in memory._free.values()) <= 10 << 20
+        assert sum(block.size for block, _ in memory._free.values()) <= 10 << 20
     assert memory._free
 
 

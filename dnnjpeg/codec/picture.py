@@ -1,0 +1,208 @@
+"""Whole pictures through the hot loop: what it works on laid out, rows of MCUs divided among threads."""
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dnnjpeg.codec.colour import channel_map
+from dnnjpeg.codec.dct import LANES
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import ScanTables, chosen_tables
+from dnnjpeg.codec.memory import empty
+from dnnjpeg.codec.pixels import Pixels
+from dnnjpeg.codec.quantize import Quantizer, random_keys
+from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes
+from dnnjpeg.codec.stream import (
+    BIT_SCRATCH,
+    DESK,
+    SLACK,
+    Scan,
+    Tokens,
+    code_pieces,
+    code_tokens,
+    interval_bounds,
+)
+
+MIN_ROWS = 8  # rows of MCUs that are worth a part of their own
+PARTS = 3  # for each thread, so that no thread waits long for another
+Result = TypeVar("Result")
+_NOWHERE = np.empty((0, 64), np.int16)
+
+
+@lru_cache(maxsize=256)
+def _arguments(
+    frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int
+) -> tuple[Any, tuple[np.ndarray, ...], int]:
+    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of
+    memory, but for the tokens.
+    """
+    layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
+    geometry, blocks = frame.planes(keep)
+    padded = frame.mcus * 8 * frame.h
+    # rows end in slack that whole vectors spill into, and do not lie a power of two apart
+    y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
+    batch = 64 * LANES
+    sizes = (
+        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
+        4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
+        entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if keep else 128 * blocks,
+    )  # fmt: skip
+    ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
+    fields = (
+        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
+        c_stride, keep,
+    )  # fmt: skip
+    job = np.array([(*fields, *ends)], JOB)
+    keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
+    fixed = (mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, keys)
+    return job, fixed, ends[-1] + 64
+
+
+def _room(frame: Frame, rows: int) -> int:
+    """Bytes of the tokens of so many rows of MCUs."""
+    return 4 * (rows * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
+
+
+def _tokens(memory: np.ndarray, job: np.ndarray, count: int, desk: np.ndarray) -> Tokens:
+    """What `encode_rows` has left in the memory."""
+    begin = -memory.ctypes.data % 64 + int(job["tokens"][0])
+    return Tokens(
+        memory[begin : begin + (memory.size - begin & ~3)].view(np.uint32), count, desk["counts"][0]
+    )
+
+
+def picture_scan(
+    pixels: Pixels,
+    frame: Frame,
+    quantizer: Quantizer,
+    seed: int,
+    restart: int,
+    threads: int,
+    known: ScanTables | None,
+) -> Scan:
+    """The baseline scan of a picture, coded with the `known` Huffman tables, or with the best ones.
+
+    With `restart` 0, rows of MCUs are divided among `threads`.
+    """
+    arguments = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
+    edges = [0] if restart else _edges(frame.mcu_rows, threads)
+    if len(edges) > 2:
+        tables, data = _in_parts(pixels, frame, arguments, threads, edges, known)
+    else:
+        bounds = interval_bounds(frame.mcus * frame.mcu_rows, restart)
+        tables, data = _in_one_call(pixels, frame, arguments, bounds, known)
+    return Scan(frame.every, tables, data, restart)
+
+
+def _in_one_call(
+    pixels: Pixels, frame: Frame, arguments: Any, bounds: np.ndarray, known: ScanTables | None
+) -> tuple[ScanTables, bytes]:
+    """Tables and data. The kernel goes on to the bytes itself, unless the room of the tokens is too small."""
+    job, fixed, size = arguments
+    memory, desk = empty(size + _room(frame, frame.mcu_rows), np.uint8), np.zeros(1, DESK)
+    if known is not None:
+        desk["choice"]["lut"][0] = known.lut
+    count = 0
+    for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
+        finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
+        count = encode_rows(
+            job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
+        )
+    written = int(desk["written"][0])
+    if written == 0:
+        return code_tokens(_tokens(memory, job, count, desk), bounds, known)
+    data = ctypes.string_at(int(desk["place"][0]), written)
+    return known or chosen_tables(int(desk["chosen"][0]), desk["choice"]), data
+
+
+def _in_parts(
+    pixels: Pixels, frame: Frame, arguments: Any, threads: int, edges: list[int], known: ScanTables | None
+) -> tuple[ScanTables, bytes]:
+    """Tables and data, from parts that begin and end at the rows of MCUs `edges`."""
+    job, fixed, size = arguments
+    no_bounds = interval_bounds(0, 0)
+
+    def code(first: int, last: int) -> Tokens:
+        memory, desk = empty(size + _room(frame, last - first + 1), np.uint8), np.zeros(1, DESK)
+        count = 0
+        # the row before the first is coded too, for the DC predictions that it leaves
+        for picture, stride, begin, end in pixels.bands(max(first - 1, 0), last, 8 * frame.v):
+            count = encode_rows(
+                job,
+                picture,
+                stride,
+                *fixed,
+                begin,
+                end,
+                first,
+                memory,
+                _NOWHERE,
+                count,
+                desk,
+                no_bounds,
+                LATER,
+            )
+        return _tokens(memory, job, count, desk)
+
+    with ThreadPoolExecutor(threads - 1) as pool:
+        pieces = _share(pool, threads, code, *zip(*pairwise(edges), strict=True))
+        return code_pieces(pieces, known, lambda *work: _share(pool, threads, *work))
+
+
+def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
+    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as
+    `Frame.planes(True)` says.
+    """
+    planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
+    job, fixed, size = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
+    desk, no_bounds = np.zeros(1, DESK), interval_bounds(0, 0)
+
+    def code(first: int, last: int) -> None:
+        memory = empty(size, np.uint8)
+        for picture, stride, begin, end in pixels.bands(first, last, 8 * frame.v):
+            encode_rows(
+                job, picture, stride, *fixed, begin, end, begin, memory, planes, 0, desk, no_bounds, LATER
+            )
+
+    edges = _edges(frame.mcu_rows, threads)
+    if len(edges) > 2:
+        with ThreadPoolExecutor(threads - 1) as pool:
+            _share(pool, threads, code, *zip(*pairwise(edges), strict=True))
+    else:
+        code(0, frame.mcu_rows)
+    return planes
+
+
+def _edges(rows: int, threads: int) -> list[int]:
+    """Where the parts of so many rows of MCUs begin and end."""
+    parts = max(1, min(PARTS * threads, rows // MIN_ROWS)) if threads > 1 else 1
+    return [rows * i // parts for i in range(parts + 1)]
+
+
+def _share(
+    pool: ThreadPoolExecutor, threads: int, function: Callable[..., Result], *arguments: Sequence[Any]
+) -> list[Result]:
+    """`map` in the threads of the pool and the caller's own; who is done with one part takes the next."""
+    left = deque(enumerate(zip(*arguments, strict=True)))
+    results: dict[int, Result] = {}
+
+    def work() -> None:
+        while True:
+            try:
+                number, part = left.popleft()
+            except IndexError:
+                return
+            results[number] = function(*part)
+
+    others = [pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
+    return [results[number] for number in range(len(results))]
