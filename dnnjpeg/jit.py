@@ -12,6 +12,10 @@ from typing import Any
 import numba
 import platformdirs
 from llvmlite import binding
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
 
 
 def _fingerprint() -> str:
@@ -55,17 +59,90 @@ def _cache_in_user_folder() -> Iterator[None]:
         numba.config.CACHE_DIR = before
 
 
+# Numba optimizes each function by itself, makes machine code of it, and optimizes it twice again as a part of
+# what calls it: a third of the time until the first picture. Here a part is left as it is, a kernel optimized once.
+
+
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class _Lowering(NativeLowering):  # type: ignore[misc]
+    """To the code library of the class `kind`."""
+
+    kind: type[JITCodeLibrary]
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = self.kind(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().run_pass(state)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PartLowering(_Lowering):
+    _name = "dnnjpeg_part_lowering"
+    kind = _PartLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        # numba asks for machine code, to have a name for the function: another callable does as well
+        state.targetctx.get_executable = lambda library, descriptor, environment: [library].append
+        try:
+            return super().run_pass(state)
+        finally:
+            del state.targetctx.get_executable
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _KernelLowering(_Lowering):
+    _name = "dnnjpeg_kernel_lowering"
+    kind = _KernelLibrary
+
+
+class _Compiler(CompilerBase):  # type: ignore[misc]
+    lowering: type[_Lowering]
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        pipeline.passes = [
+            (self.lowering if step is NativeLowering else step, why) for step, why in pipeline.passes
+        ]
+        pipeline.finalize()
+        return [pipeline]
+
+
+class _PartCompiler(_Compiler):
+    lowering = _PartLowering
+
+
+class _KernelCompiler(_Compiler):
+    lowering = _KernelLowering
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first call, without the interpreter lock, and keep the machine code on disk."""
     with _cache_in_user_folder():
-        return numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)(function)
+        return numba.njit(
+            nogil=True, cache=True, error_model="numpy", boundscheck=False, pipeline_class=_KernelCompiler
+        )(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A part of a kernel: always inlined, never called from Python."""
     return numba.njit(
-        nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)
+        nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
+        pipeline_class=_PartCompiler,
+    )(function)  # fmt: skip
 
 
 _LEVELS = {"x86-64-v3": {"avx2"}, "x86-64-v4": {"avx2", "avx512bw"}}
