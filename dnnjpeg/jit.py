@@ -59,8 +59,9 @@ def _cache_in_user_folder() -> Iterator[None]:
         numba.config.CACHE_DIR = before
 
 
-# Numba optimizes each function by itself, makes machine code of it, and optimizes it twice again as a part of
-# what calls it: a third of the time until the first picture. Here a part is left as it is, a kernel optimized once.
+# Numba optimizes each function by itself, makes machine code of it, and optimizes it twice again as a part
+# of what calls it: a third of the time until the first picture. Here a part is left as it is, a kernel
+# optimized once.
 
 
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,8 +37,7 @@ class HuffmanTable:
     values: bytes
 
 
-@dataclass(frozen=True)
-class ScanTables:
+class ScanTables(NamedTuple):
     """What a scan is coded with.
 
     `dht`: payload of the DHT segment. `destinations`: for components of code 0 and of code 1, the DC and the

@@ -115,11 +115,10 @@ def _in_one_call(
         count = encode_rows(
             job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
         )
-    written = int(desk["written"][0])
+    written, place, chosen = desk["coded"][0].tolist()
     if written == 0:
         return code_tokens(_tokens(memory, job, count, desk), bounds, known)
-    data = ctypes.string_at(int(desk["place"][0]), written)
-    return known or chosen_tables(int(desk["chosen"][0]), desk["choice"]), data
+    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
 
 
 def _in_parts(

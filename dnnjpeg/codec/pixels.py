@@ -1,7 +1,9 @@
 """What a caller may hand in as a picture, brought to rows of bytes that the kernels read in place."""
 
 import ctypes
+import struct
 from collections.abc import Iterator
+from ctypes import string_at
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,15 +81,11 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     return Pixels(_PIL_MODES[image.mode], image.width, image.height, rows, image)
 
 
-class _ArrowArray(ctypes.Structure):
-    """Arrow's C data interface."""
-
-
-_ArrowArray._fields_ = [
-    *((name, ctypes.c_int64) for name in ("length", "null_count", "offset", "n_buffers", "n_children")),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
-]
+_ARROW = struct.Struct("5q2P")
+"""What is read of Arrow's struct ArrowArray: length, null count, offset, numbers of buffers and of children,
+their addresses.
+"""
+_ADDRESS = struct.Struct("P")
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
@@ -98,13 +96,15 @@ def _memory(image: Any) -> Rows:
     Raises AttributeError for a Pillow that does not show it, ValueError for a picture in several pieces.
     """
     _, capsule = image.__arrow_c_array__()
-    array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
-    while array.n_children:
-        array = array.children[0].contents
+    array = _pointer(capsule, b"arrow_array")
+    children = 1
+    while children:
+        length, _, offset, buffers, children, data, below = _ARROW.unpack(string_at(array, _ARROW.size))
+        array = _ADDRESS.unpack(string_at(below, 8))[0] if children else 0
     stride = image.width * (1 if _PIL_MODES[image.mode] == "L" else 4)
-    if array.length != stride * image.height or array.n_buffers != 2 or array.offset:
+    if length != stride * image.height or buffers != 2 or offset:
         raise ValueError("not the layout that Pillow has had so far")
-    return array.buffers[1], stride, capsule
+    return _ADDRESS.unpack(string_at(data + 8, 8))[0], stride, capsule
 
 
 def _read(image: Any) -> Rows:

@@ -5,6 +5,7 @@ front.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,15 +25,13 @@ DESK = np.dtype(
     [
         ("counts", np.int64, (2, SYMBOLS)),
         ("state", np.int64, 4),
-        ("written", np.int64),
-        ("place", np.int64),
-        ("chosen", np.int64),
+        ("coded", np.int64, 3),
         ("choice", CHOICE),
     ],
     align=True,
 )
-"""What the hot loop notes, zero at first: counts of the symbols; DC predictions; how many bytes the scan came
-to, 0 where it was not coded, and where they are; what `huffman.choose` returned, and its tables.
+"""What the hot loop notes, zero at first: counts of the symbols; DC predictions; of a coded scan how many
+bytes it came to, their address, and what `huffman.choose` returned; its tables.
 """
 
 
@@ -52,8 +51,7 @@ class Tokens:
         return 4 * self.count + SLACK
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """A coded scan: the Huffman tables, and the bytes behind its header.
 
     `restart`: MCUs between restarts, or 0. `band`, `bits`: Ss, Se and Ah, Al.
@@ -84,7 +82,7 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     `bits.emit_at`.
     """
     if optimize:
-        desk.chosen = choose(desk.counts, desk.choice)
+        desk.coded[2] = choose(desk.counts, desk.choice)
     close_bounds(bounds, (end - tokens) // 4)
     bits = 0
     for row in range(2):
@@ -94,8 +92,8 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
     target = raw + raw_bytes
     if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
-        desk.written = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
-        desk.place = target
+        desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
+        desk.coded[1] = target
 
 
 def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> bytes:
