@@ -35,7 +35,7 @@ from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import compare, decode
 from dnnjpeg.table import load_table
 
-QUALITIES = (10, 15, 25, 40, 60, 80)
+QUALITIES = (10, 20, 35, 55, 80)
 BATCH = 25
 SUBSAMPLING = "4:2:0"
 
@@ -58,7 +58,8 @@ ROUNDING = Rule(None)
 RULES = (
     ROUNDING,
     Rule(30),
-    *(Rule(kappa, mu, weighted) for kappa in (None, 30) for weighted in (False, True) for mu in (0.01, 0.04)),
+    *(Rule(None, mu, weighted) for weighted in (False, True) for mu in (0.03, 0.06, 0.12)),
+    Rule(30, 0.06),
 )
 
 
@@ -175,7 +176,7 @@ def measure(network: Network, pictures: np.ndarray, table: str, weight: np.ndarr
 @click.option("--table", default="standard", show_default=True)
 @click.option("--pictures", default=300, show_default=True)
 def main(model: str, table: str, pictures: int) -> None:
-    """Measure on pictures to learn from, print, and write benchmarks/results/rate_aware/NETWORK.json."""
+    """Measure on pictures to learn from, print, and write benchmarks/results/rate_aware_NETWORK.json."""
     torch.manual_seed(0)
     network = load_network(model)
     folder = Path(os.environ["DNNJPEG_DATA"]) / "data" / "imagenet" / "learn"
@@ -194,7 +195,7 @@ def main(model: str, table: str, pictures: int) -> None:
         "pictures": len(data), "qualities": QUALITIES,
         "mean change of bytes at equal divergence, against rounding, per cent": rows,
     }  # fmt: skip
-    write(f"rate_aware/{network.name}", results)
+    write(f"rate_aware_{network.name}", results)
 
 
 if __name__ == "__main__":
