@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import platformdirs
 from llvmlite import binding
 
@@ -19,7 +20,8 @@ def _fingerprint() -> str:
     function.
     """
     home = Path(__file__).parent
-    files = [*(home / f"{name}.py" for name in ("jit", "simd", "vector")), *home.glob("codec/*.py")]
+    files = [home / f"{name}.py" for name in ("jit", "simd", "vector")]
+    files += [*home.glob("codec/*.py"), *home.glob("sparse/*.py")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
 
@@ -59,6 +61,15 @@ def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first call, without the interpreter lock, and keep the machine code on disk."""
     with _cache_in_user_folder():
         return numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)(function)
+
+
+def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
+    """Compile now, as a C function of the address of a record `job`, which threads of any make can run; kept on
+    disk too.
+    """
+    signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
+    with _cache_in_user_folder():
+        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy", boundscheck=False)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -1,0 +1,343 @@
+"""The fast execution of CPO and CPS: sums in registers, lists of non-zeros, weights laid out as they are met.
+
+For a block of filters and a few output rows: for a block of channels, for a kernel row: sweep over the input rows
+(`sweep`). The sums lie in scratch memory that stays in the cache; a finished block gets the residual and the ReLU,
+and leaves as a map, as lists for the next layer, or as both.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from dnnjpeg.jit import callback, host_has, inlined
+from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_where, select, splat, store, store_where
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.lists import LANES, Lists, pack, pack_row
+from dnnjpeg.sparse.sweep import sweep
+from dnnjpeg.sparse.threads import run
+from dnnjpeg.sparse.transpose import transpose
+
+SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
+SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first
+_JOB = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros written
+            "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
+            "to_values", "to_indices", "to_cells",  # of the output's lists
+            "weights", "bias", "tasks", "batch", "height", "width", "block", "blocks", "value_bytes", "cell_bytes",
+            "kernel_rows", "stride", "pad_y", "pad_x", "out_height", "out_width", "filters",
+            "rows", "row_blocks", "scratch_bytes", "relu", "first_layout",
+            "to_block", "to_blocks", "to_patterns", "to_value_bytes", "to_cell_bytes",
+        )
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut. `patterns` chooses between the two forms of a list: CPS and CPO."""
+
+    patterns: bool
+    block: int  # CB, channels of a list: 16, 32, 64 or 128
+    filters: int  # NB, filters in registers by 16
+    ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
+
+    @property
+    def method(self) -> str:
+        """The algorithm whose lists these are."""
+        return "cps" if self.patterns else "cpo"
+
+
+def registers() -> int:
+    """Sums of 16 numbers that the processor holds beside what else is in use."""
+    return 28 if host_has("avx512f") or host_has("avx512bw") else 7
+
+
+def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
+    """Those worth trying for a layer with this share of zeros, the likeliest first."""
+    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
+    columns = -(-width // stride_x)
+    blocks = -(-geometry.filters // LANES)
+    found: list[tuple[float, Tiling]] = []
+    for ring_rows in {1, kernel_rows} if stride_y == 1 else {1}:
+        for filters in (1, 2, 3, 4, 6, 8, 12, 16):
+            sums = columns * ring_rows * filters
+            if filters > 1 and (sums > registers() or filters > blocks):
+                continue
+            for block in (16, 32, 64, 128):
+                if block // 2 >= geometry.channels and block > 16:
+                    continue
+                tiling = Tiling(patterns, block, filters, ring_rows)
+                found.append((_cost(geometry, tiling, 1 - zeros), tiling))
+    found.sort(key=lambda pair: pair[0])
+    return [tiling for _, tiling in found]
+
+
+def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
+    """Estimated cycles of one picture: what is read from the first cache, and what every list costs."""
+    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
+    columns, filters, ring_rows = -(-width // stride_x), tiling.filters, tiling.ring_rows
+    block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
+    taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
+    slice_bytes = block * ring_rows * width * filters * LANES * 4
+    touched = slice_bytes * min(1.0, density * 3)
+    spill = max(0.0, touched / SLICE - 1)
+    latency = max(1.0, 4 / (taps * filters))  # a sum waits four cycles for itself
+    weight = (1 + min(0.8, 0.5 * spill)) * latency
+    nonzero = taps * filters * weight + 1 + (2 if taps * filters < 6 else 0)
+    sums = 2.5 * ring_rows * filters / stride_x
+    column = density * min(geometry.channels, tiling.block) * nonzero + sums + 8
+    rows = geometry.output[0] if ring_rows == 1 else geometry.height * 1.02
+    sweeps = rows * (kernel_rows / ring_rows) * -(-geometry.channels // tiling.block)
+    sweeps *= -(-geometry.filters // (LANES * filters))
+    return sweeps * (geometry.width * column + 30)
+
+
+@inlined
+def _finish(job, j, image, first, pixels, scratch, blocks):
+    """Sums of a block of filters over `pixels` pixels from number `first` on: residual, ReLU, map."""
+    zero = splat(0.0, "f32x16")
+    begin = j * blocks * LANES
+    for p in range(pixels):
+        place = ((image * job.out_height * job.out_width + first + p) * job.filters + begin) * 4
+        for n in range(blocks):
+            left = job.filters - begin - LANES * n
+            if left <= 0:
+                break
+            v = load(scratch + (p * blocks + n) * 64, "f32x16")
+            if left >= LANES:
+                if job.residual:
+                    v = v + load(job.residual + place + 64 * n, "f32x16")
+                if job.relu:
+                    v = select(v < zero, zero, v)  # NaN stays
+                if job.out and not job.first_layout:
+                    store(job.out + place + 64 * n, v)
+            else:
+                lanes = lanes_of(np.uint64((1 << left) - 1), "i1x16")
+                if job.residual:
+                    v = v + load_where(job.residual + place + 64 * n, lanes, "f32x16")
+                if job.relu:
+                    v = select(v < zero, zero, v)
+                if job.out and not job.first_layout:
+                    store_where(job.out + place + 64 * n, v, lanes)
+            store(scratch + (p * blocks + n) * 64, v)
+    if job.out and job.first_layout:
+        plane = 4 * job.out_height * job.out_width
+        for n in range(blocks):
+            count = min(LANES, job.filters - begin - LANES * n)
+            if count <= 0:
+                break
+            out = job.out + (image * job.filters + begin + LANES * n) * plane + 4 * first
+            for p in range(0, pixels, LANES):
+                transpose(
+                    scratch + (p * blocks + n) * 64, blocks * 64, min(LANES, pixels - p), count, out + 4 * p, plane
+                )
+
+
+@inlined
+def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
+    """The rows r0..r1-1 of a finished block of filters as lists."""
+    nonzeros = 0
+    for k in range(blocks * LANES // job.to_block):
+        begin = j * blocks * LANES + k * job.to_block
+        channels = min(job.to_block, job.filters - begin)
+        if channels <= 0:
+            break
+        for y in range(r0, r1):
+            segment = (image * job.out_height + y) * job.to_blocks + begin // job.to_block
+            nonzeros += pack_row(
+                scratch + ((y - r0) * job.out_width * blocks * LANES + k * job.to_block) * 4, blocks * 64,
+                job.out_width, channels, job.to_values + segment * job.to_value_bytes,
+                job.to_indices + segment * (job.to_value_bytes // 2), job.to_cells + segment * job.to_cell_bytes,
+                job.to_block, job.to_patterns,
+            )  # fmt: skip
+    fetch_add(at + 16, nonzeros)
+
+
+def _kernel(width, stride, ring_rows, blocks, pattern):
+    """The body of the kernel for a `sweep.Ring`."""
+
+    def convolve(jobs):
+        job = numba.carray(jobs, 1)
+        at = address(job)
+        job = job[0]
+        scratch = job.scratch + fetch_add(at + 8, 1) * job.scratch_bytes
+        groups = job.kernel_rows // ring_rows
+        slice_bytes = job.block * ring_rows * width * blocks * 64
+        row_bytes = job.out_width * blocks * 64
+        while True:
+            task = fetch_add(at, 1)
+            if task >= job.tasks:
+                break
+            j, rest = divmod(task, job.batch * job.row_blocks)
+            image, part = divmod(rest, job.row_blocks)
+            r0 = part * job.rows
+            r1 = min(job.out_height, r0 + job.rows)
+            pixels = (r1 - r0) * job.out_width
+            for p in range(pixels):
+                for n in range(blocks):
+                    store(scratch + (p * blocks + n) * 64, load(job.bias + (j * blocks + n) * 64, "f32x16"))
+            weights = job.weights + j * job.blocks * groups * slice_bytes
+            lines = (slice_bytes // 64 + pixels - 1) // pixels
+            for b in range(job.blocks):
+                for group in range(groups):
+                    ahead = weights + slice_bytes
+                    if ring_rows == 1:
+                        begin, end = r0, r1
+                    else:
+                        begin = max(0, r0 - job.pad_y)
+                        end = min(job.height, r1 - 1 + job.kernel_rows - job.pad_y)
+                    for y in range(begin, end):
+                        if ring_rows == 1:
+                            row, target = y * job.stride + group - job.pad_y, y - r0
+                            first, count = 0, 1
+                        else:
+                            row, target = y, y + job.pad_y - r0
+                            first = max(0, y + job.pad_y - r1 + 1)
+                            count = min(ring_rows - 1, target) - first + 1
+                        if 0 <= row < job.height:
+                            segment = (image * job.height + row) * job.blocks + b
+                            sweep(
+                                width, stride, ring_rows, blocks, pattern, first, count,
+                                (
+                                    job.cells + segment * job.cell_bytes, job.values + segment * job.value_bytes,
+                                    job.indices + segment * (job.value_bytes // 2), weights,
+                                    scratch + target * row_bytes, row_bytes,
+                                    job.width, job.out_width, job.pad_x, ahead, lines,
+                                ),
+                            )  # fmt: skip
+                        ahead += lines * job.out_width * 64
+                    weights += slice_bytes
+            _finish(job, j, image, r0 * job.out_width, pixels, scratch, blocks)
+            if job.to_cells:
+                _hand_on(job, at, j, image, r0, r1, scratch, blocks)
+
+    return convolve
+
+
+@cache
+def _code(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) -> Any:
+    return callback(_kernel(width, stride, ring_rows, blocks, pattern), _JOB)
+
+
+class RingConvolution:
+    """A layer made ready: weights packed for a tiling, kernel compiled.
+
+    weights: float32 filters x channels x Kh x Kw. bias: float32 filters, or None for zero.
+    relu: set negative outputs to zero.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        weights: Tensor,
+        bias: Tensor | None,
+        tiling: Tiling,
+        *,
+        relu: bool = False,
+        threads: int = 1,
+        batch: int = 1,
+    ) -> None:
+        self.geometry, self.tiling, self.relu, self.threads = geometry, tiling, relu, threads
+        (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
+        blocks, ring_rows, block = tiling.filters, tiling.ring_rows, tiling.block
+        height, out_width = geometry.output
+        self._code = _code(width, stride_x, ring_rows, blocks, block if tiling.patterns else 0)
+        self._weights = _packed(weights, tiling)
+        parts = -(-geometry.filters // (LANES * blocks))
+        self._bias = torch.zeros(parts * LANES * blocks)
+        if bias is not None:
+            self._bias[: geometry.filters] = bias
+        rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
+        while parts * batch * -(-height // rows) < 2 * threads and rows > 1 and threads > 1:
+            rows = -(-rows // 2)
+        row_blocks = -(-height // rows)
+        rows = -(-height // row_blocks)
+        self._scratch_bytes = rows * out_width * blocks * LANES * 4
+        self._row_blocks, self._parts = row_blocks, parts
+        job = np.zeros(len(_JOB), np.int64)
+        record = job.view(_JOB)[0]
+        for name, value in {
+            "weights": self._weights.data_ptr(), "bias": self._bias.data_ptr(),
+            "height": geometry.height, "width": geometry.width, "block": block,
+            "blocks": -(-geometry.channels // block), "kernel_rows": kernel_rows, "stride": stride_y,
+            "pad_y": geometry.padding[0], "pad_x": geometry.padding[1], "out_height": height,
+            "out_width": out_width, "filters": geometry.filters, "rows": rows, "row_blocks": row_blocks,
+            "scratch_bytes": self._scratch_bytes, "relu": int(relu),
+        }.items():  # fmt: skip
+            record[name] = value
+        self._job = job
+
+    def compress(self, x: Tensor) -> Lists:
+        """Lists of an input, float32 N x C x H x W, channels last or not."""
+        self.geometry.check(x)
+        return pack(x, self.tiling.block, self.tiling.patterns, self.threads)
+
+    def convolve(
+        self,
+        lists: Lists,
+        *,
+        channels_last: bool = True,
+        residual: Tensor | None = None,
+        onward: Tiling | None = None,
+        dense: bool = True,
+    ) -> tuple[Tensor | None, Lists | None]:
+        """The output, float32 N x filters x rows x columns, and its lists for a layer with the tiling `onward`.
+
+        residual: added before the ReLU; channels last, of the output's shape.
+        onward: its block must divide the filters in registers, see `can_feed`.
+        dense: without it the output is only made as lists.
+        """
+        geometry, (height, width) = self.geometry, self.geometry.output
+        batch = lists.shape[0]
+        threads = self.threads
+        out = following = None
+        if dense:
+            form = torch.channels_last if channels_last else torch.contiguous_format
+            out = torch.empty((batch, geometry.filters, height, width), memory_format=form)
+        if onward is not None:
+            following = Lists((batch, geometry.filters, height, width), onward.block, onward.patterns)
+        scratch = torch.empty(self._scratch_bytes * threads, dtype=torch.uint8)
+        job = self._job.copy()
+        job[3:12] = (
+            *lists.addresses,
+            out.data_ptr() if out is not None else 0,
+            residual.data_ptr() if residual is not None else 0,
+            scratch.data_ptr(),
+            *(following.addresses if following is not None else (0, 0, 0)),
+        )
+        record = job.view(_JOB)
+        record["tasks"] = self._parts * batch * self._row_blocks
+        record["batch"] = batch
+        record["value_bytes"], record["cell_bytes"] = lists.value_bytes, lists.cell_bytes
+        record["first_layout"] = not channels_last
+        if following is not None:
+            record["to_block"], record["to_patterns"] = following.block, following.patterns
+            record["to_blocks"] = -(-geometry.filters // following.block)
+            record["to_value_bytes"], record["to_cell_bytes"] = following.value_bytes, following.cell_bytes
+        run(self._code, job.ctypes.data, threads)
+        if following is not None:
+            following.nonzeros = int(job[2])
+        return out, following
+
+    def can_feed(self, onward: Tiling) -> bool:
+        """Whether the output can be handed on as lists for that tiling."""
+        return self.tiling.filters * LANES % onward.block == 0
+
+
+def _packed(weights: Tensor, tiling: Tiling) -> Tensor:
+    """[filter block][channel block][kernel row group][channel][kernel row in the ring][Kw][filter]."""
+    filters, channels, rows, width = weights.shape
+    many, block, ring_rows = LANES * tiling.filters, tiling.block, tiling.ring_rows
+    parts, blocks = -(-filters // many), -(-channels // block)
+    full = torch.zeros(parts * many, blocks * block, rows, width)
+    full[:filters, :channels] = weights.detach()
+    full = full.reshape(parts, many, blocks, block, rows // ring_rows, ring_rows, width)
+    return full.permute(0, 2, 4, 3, 5, 6, 1).contiguous()
