@@ -16,27 +16,23 @@ from torch import Tensor
 
 from dnnjpeg.jit import callback, host_has, inlined
 from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_where, select, splat, store, store_where
+from dnnjpeg.sparse import memory
 from dnnjpeg.sparse.geometry import Geometry
-from dnnjpeg.sparse.lists import LANES, Lists, pack, pack_row
+from dnnjpeg.sparse.lists import LANES, Format, Lists, Packer, pack_row
 from dnnjpeg.sparse.sweep import sweep
-from dnnjpeg.sparse.threads import run
+from dnnjpeg.sparse.threads import Job, record, run
 from dnnjpeg.sparse.transpose import transpose
 
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first
-_JOB = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros written
-            "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
-            "to_values", "to_indices", "to_cells",  # of the output's lists
-            "weights", "bias", "tasks", "batch", "height", "width", "block", "blocks", "value_bytes", "cell_bytes",
-            "kernel_rows", "stride", "pad_y", "pad_x", "out_height", "out_width", "filters",
-            "rows", "row_blocks", "scratch_bytes", "relu", "first_layout",
-            "to_block", "to_blocks", "to_patterns", "to_value_bytes", "to_cell_bytes",
-        )
-    ]
+_JOB = record(
+    "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros handed on
+    "tasks", "batch", "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
+    "to_values", "to_indices", "to_cells",  # of the output's lists
+    "value_bytes", "cell_bytes", "first_layout",
+    "to_block", "to_blocks", "to_patterns", "to_value_bytes", "to_cell_bytes",
+    "weights", "bias", "height", "width", "block", "blocks", "kernel_rows", "stride", "pad_y", "pad_x",
+    "out_height", "out_width", "filters", "rows", "row_blocks", "scratch_bytes", "relu",
 )  # fmt: skip
 
 
@@ -101,33 +97,41 @@ def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
 
 
 @inlined
+def _finish_vector(at, place, lanes, part, out, residual, relu, keep):
+    v = load(at, "f32x16")
+    if residual:
+        v = v + (load_where(residual + place, lanes, "f32x16") if part else load(residual + place, "f32x16"))
+    if relu:
+        v = select(v < 0.0, splat(0.0, "f32x16"), v)  # NaN stays
+    if out:
+        if part:
+            store_where(out + place, v, lanes)
+        else:
+            store(out + place, v)
+    if keep:
+        store(at, v)
+
+
+@inlined
 def _finish(job, j, image, first, pixels, scratch, blocks):
     """Sums of a block of filters over `pixels` pixels from number `first` on: residual, ReLU, map."""
-    zero = splat(0.0, "f32x16")
     begin = j * blocks * LANES
-    for p in range(pixels):
-        place = ((image * job.out_height * job.out_width + first + p) * job.filters + begin) * 4
-        for n in range(blocks):
-            left = job.filters - begin - LANES * n
-            if left <= 0:
-                break
-            v = load(scratch + (p * blocks + n) * 64, "f32x16")
-            if left >= LANES:
-                if job.residual:
-                    v = v + load(job.residual + place + 64 * n, "f32x16")
-                if job.relu:
-                    v = select(v < zero, zero, v)  # NaN stays
-                if job.out and not job.first_layout:
-                    store(job.out + place + 64 * n, v)
-            else:
-                lanes = lanes_of(np.uint64((1 << left) - 1), "i1x16")
-                if job.residual:
-                    v = v + load_where(job.residual + place + 64 * n, lanes, "f32x16")
-                if job.relu:
-                    v = select(v < zero, zero, v)
-                if job.out and not job.first_layout:
-                    store_where(job.out + place + 64 * n, v, lanes)
-            store(scratch + (p * blocks + n) * 64, v)
+    out = 0 if job.first_layout else job.out
+    residual, relu = job.residual, job.relu
+    keep = (residual or relu) and (job.first_layout or job.to_cells)
+    whole = min(blocks, (job.filters - begin) // LANES)
+    left = job.filters - begin - whole * LANES
+    lanes = lanes_of(np.uint64((1 << max(0, min(left, LANES - 1))) - 1), "i1x16")
+    pixel_bytes = 4 * job.filters
+    place = (image * job.out_height * job.out_width + first) * pixel_bytes + 4 * begin
+    if out or residual or relu:
+        for p in range(pixels):
+            at = scratch + p * blocks * 64
+            for n in range(whole):
+                _finish_vector(at + 64 * n, place + 64 * n, lanes, False, out, residual, relu, keep)
+            if whole < blocks and left > 0:
+                _finish_vector(at + 64 * whole, place + 64 * whole, lanes, True, out, residual, relu, keep)
+            place += pixel_bytes
     if job.out and job.first_layout:
         plane = 4 * job.out_height * job.out_width
         for n in range(blocks):
@@ -152,12 +156,18 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
             break
         for y in range(r0, r1):
             segment = (image * job.out_height + y) * job.to_blocks + begin // job.to_block
-            nonzeros += pack_row(
-                scratch + ((y - r0) * job.out_width * blocks * LANES + k * job.to_block) * 4, blocks * 64,
-                job.out_width, channels, job.to_values + segment * job.to_value_bytes,
-                job.to_indices + segment * (job.to_value_bytes // 2), job.to_cells + segment * job.to_cell_bytes,
-                job.to_block, job.to_patterns,
-            )  # fmt: skip
+            source = scratch + ((y - r0) * job.out_width * blocks * LANES + k * job.to_block) * 4
+            values = job.to_values + segment * job.to_value_bytes
+            indices = job.to_indices + segment * (job.to_value_bytes >> 1)
+            cells = job.to_cells + segment * job.to_cell_bytes
+            if job.to_patterns:
+                nonzeros += pack_row(
+                    source, blocks * 64, job.out_width, channels, values, indices, cells, job.to_block, True
+                )
+            else:
+                nonzeros += pack_row(
+                    source, blocks * 64, job.out_width, channels, values, indices, cells, job.to_block, False
+                )
     fetch_add(at + 16, nonzeros)
 
 
@@ -262,23 +272,29 @@ class RingConvolution:
         rows = -(-height // row_blocks)
         self._scratch_bytes = rows * out_width * blocks * LANES * 4
         self._row_blocks, self._parts = row_blocks, parts
-        job = np.zeros(len(_JOB), np.int64)
-        record = job.view(_JOB)[0]
-        for name, value in {
-            "weights": self._weights.data_ptr(), "bias": self._bias.data_ptr(),
-            "height": geometry.height, "width": geometry.width, "block": block,
-            "blocks": -(-geometry.channels // block), "kernel_rows": kernel_rows, "stride": stride_y,
-            "pad_y": geometry.padding[0], "pad_x": geometry.padding[1], "out_height": height,
-            "out_width": out_width, "filters": geometry.filters, "rows": rows, "row_blocks": row_blocks,
-            "scratch_bytes": self._scratch_bytes, "relu": int(relu),
-        }.items():  # fmt: skip
-            record[name] = value
-        self._job = job
+        self._shape = (geometry.filters, height, out_width)
+        self._job = Job(
+            _JOB,
+            weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), height=geometry.height,
+            width=geometry.width, block=block, blocks=-(-geometry.channels // block), kernel_rows=kernel_rows,
+            stride=stride_y, pad_y=geometry.padding[0], pad_x=geometry.padding[1], out_height=height,
+            out_width=out_width, filters=geometry.filters, rows=rows, row_blocks=row_blocks,
+            scratch_bytes=self._scratch_bytes, relu=int(relu),
+        )  # fmt: skip
+        self._packers: dict[int, Packer] = {}
+        self._formats: dict[tuple[int, Tiling], Format] = {}
 
     def compress(self, x: Tensor) -> Lists:
         """Lists of an input, float32 N x C x H x W, channels last or not."""
-        self.geometry.check(x)
-        return pack(x, self.tiling.block, self.tiling.patterns, self.threads)
+        batch = x.shape[0]
+        packer = self._packers.get(batch)
+        if packer is None:
+            geometry, tiling = self.geometry, self.tiling
+            form = Format(
+                batch, geometry.channels, geometry.height, geometry.width, tiling.block, tiling.patterns
+            )
+            packer = self._packers[batch] = Packer(form, self.threads)
+        return packer(x)
 
     def convolve(
         self,
@@ -295,37 +311,38 @@ class RingConvolution:
         onward: its block must divide the filters in registers, see `can_feed`.
         dense: without it the output is only made as lists.
         """
-        geometry, (height, width) = self.geometry, self.geometry.output
-        batch = lists.shape[0]
-        threads = self.threads
+        form, block = lists.format, lists.block
+        batch = form.batch
         out = following = None
         if dense:
-            form = torch.channels_last if channels_last else torch.contiguous_format
-            out = torch.empty((batch, geometry.filters, height, width), memory_format=form)
+            layout = torch.channels_last if channels_last else torch.contiguous_format
+            out = torch.empty((batch, *self._shape), memory_format=layout)
+        onto = (0,) * 3
+        steps = (0,) * 5
         if onward is not None:
-            following = Lists((batch, geometry.filters, height, width), onward.block, onward.patterns)
-        scratch = torch.empty(self._scratch_bytes * threads, dtype=torch.uint8)
-        job = self._job.copy()
-        job[3:12] = (
-            *lists.addresses,
-            out.data_ptr() if out is not None else 0,
-            residual.data_ptr() if residual is not None else 0,
-            scratch.data_ptr(),
-            *(following.addresses if following is not None else (0, 0, 0)),
-        )
-        record = job.view(_JOB)
-        record["tasks"] = self._parts * batch * self._row_blocks
-        record["batch"] = batch
-        record["value_bytes"], record["cell_bytes"] = lists.value_bytes, lists.cell_bytes
-        record["first_layout"] = not channels_last
+            following = Lists(self._format(batch, onward))
+            to, start = following.format, following.block.address
+            onto = (start, start + to.indices, start + to.cells)
+            blocks = -(-self.geometry.filters // to.block)
+            steps = (to.block, blocks, int(to.patterns), to.value_bytes, to.cell_bytes)
+        job = self._job.copy(
+            0, 0, 0, self._parts * batch * self._row_blocks, batch,
+            block.address, block.address + form.indices, block.address + form.cells,
+            0 if out is None else out.data_ptr(), 0 if residual is None else residual.data_ptr(),
+            memory.scratch(self._scratch_bytes * self.threads),
+            *onto, form.value_bytes, form.cell_bytes, not channels_last, *steps,
+        )  # fmt: skip
+        run(self._code, job, self.threads)
         if following is not None:
-            record["to_block"], record["to_patterns"] = following.block, following.patterns
-            record["to_blocks"] = -(-geometry.filters // following.block)
-            record["to_value_bytes"], record["to_cell_bytes"] = following.value_bytes, following.cell_bytes
-        run(self._code, job.ctypes.data, threads)
-        if following is not None:
-            following.nonzeros = int(job[2])
+            following.nonzeros = job[2]
         return out, following
+
+    def _format(self, batch: int, onward: Tiling) -> Format:
+        form = self._formats.get((batch, onward))
+        if form is None:
+            form = Format(batch, *self._shape, onward.block, onward.patterns)
+            self._formats[batch, onward] = form
+        return form
 
     def can_feed(self, onward: Tiling) -> bool:
         """Whether the output can be handed on as lists for that tiling."""

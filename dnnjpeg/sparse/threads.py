@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -34,9 +35,29 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, "dnnjpeg-sparse")
 
 
-def run(code: Any, job: int, threads: int) -> None:
+def record(*names: str) -> np.dtype[Any]:
+    """The type of a job: 64-bit integers, those that change with each call first."""
+    return np.dtype([(name, np.int64) for name in names])
+
+
+class Job:
+    """What does not change from call to call, by name."""
+
+    def __init__(self, kind: np.dtype[Any], **values: int) -> None:
+        assert kind.names is not None
+        self._kind: Any = ctypes.c_int64 * len(kind.names)
+        self._template = self._kind(*(values.get(name, 0) for name in kind.names))
+
+    def copy(self, *values: int) -> Any:
+        """A job to run, the first fields being `values`: an array of ctypes."""
+        job = self._kind.from_buffer_copy(self._template)
+        job[: len(values)] = values
+        return job
+
+
+def run(code: Any, job: Any, threads: int) -> None:
     """Run `code`, a `jit.callback` that takes its tasks from a counter in the job, in each of `threads` threads
-    with the same job (an address); returns when all are done.
+    with the same job; returns when all are done.
     """
     if threads == 1:
         code.ctypes(job)
