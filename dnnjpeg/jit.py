@@ -64,12 +64,14 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
-    """Compile now, as a C function of the address of a record `job`, which threads of any make can run; kept on
-    disk too.
+    """Compile now, as a C function of the address of a record `job`, which threads of any make can run; kept
+    on disk too.
     """
     signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
     with _cache_in_user_folder():
-        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy", boundscheck=False)(function)
+        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy", boundscheck=False)(
+            function
+        )
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -295,7 +295,9 @@ def load_where(typingctx: Any, address: Any, mask: Any, kind: Any) -> Any:
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pointer = builder.inttoptr(args[0], vec.ir.as_pointer())
         rest = ir.Constant(vec.ir, None)
-        return call(builder, f"{named('masked.load', vec)}.p0", vec.ir, [pointer, ir.IntType(32)(1), args[1], rest])
+        return call(
+            builder, f"{named('masked.load', vec)}.p0", vec.ir, [pointer, ir.IntType(32)(1), args[1], rest]
+        )
 
     return vec(types.intp, mask, kind), codegen
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,8 +28,8 @@ class Geometry:
 
     @classmethod
     def of(cls, module: nn.Conv2d, shape: tuple[int, ...]) -> Self:
-        """Of a module and the shape of its input, N x C x H x W. Raises ValueError where it is another kind of
-        convolution, see `obstacle`.
+        """Of a module and the shape of its input, N x C x H x W. Raises ValueError where it is another kind
+        of convolution, see `obstacle`.
         """
         reason = obstacle(module)
         if reason:
@@ -71,20 +72,20 @@ class Geometry:
     def check(self, x: Tensor) -> int:
         """The batch size of an input of this geometry. Raises ValueError for another."""
         expected = (self.channels, self.height, self.width)
-        if x.dim() != 4 or tuple(x.shape[1:]) != expected or x.dtype.itemsize != 4 or not x.is_floating_point():
-            raise ValueError(
-                f"the input is {x.dtype} {tuple(x.shape)}, expected float32 N x {' x '.join(map(str, expected))}"
-            )
+        if x.dtype is not torch.float32 or x.dim() != 4 or tuple(x.shape[1:]) != expected:
+            size = " x ".join(map(str, expected))
+            raise ValueError(f"the input is {x.dtype} {tuple(x.shape)}, expected float32 N x {size}")
         if x.device.type != "cpu":
             raise ValueError(f"the input is on {x.device}, expected the CPU")
         return x.shape[0]
 
     def __str__(self) -> str:
-        kernel, stride, padding = ("x".join(map(str, pair)) for pair in (self.kernel, self.stride, self.padding))
-        return (
-            f"{self.channels}x{self.height}x{self.width}->{self.filters} {kernel}"
-            f"{f' stride {stride}' if self.stride != (1, 1) else ''}{f' pad {padding}' if any(self.padding) else ''}"
+        kernel, stride, padding = (
+            "x".join(map(str, pair)) for pair in (self.kernel, self.stride, self.padding)
         )
+        text = f"{self.channels}x{self.height}x{self.width}->{self.filters} {kernel}"
+        text += f" stride {stride}" if self.stride != (1, 1) else ""
+        return text + (f" pad {padding}" if any(self.padding) else "")
 
 
 class Memory(NamedTuple):
@@ -102,6 +103,6 @@ def obstacle(module: nn.Conv2d) -> str:
         return "it has groups"
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         return "its padding is not a number of zeros"
-    if module.weight.dtype.itemsize != 4 or module.weight.device.type != "cpu":
+    if module.weight.dtype is not torch.float32 or module.weight.device.type != "cpu":
         return "its weights are not float32 on the CPU"
     return ""

@@ -1,9 +1,9 @@
 """Non-zeros as the ring kernel reads them: a list a pixel, of the channels of a block.
 
-This is CPO for the machine: every non-zero is kept once, under its column, and which outputs overlap there follows
-from the column. Channels take the place of rows within a list, because that is what vectors are wide in. As in CPO
-a non-zero has a value and an index; as in CPS one pattern of bits can tell the indices of neighbours, here of 16 to
-128 channels.
+This is CPO for the machine: every non-zero is kept once, under its column, and which outputs overlap there
+follows from the column. Channels take the place of rows within a list, because that is what vectors are wide
+in. As in CPO a non-zero has a value and an index; as in CPS one pattern of bits can tell the indices of
+neighbours, here of 16 to 128 channels.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,8 @@ _JOB = record(
 class Format:
     """Lists of N x H x W pixels in memory: values, indices, cells.
 
-    A row of a block of channels has its place, as large as if nothing were zero: all threads know where to write.
+    A row of a block of channels has its place, as large as if nothing were zero: all threads know where to
+    write.
     """
 
     batch: int
@@ -204,10 +205,10 @@ class Packer:
         self._scratch = 4 * format.block * (-(-format.width // LANES) * LANES)
         self._job = Job(
             _JOB,
-            rows=format.batch * format.height, height=format.height, width=format.width, channels=format.channels,
-            block=format.block, blocks=-(-format.channels // format.block), indices=format.indices,
-            cells=format.cells, value_bytes=format.value_bytes, cell_bytes=format.cell_bytes,
-            scratch_bytes=self._scratch,
+            rows=format.batch * format.height, height=format.height, width=format.width,
+            channels=format.channels, block=format.block, blocks=-(-format.channels // format.block),
+            indices=format.indices, cells=format.cells, value_bytes=format.value_bytes,
+            cell_bytes=format.cell_bytes, scratch_bytes=self._scratch,
         )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Lists:

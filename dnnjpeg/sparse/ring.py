@@ -1,8 +1,8 @@
 """The fast execution of CPO and CPS: sums in registers, lists of non-zeros, weights laid out as they are met.
 
-For a block of filters and a few output rows: for a block of channels, for a kernel row: sweep over the input rows
-(`sweep`). The sums lie in scratch memory that stays in the cache; a finished block gets the residual and the ReLU,
-and leaves as a map, as lists for the next layer, or as both.
+For a block of filters and a few output rows: for a block of channels, for a kernel row: sweep over the input
+rows (`sweep`). The sums lie in scratch memory that stays in the cache; a finished block gets the residual and
+the ReLU, and leaves as a map, as lists for the next layer, or as both.
 """
 
 from dataclasses import dataclass
@@ -78,8 +78,8 @@ def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
 
 def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
     """Estimated cycles of one picture: what is read from the first cache, and what every list costs."""
-    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
-    columns, filters, ring_rows = -(-width // stride_x), tiling.filters, tiling.ring_rows
+    (kernel_rows, width), (_, stride_x) = geometry.kernel, geometry.stride
+    filters, ring_rows = tiling.filters, tiling.ring_rows
     block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
     taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
     slice_bytes = block * ring_rows * width * filters * LANES * 4
@@ -141,7 +141,12 @@ def _finish(job, j, image, first, pixels, scratch, blocks):
             out = job.out + (image * job.filters + begin + LANES * n) * plane + 4 * first
             for p in range(0, pixels, LANES):
                 transpose(
-                    scratch + (p * blocks + n) * 64, blocks * 64, min(LANES, pixels - p), count, out + 4 * p, plane
+                    scratch + (p * blocks + n) * 64,
+                    blocks * 64,
+                    min(LANES, pixels - p),
+                    count,
+                    out + 4 * p,
+                    plane,
                 )
 
 
@@ -217,7 +222,8 @@ def _kernel(width, stride, ring_rows, blocks, pattern):
                             sweep(
                                 width, stride, ring_rows, blocks, pattern, first, count,
                                 (
-                                    job.cells + segment * job.cell_bytes, job.values + segment * job.value_bytes,
+                                    job.cells + segment * job.cell_bytes,
+                                    job.values + segment * job.value_bytes,
                                     job.indices + segment * (job.value_bytes // 2), weights,
                                     scratch + target * row_bytes, row_bytes,
                                     job.width, job.out_width, job.pad_x, ahead, lines,
@@ -305,7 +311,8 @@ class RingConvolution:
         onward: Tiling | None = None,
         dense: bool = True,
     ) -> tuple[Tensor | None, Lists | None]:
-        """The output, float32 N x filters x rows x columns, and its lists for a layer with the tiling `onward`.
+        """The output, float32 N x filters x rows x columns, and its lists for a layer with the tiling
+        `onward`.
 
         residual: added before the ReLU; channels last, of the output's shape.
         onward: its block must divide the filters in registers, see `can_feed`.

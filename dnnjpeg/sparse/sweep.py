@@ -1,12 +1,12 @@
 """The hot loop of the ring kernel, written as LLVM IR: one sweep over a row of lists of non-zeros.
 
-At input column x, the output columns that read it are ceil(Kw/Sw) neighbours. Their partial sums live in vector
-registers, NB vectors of 16 filters each, and move on as x does: a ring. With `rows` > 1 the ring has as many
-output rows too. A non-zero is broadcast once and multiplied with all the weights that it meets, which follow each
-other in memory.
+At input column x, the output columns that read it are ceil(Kw/Sw) neighbours. Their partial sums live in
+vector registers, NB vectors of 16 filters each, and move on as x does: a ring. With `rows` > 1 the ring has
+as many output rows too. A non-zero is broadcast once and multiplied with all the weights that it meets, which
+follow each other in memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -34,7 +34,9 @@ class Ring:
     stride: int  # Sw
     rows: int  # kernel rows, and so output rows, in the ring: 1 or Kh
     blocks: int  # NB, vectors of filters
-    pattern: int  # channels, 16 to 128, of a list whose channels are told by a pattern of bits; 0 where by numbers
+    pattern: (
+        int  # channels, 16 to 128, of a list whose channels are told by a pattern of bits; 0 where by numbers
+    )
 
     @property
     def columns(self) -> int:
@@ -76,9 +78,7 @@ class _Emitter:
         self.at = self._variable(0)  # the next non-zero of the row
         self.value_at = self._variable(values)
         self.ahead = self._variable(ahead)
-        bases = [
-            b.sub(out, b.mul(row_bytes, _I64(self.first + r))) for r in range(self.count)
-        ]
+        bases = [b.sub(out, b.mul(row_bytes, _I64(self.first + r))) for r in range(self.count)]
         pixel = ring.blocks * LANES * 4
         last = b.add(outputs, _I64(ring.columns - 1))
         column = self._variable(0)
@@ -233,7 +233,15 @@ def call_prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
 
 @intrinsic(prefer_literal=True)
 def sweep(
-    typingctx: Any, width: Any, stride: Any, rows: Any, blocks: Any, pattern: Any, first: Any, count: Any, args: Any
+    typingctx: Any,
+    width: Any,
+    stride: Any,
+    rows: Any,
+    blocks: Any,
+    pattern: Any,
+    first: Any,
+    count: Any,
+    args: Any,
 ) -> Any:
     """One sweep for the kernel rows first..first+count-1 of the ring; `args` is the tuple of 11 integers
 
@@ -250,9 +258,7 @@ def sweep(
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         numbers = [builder.extract_value(values[-1], i) for i in range(11)]
-        variants = [
-            (f, c) for f in range(ring.rows) for c in range(1, ring.rows - f + 1)
-        ]
+        variants = [(f, c) for f in range(ring.rows) for c in range(1, ring.rows - f + 1)]
         end = builder.append_basic_block("swept")
         code = builder.add(builder.mul(values[5], _I64(ring.rows + 1)), values[6])
         switch = builder.switch(code, end)

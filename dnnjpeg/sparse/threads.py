@@ -56,8 +56,8 @@ class Job:
 
 
 def run(code: Any, job: Any, threads: int) -> None:
-    """Run `code`, a `jit.callback` that takes its tasks from a counter in the job, in each of `threads` threads
-    with the same job; returns when all are done.
+    """Run `code`, a `jit.callback` that takes its tasks from a counter in the job, in each of `threads`
+    threads with the same job; returns when all are done.
     """
     if threads == 1:
         code.ctypes(job)
