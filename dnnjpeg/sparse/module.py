@@ -21,8 +21,8 @@ SPARSE = ("cpo", "cps")
 class FastConv2d(nn.Conv2d):
     """A convolution for inference, with the batch norm and the ReLU that follow it: what its kinds share.
 
-    Made from a module by `of`. The parameters are that module's own: `state_dict` is unchanged, and new weights
-    are noticed.
+    Made from a module by `of`. The parameters are that module's own: `state_dict` is unchanged, and new
+    weights are noticed.
     """
 
     norm: nn.BatchNorm2d | None  # folded into the weights
@@ -74,8 +74,8 @@ class FastConv2d(nn.Conv2d):
         return (weight.double() * scale.reshape(-1, 1, 1, 1)).float(), shift.float()
 
     def _check(self, x: Tensor) -> None:
-        """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are asked
-        for.
+        """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
+        asked for.
         """
         weight = self.weight
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -167,11 +167,12 @@ class DenseConv2d(FastConv2d):
 
 
 class SparseConv2d(FastConv2d):
-    """A convolution that skips the zeros of its input: nn.Conv2d's arguments, parameters, state dict and results.
+    """A convolution that skips the zeros of its input: nn.Conv2d's arguments, parameters, state dict and
+    results.
 
-    For inference, float32, CPU. Groups, dilation and other padding than zeros are left to torch, and so is a call
-    whose input has too few zeros. A zero times an infinite or NaN weight is nothing here, where torch has NaN;
-    NaN and inf in the input go where they go in torch.
+    For inference, float32, CPU. Groups, dilation and other padding than zeros are left to torch, and so is a
+    call whose input has too few zeros. A zero times an infinite or NaN weight is nothing here, where torch
+    has NaN; NaN and inf in the input go where they go in torch.
 
     tiling: how the layer is cut; None for a guess at the first call.
     min_zeros: share of zeros below which torch computes the layer.
@@ -228,7 +229,9 @@ class SparseConv2d(FastConv2d):
         )
 
     def _hand_on(self, layer: RingConvolution, lists: Lists) -> tuple[Tensor, Lists]:
-        """The output as lists alone, with a tensor of its shape to carry them: whatever else reads it has NaN."""
+        """The output as lists alone, with a tensor of its shape to carry them: whatever else reads it has
+        NaN.
+        """
         assert self.onward is not None and self.onward.tiling is not None
         _, handed = layer.convolve(lists, onward=self.onward.tiling, dense=False)
         assert handed is not None

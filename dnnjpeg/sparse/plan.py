@@ -1,4 +1,4 @@
-"""Plans: which convolution of a network runs how, on which machine that was found out; put to use and undone."""
+"""Plans: which convolution of a network runs how, and on which machine that was found out."""
 
 import json
 import os

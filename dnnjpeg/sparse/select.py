@@ -1,4 +1,6 @@
-"""Choosing, layer by layer, how a network's convolutions run: by measuring, on what the layers are really given."""
+"""Choosing, layer by layer, how a network's convolutions run: by measuring, on what the layers are really
+given.
+"""
 
 import statistics
 import time
@@ -61,8 +63,8 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `optimize_` found. `plan` is what is in use; `network`: milliseconds of the whole network as it was,
-    with the best dense method of each layer, and with the plan that was made.
+    """What `optimize_` found. `plan` is what is in use; `network`: milliseconds of the whole network as it
+    was, with the best dense method of each layer, and with the plan that was made.
     """
 
     plan: Plan
@@ -115,16 +117,17 @@ def optimize_(
 ) -> Report:
     """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
 
-    Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method. At the
-    end the whole network is measured, and what is not faster than the network as it was is not put to use.
+    Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
+    At the end the whole network is measured, and what is not faster than the network as it was is not put to
+    use.
 
     model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
     example_inputs: what the model is called with: real inputs, as the zeros in them decide.
     seconds: about how long to measure each layer, and ten times as long the network.
     progress: wraps the sequence of layers, as tqdm does.
 
-    With one thread processor time is measured, with several wall time. Raises ValueError for a model in training,
-    and whatever the model raises.
+    With one thread processor time is measured, with several wall time. Raises ValueError for a model in
+    training, and whatever the model raises.
     """
     if model.training:
         raise ValueError("the model is in training mode: call model.eval() first")
@@ -286,7 +289,7 @@ def _settle(
 
 
 def clock(functions: dict[Any, Callable[[], Any]], seconds: float) -> dict[Any, float]:
-    """Median milliseconds of each function; they take turns. A turn begins with a call that does not count."""
+    """Median milliseconds of each function; they take turns, the first call of which does not count."""
     tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     taken: dict[Any, list[float]] = {key: [] for key in functions}
     end = time.perf_counter() + seconds

@@ -11,14 +11,14 @@ from dnnjpeg.sparse.geometry import Geometry
 
 
 @st.composite
-def geometries(draw: Any, channels: int = 6, filters: int = 5, size: int = 9) -> Geometry:
+def geometries(draw: Any, channels: int = 6, filters: int = 5, size: int = 9, stride: int = 4) -> Geometry:
     kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
+    steps = draw(st.tuples(st.integers(1, 3), st.integers(1, stride)))
     smallest = [max(1, k - 2 * p) for k, p in zip(kernel, padding, strict=True)]
     height, width = (draw(st.integers(low, size + low)) for low in smallest)
     return Geometry(
-        draw(st.integers(1, channels)), height, width, draw(st.integers(1, filters)), kernel, stride, padding
+        draw(st.integers(1, channels)), height, width, draw(st.integers(1, filters)), kernel, steps, padding
     )
 
 
