@@ -14,7 +14,6 @@ import numpy as np
 import platformdirs
 from llvmlite import binding
 
-
 _SPARSE = ("cpo", "cps", "lists", "ring", "sweep", "threads", "transpose")  # the others there compile nothing
 
 

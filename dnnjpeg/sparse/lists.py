@@ -151,7 +151,7 @@ def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block
     return count
 
 
-def _packer(patterns):
+def _packer(patterns: bool) -> Any:
     def pack_rows(jobs):
         job = numba.carray(jobs, 1)
         at = address(job)

@@ -130,7 +130,9 @@ class DenseConv2d(FastConv2d):
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         weight, bias = self.folded()
-        stride, padding, dilation = (list(v) for v in (self.stride, self.padding, self.dilation))
+        stride, padding, dilation = (
+            [int(n) for n in numbers] for numbers in (self.stride, self.padding, self.dilation)
+        )
         if self.method in ("im2col", "mec"):
             algorithm: Any = {"im2col": im2col, "mec": mec}[self.method]
             geometry = Geometry.of(self, x.shape)

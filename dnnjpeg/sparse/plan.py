@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from dnnjpeg.checks import check_keys
+from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files import write_atomic
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.module import (
@@ -54,7 +54,7 @@ class LayerPlan:
         fields = tuple(cls.__dataclass_fields__)
         check_keys(document, "layer", fields[:3], fields[3:])
         try:
-            shape = {
+            shape: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in document["geometry"].items()
             }
@@ -74,10 +74,15 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was chosen for a network. `conditions`: processor, threads, versions, batch."""
+    """What was chosen for a network.
+
+    conditions: processor, threads, batch, versions: what the times depend on.
+    provenance: of the network and the pictures; free.
+    """
 
     layers: tuple[LayerPlan, ...]
     conditions: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """As JSON, in one step. Raises OSError."""
@@ -85,6 +90,7 @@ class Plan:
             "format": FORMAT,
             "version": 1,
             "conditions": self.conditions,
+            "provenance": self.provenance,
             "layers": [layer.to_json() for layer in self.layers],
         }
         write_atomic(path, json.dumps(document, indent=1).encode() + b"\n")
@@ -94,10 +100,11 @@ class Plan:
         """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
         try:
             document = json.loads(Path(path).read_text("utf-8"))
-            check_keys(document, "plan", ("format", "version", "conditions", "layers"), ())
+            check_keys(document, "plan", ("format", "version", "conditions", "layers"), ("provenance",))
             if (document["format"], document["version"]) != (FORMAT, 1):
                 raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
-            return cls(tuple(map(LayerPlan.of, document["layers"])), document["conditions"])
+            records = [check_record(document.get(key, {}), key) for key in ("conditions", "provenance")]
+            return cls(tuple(map(LayerPlan.of, document["layers"])), *records)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no plan: {error}") from None
 

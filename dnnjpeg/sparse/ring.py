@@ -176,7 +176,7 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
     fetch_add(at + 16, nonzeros)
 
 
-def _kernel(width, stride, ring_rows, blocks, pattern):
+def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) -> Any:
     """The body of the kernel for a `sweep.Ring`."""
 
     def convolve(jobs):

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         geometry = Geometry(
             x.shape[1], x.shape[2], x.shape[3], module.out_channels, *map(tuple, _shape(module))
         )
-    times = clock({key: (lambda c=c: c(x)) for key, c in convolutions.items()}, seconds)
+    times = clock({key: partial(made, x) for key, made in convolutions.items()}, seconds)
     tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
     by_method = {key: value for key, value in times.items() if isinstance(key, str)}
     for tiling, value in tiles.items():

@@ -275,7 +275,4 @@ def sweep(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    signature = types.none(
-        width, stride, rows, blocks, pattern, types.intp, types.intp, types.UniTuple(types.intp, 11)
-    )
-    return signature, codegen
+    return types.none(width, stride, rows, blocks, pattern, types.intp, types.intp, args), codegen

@@ -19,7 +19,7 @@ class Site:
     module: nn.Conv2d
     input: Tensor
     norm: str | None = None  # the batch norm that alone reads its output
-    norm_module: nn.BatchNorm2d | None = None
+    norm_module: Any = None
     relu: str | None = None  # the ReLU that alone reads what comes out of that
     onward: str | None = None  # the convolution that alone reads what comes out of that
 
