@@ -35,9 +35,8 @@ def favoured(monkeypatch: pytest.MonkeyPatch) -> None:
     own = select.clock
 
     def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
-        times = own(functions, 0.0)
-        slow = {key for key in times if key in DENSE or key in ("original", "dense")}
-        return {key: value + 1000 * (key in slow) for key, value in times.items()}
+        own(functions, 0.0)
+        return {key: 1000.0 if key in DENSE or key in ("original", "dense") else 1.0 for key in functions}
 
     monkeypatch.setattr(select, "clock", clock)
 
