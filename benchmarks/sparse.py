@@ -65,7 +65,7 @@ def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str,
 
         return run
 
-    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:6]}
+    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:4]}
     times = clock(candidates, seconds / 2)
     best = min(times, key=lambda tiling: times[tiling])
     functions = {**peers(geometry, first, last, weights, bias), "cps": candidates[best]}

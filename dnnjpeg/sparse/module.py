@@ -26,7 +26,7 @@ class FastConv2d(nn.Conv2d):
     """
 
     norm: nn.BatchNorm2d | None  # folded into the weights
-    relu: bool  # applied to the output
+    activation: str  # of the output: none, relu or relu6
     channels_last: bool | None  # layout of the output; None for the input's
 
     @classmethod
@@ -35,7 +35,7 @@ class FastConv2d(nn.Conv2d):
         module: nn.Conv2d,
         *,
         norm: nn.BatchNorm2d | None = None,
-        relu: bool = False,
+        activation: str = "none",
         channels_last: bool | None = None,
     ) -> Self:
         """From a convolution, with its parameters."""
@@ -44,12 +44,12 @@ class FastConv2d(nn.Conv2d):
         made._set_up()
         # not a submodule: its parameters are in the state dict already, under its own name
         object.__setattr__(made, "norm", norm)
-        made.relu, made.channels_last = relu, channels_last
+        made.activation, made.channels_last = activation, channels_last
         return made
 
     def _set_up(self) -> None:
         object.__setattr__(self, "norm", None)
-        self.relu, self.channels_last = False, None
+        self.activation, self.channels_last = "none", None
         self._ready: dict[Any, Any] = {}
         self._state: object = None
 
@@ -89,10 +89,12 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
             self._state = state
 
-    def _rectified(self, y: Tensor) -> Tensor:
-        if self.relu:
+    def _activated(self, y: Tensor) -> Tensor:
+        if self.activation == "relu":
             y = y.relu_()
-            y.rectified = True  # type: ignore[attr-defined]
+        elif self.activation == "relu6":
+            y = y.clamp_(0, 6)
+        y.activation = self.activation  # type: ignore[attr-defined]
         return y
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -125,7 +127,7 @@ class DenseConv2d(FastConv2d):
         y: Tensor = run(x)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
             y = y.contiguous(memory_format=torch.channels_last)
-            y.rectified = self.relu  # type: ignore[attr-defined]
+            y.activation = self.activation  # type: ignore[attr-defined]
         return y
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -140,7 +142,7 @@ class DenseConv2d(FastConv2d):
 
             def lowered(x: Tensor) -> Tensor:
                 y = algorithm.convolve(algorithm.compress(x, geometry), weight)
-                return self._rectified(y if shift is None else y.add_(shift))
+                return self._activated(y if shift is None else y.add_(shift))
 
             return lowered
         if self.method == "prepacked":
@@ -148,11 +150,13 @@ class DenseConv2d(FastConv2d):
                 weight.clone(), padding, stride, dilation, self.groups, list(x.shape)
             )
             convolution = torch.ops.mkldnn._convolution_pointwise
-            relu = "relu" if self.relu else "none"
+            activation, limits = ("hardtanh", [0, 6]) if self.activation == "relu6" else (self.activation, [])
 
             def prepacked(x: Tensor) -> Tensor:
-                y: Tensor = convolution(x, packed, bias, padding, stride, dilation, self.groups, relu, [], "")
-                y.rectified = self.relu  # type: ignore[attr-defined]
+                y: Tensor = convolution(
+                    x, packed, bias, padding, stride, dilation, self.groups, activation, limits, ""
+                )
+                y.activation = self.activation  # type: ignore[attr-defined]
                 return y
 
             return prepacked
@@ -163,7 +167,7 @@ class DenseConv2d(FastConv2d):
         def plain(x: Tensor) -> Tensor:
             if not last:
                 x = x.contiguous()
-            return self._rectified(F.conv2d(x, weight, bias, stride, padding, dilation, self.groups))
+            return self._activated(F.conv2d(x, weight, bias, stride, padding, dilation, self.groups))
 
         return plain
 
@@ -215,8 +219,7 @@ class SparseConv2d(FastConv2d):
         else:
             y, handed = self._hand_on(layer, lists)
             y.lists = handed  # type: ignore[attr-defined]
-        if self.relu:
-            y.rectified = True  # type: ignore[attr-defined]
+        y.activation = self.activation  # type: ignore[attr-defined]
         return y
 
     def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
@@ -227,7 +230,7 @@ class SparseConv2d(FastConv2d):
             tiling = tilings(geometry, True, zeros)[0]
         weight, bias = self.folded()
         return RingConvolution(
-            geometry, weight, bias, tiling, relu=self.relu, threads=threads, batch=x.shape[0]
+            geometry, weight, bias, tiling, activation=self.activation, threads=threads, batch=x.shape[0]
         )
 
     def _hand_on(self, layer: RingConvolution, lists: Lists) -> tuple[Tensor, Lists]:
@@ -246,7 +249,7 @@ class SparseConv2d(FastConv2d):
             weight, bias = self.folded()
 
             def run(x: Tensor) -> Tensor:
-                return self._rectified(self._conv_forward(x, weight, bias))
+                return self._activated(self._conv_forward(x, weight, bias))
 
             self._ready["dense"] = run
         y: Tensor = run(x)
@@ -269,7 +272,23 @@ class KnownReLU(nn.ReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """float of any shape."""
-        return x if getattr(x, "rectified", False) else super().forward(x)
+        return x if _is_done(x, "relu") else super().forward(x)
+
+
+class KnownReLU6(nn.ReLU6):
+    """The same for ReLU6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float of any shape."""
+        return x if _is_done(x, "relu6") else super().forward(x)
+
+
+def _is_done(x: Tensor, activation: str) -> bool:
+    """Whether this is what a convolution made with that activation. Asked once: `x` may be changed in place."""
+    done = getattr(x, "activation", None) == activation
+    if done:
+        x.activation = None  # type: ignore[attr-defined]
+    return done
 
 
 def twin(kind: type[nn.Module], module: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from dnnjpeg.sparse.module import (
     FastConv2d,
     FoldedNorm,
     KnownReLU,
+    KnownReLU6,
     SparseConv2d,
     twin,
 )
@@ -41,7 +42,7 @@ class LayerPlan:
     tiling: Tiling | None = None  # of cpo and cps
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too
-    relu: str | None = None  # a ReLU that it does too
+    relu: str | None = None  # a ReLU or ReLU6 that it does too
     onward: str | None = None  # the convolution that it hands lists to, in place of a map
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +149,11 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
                 f"the plan {shape} and {geometry.stride}: it was made for another network"
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
-        options: dict[str, Any] = {"norm": norm, "relu": layer.relu is not None, "channels_last": True}
+        activation = "none"
+        if layer.relu:
+            activation, known = _activation(modules, layer.relu)
+            made.setdefault(layer.relu, known)
+        options: dict[str, Any] = {"norm": norm, "activation": activation, "channels_last": True}
         if layer.method in SPARSE:
             sparse = SparseConv2d.of(module, **options)
             sparse.tiling, sparse.min_zeros = layer.tiling, layer.min_zeros
@@ -159,8 +164,6 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
             made[layer.name] = dense
         if layer.norm:
             made[layer.norm] = twin(FoldedNorm, modules[layer.norm])
-        if layer.relu and layer.relu not in made:
-            made[layer.relu] = twin(KnownReLU, _named(modules, layer.relu, nn.ReLU))
     for layer in plan.layers:
         if layer.onward:
             reader = made.get(layer.onward)
@@ -168,6 +171,13 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
                 raise ValueError(f"{layer.name} hands lists to {layer.onward}, and one of them is not sparse")
             object.__setattr__(made[layer.name], "onward", reader)
     return made
+
+
+def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Module]:
+    """What a module does, and one in its place that does not do it twice."""
+    if type(modules.get(name)) is nn.ReLU6:
+        return "relu6", twin(KnownReLU6, modules[name])
+    return "relu", twin(KnownReLU, _named(modules, name, nn.ReLU))
 
 
 def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:

@@ -23,6 +23,7 @@ from dnnjpeg.sparse.sweep import sweep
 from dnnjpeg.sparse.threads import Job, record, run
 from dnnjpeg.sparse.transpose import transpose
 
+ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first
 _JOB = record(
@@ -103,6 +104,8 @@ def _finish_vector(at, place, lanes, part, out, residual, relu, keep):
         v = v + (load_where(residual + place, lanes, "f32x16") if part else load(residual + place, "f32x16"))
     if relu:
         v = select(v < 0.0, splat(0.0, "f32x16"), v)  # NaN stays
+        if relu == 6:
+            v = select(v > 6.0, splat(6.0, "f32x16"), v)
     if out:
         if part:
             store_where(out + place, v, lanes)
@@ -247,7 +250,7 @@ class RingConvolution:
     """A layer made ready: weights packed for a tiling, kernel compiled.
 
     weights: float32 filters x channels x Kh x Kw. bias: float32 filters, or None for zero.
-    relu: set negative outputs to zero.
+    activation: of the output: none, relu or relu6.
     """
 
     def __init__(
@@ -257,11 +260,11 @@ class RingConvolution:
         bias: Tensor | None,
         tiling: Tiling,
         *,
-        relu: bool = False,
+        activation: str = "none",
         threads: int = 1,
         batch: int = 1,
     ) -> None:
-        self.geometry, self.tiling, self.relu, self.threads = geometry, tiling, relu, threads
+        self.geometry, self.tiling, self.threads = geometry, tiling, threads
         (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
         blocks, ring_rows, block = tiling.filters, tiling.ring_rows, tiling.block
         height, out_width = geometry.output
@@ -285,7 +288,7 @@ class RingConvolution:
             width=geometry.width, block=block, blocks=-(-geometry.channels // block), kernel_rows=kernel_rows,
             stride=stride_y, pad_y=geometry.padding[0], pad_x=geometry.padding[1], out_height=height,
             out_width=out_width, filters=geometry.filters, rows=rows, row_blocks=row_blocks,
-            scratch_bytes=self._scratch_bytes, relu=int(relu),
+            scratch_bytes=self._scratch_bytes, relu=ACTIVATIONS[activation],
         )  # fmt: skip
         self._packers: dict[int, Packer] = {}
         self._formats: dict[tuple[int, Tiling], Format] = {}

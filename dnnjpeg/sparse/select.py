@@ -154,7 +154,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     module, x = site.module, site.input.contiguous(memory_format=torch.channels_last)
     zeros = float((x == 0).float().mean())
     norm: Any = site.norm_module
-    options: dict[str, Any] = {"norm": norm, "relu": site.relu is not None, "channels_last": True}
+    options: dict[str, Any] = {"norm": norm, "activation": site.activation, "channels_last": True}
     convolutions: dict[Any, FastConv2d] = {}
     sparse = not obstacle(module)
     for method in DENSE if sparse else DENSE[:3]:
@@ -198,7 +198,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         module.groups,
     )
     if site.relu:
-        expected = expected.relu()
+        expected = expected.clamp(0, 6) if site.activation == "relu6" else expected.relu()
     report.difference = _difference(chosen(x), expected)
     return report
 

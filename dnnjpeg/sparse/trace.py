@@ -20,10 +20,12 @@ class Site:
     input: Tensor
     norm: str | None = None  # the batch norm that alone reads its output
     norm_module: Any = None
-    relu: str | None = None  # the ReLU that alone reads what comes out of that
+    relu: str | None = None  # the ReLU or ReLU6 that alone reads what comes out of that
+    activation: str = "none"  # what that one does: relu or relu6
     onward: str | None = None  # the convolution that alone reads what comes out of that
 
 
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 Key = tuple[int, int]  # a tensor's identity, and how often it was changed in place
 
 
@@ -88,7 +90,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
 
     with ExitStack() as stack:
         for module in names:
-            if type(module) in (nn.Conv2d, nn.BatchNorm2d, nn.ReLU):
+            if type(module) in (nn.Conv2d, nn.BatchNorm2d, *_ACTIVATIONS):
                 stack.callback(module.register_forward_pre_hook(before).remove)
                 stack.callback(module.register_forward_hook(after).remove)
         stack.enter_context(torch.inference_mode())
@@ -100,10 +102,10 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
     for module, given, result in calls:
         readers.setdefault(given, []).append((module, result))
 
-    def reader(key: Key, kind: type[nn.Module]) -> tuple[nn.Module, Key] | None:
-        """The module that alone reads a tensor, if it is of that kind."""
+    def reader(key: Key, *kinds: type[nn.Module]) -> tuple[nn.Module, Key] | None:
+        """The module that alone reads a tensor, if it is of these kinds."""
         found = readers.get(key, [])
-        if uses.count[key] != 1 or len(found) != 1 or type(found[0][0]) is not kind:
+        if uses.count[key] != 1 or len(found) != 1 or type(found[0][0]) not in kinds:
             return None
         return found[0]
 
@@ -115,9 +117,10 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         norm = reader(key, nn.BatchNorm2d)
         if norm and times[norm[0]] == 1 and norm[0].running_mean is not None:
             site.norm, site.norm_module, key = names[norm[0]], norm[0], norm[1]
-        relu = reader(key, nn.ReLU)
+        relu = reader(key, *_ACTIVATIONS)
         if relu:
             site.relu, key = names[relu[0]], relu[1]
+            site.activation = _ACTIVATIONS[type(relu[0])]
         following = reader(key, nn.Conv2d)
         if following and times[following[0]] == 1:
             site.onward = names[following[0]]

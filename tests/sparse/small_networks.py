@@ -29,7 +29,7 @@ class Small(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=inplace)
+        self.relu = nn.ReLU6(inplace=inplace)
         self.blocks = nn.Sequential(Block(width, inplace), Block(width, inplace))
         self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.wide = nn.Conv2d(width, 48, (1, 3), dilation=(1, 2))

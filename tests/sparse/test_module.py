@@ -107,7 +107,7 @@ def test_gradients_are_refused() -> None:
 def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
     plain, other = pair()
     norm = nn.BatchNorm2d(24).eval()
-    made = kind.of(plain, norm=norm, relu=True)
+    made = kind.of(plain, norm=norm, activation="relu")
     assert made.weight is plain.weight and list(made.state_dict()) == list(plain.state_dict())
     x = with_zeros(0.6, 1, 20, 9, 9)
     for change in (
@@ -122,17 +122,18 @@ def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
 
 @pytest.mark.parametrize("method", DENSE)
 @pytest.mark.parametrize("last", [True, False, None])
-def test_dense_methods(method: str, last: bool | None) -> None:
+@pytest.mark.parametrize(("activation", "known"), [("relu", F.relu), ("relu6", F.relu6)])
+def test_dense_methods(method: str, last: bool | None, activation: str, known: Any) -> None:
     plain, _ = pair(stride=2)
     norm = nn.BatchNorm2d(24).eval()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    made = DenseConv2d.of(plain, norm=norm, relu=True, channels_last=last)
+    made = DenseConv2d.of(plain, norm=norm, activation=activation, channels_last=last)
     made.method = method
     for given in (torch.channels_last, torch.contiguous_format):
         x = with_zeros(0.3, 2, 20, 9, 12).contiguous(memory_format=given)
         y = made(x)
-        assert close(y, F.relu(norm(plain(x)))) and y.rectified
+        assert close(y, known(norm(plain(x)))) and y.activation == activation
         if last:
             assert y.is_contiguous(memory_format=torch.channels_last)
 
