@@ -284,7 +284,9 @@ class KnownReLU6(nn.ReLU6):
 
 
 def _is_done(x: Tensor, activation: str) -> bool:
-    """Whether this is what a convolution made with that activation. Asked once: `x` may be changed in place."""
+    """Whether a convolution has just made `x` with that activation; no longer so when asked again, for `x`
+    may be changed in place.
+    """
     done = getattr(x, "activation", None) == activation
     if done:
         x.activation = None  # type: ignore[attr-defined]
