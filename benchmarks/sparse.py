@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from dnnjpeg.sparse import cpo, cps, im2col, mec, optimize_, restore_
 from dnnjpeg.sparse.geometry import Geometry
-from dnnjpeg.sparse.ring import RingConvolution, Tiling, tilings
+from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.select import clock
+from dnnjpeg.sparse.tiling import Tiling, tilings
 
 LAYERS = {
     "64x56x56->64 3x3": Geometry(64, 56, 56, 64, (3, 3), (1, 1), (1, 1)),

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from dnnjpeg.sparse import im2col, mec
 from dnnjpeg.sparse.geometry import Geometry, obstacle
 from dnnjpeg.sparse.lists import Lists
-from dnnjpeg.sparse.ring import RingConvolution, Tiling, tilings
+from dnnjpeg.sparse.ring import RingConvolution
+from dnnjpeg.sparse.tiling import Tiling, tilings
 
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 DENSE = ("torch", "channels_last", "prepacked", "im2col", "mec")

@@ -26,7 +26,7 @@ from dnnjpeg.sparse.module import (
     SparseConv2d,
     twin,
 )
-from dnnjpeg.sparse.ring import Tiling
+from dnnjpeg.sparse.tiling import Tiling
 
 FORMAT = "dnnjpeg-sparse-plan"
 _BEFORE = "_before_sparse"  # attribute of a model: its own modules

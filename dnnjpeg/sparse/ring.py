@@ -5,7 +5,6 @@ rows (`sweep`). The sums lie in scratch memory that stays in the cache; a finish
 the ReLU, and leaves as a map, as lists for the next layer, or as both.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dnnjpeg.jit import callback, host_has, inlined
+from dnnjpeg.jit import callback, inlined
 from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_where, select, splat, store, store_where
 from dnnjpeg.sparse import memory
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES, Format, Lists, Packer, pack_row
 from dnnjpeg.sparse.sweep import sweep
 from dnnjpeg.sparse.threads import Job, record, run
+from dnnjpeg.sparse.tiling import Tiling
 from dnnjpeg.sparse.transpose import transpose
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
-SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first
 _JOB = record(
     "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros handed on
     "tasks", "batch", "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
@@ -35,66 +34,6 @@ _JOB = record(
     "weights", "bias", "height", "width", "block", "blocks", "kernel_rows", "stride", "pad_y", "pad_x",
     "out_height", "out_width", "filters", "rows", "row_blocks", "scratch_bytes", "relu",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a layer is cut. `patterns` chooses between the two forms of a list: CPS and CPO."""
-
-    patterns: bool
-    block: int  # CB, channels of a list: 16, 32, 64 or 128
-    filters: int  # NB, filters in registers by 16
-    ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
-
-    @property
-    def method(self) -> str:
-        """The algorithm whose lists these are."""
-        return "cps" if self.patterns else "cpo"
-
-
-def registers() -> int:
-    """Sums of 16 numbers that the processor holds beside what else is in use."""
-    return 28 if host_has("avx512f") or host_has("avx512bw") else 7
-
-
-def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
-    """Those worth trying for a layer with this share of zeros, the likeliest first."""
-    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
-    columns = -(-width // stride_x)
-    blocks = -(-geometry.filters // LANES)
-    found: list[tuple[float, Tiling]] = []
-    for ring_rows in {1, kernel_rows} if stride_y == 1 else {1}:
-        for filters in (1, 2, 3, 4, 6, 8, 12, 16):
-            sums = columns * ring_rows * filters
-            if filters > 1 and (sums > registers() or filters > blocks):
-                continue
-            for block in (16, 32, 64, 128):
-                if block // 2 >= geometry.channels and block > 16:
-                    continue
-                tiling = Tiling(patterns, block, filters, ring_rows)
-                found.append((_cost(geometry, tiling, 1 - zeros), tiling))
-    found.sort(key=lambda pair: pair[0])
-    return [tiling for _, tiling in found]
-
-
-def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
-    """Estimated cycles of one picture: what is read from the first cache, and what every list costs."""
-    (kernel_rows, width), (_, stride_x) = geometry.kernel, geometry.stride
-    filters, ring_rows = tiling.filters, tiling.ring_rows
-    block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
-    taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
-    slice_bytes = block * ring_rows * width * filters * LANES * 4
-    touched = slice_bytes * min(1.0, density * 3)
-    spill = max(0.0, touched / SLICE - 1)
-    latency = max(1.0, 4 / (taps * filters))  # a sum waits four cycles for itself
-    weight = (1 + min(0.8, 0.5 * spill)) * latency
-    nonzero = taps * filters * weight + 1 + (2 if taps * filters < 6 else 0)
-    sums = 2.5 * ring_rows * filters / stride_x
-    column = density * min(geometry.channels, tiling.block) * nonzero + sums + 8
-    rows = geometry.output[0] if ring_rows == 1 else geometry.height * 1.02
-    sweeps = rows * (kernel_rows / ring_rows) * -(-geometry.channels // tiling.block)
-    sweeps *= -(-geometry.filters // (LANES * filters))
-    return sweeps * (geometry.width * column + 30)
 
 
 @inlined

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dnnjpeg.sparse import cpo, cps, mec
 from dnnjpeg.sparse.geometry import Geometry, obstacle
+from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.module import DENSE, SPARSE, DenseConv2d, FastConv2d, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
@@ -26,7 +27,7 @@ from dnnjpeg.sparse.plan import (
     restore_,
     without_sparse,
 )
-from dnnjpeg.sparse.ring import LANES, Tiling, tilings
+from dnnjpeg.sparse.tiling import Tiling, tilings
 from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
