@@ -98,12 +98,9 @@ class FastConv2d(nn.Conv2d):
         y.activation = self.activation  # type: ignore[attr-defined]
         return y
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        for name, value in self.__dict__.items():
-            made.__dict__[name] = {} if name == "_ready" else copy.deepcopy(value, memo)
-        return made
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without what is made at the first call."""
+        return {**self.__dict__, "_ready": {}}
 
 
 def _version(tensor: Tensor) -> int:
@@ -203,7 +200,8 @@ class SparseConv2d(FastConv2d):
         key = (x.shape, threads)
         layer: RingConvolution | None = self._ready.get(key)
         if layer is None:
-            if obstacle(self) or x.dtype is not torch.float32 or x.device.type != "cpu" or x.dim() != 4:
+            fit = x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel()
+            if obstacle(self) or not fit:
                 return self._dense(x)
             layer = self._ready[key] = self._prepare(x, threads)
         lists: Lists | None = getattr(x, "lists", None)

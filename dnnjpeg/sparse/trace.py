@@ -115,7 +115,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
             continue
         site = Site(names[module], module, inputs_of[module])
         norm = reader(key, nn.BatchNorm2d)
-        if norm and times[norm[0]] == 1 and norm[0].running_mean is not None:
+        if norm and times[norm[0]] == 1 and not norm[0].training and norm[0].running_mean is not None:
             site.norm, site.norm_module, key = names[norm[0]], norm[0], norm[1]
         relu = reader(key, *_ACTIVATIONS)
         if relu:

@@ -1,6 +1,7 @@
 """SparseConv2d in the place of nn.Conv2d: state dict, results, fall-back, what is noticed and refused."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -85,6 +86,12 @@ def test_what_it_cannot_do_torch_does(options: dict[str, Any]) -> None:
     assert torch.equal(sparse(x), plain(x))
 
 
+def test_no_pictures_at_all() -> None:
+    plain, sparse = pair()
+    x = torch.zeros(0, 20, 8, 8)
+    assert sparse(x).shape == plain(x).shape
+
+
 def test_double_precision_is_left_to_torch() -> None:
     plain, sparse = pair()
     x = with_zeros(0.9, 1, 20, 8, 8).double()
@@ -154,6 +161,7 @@ def test_a_copy_stands_on_its_own() -> None:
     plain, sparse = pair()
     x = with_zeros(0.7, 1, 20, 8, 8)
     sparse(x)
-    copied = copy.deepcopy(sparse)
+    copied, unpickled = copy.deepcopy(sparse), pickle.loads(pickle.dumps(sparse))
     sparse.weight.zero_()
     assert close(copied(x), plain(x)) and not close(sparse(x), plain(x))
+    assert close(unpickled(x), plain(x))

@@ -13,7 +13,7 @@ from torch import Tensor  # noqa: E402
 
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.lists import Lists  # noqa: E402
-from dnnjpeg.sparse.ring import RingConvolution
+from dnnjpeg.sparse.ring import RingConvolution  # noqa: E402
 from dnnjpeg.sparse.tiling import Tiling, tilings  # noqa: E402
 
 # few kernels, as each is compiled; kernel widths, strides and rows in the ring in all their kinds

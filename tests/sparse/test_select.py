@@ -1,5 +1,6 @@
 """The selector: what it sees, what it changes and gives back, plans on disk, and that it never does harm."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,27 @@ def test_optimized_and_restored(inplace: bool, favoured: None) -> None:
     assert dict(network.named_modules()) == modules
     assert torch.equal(logits(network, x), before)
     restore_(network)
+
+
+def test_an_optimized_network_is_copied_whole(favoured: None) -> None:
+    network, x = small(), pictures()
+    before = logits(network, x)
+    optimize_(network, x, seconds=0)
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.allclose(logits(copied, x), before, atol=1e-4)
+    assert not torch.allclose(logits(network, x), before, atol=1e-4)
+    assert copied.blocks[0].conv1.onward is copied.blocks[0].conv2
+    restore_(copied)
+    assert torch.equal(logits(copied, x), before)
+
+
+def test_a_norm_in_training_stays(favoured: None) -> None:
+    network = small()
+    network.norm.train()
+    assert {site.name: site.norm for site in sites(network, (pictures(),))}["stem"] is None
 
 
 def test_the_report(favoured: None) -> None:
