@@ -15,7 +15,9 @@ from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
-DENSE = ("torch", "channels_last", "prepacked", "im2col", "mec")
+_ONEDNN: Any = torch.backends.mkldnn
+TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
+DENSE = (*TORCH, "im2col", "mec")
 SPARSE = ("cpo", "cps")
 
 
@@ -110,7 +112,7 @@ def _version(tensor: Tensor) -> int:
 class DenseConv2d(FastConv2d):
     """One of the dense methods: torch (channels first), channels_last, prepacked, im2col or mec."""
 
-    method = "prepacked"
+    method = TORCH[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
@@ -208,7 +210,7 @@ class SparseConv2d(FastConv2d):
         if lists is None:
             lists = layer.compress(x)
             if lists.zeros < self.min_zeros:
-                return self._dense(x)
+                return self._dense_layer()(x)
         last = self.channels_last
         if last is None:
             last = x.is_contiguous(memory_format=torch.channels_last)
@@ -242,7 +244,17 @@ class SparseConv2d(FastConv2d):
         shape = (lists.format.batch, self.out_channels, *layer.geometry.output)
         return _NOTHING.expand(shape), handed
 
+    def _dense_layer(self) -> DenseConv2d:
+        """For input with few zeros."""
+        made: DenseConv2d | None = self._ready.get("few")
+        if made is None:
+            made = self._ready["few"] = DenseConv2d.of(
+                self, norm=self.norm, activation=self.activation, channels_last=self.channels_last
+            )
+        return made
+
     def _dense(self, x: Tensor) -> Tensor:
+        """What cannot be done here."""
         run = self._ready.get("dense")
         if run is None:
             weight, bias = self.folded()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dnnjpeg.sparse import cpo, cps, mec
 from dnnjpeg.sparse.geometry import Geometry, obstacle
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.module import DENSE, SPARSE, DenseConv2d, FastConv2d, SparseConv2d
+from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
     Plan,
@@ -158,7 +158,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     options: dict[str, Any] = {"norm": norm, "activation": site.activation, "channels_last": True}
     convolutions: dict[Any, FastConv2d] = {}
     sparse = not obstacle(module)
-    for method in DENSE if sparse else DENSE[:3]:
+    for method in DENSE if sparse else TORCH:
         dense = DenseConv2d.of(module, **options)
         dense.method = method
         convolutions[method] = dense

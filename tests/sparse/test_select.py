@@ -21,7 +21,7 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.module import DENSE, SPARSE, FoldedNorm, KnownReLU  # noqa: E402
+from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.trace import sites  # noqa: E402
 
 
@@ -128,7 +128,7 @@ def test_the_report(favoured: None) -> None:
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
     assert ratios["cps"] >= ratios["cpo"] > ratios["mec"]
-    assert set(by_name["depthwise"].times) == set(by_name["wide"].times) == set(DENSE[:3])
+    assert set(by_name["depthwise"].times) == set(by_name["wide"].times) == set(TORCH)
     text = str(report)
     assert all(layer.name in text for layer in report.layers) and "network: original" in text
     assert document["conditions"]["threads"] == torch.get_num_threads()
