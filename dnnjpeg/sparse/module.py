@@ -14,6 +14,7 @@ from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
+SHAPES = 8  # of inputs for which a layer is kept ready
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
@@ -92,6 +93,11 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
             self._state = state
 
+    def _make_room(self) -> None:
+        """Each shape has weights of its own."""
+        if len(self._ready) >= SHAPES:
+            self._ready.clear()
+
     def _activated(self, y: Tensor) -> Tensor:
         if self.activation == "relu":
             y = y.relu_()
@@ -123,6 +129,7 @@ class DenseConv2d(FastConv2d):
             x = x.contiguous(memory_format=torch.channels_last)
         run = self._ready.get(x.shape)
         if run is None:
+            self._make_room()
             run = self._ready[x.shape] = self._prepare(x)
         y: Tensor = run(x)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
@@ -205,6 +212,7 @@ class SparseConv2d(FastConv2d):
             fit = x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel()
             if obstacle(self) or not fit:
                 return self._dense(x)
+            self._make_room()
             layer = self._ready[key] = self._prepare(x, threads)
         lists: Lists | None = getattr(x, "lists", None)
         if lists is None:

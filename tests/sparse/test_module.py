@@ -12,7 +12,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse import SparseConv2d  # noqa: E402
-from dnnjpeg.sparse.module import DENSE, DenseConv2d, FastConv2d  # noqa: E402
+from dnnjpeg.sparse.module import DENSE, SHAPES, DenseConv2d, FastConv2d  # noqa: E402
 
 
 def with_zeros(zeros: float, *shape: int) -> Tensor:
@@ -144,6 +144,15 @@ def test_threads_and_shapes_may_change() -> None:
             assert close(sparse(x), plain(x))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [SparseConv2d, DenseConv2d])
+def test_many_shapes_do_not_fill_the_memory(kind: type[FastConv2d]) -> None:
+    plain, _ = pair()
+    made = kind.of(plain)
+    for size in range(3, 30):
+        x = with_zeros(0.7, 1, 20, size, 8)
+        assert close(made(x), plain(x)) and len(made._ready) <= SHAPES
 
 
 def test_a_copy_stands_on_its_own() -> None:
