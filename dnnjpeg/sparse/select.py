@@ -31,6 +31,7 @@ from dnnjpeg.sparse.tiling import Tiling, tilings
 from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
+LARGE = 0.85  # of the best dense time: a gain that a network will surely show
 TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
 _TRIED = 4  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
 
@@ -65,14 +66,17 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `optimize_` found. `plan` is what is in use; `network`: milliseconds of the whole network as it
-    was, with the best dense method of each layer, and with the plan that was made.
+    """What `optimize_` found.
+
+    plan: what is in use.
+    network: milliseconds of the whole network as it was (original), with the best dense method of each layer
+        (dense), with the best of all (plan), and with what of it gains much (cautious).
     """
 
     plan: Plan
     layers: list[LayerReport]
     network: dict[str, float]
-    choice: str  # original, dense or plan
+    choice: str  # original, dense, plan or cautious
     difference: float  # of the network's output, over its largest value
 
     @property
@@ -142,7 +146,13 @@ def optimize_(
     plan = Plan(tuple(map(_planned, found, layers)), conditions(batch))
     plan = _joined(plan, {site.name: site.onward for site in found if site.relu}, layers)
     dense = without_sparse(plan, {layer.name: _fastest(layer.times, DENSE) for layer in layers})
-    return _settle(model, inputs, plan, dense, layers, 10 * seconds)
+    plans = {
+        "original": replace(plan, layers=()),
+        "dense": dense,
+        "plan": plan,
+        "cautious": _cautious(plan, dense, layers),
+    }
+    return _settle(model, inputs, plans, layers, 10 * seconds)
 
 
 def _plannable(module: nn.Conv2d) -> bool:
@@ -255,22 +265,35 @@ def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerRe
     return replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
 
 
+def _cautious(plan: Plan, dense: Plan, layers: Sequence[LayerReport]) -> Plan:
+    """The plan where it gains much, else the dense one: a layer measured alone has the caches to itself."""
+    kept = {
+        layer.name
+        for layer in layers
+        if layer.choice in SPARSE
+        and layer.times[layer.choice] < LARGE * layer.times[_fastest(layer.times, DENSE)]
+    }
+    mixed = [
+        replace(ours, onward=ours.onward if ours.onward in kept else None) if ours.name in kept else theirs
+        for ours, theirs in zip(plan.layers, dense.layers, strict=True)
+    ]
+    return replace(plan, layers=tuple(mixed))
+
+
 def _settle(
     model: nn.Module,
     inputs: tuple[Any, ...],
-    plan: Plan,
-    dense: Plan,
+    plans: dict[str, Plan],
     layers: list[LayerReport],
     seconds: float,
 ) -> Report:
     """Measure the network with each plan, and leave it with the fastest."""
     own = original(model)
-    plans = {"original": replace(plan, layers=()), "dense": dense, "plan": plan}
     modules = {name: modules_of(own, one) for name, one in plans.items()}
     with torch.inference_mode():
         expected = _tensor(model(*inputs))
         differences = {"original": 0.0}
-        for name in ("dense", "plan"):
+        for name in ("dense", "plan", "cautious"):
             install(model, modules[name])
             differences[name] = _difference(_tensor(model(*inputs)), expected)
 

@@ -37,7 +37,10 @@ def favoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
         own(functions, 0.0)
-        return {key: 1000.0 if key in DENSE or key in ("original", "dense") else 1.0 for key in functions}
+        return {
+            key: 1000.0 if key in DENSE or key in ("original", "dense", "cautious") else 1.0
+            for key in functions
+        }
 
     monkeypatch.setattr(select, "clock", clock)
 
@@ -154,6 +157,24 @@ def test_what_is_slower_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     report = optimize_(network, pictures(), seconds=0)
     assert report.choice == "original" and report.speedup == 1 and not report.plan.layers
     assert not plans.is_planned(network)
+
+
+def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = select.clock
+
+    def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
+        own(functions, 0.0)
+        if "cautious" in functions:
+            return {key: 1.0 - 0.5 * (key == "cautious") for key in functions}
+        channels = next(iter(functions.values())).args[0].shape[1]  # the stem has three, and gains little
+        return {key: 1.0 if key in DENSE else 0.9 if channels == 3 else 0.5 for key in functions}
+
+    monkeypatch.setattr(select, "clock", clock)
+    report = optimize_(small(), pictures(), seconds=0)
+    methods = {layer.name: layer.method for layer in report.plan.layers}
+    assert report.choice == "cautious" and methods["stem"] in DENSE
+    assert methods["blocks.0.conv1"] in SPARSE and methods["blocks.1.conv2"] in SPARSE
+    assert {layer.name: layer.choice for layer in report.layers}["stem"] in SPARSE
 
 
 def test_a_plan_that_changes_the_output_is_not_used(favoured: None) -> None:
