@@ -24,6 +24,9 @@ class Tiling:
         return "cps" if self.patterns else "cpo"
 
 
+TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
+
+
 def registers() -> int:
     """Sums of 16 numbers that the processor holds beside what else is in use."""
     return 28 if host_has("avx512f") or host_has("avx512bw") else 7
@@ -35,7 +38,7 @@ def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
     columns = -(-width // stride_x)
     blocks = -(-geometry.filters // LANES)
     found: list[tuple[float, Tiling]] = []
-    for ring_rows in {1, kernel_rows} if stride_y == 1 else {1}:
+    for ring_rows in {1, kernel_rows} if stride_y == 1 and kernel_rows <= TALLEST else {1}:
         for filters in (1, 2, 3, 4, 6, 8, 12, 16):
             sums = columns * ring_rows * filters
             if filters * ring_rows > 1 and (sums > registers() or filters > blocks):
