@@ -6,7 +6,8 @@ from dnnjpeg.jit import host_has
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 
-SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first
+SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first cache
+TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,6 @@ class Tiling:
     def method(self) -> str:
         """The algorithm whose lists these are."""
         return "cps" if self.patterns else "cpo"
-
-
-TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
 def registers() -> int:

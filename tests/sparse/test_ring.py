@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from layers import geometries, sparse_input, truth, weights_for  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from dnnjpeg.sparse import threads as pools  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.lists import Lists  # noqa: E402
 from dnnjpeg.sparse.ring import RingConvolution  # noqa: E402
@@ -151,4 +152,15 @@ def test_several_threads_of_python_share_a_layer() -> None:
     with ThreadPoolExecutor(4) as pool:
         outputs = list(pool.map(lambda x: layer.convolve(layer.compress(x))[0], inputs))
     for x, y in zip(inputs, outputs, strict=True):
+        assert y is not None and close(y, truth(x, geometry, weights))
+
+
+def test_threads_where_torch_has_no_pool_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "_gomp", lambda: None)
+    geometry = Geometry(16, 24, 24, 16, (3, 3), (1, 1), (1, 1))
+    weights = weights_for(geometry, 0)
+    x = sparse_input(geometry, 0.5, 2, False, 0)
+    for count in (2, 3):
+        layer = RingConvolution(geometry, weights, None, Tiling(True, 16, 1, 3), threads=count)
+        y, _ = layer.convolve(layer.compress(x))
         assert y is not None and close(y, truth(x, geometry, weights))
