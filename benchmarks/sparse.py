@@ -12,7 +12,7 @@ item by item: what is there is measured again only with --again.
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def mean(values: list[float]) -> float:
+def mean(values: Sequence[float]) -> float:
     """Geometric."""
     return math.exp(sum(map(math.log, values)) / len(values))
 
@@ -181,39 +181,61 @@ def as_markdown(results: dict[str, Any]) -> str:
             + " |",
             f"|---|{'---:|' * len(ZEROS)}",
         ]
-        means: dict[str, list[tuple[float, float]]] = {}
-        for layer, by_zeros in items.items():
-            cells = []
-            for zeros, item in by_zeros.items():
-                pair = _ratios(item["milliseconds"])
-                means.setdefault(zeros, []).append(pair)
-                cells.append(f"{pair[0]:.2f} ({pair[1]:.1f})")
-            lines.append(f"| {layer} | {' | '.join(cells)} |")
-        cells = [" ({:.1f})".join([f"{mean([a for a, _ in pairs]):.2f}", ""]).format(
-            mean([b for _, b in pairs])) for pairs in means.values()]  # fmt: skip
-        lines += [f"| geometric mean | {' | '.join(cells)} |", ""]
+        speeds = {
+            name: [_speeds(item["milliseconds"]) for item in row.values()] for name, row in items.items()
+        }
+        for name, row in speeds.items():
+            lines.append(_row(name, [f"{torch_:.2f} ({im2col_:.1f})" for torch_, im2col_, _ in row]))
+        columns = [list(zip(*column, strict=True)) for column in zip(*speeds.values(), strict=True)]
+        cells = [f"{mean(torch_):.2f} ({mean(im2col_):.1f})" for torch_, im2col_, _ in columns]
+        lines.append(_row("geometric mean", cells))
+        lines.append(_row("the same over MEC", [f"{mean(mec_):.1f}" for *_, mec_ in columns]))
+        if threads == "1":
+            lines += [_row(*row) for row in _smaller([list(row.values()) for row in items.values()])]
+        lines.append("")
     lines += [
-        "| milliseconds a picture | eager | eager, channels last | torch.compile | dnnjpeg | speed |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| milliseconds a picture | eager | eager, channels last | torch.compile | dnnjpeg | speed |"
+        " convolutions over im2col |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for threads, items in results["networks"].items():
         for name, item in items.items():
-            times = item["milliseconds"]
+            times, convolutions = item["milliseconds"], item["convolutions"]
             cells = [f"{times[key]:.2f}" for key in ("eager", "eager_channels_last", "compiled", "plan")]
             best = min(value for key, value in times.items() if key != "plan")
-            lines.append(
-                f"| {name}, {_threads(threads)} | {' | '.join(cells)} | {best / times['plan']:.2f}x |"
-            )
+            cells += [
+                f"{best / times['plan']:.2f}x",
+                f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
+            ]
+            lines.append(_row(f"{name}, {_threads(threads)}", cells))
     return "\n".join(lines)
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def _threads(count: str) -> str:
     return "1 thread" if count == "1" else f"{count} threads"
 
 
-def _ratios(times: dict[str, float]) -> tuple[float, float]:
+def _speeds(times: dict[str, float]) -> tuple[float, float, float]:
+    """Over the best of torch's three, over im2col, over MEC."""
     ours = min(times[name] for name in OURS)
-    return min(times[name] for name in TORCH) / ours, times["im2col"] / ours
+    return min(times[name] for name in TORCH) / ours, times["im2col"] / ours, times["mec"] / ours
+
+
+def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
+    """How many times fewer elements than im2col's the representations have, by zeros."""
+    names = {"mec": "MEC", "cpo": "CPO", "cps": "CPS", "lists": "lists of the kernel"}
+    found = []
+    for key, name in names.items():
+        by_zeros = zip(*layers, strict=True)
+        ratios = [
+            [item["elements"]["im2col"] / item["elements"][key] for item in items] for items in by_zeros
+        ]
+        found.append((f"smaller than im2col: {name}", [f"{mean(values):.1f}" for values in ratios]))
+    return found
 
 
 def _load() -> dict[str, Any]:
