@@ -184,6 +184,8 @@ def _prepare(
 
         if len(networks) > 1:
             raise ValueError("--plan is of one network: several are given")
+        if networks[0].device.type != "cpu":
+            raise ValueError(f"--plan is for the CPU, and --device is {device}")
         apply_(networks[0].module, Plan.load(plan))
     names = [network.name for network in networks]
     size = size or max(network.preprocess.size for network in networks)

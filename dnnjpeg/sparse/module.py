@@ -75,7 +75,8 @@ class FastConv2d(nn.Conv2d):
         shift = ((0 if bias is None else bias.double()) - mean) * scale
         if norm.bias is not None:
             shift = shift + norm.bias.detach()
-        return (weight.double() * scale.reshape(-1, 1, 1, 1)).float(), shift.float()
+        weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
+        return weight, shift.to(self.weight.dtype)
 
     def _check(self, x: Tensor) -> None:
         """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
@@ -111,6 +112,10 @@ class FastConv2d(nn.Conv2d):
         return {**self.__dict__, "_ready": {}}
 
 
+def _fits(x: Tensor) -> bool:
+    return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
+
+
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
@@ -142,8 +147,9 @@ class DenseConv2d(FastConv2d):
         stride, padding, dilation = (
             [int(n) for n in numbers] for numbers in (self.stride, self.padding, self.dilation)
         )
-        if self.method in ("im2col", "mec"):
-            algorithm: Any = {"im2col": im2col, "mec": mec}[self.method]
+        method = self.method if _fits(x) else "channels_last"
+        if method in ("im2col", "mec"):
+            algorithm: Any = {"im2col": im2col, "mec": mec}[method]
             geometry = Geometry.of(self, x.shape)
             shift = None if bias is None else bias.reshape(-1, 1, 1)
 
@@ -152,7 +158,7 @@ class DenseConv2d(FastConv2d):
                 return self._activated(y if shift is None else y.add_(shift))
 
             return lowered
-        if self.method == "prepacked":
+        if method == "prepacked":
             packed = torch.ops.mkldnn._reorder_convolution_weight(
                 weight.clone(), padding, stride, dilation, self.groups, list(x.shape)
             )
@@ -167,7 +173,7 @@ class DenseConv2d(FastConv2d):
                 return y
 
             return prepacked
-        last = self.method == "channels_last"
+        last = method == "channels_last"
         layout = torch.channels_last if last else torch.contiguous_format
         weight = weight.contiguous(memory_format=layout)
 
@@ -209,8 +215,7 @@ class SparseConv2d(FastConv2d):
         key = (x.shape, threads)
         layer: RingConvolution | None = self._ready.get(key)
         if layer is None:
-            fit = x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel()
-            if obstacle(self) or not fit:
+            if obstacle(self) or not _fits(x):
                 return self._dense(x)
             self._make_room()
             layer = self._ready[key] = self._prepare(x, threads)

@@ -81,10 +81,14 @@ def test_no_pictures_at_all() -> None:
     assert sparse(x).shape == plain(x).shape
 
 
-def test_double_precision_is_left_to_torch() -> None:
-    plain, sparse = pair()
+@pytest.mark.parametrize("kind", [SparseConv2d, DenseConv2d])
+def test_double_precision_is_left_to_torch(kind: type[FastConv2d]) -> None:
+    plain, _ = pair()
+    norm = nn.BatchNorm2d(24).eval()
+    made = kind.of(plain.double(), norm=norm.double(), activation="relu")
     x = with_zeros(0.9, 1, 20, 8, 8).double()
-    assert torch.equal(sparse.double()(x), plain.double()(x))
+    y = made(x)
+    assert y.dtype == torch.float64 and torch.allclose(y, norm(plain(x)).relu(), atol=1e-12)
 
 
 def test_gradients_are_refused() -> None:
