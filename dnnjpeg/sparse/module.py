@@ -14,6 +14,7 @@ from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
+PARALLEL = 4_000_000  # multiplications of a call that are worth a second thread
 SHAPES = 8  # of inputs for which a layer is kept ready
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 _ONEDNN: Any = torch.backends.mkldnn
@@ -243,6 +244,8 @@ class SparseConv2d(FastConv2d):
             zeros = float((x == 0).float().mean())
             tiling = tilings(geometry, True, zeros)[0]
         weight, bias = self.folded()
+        if geometry.multiplications * x.shape[0] < PARALLEL:
+            threads = 1
         return RingConvolution(
             geometry, weight, bias, tiling, activation=self.activation, threads=threads, batch=x.shape[0]
         )
