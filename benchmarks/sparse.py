@@ -266,7 +266,7 @@ def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> 
             with torch.inference_mode():
                 place[name] = {str(zeros): measure_layer(LAYERS[name], zeros, seconds) for zeros in ZEROS}
             results["layers"][str(threads)] = {key: place[key] for key in LAYERS if key in place}
-            write("sparse", results)
+            write("sparse", {"torch": torch.__version__, **results})
 
 
 @main.command()
@@ -284,7 +284,7 @@ def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool) -
             with torch.inference_mode():
                 place[name] = measure_network(name, seconds)
             results["networks"][str(threads)] = {key: place[key] for key in NETWORKS if key in place}
-            write("sparse", results)
+            write("sparse", {"torch": torch.__version__, **results})
 
 
 @main.command()
