@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import platformdirs
 from llvmlite import binding
 from numba.core.codegen import JITCodeLibrary
@@ -17,13 +18,16 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
+_SPARSE = ("cpo", "cps", "lists", "ring", "sweep", "threads", "transpose")  # the others there compile nothing
+
 
 def _fingerprint() -> str:
     """Changes with any source that kernels are made of: numba itself looks only at the file of the outermost
     function.
     """
     home = Path(__file__).parent
-    files = [*(home / f"{name}.py" for name in ("jit", "simd", "vector")), *home.glob("codec/*.py")]
+    files = [home / f"{name}.py" for name in ("jit", "simd", "vector")]
+    files += [*home.glob("codec/*.py"), *(home / "sparse" / f"{name}.py" for name in _SPARSE)]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
 
@@ -136,6 +140,17 @@ def kernel(function: Callable[..., Any]) -> Any:
         return numba.njit(
             nogil=True, cache=True, error_model="numpy", boundscheck=False, pipeline_class=_KernelCompiler
         )(function)
+
+
+def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
+    """Compile now, as a C function of the address of a record `job`, which threads of any make can run; kept
+    on disk too.
+    """
+    signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
+    with _cache_in_user_folder():
+        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy", boundscheck=False)(
+            function
+        )
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -292,3 +292,45 @@ def big_endian(typingctx: Any, value: Any) -> Any:
         return builder.bswap(args[0])
 
     return types.uint64(types.uint64), codegen
+
+
+# --- memory that ends within a vector, and memory that threads share ---
+
+
+@intrinsic(prefer_literal=True)
+def load_where(typingctx: Any, address: Any, mask: Any, kind: Any) -> Any:
+    """Vector of type `kind` at `address`, zero where the mask is not set: nothing is read there."""
+    vec = vector(kind.literal_value)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], vec.ir.as_pointer())
+        rest = ir.Constant(vec.ir, None)
+        return call(
+            builder, f"{named('masked.load', vec)}.p0", vec.ir, [pointer, ir.IntType(32)(1), args[1], rest]
+        )
+
+    return vec(types.intp, mask, kind), codegen
+
+
+@intrinsic
+def store_where(typingctx: Any, address: Any, value: Any, mask: Any) -> Any:
+    """Write the lanes of `value` where the mask is set; nothing is touched elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
+        operands = [args[1], pointer, ir.IntType(32)(1), args[2]]
+        call(builder, f"{named('masked.store', value)}.p0", ir.VoidType(), operands)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, value, mask), codegen
+
+
+@intrinsic
+def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
+    """The int64 at `address` before `amount` is added to it, in one step for all threads."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "monotonic")
+
+    return types.int64(types.intp, types.int64), codegen

@@ -138,3 +138,36 @@ def test_the_cache_is_loaded_by_another_process(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert seen == [["0", "1"], ["1", "0"]]
+
+
+def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
+    """The second process compiles nothing."""
+    (tmp_path / "counted.py").write_text(
+        "import ctypes, numba, numpy as np\n"
+        "from dnnjpeg.jit import callback\n"
+        "job = np.dtype([('count', np.int64)])\n"
+        "def count(jobs):\n"
+        "    record = numba.carray(jobs, 1)[0]\n"
+        "    record.count += 1\n"
+        "code = callback(count, job)\n"
+        "given = np.array([(41,)], job)\n"
+        "code.ctypes(given.ctypes.data)\n"
+        "assert given['count'] == 42\n"
+        "print(code.cache_hits)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, str(tmp_path / "counted.py")]
+    seen = [
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
+        for _ in range(2)
+    ]
+    assert seen == [["0"], ["1"]]
+
+
+def test_every_source_of_kernels_counts() -> None:
+    """Whatever is compiled changes the folder of the machine code when it is edited."""
+    sparse = Path(jit.__file__).parent / "sparse"
+    marks = ("@kernel", "@inlined", "@intrinsic", "return callback(", "ir.Function")
+    compiled = {path.stem for path in sparse.glob("*.py") if any(mark in path.read_text() for mark in marks)}
+    assert compiled <= set(jit._SPARSE)
+    assert all((sparse / f"{name}.py").is_file() for name in jit._SPARSE)

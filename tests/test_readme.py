@@ -46,7 +46,7 @@ def test_examples(photo: Image.Image, tmp_path: Path) -> None:
     assert (tmp_path / "flat.txt").read_text().count("20 20 20 20 20 20 20 20") == 8
 
 
-@pytest.mark.parametrize("show", [("encode.py", "--show"), ("tables.py",)])
+@pytest.mark.parametrize("show", [("encode.py", "--show"), ("tables.py",), ("sparse.py", "show")])
 def test_figures_are_what_was_measured(show: tuple[str, ...]) -> None:
     script, *options = show
     command = [sys.executable, str(ROOT / "benchmarks" / script), *options]

@@ -13,11 +13,13 @@ from dnnjpeg.simd import (
     convert,
     count_ones,
     count_zeros_low,
+    fetch_add,
     fused,
     highest_bit,
     lanes_of,
     load,
     load_scalar,
+    load_where,
     magnitude_bits,
     mask_bits,
     multiply_pairs,
@@ -26,6 +28,7 @@ from dnnjpeg.simd import (
     shuffler,
     splat,
     store,
+    store_where,
 )
 
 MASK = [31, 0, 16, 15, 1, 1, 30, 2, 3, 17, 18, 19, 4, 5, 6, 7]
@@ -183,3 +186,20 @@ def test_a_wrong_type_is_named() -> None:
 
     with pytest.raises((numba.TypingError, ValueError), match="'f33x16' is not a vector type"):
         run(np.zeros(16, np.float32))
+
+
+@numba.njit
+def _partly(source, target, bits, counter, before):
+    lanes = lanes_of(bits, "i1x16")
+    store_where(address(target), load_where(address(source), lanes, "f32x16") + 1, lanes)
+    before[0] = fetch_add(address(counter), 5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 16])
+def test_memory_that_ends_within_a_vector(count: int) -> None:
+    """Only the lanes of the mask are written."""
+    source, target = np.arange(count, dtype=np.float32), np.full(16, 99, np.float32)
+    counter, before = np.array([37]), np.zeros(1, np.int64)
+    _partly(source, target, np.uint64((1 << count) - 1), counter, before)
+    assert target.tolist() == [*range(1, count + 1), *[99] * (16 - count)]
+    assert (before[0], counter[0]) == (37, 42)

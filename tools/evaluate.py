@@ -67,6 +67,8 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
                    "the networks]")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit.")
+@click.option("--plan", metavar="FILE.json", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Run the network as `dnnjpeg sparse tune` found it fastest.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
 @click.option("-o", "--output", metavar="FILE.json", type=click.Path(dir_okay=False, path_type=Path),
               help="All figures, with the machine, the versions and the command.")
@@ -161,6 +163,7 @@ def _prepare(
     size: int | None,
     limit: int | None,
     seed: int,
+    plan: Path | None,
     device: str,
     cache: Path | None,
 ) -> "tuple[Bench, list[tuple[Codec, float]]]":
@@ -176,6 +179,14 @@ def _prepare(
         raise ValueError("--weights is of one network: several are given")
     loaded = {name: load_codec(name) for name in wanted}
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
+    if plan:
+        from dnnjpeg.sparse.plan import Plan, apply_
+
+        if len(networks) > 1:
+            raise ValueError("--plan is of one network: several are given")
+        if networks[0].device.type != "cpu":
+            raise ValueError(f"--plan is for the CPU, and --device is {device}")
+        apply_(networks[0].module, Plan.load(plan))
     names = [network.name for network in networks]
     size = size or max(network.preprocess.size for network in networks)
     dataset = load_dataset(data, labels, size=size, limit=limit, seed=seed)

@@ -1,0 +1,297 @@
+"""Speed and memory of sparse convolution beside im2col, MEC and torch: single layers, and whole networks.
+
+    python benchmarks/sparse.py layers
+    DNNJPEG_DATA=folder python benchmarks/sparse.py networks
+    python benchmarks/sparse.py show
+
+Everything that is compared takes turns in one process. With one thread, processor time is measured, with
+several wall time. Compressing the input is part of the time. Results go to benchmarks/results/sparse.json,
+item by item: what is there is measured again only with --again.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from common import RESULTS, write
+from torch import Tensor
+from torch.nn import functional as F
+
+from dnnjpeg.sparse import cpo, cps, im2col, mec, optimize_, restore_
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.ring import RingConvolution
+from dnnjpeg.sparse.select import clock
+from dnnjpeg.sparse.tiling import Tiling, tilings
+
+LAYERS = {
+    "64x56x56->64 3x3": Geometry(64, 56, 56, 64, (3, 3), (1, 1), (1, 1)),
+    "128x28x28->128 3x3": Geometry(128, 28, 28, 128, (3, 3), (1, 1), (1, 1)),
+    "256x14x14->256 3x3": Geometry(256, 14, 14, 256, (3, 3), (1, 1), (1, 1)),
+    "512x7x7->512 3x3": Geometry(512, 7, 7, 512, (3, 3), (1, 1), (1, 1)),
+    "96x27x27->256 5x5": Geometry(96, 27, 27, 256, (5, 5), (1, 1), (2, 2)),
+    "192x17x17->192 1x7": Geometry(192, 17, 17, 192, (1, 7), (1, 1), (0, 3)),
+    "192x17x17->192 7x1": Geometry(192, 17, 17, 192, (7, 1), (1, 1), (3, 0)),
+    "64x56x56->128 3x3 stride 2": Geometry(64, 56, 56, 128, (3, 3), (2, 2), (1, 1)),
+    "32x16x16->32 3x3": Geometry(32, 16, 16, 32, (3, 3), (1, 1), (1, 1)),
+}
+ZEROS = (0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 0.95)
+NETWORKS = ("cifar_resnet20", "cifar_resnet56", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v1_075")
+TORCH = ("torch", "channels_last", "prepacked")
+OURS = ("cpo", "cps")
+
+
+def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str, Any]:
+    """Milliseconds by method, tilings chosen beforehand; elements by representation; largest difference."""
+    random = torch.Generator().manual_seed(0)
+    shape = (1, geometry.channels, geometry.height, geometry.width)
+    first = torch.randn(shape, generator=random).abs()
+    first[torch.rand(shape, generator=random) < zeros] = 0
+    last = first.contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(geometry.filters, *shape[1:2], *geometry.kernel, generator=random)
+    bias = torch.randn(geometry.filters, generator=random)
+    threads = torch.get_num_threads()
+
+    def ring(tiling: Tiling) -> Callable[[], Tensor]:
+        layer = RingConvolution(geometry, weights, bias, tiling, threads=threads)
+
+        def run() -> Tensor:
+            y, _ = layer.convolve(layer.compress(last))
+            assert y is not None
+            return y
+
+        return run
+
+    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:4]}
+    times = clock(candidates, seconds / 2)
+    best = min(times, key=lambda tiling: times[tiling])
+    functions = {**peers(geometry, first, last, weights, bias), "cps": candidates[best]}
+    functions["cpo"] = ring(Tiling(False, best.block, best.filters, best.ring_rows))
+    expected = F.conv2d(first.double(), weights.double(), bias.double(), geometry.stride, geometry.padding)
+    found = clock(functions, seconds)
+    found["im2col"] = min(found.pop("im2col_last"), found["im2col"])
+    layer = RingConvolution(geometry, weights, bias, best)
+    elements = {
+        "im2col": geometry.im2col_elements,
+        **{
+            module.__name__.rpartition(".")[2]: module.compress(first, geometry).memory().elements
+            for module in (mec, cpo, cps)
+        },
+        "lists": layer.compress(last).memory().elements,
+    }
+    difference = (functions["cps"]() - expected).abs().max() / expected.abs().max()
+    return {
+        "milliseconds": {name: round(value, 4) for name, value in found.items()},
+        "elements": elements,
+        "difference": float(difference),
+    }
+
+
+def peers(
+    geometry: Geometry, first: Tensor, last: Tensor, weights: Tensor, bias: Tensor
+) -> dict[Any, Callable[[], Tensor]]:
+    """Each with the layout that suits it: `first` has channels first, `last` channels last."""
+    stride, padding = list(geometry.stride), list(geometry.padding)
+    weights_last = weights.contiguous(memory_format=torch.channels_last)
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        weights.clone(), padding, stride, [1, 1], 1, list(first.shape)
+    )
+    pointwise = torch.ops.mkldnn._convolution_pointwise
+    return {
+        "torch": lambda: F.conv2d(first, weights, bias, stride, padding),
+        "channels_last": lambda: F.conv2d(last, weights_last, bias, stride, padding),
+        "prepacked": lambda: pointwise(last, packed, bias, padding, stride, [1, 1], 1, "none", [], ""),
+        "im2col": lambda: im2col.convolve(im2col.compress(first, geometry), weights),
+        "im2col_last": lambda: im2col.convolve(im2col.compress(last, geometry), weights),
+        "mec": lambda: mec.convolve(mec.compress(last, geometry), weights),
+    }
+
+
+def measure_network(name: str, seconds: float) -> dict[str, Any]:
+    """Milliseconds of the network as it is, compiled by torch, and with the plan, on one real picture."""
+    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.models import load_network
+
+    data = Path(os.environ["DNNJPEG_DATA"])
+    network = load_network(f"{data / 'models' / 'zoo.py'}:{name}")
+    size = network.preprocess.size
+    folder = data / "data" / ("cifar10/test_0000.png" if size == 32 else "imagenet/val")
+    if size == 32:
+        import numpy as np
+        from PIL import Image
+
+        pictures = np.asarray(Image.open(folder)).reshape(-1, 32, 32, 3)[:1]
+    else:
+        pictures = load_dataset(folder, folder.with_suffix(".csv"), size=size, limit=1).pictures
+    given: list[Any] = []
+    hook = network.module.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    network.read(pictures)
+    hook.remove()
+    last, module = given[0], network.module
+    report = optimize_(module, last)
+    restore_(module)
+    first = last.contiguous()
+    eager_first = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module.to(
+        memory_format=torch.contiguous_format
+    )
+    compiled = torch.compile(load_network(f"{data / 'models' / 'zoo.py'}:{name}").module)
+    planned = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module
+    from dnnjpeg.sparse import apply_
+
+    apply_(planned, report.plan)
+    found = clock(
+        {
+            "eager": lambda: eager_first(first),
+            "eager_channels_last": lambda: module(last),
+            "compiled": lambda: compiled(last),
+            "plan": lambda: planned(last),
+        },
+        seconds,
+    )
+    convolutions = [layer.times for layer in report.layers]
+    saving = {
+        method: sum(times.get(method, times["torch"]) for times in convolutions)
+        for method in ("im2col", "torch", "channels_last", "prepacked")
+    }
+    saving["plan"] = sum(layer.times[layer.choice] for layer in report.layers)
+    return {
+        "milliseconds": {key: round(value, 4) for key, value in found.items()},
+        "convolutions": {key: round(value, 4) for key, value in saving.items()},
+        "difference": report.difference,
+        "report": report.to_json(),
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Geometric."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    """Speed over the best of torch's three, and over im2col, by zeros; the means; networks."""
+    lines = []
+    for threads, items in results["layers"].items():
+        lines += [
+            f"| {_threads(threads)}, speed over torch (over im2col) | "
+            + " | ".join(f"{zeros:.0%} zeros" for zeros in ZEROS)
+            + " |",
+            f"|---|{'---:|' * len(ZEROS)}",
+        ]
+        speeds = {
+            name: [_speeds(item["milliseconds"]) for item in row.values()] for name, row in items.items()
+        }
+        for name, row in speeds.items():
+            lines.append(_row(name, [f"{torch_:.2f} ({im2col_:.1f})" for torch_, im2col_, _ in row]))
+        columns = [list(zip(*column, strict=True)) for column in zip(*speeds.values(), strict=True)]
+        cells = [f"{mean(torch_):.2f} ({mean(im2col_):.1f})" for torch_, im2col_, _ in columns]
+        lines.append(_row("geometric mean", cells))
+        lines.append(_row("the same over MEC", [f"{mean(mec_):.1f}" for *_, mec_ in columns]))
+        if threads == "1":
+            lines += [_row(*row) for row in _smaller([list(row.values()) for row in items.values()])]
+        lines.append("")
+    lines += [
+        "| milliseconds a picture | eager | eager, channels last | torch.compile | dnnjpeg | speed |"
+        " convolutions over im2col |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for threads, items in results["networks"].items():
+        for name, item in items.items():
+            times, convolutions = item["milliseconds"], item["convolutions"]
+            cells = [f"{times[key]:.2f}" for key in ("eager", "eager_channels_last", "compiled", "plan")]
+            best = min(value for key, value in times.items() if key != "plan")
+            cells += [
+                f"{best / times['plan']:.2f}x",
+                f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
+            ]
+            lines.append(_row(f"{name}, {_threads(threads)}", cells))
+    return "\n".join(lines)
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _threads(count: str) -> str:
+    return "1 thread" if count == "1" else f"{count} threads"
+
+
+def _speeds(times: dict[str, float]) -> tuple[float, float, float]:
+    """Over the best of torch's three, over im2col, over MEC."""
+    ours = min(times[name] for name in OURS)
+    return min(times[name] for name in TORCH) / ours, times["im2col"] / ours, times["mec"] / ours
+
+
+def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
+    """How many times fewer elements than im2col's the representations have, by zeros."""
+    names = {"mec": "MEC", "cpo": "CPO", "cps": "CPS", "lists": "lists of the kernel"}
+    found = []
+    for key, name in names.items():
+        by_zeros = zip(*layers, strict=True)
+        ratios = [
+            [item["elements"]["im2col"] / item["elements"][key] for item in items] for items in by_zeros
+        ]
+        found.append((f"smaller than im2col: {name}", [f"{mean(values):.1f}" for values in ratios]))
+    return found
+
+
+def _load() -> dict[str, Any]:
+    path = RESULTS / "sparse.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {"layers": found.get("layers", {}), "networks": found.get("networks", {})}
+
+
+@click.group()
+def main() -> None:
+    """Measure, or show what was measured."""
+
+
+@main.command()
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option(
+    "--seconds", type=float, default=1, show_default=True, help="For each layer and share of zeros."
+)
+@click.option("--only", multiple=True, type=click.Choice(list(LAYERS)))
+@click.option("--again", is_flag=True)
+def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> None:
+    """Single layers."""
+    torch.set_num_threads(threads)
+    for name in only or LAYERS:
+        results = _load()
+        place = results["layers"].setdefault(str(threads), {})
+        if name not in place or again:
+            with torch.inference_mode():
+                place[name] = {str(zeros): measure_layer(LAYERS[name], zeros, seconds) for zeros in ZEROS}
+            results["layers"][str(threads)] = {key: place[key] for key in LAYERS if key in place}
+            write("sparse", {"torch": torch.__version__, **results})
+
+
+@main.command()
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--seconds", type=float, default=8, show_default=True, help="For each network.")
+@click.option("--only", multiple=True, type=click.Choice(NETWORKS))
+@click.option("--again", is_flag=True)
+def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> None:
+    """Whole networks."""
+    torch.set_num_threads(threads)
+    for name in only or NETWORKS:
+        results = _load()
+        place = results["networks"].setdefault(str(threads), {})
+        if name not in place or again:
+            with torch.inference_mode():
+                place[name] = measure_network(name, seconds)
+            results["networks"][str(threads)] = {key: place[key] for key in NETWORKS if key in place}
+            write("sparse", {"torch": torch.__version__, **results})
+
+
+@main.command()
+def show() -> None:
+    """Print the tables of the README."""
+    click.echo(as_markdown(_load()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Convolution that skips zeros, on CPU: see `optimize_` and `SparseConv2d`.
+
+>>> import dnnjpeg.sparse
+>>> report = dnnjpeg.sparse.optimize_(model.eval(), real_pictures)  # measures, and swaps what gains
+>>> report.plan.save("plan.json")
+>>> dnnjpeg.sparse.restore_(model)
+"""
+
+from dnnjpeg.sparse.module import SparseConv2d
+from dnnjpeg.sparse.plan import Plan, apply_, restore_
+from dnnjpeg.sparse.select import Report, optimize_
+
+__all__ = ["Plan", "Report", "SparseConv2d", "apply_", "optimize_", "restore_"]

@@ -1,0 +1,231 @@
+"""Non-zeros as the ring kernel reads them: a list a pixel, of the channels of a block.
+
+This is CPO for the machine: every non-zero is kept once, under its column, and which outputs overlap there
+follows from the column. Channels take the place of rows within a list, because that is what vectors are wide
+in. As in CPO a non-zero has a value and an index; as in CPS one pattern of bits can tell the indices of
+neighbours, here of 16 to 128 channels.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from torch import Tensor
+
+from dnnjpeg.jit import callback, inlined
+from dnnjpeg.simd import (
+    address,
+    compress,
+    count_ones,
+    fetch_add,
+    lanes_of,
+    load,
+    load_where,
+    mask_bits,
+    reinterpret,
+    store,
+)
+from dnnjpeg.sparse import memory
+from dnnjpeg.sparse.geometry import Memory
+from dnnjpeg.sparse.threads import Job, record, run
+from dnnjpeg.sparse.transpose import transpose
+
+LANES = 16
+_NUMBERS = np.arange(LANES, dtype=np.uint16)
+_JOB = record(
+    "next", "threads", "nonzeros",  # rows taken, threads that have begun, non-zeros found
+    "source", "memory", "scratch",  # addresses
+    "image_bytes", "row_bytes", "pixel_bytes", "channel_bytes",  # from one to the next of the source
+    "rows", "height", "width", "channels", "block", "blocks",
+    "indices", "cells", "value_bytes", "cell_bytes",  # see `Format`
+    "scratch_bytes",  # of a thread
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Format:
+    """Lists of N x H x W pixels in memory: values, indices, cells.
+
+    A row of a block of channels has its place, as large as if nothing were zero: all threads know where to
+    write.
+    """
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    block: int  # channels of a list: 16, 32, 64 or 128
+    patterns: bool  # a list's channels are told by a pattern of bits, in place of a number for each
+
+    def __post_init__(self) -> None:
+        rows = self.batch * self.height * -(-self.channels // self.block)
+        value_bytes = 4 * self.width * self.block + 64
+        cell_bytes = self.width * self.block // 8 + 8 if self.patterns else 4 * (self.width + 1)
+        indices = rows * value_bytes
+        cells = indices if self.patterns else indices + rows * (value_bytes // 2)
+        for name, value in {
+            "rows": rows,  # a block of channels has its own
+            "value_bytes": value_bytes,  # from a row's values to the next's; indices take half of it
+            "cell_bytes": cell_bytes,
+            "indices": indices,  # where these begin
+            "cells": cells,  # where the patterns, or the ends of the lists, begin
+            "bytes": cells + rows * cell_bytes + 64,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    rows = value_bytes = cell_bytes = indices = cells = bytes = 0
+
+
+class Lists:
+    """The non-zeros of an input. `nonzeros`: how many."""
+
+    __slots__ = ("block", "format", "nonzeros")
+
+    def __init__(self, format: Format) -> None:
+        self.format, self.nonzeros = format, 0
+        self.block = memory.take(format.bytes)
+
+    def __del__(self) -> None:
+        memory.give(self.block)
+
+    @property
+    def zeros(self) -> float:
+        """Share of the elements that are zero."""
+        form = self.format
+        return 1 - self.nonzeros / (form.batch * form.channels * form.height * form.width)
+
+    def memory(self) -> Memory:
+        """What is used; the room for denser input is reserved, and not touched."""
+        form = self.format
+        if form.patterns:
+            patterns = form.rows * form.width * (form.block // 8)
+            return Memory(self.nonzeros + -(-patterns // 4), 4 * self.nonzeros + patterns)
+        ends = form.rows * (form.width + 1)
+        return Memory(2 * self.nonzeros + ends, 6 * self.nonzeros + 4 * ends)
+
+
+@inlined
+def _pack_group(v, group, values, indices, count, word, pattern, numbers, patterns):
+    nonzero = (reinterpret(v, "u32x16") << 1) != 0  # NaN is one, -0 is not
+    bits = mask_bits(nonzero)
+    store(values + 4 * count, compress(v, nonzero))
+    if patterns:
+        word |= bits << np.uint64(LANES * (group & 3))
+        store(pattern + 8 * (group >> 2), word)
+        if group & 3 == 3:
+            word = np.uint64(0)
+    else:
+        store(indices + 2 * count, compress(numbers + np.uint16(LANES * group), nonzero))
+    return count + np.int64(count_ones(bits)), word
+
+
+@inlined
+def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block, patterns):
+    """Lists of the non-zeros in a row of pixels, `channels` float32 each; all addresses. Returns how many.
+
+    Writes up to 64 bytes more than the lists take.
+    """
+    groups = channels // LANES
+    tail = channels - LANES * groups
+    lanes = lanes_of(np.uint64((1 << tail) - 1), "i1x16")
+    numbers = load(address(_NUMBERS), "u16x16")
+    count = 0
+    if not patterns:
+        store(cells, np.int32(0))
+    for x in range(width):
+        at = source + x * pixel_bytes
+        pattern = cells + x * (block >> 3)
+        word = np.uint64(0)
+        if patterns and block > 64:
+            store(pattern + 8, word)
+        for group in range(groups):
+            v = load(at + 64 * group, "f32x16")
+            count, word = _pack_group(v, group, values, indices, count, word, pattern, numbers, patterns)
+        if tail:
+            v = load_where(at + 64 * groups, lanes, "f32x16")
+            count, word = _pack_group(v, groups, values, indices, count, word, pattern, numbers, patterns)
+        if not patterns:
+            store(cells + 4 * (x + 1), np.int32(count))
+    return count
+
+
+def _packer(patterns: bool) -> Any:
+    def pack_rows(jobs):
+        job = numba.carray(jobs, 1)
+        at = address(job)
+        job = job[0]
+        scratch = job.scratch + fetch_add(at + 8, 1) * job.scratch_bytes
+        while True:
+            row = fetch_add(at, 1)
+            if row >= job.rows:
+                break
+            image = row // job.height
+            source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
+            nonzeros = 0
+            for b in range(job.blocks):
+                channels = min(job.block, job.channels - b * job.block)
+                start = source + b * job.block * job.channel_bytes
+                pixel_bytes = job.pixel_bytes
+                if job.channel_bytes != 4:
+                    pixel_bytes = job.block * 4
+                    for c in range(0, channels, LANES):
+                        for x in range(0, job.width, LANES):
+                            transpose(
+                                start + c * job.channel_bytes + 4 * x, job.channel_bytes,
+                                min(LANES, channels - c), min(LANES, job.width - x),
+                                scratch + x * pixel_bytes + 4 * c, pixel_bytes,
+                            )  # fmt: skip
+                    start = scratch
+                segment = row * job.blocks + b
+                nonzeros += pack_row(
+                    start, pixel_bytes, job.width, channels,
+                    job.memory + segment * job.value_bytes,
+                    job.memory + job.indices + segment * (job.value_bytes >> 1),
+                    job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
+                )  # fmt: skip
+            fetch_add(at + 16, nonzeros)
+
+    return pack_rows
+
+
+@cache
+def _code(patterns: bool) -> Any:
+    return callback(_packer(patterns), _JOB)
+
+
+class Packer:
+    """Makes lists of one format. `threads`: how many share the work."""
+
+    def __init__(self, format: Format, threads: int = 1) -> None:
+        self.format = format
+        self._code = _code(format.patterns)
+        self._threads = min(threads, max(1, format.batch * format.height // 4))
+        self._scratch = 4 * format.block * (-(-format.width // LANES) * LANES)
+        self._job = Job(
+            _JOB,
+            rows=format.batch * format.height, height=format.height, width=format.width,
+            channels=format.channels, block=format.block, blocks=-(-format.channels // format.block),
+            indices=format.indices, cells=format.cells, value_bytes=format.value_bytes,
+            cell_bytes=format.cell_bytes, scratch_bytes=self._scratch,
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor) -> Lists:
+        """Of float32 N x C x H x W on the CPU, channels last or not."""
+        images, channels, rows, pixels = x.stride()
+        if channels != 1 and pixels != 1:
+            if self.format.channels > 1:
+                x = x.contiguous()
+                images, channels, rows, pixels = x.stride()
+            else:
+                channels = 1
+        lists = Lists(self.format)
+        job = self._job.copy(
+            0, 0, 0, x.data_ptr(), lists.block.address,
+            0 if channels == 1 else memory.scratch(self._scratch * self._threads),
+            4 * images, 4 * rows, 4 * pixels, 4 * channels,
+        )  # fmt: skip
+        run(self._code, job, self._threads)
+        lists.nonzeros = job[2]
+        return lists

@@ -1,0 +1,327 @@
+"""Convolutions that take the place of nn.Conv2d: the same parameters and state dict, another execution."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dnnjpeg.sparse import im2col, mec
+from dnnjpeg.sparse.geometry import Geometry, obstacle
+from dnnjpeg.sparse.lists import Lists
+from dnnjpeg.sparse.ring import RingConvolution
+from dnnjpeg.sparse.tiling import Tiling, tilings
+
+PARALLEL = 4_000_000  # multiplications of a call that are worth a second thread
+SHAPES = 8  # of inputs for which a layer is kept ready
+MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
+_ONEDNN: Any = torch.backends.mkldnn
+TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
+DENSE = (*TORCH, "im2col", "mec")
+SPARSE = ("cpo", "cps")
+
+
+class FastConv2d(nn.Conv2d):
+    """A convolution for inference, with the batch norm and the ReLU that follow it: what its kinds share.
+
+    Made from a module by `of`. The parameters are that module's own: `state_dict` is unchanged, and new
+    weights are noticed.
+    """
+
+    norm: nn.BatchNorm2d | None  # folded into the weights
+    activation: str  # of the output: none, relu or relu6
+    channels_last: bool | None  # layout of the output; None for the input's
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Conv2d,
+        *,
+        norm: nn.BatchNorm2d | None = None,
+        activation: str = "none",
+        channels_last: bool | None = None,
+    ) -> Self:
+        """From a convolution, with its parameters."""
+        made = cls.__new__(cls)
+        made.__dict__.update(copy.copy(module.__dict__))
+        made._set_up()
+        # not a submodule: its parameters are in the state dict already, under its own name
+        object.__setattr__(made, "norm", norm)
+        made.activation, made.channels_last = activation, channels_last
+        return made
+
+    def _set_up(self) -> None:
+        object.__setattr__(self, "norm", None)
+        self.activation, self.channels_last = "none", None
+        self._ready: dict[Any, Any] = {}
+        self._state: object = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._set_up()
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias with the batch norm in them."""
+        weight, bias, norm = self.weight.detach(), self.bias, self.norm
+        bias = None if bias is None else bias.detach()
+        if norm is None:
+            return weight, bias
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance = norm.running_mean.double(), norm.running_var.double()
+        scale = (variance + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach()
+        shift = ((0 if bias is None else bias.double()) - mean) * scale
+        if norm.bias is not None:
+            shift = shift + norm.bias.detach()
+        weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
+        return weight, shift.to(self.weight.dtype)
+
+    def _check(self, x: Tensor) -> None:
+        """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
+        asked for.
+        """
+        weight = self.weight
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            raise RuntimeError(
+                f"{type(self).__name__} is for inference and has no gradient: call it under "
+                "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
+            )
+        mean = None if self.norm is None else self.norm.running_mean
+        state = (_version(weight), weight.data_ptr(), None if mean is None else _version(mean))
+        if state != self._state:
+            self._ready.clear()
+            self._state = state
+
+    def _make_room(self) -> None:
+        """Each shape has weights of its own."""
+        if len(self._ready) >= SHAPES:
+            self._ready.clear()
+
+    def _activated(self, y: Tensor) -> Tensor:
+        if self.activation == "relu":
+            y = y.relu_()
+        elif self.activation == "relu6":
+            y = y.clamp_(0, 6)
+        y.activation = self.activation  # type: ignore[attr-defined]
+        return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without what is made at the first call."""
+        return {**self.__dict__, "_ready": {}}
+
+
+def _fits(x: Tensor) -> bool:
+    return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+class DenseConv2d(FastConv2d):
+    """One of the dense methods: torch (channels first), channels_last, prepacked, im2col or mec."""
+
+    method = TORCH[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
+        for.
+        """
+        self._check(x)
+        if self.channels_last and self.method != "torch":
+            x = x.contiguous(memory_format=torch.channels_last)
+        run = self._ready.get(x.shape)
+        if run is None:
+            self._make_room()
+            run = self._ready[x.shape] = self._prepare(x)
+        y: Tensor = run(x)
+        if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
+            y = y.contiguous(memory_format=torch.channels_last)
+            y.activation = self.activation  # type: ignore[attr-defined]
+        return y
+
+    def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        weight, bias = self.folded()
+        stride, padding, dilation = (
+            [int(n) for n in numbers] for numbers in (self.stride, self.padding, self.dilation)
+        )
+        method = self.method if _fits(x) else "channels_last"
+        if method in ("im2col", "mec"):
+            algorithm: Any = {"im2col": im2col, "mec": mec}[method]
+            geometry = Geometry.of(self, x.shape)
+            shift = None if bias is None else bias.reshape(-1, 1, 1)
+
+            def lowered(x: Tensor) -> Tensor:
+                y = algorithm.convolve(algorithm.compress(x, geometry), weight)
+                return self._activated(y if shift is None else y.add_(shift))
+
+            return lowered
+        if method == "prepacked":
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                weight.clone(), padding, stride, dilation, self.groups, list(x.shape)
+            )
+            convolution = torch.ops.mkldnn._convolution_pointwise
+            activation, limits = ("hardtanh", [0, 6]) if self.activation == "relu6" else (self.activation, [])
+
+            def prepacked(x: Tensor) -> Tensor:
+                y: Tensor = convolution(
+                    x, packed, bias, padding, stride, dilation, self.groups, activation, limits, ""
+                )
+                y.activation = self.activation  # type: ignore[attr-defined]
+                return y
+
+            return prepacked
+        last = method == "channels_last"
+        layout = torch.channels_last if last else torch.contiguous_format
+        weight = weight.contiguous(memory_format=layout)
+
+        def plain(x: Tensor) -> Tensor:
+            if not last:
+                x = x.contiguous()
+            return self._activated(F.conv2d(x, weight, bias, stride, padding, dilation, self.groups))
+
+        return plain
+
+
+class SparseConv2d(FastConv2d):
+    """A convolution that skips the zeros of its input: nn.Conv2d's arguments, parameters, state dict and
+    results.
+
+    For inference, float32, CPU. Groups, dilation and other padding than zeros are left to torch, and so is a
+    call whose input has too few zeros. A zero times an infinite or NaN weight is nothing here, where torch
+    has NaN; NaN and inf in the input go where they go in torch.
+
+    tiling: how the layer is cut; None for a guess at the first call.
+    min_zeros: share of zeros below which torch computes the layer.
+    """
+
+    tiling: Tiling | None
+    min_zeros: float
+    onward: "SparseConv2d | None"  # the only reader of the output, which takes lists
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self.tiling, self.min_zeros = None, MIN_ZEROS
+        object.__setattr__(self, "onward", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
+        for.
+        """
+        self._check(x)
+        threads = torch.get_num_threads()
+        key = (x.shape, threads)
+        layer: RingConvolution | None = self._ready.get(key)
+        if layer is None:
+            if obstacle(self) or not _fits(x):
+                return self._dense(x)
+            self._make_room()
+            layer = self._ready[key] = self._prepare(x, threads)
+        lists: Lists | None = getattr(x, "lists", None)
+        if lists is None:
+            lists = layer.compress(x)
+            if lists.zeros < self.min_zeros:
+                return self._dense_layer()(x)
+        last = self.channels_last
+        if last is None:
+            last = x.is_contiguous(memory_format=torch.channels_last)
+        if self.onward is None:
+            y, _ = layer.convolve(lists, channels_last=last)
+            assert y is not None
+        else:
+            y, handed = self._hand_on(layer, lists)
+            y.lists = handed  # type: ignore[attr-defined]
+        y.activation = self.activation  # type: ignore[attr-defined]
+        return y
+
+    def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
+        geometry = Geometry.of(self, x.shape)
+        tiling = self.tiling
+        if tiling is None:
+            zeros = float((x == 0).float().mean())
+            tiling = tilings(geometry, True, zeros)[0]
+        weight, bias = self.folded()
+        if geometry.multiplications * x.shape[0] < PARALLEL:
+            threads = 1
+        return RingConvolution(
+            geometry, weight, bias, tiling, activation=self.activation, threads=threads, batch=x.shape[0]
+        )
+
+    def _hand_on(self, layer: RingConvolution, lists: Lists) -> tuple[Tensor, Lists]:
+        """The output as lists alone, with a tensor of its shape to carry them: whatever else reads it has
+        NaN.
+        """
+        assert self.onward is not None and self.onward.tiling is not None
+        _, handed = layer.convolve(lists, onward=self.onward.tiling, dense=False)
+        assert handed is not None
+        shape = (lists.format.batch, self.out_channels, *layer.geometry.output)
+        return _NOTHING.expand(shape), handed
+
+    def _dense_layer(self) -> DenseConv2d:
+        """For input with few zeros."""
+        made: DenseConv2d | None = self._ready.get("few")
+        if made is None:
+            made = self._ready["few"] = DenseConv2d.of(
+                self, norm=self.norm, activation=self.activation, channels_last=self.channels_last
+            )
+        return made
+
+    def _dense(self, x: Tensor) -> Tensor:
+        """What cannot be done here."""
+        run = self._ready.get("dense")
+        if run is None:
+            weight, bias = self.folded()
+
+            def run(x: Tensor) -> Tensor:
+                return self._activated(self._conv_forward(x, weight, bias))
+
+            self._ready["dense"] = run
+        y: Tensor = run(x)
+        return y
+
+
+_NOTHING = torch.full((1, 1, 1, 1), torch.nan)
+
+
+class FoldedNorm(nn.BatchNorm2d):
+    """A batch norm that the convolution before it has done."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        return x
+
+
+class KnownReLU(nn.ReLU):
+    """A ReLU that is not done again where the convolution before it has done it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float of any shape."""
+        return x if _is_done(x, "relu") else super().forward(x)
+
+
+class KnownReLU6(nn.ReLU6):
+    """The same for ReLU6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float of any shape."""
+        return x if _is_done(x, "relu6") else super().forward(x)
+
+
+def _is_done(x: Tensor, activation: str) -> bool:
+    """Whether a convolution has just made `x` with that activation; no longer so when asked again, for `x`
+    may be changed in place.
+    """
+    done = getattr(x, "activation", None) == activation
+    if done:
+        x.activation = None  # type: ignore[attr-defined]
+    return done
+
+
+def twin(kind: type[nn.Module], module: nn.Module) -> nn.Module:
+    """A module of another class with the same parameters, buffers and hooks."""
+    made = kind.__new__(kind)
+    made.__dict__.update(copy.copy(module.__dict__))
+    return made

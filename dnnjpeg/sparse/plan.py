@@ -1,0 +1,239 @@
+"""Plans: which convolution of a network runs how, and on which machine that was found out."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from dnnjpeg.checks import check_keys, check_record
+from dnnjpeg.files import write_atomic
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.module import (
+    DENSE,
+    SPARSE,
+    DenseConv2d,
+    FastConv2d,
+    FoldedNorm,
+    KnownReLU,
+    KnownReLU6,
+    SparseConv2d,
+    twin,
+)
+from dnnjpeg.sparse.tiling import Tiling
+
+FORMAT = "dnnjpeg-sparse-plan"
+_BEFORE = "_before_sparse"  # attribute of a model: its own modules
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One convolution. Modules go by their names in the model."""
+
+    name: str
+    geometry: Geometry
+    method: str  # torch, channels_last, prepacked, im2col, mec, cpo or cps
+    tiling: Tiling | None = None  # of cpo and cps
+    min_zeros: float = 0.0  # below this share of zeros torch computes it
+    norm: str | None = None  # a batch norm that it does too
+    relu: str | None = None  # a ReLU or ReLU6 that it does too
+    onward: str | None = None  # the convolution that it hands lists to, in place of a map
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, document: Any) -> Self:
+        """The inverse of `to_json`. Raises ValueError that names the field."""
+        fields = tuple(cls.__dataclass_fields__)
+        check_keys(document, "layer", fields[:3], fields[3:])
+        try:
+            shape: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in document["geometry"].items()
+            }
+            geometry = Geometry(**shape)
+            tiling = document.get("tiling")
+            made = cls(**{**document, "geometry": geometry, "tiling": Tiling(**tiling) if tiling else None})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{document['name']}: geometry or tiling is not as written: {error}") from None
+        if made.method not in (*DENSE, *SPARSE):
+            raise ValueError(
+                f"{made.name}: method is {made.method!r}, expected {', '.join((*DENSE, *SPARSE))}"
+            )
+        if (made.method in SPARSE) != (made.tiling is not None):
+            raise ValueError(f"{made.name}: a tiling goes with {' and '.join(SPARSE)}, and with nothing else")
+        return made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen for a network.
+
+    conditions: processor, threads, batch, versions: what the times depend on.
+    provenance: of the network and the pictures; free.
+    """
+
+    layers: tuple[LayerPlan, ...]
+    conditions: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """As JSON, in one step. Raises OSError."""
+        document = {
+            "format": FORMAT,
+            "version": 1,
+            "conditions": self.conditions,
+            "provenance": self.provenance,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+        write_atomic(path, json.dumps(document, indent=1).encode() + b"\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
+        try:
+            document = json.loads(Path(path).read_text("utf-8"))
+            check_keys(document, "plan", ("format", "version", "conditions", "layers"), ("provenance",))
+            if (document["format"], document["version"]) != (FORMAT, 1):
+                raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
+            records = [check_record(document.get(key, {}), key) for key in ("conditions", "provenance")]
+            return cls(tuple(map(LayerPlan.of, document["layers"])), *records)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is no plan: {error}") from None
+
+
+def conditions(batch: int) -> dict[str, Any]:
+    """What the times of layers depend on, beside their geometry."""
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "batch": batch,
+        **{name: version(name) for name in ("dnnjpeg", "torch", "numba")},
+    }
+
+
+def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
+    """Put a plan to use in a model, in place; `restore_` undoes it.
+
+    check: refuse a plan made under other conditions: processor, threads, versions.
+
+    Raises ValueError for a plan that is refused, and for one that is another network's.
+    """
+    if check:
+        here = conditions(plan.conditions.get("batch", 1))
+        other = [key for key, value in here.items() if plan.conditions.get(key) != value]
+        if other:
+            told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
+            raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
+    install(model, modules_of(original(model), plan))
+
+
+def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
+    """The modules that a plan puts in place of others, by name. Raises ValueError where it does not fit."""
+    made: dict[str, nn.Module] = {}
+    for layer in plan.layers:
+        module = _named(modules, layer.name, nn.Conv2d)
+        geometry = layer.geometry
+        shape = (geometry.filters, geometry.channels // module.groups, *geometry.kernel)
+        if tuple(module.weight.shape) != shape or tuple(module.stride) != geometry.stride:
+            raise ValueError(
+                f"{layer.name} has weights {tuple(module.weight.shape)} and stride {module.stride}, "
+                f"the plan {shape} and {geometry.stride}: it was made for another network"
+            )
+        norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
+        activation = "none"
+        if layer.relu:
+            activation, known = _activation(modules, layer.relu)
+            made.setdefault(layer.relu, known)
+        options: dict[str, Any] = {"norm": norm, "activation": activation, "channels_last": True}
+        if layer.method in SPARSE:
+            sparse = SparseConv2d.of(module, **options)
+            sparse.tiling, sparse.min_zeros = layer.tiling, layer.min_zeros
+            made[layer.name] = sparse
+        else:
+            dense = DenseConv2d.of(module, **options)
+            dense.method = layer.method
+            made[layer.name] = dense
+        if layer.norm:
+            made[layer.norm] = twin(FoldedNorm, modules[layer.norm])
+    for layer in plan.layers:
+        if layer.onward:
+            reader = made.get(layer.onward)
+            if not isinstance(reader, SparseConv2d) or not isinstance(made[layer.name], SparseConv2d):
+                raise ValueError(f"{layer.name} hands lists to {layer.onward}, and one of them is not sparse")
+            object.__setattr__(made[layer.name], "onward", reader)
+    return made
+
+
+def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Module]:
+    """What a module does, and one in its place that does not do it twice."""
+    if type(modules.get(name)) is nn.ReLU6:
+        return "relu6", twin(KnownReLU6, modules[name])
+    return "relu", twin(KnownReLU, _named(modules, name, nn.ReLU))
+
+
+def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:
+    module = modules.get(name)
+    if type(module) is not kind:
+        there = "nothing of that name" if module is None else type(module).__name__
+        raise ValueError(f"{name} should be {kind.__name__}, and is {there}: the plan is another network's")
+    return module
+
+
+def original(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a model by name, as they were before any plan."""
+    return dict(model.named_modules()) | model.__dict__.get(_BEFORE, {})
+
+
+def install(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Put modules in place of the model's own, wherever these occur; all others are its own again."""
+    restore_(model)
+    own = dict(model.named_modules())
+    before = {name: own[name] for name in modules}
+    _exchange(model, {before[name]: module for name, module in modules.items()})
+    model.__dict__[_BEFORE] = before
+
+
+def restore_(model: nn.Module) -> None:
+    """Give a model its own modules back; nothing where it has them."""
+    before = model.__dict__.pop(_BEFORE, {})
+    now = dict(model.named_modules())
+    _exchange(model, {now[name]: module for name, module in before.items()})
+
+
+def _exchange(model: nn.Module, pairs: Mapping[nn.Module, nn.Module]) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and child in pairs:
+                parent._modules[name] = pairs[child]
+
+
+def without_sparse(plan: Plan, dense: Mapping[str, str]) -> Plan:
+    """The plan with the dense method of each layer."""
+    layers = (
+        replace(layer, method=dense[layer.name], tiling=None, min_zeros=0.0, onward=None)
+        for layer in plan.layers
+    )
+    return replace(plan, layers=tuple(layers))
+
+
+def is_planned(model: nn.Module) -> bool:
+    """Whether a plan is in use."""
+    return any(isinstance(module, FastConv2d) for module in model.modules())
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = [
+        line.partition(":")[2].strip() for line in lines[:30] if line.startswith(("model", "cpu family"))
+    ]
+    return " ".join(fields) or platform.processor() or platform.machine()

@@ -1,0 +1,342 @@
+"""Choosing, layer by layer, how a network's convolutions run: by measuring, on what the layers are really
+given.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dnnjpeg.sparse import cpo, cps, mec
+from dnnjpeg.sparse.geometry import Geometry, obstacle
+from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
+from dnnjpeg.sparse.plan import (
+    LayerPlan,
+    Plan,
+    conditions,
+    install,
+    modules_of,
+    original,
+    restore_,
+    without_sparse,
+)
+from dnnjpeg.sparse.tiling import Tiling, tilings
+from dnnjpeg.sparse.trace import Site, sites
+
+MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
+LARGE = 0.85  # of the best dense time: a gain that a network will surely show
+TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
+_TRIED = 4  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
+
+Progress = Callable[[Sequence[Site]], Any]
+
+
+@dataclass
+class LayerReport:
+    """A convolution, and what was measured on it. Times in milliseconds."""
+
+    name: str
+    geometry: Geometry
+    zeros: float  # share of the input
+    times: dict[str, float]  # by method, compression included
+    choice: str
+    difference: float  # largest of the choice to torch's float64, over the largest output
+    compression_ratios: dict[str, float]  # of MEC, CPO and CPS as published
+    tilings: dict[Tiling, float] = field(default_factory=dict)  # of the ring kernel, and their times
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "name": self.name,
+            "geometry": str(self.geometry),
+            "zeros": round(self.zeros, 4),
+            "milliseconds": {name: round(value, 4) for name, value in self.times.items()},
+            "choice": self.choice,
+            "difference": self.difference,
+            "compression_ratios": {name: round(value, 2) for name, value in self.compression_ratios.items()},
+        }
+
+
+@dataclass
+class Report:
+    """What `optimize_` found.
+
+    plan: what is in use.
+    network: milliseconds of the whole network as it was (original), with the best dense method of each layer
+        (dense), with the best of all (plan), and with what of it gains much (cautious).
+    """
+
+    plan: Plan
+    layers: list[LayerReport]
+    network: dict[str, float]
+    choice: str  # original, dense, plan or cautious
+    difference: float  # of the network's output, over its largest value
+
+    @property
+    def speedup(self) -> float:
+        """Of what is in use, over the network as it was."""
+        return self.network["original"] / self.network[self.choice]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "conditions": self.plan.conditions,
+            "network": {name: round(value, 4) for name, value in self.network.items()},
+            "choice": self.choice,
+            "difference": self.difference,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
+    def __str__(self) -> str:
+        names = (*DENSE, *SPARSE)
+        head = f"{'layer':28} {'geometry':34} {'zeros':>5} " + " ".join(f"{name[:9]:>9}" for name in names)
+        lines = [f"{head}  {'choice':13} {'CR':>6} difference"]
+        for layer in self.layers:
+            cells = (layer.times.get(name) for name in names)
+            times = " ".join(f"{'-' if cell is None else format(cell, '.3f'):>9}" for cell in cells)
+            ratio = layer.compression_ratios.get("cps", 1)
+            lines.append(
+                f"{layer.name[-28:]:28} {layer.geometry!s:34} {layer.zeros:5.0%} {times}  "
+                f"{layer.choice:13} {ratio:6.1f} {layer.difference:.0e}"
+            )
+        whole = ", ".join(f"{name} {value:.3f} ms" for name, value in self.network.items())
+        lines.append(
+            f"network: {whole}; in use: {self.choice}, {self.speedup:.2f}x, largest difference "
+            f"{self.difference:.0e}"
+        )
+        return "\n".join(lines)
+
+
+def optimize_(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Any, ...],
+    *,
+    seconds: float = 0.15,
+    progress: Progress = lambda sites: sites,
+) -> Report:
+    """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
+
+    Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
+    At the end the whole network is measured, and what is not faster than the network as it was is not put to
+    use.
+
+    model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
+    example_inputs: what the model is called with: real inputs, as the zeros in them decide.
+    seconds: about how long to measure each layer, and ten times as long the network.
+    progress: wraps the sequence of layers, as tqdm does.
+
+    With one thread processor time is measured, with several wall time. Raises ValueError for a model in
+    training, and whatever the model raises.
+    """
+    if model.training:
+        raise ValueError("the model is in training mode: call model.eval() first")
+    restore_(model)
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    found = [site for site in sites(model, inputs) if _plannable(site.module)]
+    with torch.inference_mode():
+        layers = [_measure(site, seconds) for site in progress(found)]
+    batch = int(found[0].input.shape[0]) if found else 1
+    plan = Plan(tuple(map(_planned, found, layers)), conditions(batch))
+    plan = _joined(plan, {site.name: site.onward for site in found if site.relu}, layers)
+    dense = without_sparse(plan, {layer.name: _fastest(layer.times, DENSE) for layer in layers})
+    plans = {
+        "original": replace(plan, layers=()),
+        "dense": dense,
+        "plan": plan,
+        "cautious": _cautious(plan, dense, layers),
+    }
+    return _settle(model, inputs, plans, layers, 10 * seconds)
+
+
+def _plannable(module: nn.Conv2d) -> bool:
+    weight = module.weight
+    zero_padded = not isinstance(module.padding, str) and module.padding_mode == "zeros"
+    return zero_padded and weight.dtype is torch.float32 and weight.device.type == "cpu"
+
+
+def _measure(site: Site, seconds: float) -> LayerReport:
+    module, x = site.module, site.input.contiguous(memory_format=torch.channels_last)
+    zeros = float((x == 0).float().mean())
+    norm: Any = site.norm_module
+    options: dict[str, Any] = {"norm": norm, "activation": site.activation, "channels_last": True}
+    convolutions: dict[Any, FastConv2d] = {}
+    sparse = not obstacle(module)
+    for method in DENSE if sparse else TORCH:
+        dense = DenseConv2d.of(module, **options)
+        dense.method = method
+        convolutions[method] = dense
+    ratios = {}
+    if sparse:
+        geometry = Geometry.of(module, x.shape)
+        for tiling in _to_try(geometry, zeros):
+            ring = SparseConv2d.of(module, **options)
+            ring.tiling, ring.min_zeros = tiling, 0.0
+            convolutions[tiling] = ring
+        for algorithm in (mec, cpo, cps):
+            name = algorithm.__name__.rpartition(".")[2]
+            ratios[name] = algorithm.compress(x, geometry).compression_ratio
+    else:
+        geometry = Geometry(
+            x.shape[1], x.shape[2], x.shape[3], module.out_channels, *map(tuple, _shape(module))
+        )
+    times = clock({key: partial(made, x) for key, made in convolutions.items()}, seconds)
+    tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
+    by_method = {key: value for key, value in times.items() if isinstance(key, str)}
+    for tiling, value in tiles.items():
+        by_method[tiling.method] = min(value, by_method.get(tiling.method, value))
+    report = LayerReport(site.name, geometry, zeros, by_method, "", 0.0, ratios, tiles)
+    report.choice = _fastest(by_method, DENSE)
+    if sparse:
+        best = _fastest(by_method, SPARSE)
+        if by_method[best] < MARGIN * by_method[report.choice]:
+            report.choice = best
+    chosen = convolutions[_best_tiling(report) or report.choice]
+    weight, bias = chosen.folded()
+    expected = F.conv2d(
+        x.double(),
+        weight.double(),
+        None if bias is None else bias.double(),
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.groups,
+    )
+    if site.relu:
+        expected = expected.clamp(0, 6) if site.activation == "relu6" else expected.relu()
+    report.difference = _difference(chosen(x), expected)
+    return report
+
+
+def _shape(module: nn.Conv2d) -> tuple[Any, Any, Any]:
+    return module.kernel_size, module.stride, module.padding
+
+
+def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:
+    best = tilings(geometry, True, zeros)[:_TRIED]
+    return [*best, replace(best[0], patterns=False)]
+
+
+def _fastest(times: dict[str, float], methods: Sequence[str]) -> str:
+    return min((name for name in methods if name in times), key=lambda name: times[name])
+
+
+def _best_tiling(layer: LayerReport) -> Tiling | None:
+    own = [tiling for tiling in layer.tilings if tiling.method == layer.choice]
+    return min(own, key=lambda tiling: layer.tilings[tiling]) if own else None
+
+
+def _planned(site: Site, layer: LayerReport) -> LayerPlan:
+    tiling = _best_tiling(layer)
+    min_zeros = 0.0
+    if tiling:
+        # time grows with the non-zeros: how many more there may be before dense is faster
+        gain = layer.times[_fastest(layer.times, DENSE)] / layer.times[layer.choice]
+        min_zeros = round(max(0.0, 1 - (1 - layer.zeros) * gain), 3)
+    return LayerPlan(
+        site.name, layer.geometry, layer.choice, tiling, min_zeros, norm=site.norm, relu=site.relu
+    )
+
+
+def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerReport]) -> Plan:
+    """Sparse layers that follow each other, joined by lists where their tilings allow it at little cost."""
+    planned = {layer.name: layer for layer in plan.layers}
+    reports = {layer.name: layer for layer in layers}
+    for name, reader in readers.items():
+        if reader is None or reader not in planned:
+            continue
+        first, second = planned[name], planned[reader]
+        if first.tiling is None or second.tiling is None:
+            continue
+        times = reports[reader].tilings
+        filters = first.tiling.filters * LANES
+        fitting = [tiling for tiling in times if filters % tiling.block == 0]
+        best = min(fitting, key=lambda tiling: times[tiling], default=None)
+        if best and times[best] < 1.03 * times[second.tiling]:
+            planned[reader] = replace(second, tiling=best, method=best.method)
+            planned[name] = replace(first, onward=reader)
+            reports[reader].choice = best.method
+    return replace(plan, layers=tuple(planned[layer.name] for layer in plan.layers))
+
+
+def _cautious(plan: Plan, dense: Plan, layers: Sequence[LayerReport]) -> Plan:
+    """The plan where it gains much, else the dense one: a layer measured alone has the caches to itself."""
+    kept = {
+        layer.name
+        for layer in layers
+        if layer.choice in SPARSE
+        and layer.times[layer.choice] < LARGE * layer.times[_fastest(layer.times, DENSE)]
+    }
+    mixed = [
+        replace(ours, onward=ours.onward if ours.onward in kept else None) if ours.name in kept else theirs
+        for ours, theirs in zip(plan.layers, dense.layers, strict=True)
+    ]
+    return replace(plan, layers=tuple(mixed))
+
+
+def _settle(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    plans: dict[str, Plan],
+    layers: list[LayerReport],
+    seconds: float,
+) -> Report:
+    """Measure the network with each plan, and leave it with the fastest."""
+    own = original(model)
+    modules = {name: modules_of(own, one) for name, one in plans.items()}
+    with torch.inference_mode():
+        expected = _tensor(model(*inputs))
+        differences = {"original": 0.0}
+        for name in ("dense", "plan", "cautious"):
+            install(model, modules[name])
+            differences[name] = _difference(_tensor(model(*inputs)), expected)
+
+        def run(name: str) -> Callable[[], Any]:
+            def call() -> None:
+                model(*inputs)
+
+            call.prepare = lambda: install(model, modules[name])  # type: ignore[attr-defined]
+            return call
+
+        usable = [name for name, value in differences.items() if value <= TOLERANCE]
+        network = clock({name: run(name) for name in usable}, seconds)
+    choice = min(usable, key=lambda name: network[name])
+    install(model, modules[choice])
+    if choice == "original":
+        restore_(model)
+    return Report(plans[choice], layers, network, choice, differences[choice])
+
+
+def clock(functions: dict[Any, Callable[[], Any]], seconds: float) -> dict[Any, float]:
+    """Median milliseconds of each function; they take turns, the first call of which does not count."""
+    tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken: dict[Any, list[float]] = {key: [] for key in functions}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or min(map(len, taken.values())) < 5:
+        for key, function in functions.items():
+            getattr(function, "prepare", lambda: None)()
+            function()
+            start = turn = tick()
+            while start < turn + 0.002:
+                function()
+                now = tick()
+                taken[key].append(now - start)
+                start = now
+    return {key: 1000 * statistics.median(values) for key, values in taken.items()}
+
+
+def _difference(y: Tensor, expected: Tensor) -> float:
+    return float((y - expected).abs().max()) / max(1e-30, float(expected.abs().max()))
+
+
+def _tensor(output: Any) -> Tensor:
+    """The first tensor of an output."""
+    while not isinstance(output, Tensor):
+        output = next(iter(output.values() if isinstance(output, dict) else output))
+    return output

@@ -1,0 +1,278 @@
+"""The hot loop of the ring kernel, written as LLVM IR: one sweep over a row of lists of non-zeros.
+
+At input column x, the output columns that read it are ceil(Kw/Sw) neighbours. Their partial sums live in
+vector registers, NB vectors of 16 filters each, and move on as x does: a ring. With `rows` > 1 the ring has
+as many output rows too. A non-zero is broadcast once and multiplied with all the weights that it meets, which
+follow each other in memory.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic
+
+from dnnjpeg.vector import call, fill, named, vector
+
+LANES = 16
+_VECTOR = vector(f"f32x{LANES}")
+_I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
+_FLOAT = ir.FloatType()
+_PREFETCH = "llvm.prefetch.p0"
+_EDGES = 4  # a ring of up to so many columns has loops of its own for the ends of a row
+
+
+@dataclass(frozen=True)
+class Ring:
+    """What a sweep is specialised for."""
+
+    width: int  # Kw, columns of the kernel
+    stride: int  # Sw
+    rows: int  # kernel rows, and so output rows, in the ring: 1 or Kh
+    blocks: int  # NB, vectors of filters
+    pattern: (
+        int  # channels, 16 to 128, of a list whose channels are told by a pattern of bits; 0 where by numbers
+    )
+
+    @property
+    def columns(self) -> int:
+        """Output columns in the ring."""
+        return -(-self.width // self.stride)
+
+    @property
+    def channel_bytes(self) -> int:
+        """Of the weights that a non-zero of one channel may meet."""
+        return self.rows * self.width * self.blocks * LANES * 4
+
+
+class _Emitter:
+    """One LLVM function: the sweep for the kernel rows first..first+count-1 of the ring."""
+
+    def __init__(self, module: ir.Module, ring: Ring, first: int, count: int, name: str) -> None:
+        self.ring, self.first, self.count = ring, first, count
+        signature = ir.FunctionType(ir.VoidType(), [_I64] * 11)
+        self.function = ir.Function(module, signature, name)
+        self.function.linkage = "internal"
+        self.function.attributes.add("noinline")
+        self.function.attributes.add("nounwind")
+        self.module = module
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self._emit()
+
+    def _emit(self) -> None:
+        b, ring = self.builder, self.ring
+        (cells, values, indices, weights, out, row_bytes, width, outputs, pad, ahead, lines) = (
+            self.function.args
+        )
+        self.weights, self.values, self.indices, self.cells = weights, values, indices, cells
+        self.acc = {
+            key: b.alloca(_VECTOR.ir)
+            for key in product(range(ring.columns), range(self.count), range(ring.blocks))
+        }
+        for slot in self.acc.values():
+            b.store(ir.Constant(_VECTOR.ir, None), slot)
+        self.at = self._variable(0)  # the next non-zero of the row
+        self.value_at = self._variable(values)
+        self.ahead = self._variable(ahead)
+        bases = [b.sub(out, b.mul(row_bytes, _I64(self.first + r))) for r in range(self.count)]
+        pixel = ring.blocks * LANES * 4
+        last = b.add(outputs, _I64(ring.columns - 1))
+        column = self._variable(0)
+        with self._loop(column, last):
+            o = b.load(column)
+            with b.if_then(b.icmp_unsigned("<", o, outputs), likely=True):
+                for r, n in product(range(self.count), range(ring.blocks)):
+                    address = b.add(bases[r], b.add(b.mul(o, _I64(pixel)), _I64(n * LANES * 4)))
+                    b.store(self._load(address, _VECTOR.ir, 64), self.acc[0, r, n])
+            self._prefetch(lines)
+            for phase in range(ring.stride):
+                x = b.sub(b.add(b.mul(o, _I64(ring.stride)), _I64(phase)), pad)
+                with b.if_then(b.icmp_unsigned("<", x, width), likely=True):
+                    self._cell(x, o, outputs, phase)
+            done = b.sub(o, _I64(ring.columns - 1))
+            with b.if_then(b.icmp_unsigned("<", done, outputs), likely=True):
+                for r, n in product(range(self.count), range(ring.blocks)):
+                    address = b.add(bases[r], b.add(b.mul(done, _I64(pixel)), _I64(n * LANES * 4)))
+                    pointer = b.inttoptr(address, _VECTOR.ir.as_pointer())
+                    b.store(b.load(self.acc[ring.columns - 1, r, n]), pointer, align=64)
+            for t in reversed(range(1, ring.columns)):
+                for r, n in product(range(self.count), range(ring.blocks)):
+                    b.store(b.load(self.acc[t - 1, r, n]), self.acc[t, r, n])
+        b.ret_void()
+
+    def _cell(self, x: ir.Value, o: ir.Value, outputs: ir.Value, phase: int) -> None:
+        """All non-zeros of a column; at the ends of a row, only for the output columns that there are."""
+        b, ring = self.builder, self.ring
+        slots = len(range(phase, ring.width, ring.stride))
+        if not 1 < slots <= _EDGES:
+            self._list(x, phase, range(slots))
+            return
+        # slot t holds the output column o - t
+        low = b.sub(o, b.sub(outputs, _I64(1)))
+        low = b.select(b.icmp_signed("<", low, _I64(0)), _I64(0), low)
+        high = b.select(b.icmp_signed("<", o, _I64(slots - 1)), o, _I64(slots - 1))
+        code = b.add(b.mul(low, _I64(slots)), high)
+        whole, end = self._block("whole"), self._block("end")
+        switch = b.switch(code, end)
+        switch.add_case(_I64(slots - 1), whole)
+        b.position_at_end(whole)
+        self._list(x, phase, range(slots))
+        b.branch(end)
+        for first, last in product(range(slots), range(slots)):
+            if first <= last and (first, last) != (0, slots - 1):
+                edge = self._block(f"edge{first}{last}")
+                switch.add_case(_I64(first * slots + last), edge)
+                b.position_at_end(edge)
+                self._list(x, phase, range(first, last + 1))
+                b.branch(end)
+        b.position_at_end(end)
+
+    def _list(self, x: ir.Value, phase: int, slots: range) -> None:
+        if self.ring.pattern:
+            self._patterns(x, phase, slots)
+        else:
+            self._indices(x, phase, slots)
+
+    def _indices(self, x: ir.Value, phase: int, slots: range) -> None:
+        b = self.builder
+        end = b.zext(self._load(b.add(self.cells, b.mul(b.add(x, _I64(1)), _I64(4))), _I32, 4), _I64)
+        with self._loop(self.at, end):
+            at = b.load(self.at)
+            index = self._load(b.add(self.indices, b.mul(at, _I64(2))), _I16, 2)
+            value = self._load(b.add(self.values, b.mul(at, _I64(4))), _FLOAT, 4)
+            self._multiply(b.zext(index, _I64), value, phase, slots)
+
+    def _patterns(self, x: ir.Value, phase: int, slots: range) -> None:
+        b, pattern = self.builder, self.ring.pattern
+        word = ir.IntType(min(pattern, 64))
+        for first in range(0, pattern, 64):
+            address = b.add(self.cells, b.add(b.mul(x, _I64(pattern // 8)), _I64(first // 8)))
+            mask = self._variable(b.zext(self._load(address, word, 1), _I64))
+            head, body, end = self._block("head"), self._block("body"), self._block("end")
+            b.branch(head)
+            b.position_at_end(head)
+            b.cbranch(b.icmp_unsigned("!=", b.load(mask), _I64(0)), body, end)
+            b.position_at_end(body)
+            bits = b.load(mask)
+            channel = b.add(b.cttz(bits, ir.IntType(1)(1)), _I64(first))
+            b.store(b.and_(bits, b.sub(bits, _I64(1))), mask)
+            at = b.load(self.value_at)
+            b.store(b.add(at, _I64(4)), self.value_at)
+            self._multiply(channel, self._load(at, _FLOAT, 4), phase, slots)
+            self._back(b.branch(head))
+            b.position_at_end(end)
+
+    def _multiply(self, channel: ir.Value, value: ir.Value, phase: int, slots: range) -> None:
+        b, ring = self.builder, self.ring
+        base = b.add(self.weights, b.mul(channel, _I64(ring.channel_bytes)))
+        wide = fill(b, value, _VECTOR)
+        for t, r, n in product(slots, range(self.count), range(ring.blocks)):
+            tap = (self.first + r) * ring.width + phase + t * ring.stride
+            address = b.add(base, _I64((tap * ring.blocks + n) * LANES * 4))
+            weight = self._load(address, _VECTOR.ir, 64)
+            slot = self.acc[t, r, n]
+            product_ = call(b, named("fma", _VECTOR), _VECTOR.ir, [wide, weight, b.load(slot)])
+            b.store(product_, slot)
+
+    def _prefetch(self, lines: ir.Value) -> None:
+        b = self.builder
+        line, pointer = self._variable(0), ir.IntType(8).as_pointer()
+        with self._loop(line, lines):
+            address = b.load(self.ahead)
+            call_prefetch(b, b.inttoptr(address, pointer))
+            b.store(b.add(address, _I64(64)), self.ahead)
+
+    # --- small parts ---
+
+    def _variable(self, value: ir.Value | int) -> ir.Value:
+        with self.builder.goto_entry_block():
+            slot = self.builder.alloca(_I64)
+        self.builder.store(value if isinstance(value, ir.Value) else _I64(value), slot)
+        return slot
+
+    def _load(self, address: ir.Value, kind: ir.Type, align: int) -> ir.Value:
+        return self.builder.load(self.builder.inttoptr(address, kind.as_pointer()), align=align)
+
+    def _block(self, name: str) -> ir.Block:
+        return self.builder.append_basic_block(name)
+
+    @contextmanager
+    def _loop(self, variable: ir.Value, end: ir.Value) -> Iterator[None]:
+        """While the variable is below `end`; it grows by one each time."""
+        b = self.builder
+        head, body, after = self._block("head"), self._block("body"), self._block("after")
+        b.branch(head)
+        b.position_at_end(head)
+        b.cbranch(b.icmp_unsigned("<", b.load(variable), end), body, after)
+        b.position_at_end(body)
+        yield
+        b.store(b.add(b.load(variable), _I64(1)), variable)
+        self._back(b.branch(head))
+        b.position_at_end(after)
+
+    def _back(self, branch: Any) -> None:
+        """The lists are short: an unrolled loop is slower."""
+        disable = self.module.add_metadata([ir.MetaDataString(self.module, "llvm.loop.unroll.disable")])
+        loop = ir.MDValue(self.module, (), name=str(len(self.module.metadata)))
+        loop.operands = (loop, disable)  # a loop's own node begins with itself
+        branch.set_metadata("llvm.loop", loop)
+
+
+def call_prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
+    """To the second level: the first is full of the weights in use."""
+    kinds = [pointer.type, _I32, _I32, _I32]
+    function = builder.module.globals.get(_PREFETCH) or ir.Function(
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), _PREFETCH
+    )
+    builder.call(function, [pointer, _I32(0), _I32(2), _I32(1)])
+
+
+@intrinsic(prefer_literal=True)
+def sweep(
+    typingctx: Any,
+    width: Any,
+    stride: Any,
+    rows: Any,
+    blocks: Any,
+    pattern: Any,
+    first: Any,
+    count: Any,
+    args: Any,
+) -> Any:
+    """One sweep for the kernel rows first..first+count-1 of the ring; `args` is the tuple of 11 integers
+
+    cells: address of the row's ends of lists, int32[width + 1], or its patterns, bits [width][channels]
+    values: address of the row's non-zeros, float32
+    indices: address of their channels in the block, uint16; not used with patterns
+    weights: address of the slice, float32[channels][rows][Kw][NB][16], 64-byte aligned
+    out: address of the sums that kernel row 0 adds to, float32[outputs][NB][16], 64-byte aligned
+    row_bytes: kernel row r adds to the row r·row_bytes before
+    width, outputs, pad: columns of the input, of the output, and of padding at the left
+    ahead, lines: address of what is needed next, and how many cache lines of it to fetch at each column
+    """
+    ring = Ring(*(literal.literal_value for literal in (width, stride, rows, blocks, pattern)))
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        numbers = [builder.extract_value(values[-1], i) for i in range(11)]
+        variants = [(f, c) for f in range(ring.rows) for c in range(1, ring.rows - f + 1)]
+        end = builder.append_basic_block("swept")
+        code = builder.add(builder.mul(values[5], _I64(ring.rows + 1)), values[6])
+        switch = builder.switch(code, end)
+        for f, c in variants:
+            name = f"sweep.{ring.width}.{ring.stride}.{ring.rows}.{ring.blocks}.{ring.pattern}.{f}.{c}"
+            function = builder.module.globals.get(name)
+            if function is None:
+                function = _Emitter(builder.module, ring, f, c, name).function
+            block = builder.append_basic_block("variant")
+            switch.add_case(_I64(f * (ring.rows + 1) + c), block)
+            builder.position_at_end(block)
+            builder.call(function, numbers)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    return types.none(width, stride, rows, blocks, pattern, types.intp, types.intp, args), codegen

@@ -1,0 +1,70 @@
+"""How a layer is cut for the ring kernel, and which ways of cutting it are worth trying."""
+
+from dataclasses import dataclass
+
+from dnnjpeg.jit import host_has
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.lists import LANES
+
+SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first cache
+TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut. `patterns` chooses between the two forms of a list: CPS and CPO."""
+
+    patterns: bool
+    block: int  # CB, channels of a list: 16, 32, 64 or 128
+    filters: int  # NB, filters in registers by 16
+    ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
+
+    @property
+    def method(self) -> str:
+        """The algorithm whose lists these are."""
+        return "cps" if self.patterns else "cpo"
+
+
+def registers() -> int:
+    """Sums of 16 numbers that the processor holds beside what else is in use."""
+    return 28 if host_has("avx512f") or host_has("avx512bw") else 7
+
+
+def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
+    """Those worth trying for a layer with this share of zeros, the likeliest first."""
+    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
+    columns = -(-width // stride_x)
+    blocks = -(-geometry.filters // LANES)
+    found: list[tuple[float, Tiling]] = []
+    for ring_rows in {1, kernel_rows} if stride_y == 1 and kernel_rows <= TALLEST else {1}:
+        for filters in (1, 2, 3, 4, 6, 8, 12, 16):
+            sums = columns * ring_rows * filters
+            if filters * ring_rows > 1 and (sums > registers() or filters > blocks):
+                continue
+            for block in (16, 32, 64, 128):
+                if block // 2 >= geometry.channels and block > 16:
+                    continue
+                tiling = Tiling(patterns, block, filters, ring_rows)
+                found.append((_cost(geometry, tiling, 1 - zeros), tiling))
+    found.sort(key=lambda pair: pair[0])
+    return [tiling for _, tiling in found]
+
+
+def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
+    """Estimated cycles of one picture: what is read from the first cache, and what every list costs."""
+    (kernel_rows, width), (_, stride_x) = geometry.kernel, geometry.stride
+    filters, ring_rows = tiling.filters, tiling.ring_rows
+    block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
+    taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
+    slice_bytes = block * ring_rows * width * filters * LANES * 4
+    touched = slice_bytes * min(1.0, density * 3)
+    spill = max(0.0, touched / SLICE - 1)
+    latency = max(1.0, 4 / (taps * filters))  # a sum waits four cycles for itself
+    weight = (1 + min(0.8, 0.5 * spill)) * latency
+    nonzero = taps * filters * weight + 1 + (2 if taps * filters < 6 else 0)
+    sums = 2.5 * ring_rows * filters / stride_x
+    column = density * min(geometry.channels, tiling.block) * nonzero + sums + 8
+    rows = geometry.output[0] if ring_rows == 1 else geometry.height * 1.02
+    sweeps = rows * (kernel_rows / ring_rows) * -(-geometry.channels // tiling.block)
+    sweeps *= -(-geometry.filters // (LANES * filters))
+    return sweeps * (geometry.width * column + 30)

@@ -1,0 +1,137 @@
+"""What follows each convolution of a network, seen by watching it run."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@dataclass
+class Site:
+    """A convolution of the network, and what it was given."""
+
+    name: str
+    module: nn.Conv2d
+    input: Tensor
+    norm: str | None = None  # the batch norm that alone reads its output
+    norm_module: Any = None
+    relu: str | None = None  # the ReLU or ReLU6 that alone reads what comes out of that
+    activation: str = "none"  # what that one does: relu or relu6
+    onward: str | None = None  # the convolution that alone reads what comes out of that
+
+
+_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
+Key = tuple[int, int]  # a tensor's identity, and how often it was changed in place
+
+
+class _Uses(TorchFunctionMode):
+    """How many functions read each tensor. Tensors are kept, so that no two have one identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[Key] = Counter()
+        self.changes: Counter[int] = Counter()
+        self.kept: list[Any] = []
+
+    def key(self, tensor: Tensor) -> Key:
+        """Of a tensor as it is now."""
+        return id(tensor), self.changes[id(tensor)]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        read = [
+            tensor
+            for item in (*args, *(kwargs or {}).values())
+            for tensor in _items(item)
+            if isinstance(tensor, Tensor)
+        ]
+        keys = [self.key(tensor) for tensor in read]
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(item, Tensor) for item in _items(result)):  # not a shape or a size
+            self.count.update(keys)
+            self.kept += [*read, result]
+            if any(result is tensor for tensor in read):
+                self.changes[id(result)] += 1
+        return result
+
+
+def _items(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
+    """The plain nn.Conv2d that a model calls once for these inputs, in their order.
+
+    Raises whatever the model raises.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    uses = _Uses()
+    calls: list[tuple[nn.Module, Key, Key]] = []
+    inputs_of: dict[nn.Module, Tensor] = {}
+    pending: dict[nn.Module, Key] = {}
+
+    def before(module: nn.Module, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], Tensor):
+            pending[module] = uses.key(given[0])
+            uses.kept.append(given[0])
+            if type(module) is nn.Conv2d:
+                with torch._C.DisableTorchFunction():
+                    inputs_of[module] = given[0].clone()  # what comes later may change it in place
+
+    def after(module: nn.Module, given: tuple[Any, ...], result: Any) -> None:
+        if module in pending and isinstance(result, Tensor):
+            calls.append((module, pending.pop(module), uses.key(result)))
+
+    with ExitStack() as stack:
+        for module in names:
+            if type(module) in (nn.Conv2d, nn.BatchNorm2d, *_ACTIVATIONS):
+                stack.callback(module.register_forward_pre_hook(before).remove)
+                stack.callback(module.register_forward_hook(after).remove)
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(uses)
+        output = model(*inputs)
+    _count_outputs(uses, output)
+    times = Counter(module for module, _, _ in calls)
+    readers: dict[Key, list[tuple[nn.Module, Key]]] = {}
+    for module, given, result in calls:
+        readers.setdefault(given, []).append((module, result))
+
+    def reader(key: Key, *kinds: type[nn.Module]) -> tuple[nn.Module, Key] | None:
+        """The module that alone reads a tensor, if it is of these kinds."""
+        found = readers.get(key, [])
+        if uses.count[key] != 1 or len(found) != 1 or type(found[0][0]) not in kinds:
+            return None
+        return found[0]
+
+    made = []
+    for module, _, key in calls:
+        if type(module) is not nn.Conv2d or times[module] != 1:
+            continue
+        site = Site(names[module], module, inputs_of[module])
+        norm = reader(key, nn.BatchNorm2d)
+        if norm and times[norm[0]] == 1 and not norm[0].training and norm[0].running_mean is not None:
+            site.norm, site.norm_module, key = names[norm[0]], norm[0], norm[1]
+        relu = reader(key, *_ACTIVATIONS)
+        if relu:
+            site.relu, key = names[relu[0]], relu[1]
+            site.activation = _ACTIVATIONS[type(relu[0])]
+        following = reader(key, nn.Conv2d)
+        if following and times[following[0]] == 1:
+            site.onward = names[following[0]]
+        made.append(site)
+    return made
+
+
+def _count_outputs(uses: _Uses, output: Any) -> None:
+    """What the model returns is read by its caller."""
+    if isinstance(output, Tensor):
+        uses.count[uses.key(output)] += 1
+    elif isinstance(output, (list, tuple, dict)):
+        for item in output.values() if isinstance(output, dict) else output:
+            _count_outputs(uses, item)

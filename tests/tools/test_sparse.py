@@ -1,0 +1,93 @@
+"""`dnnjpeg sparse` from a folder of pictures to a plan, and from the plan to classes; `evaluate --plan`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from dnnjpeg.tools.evaluate import evaluate  # noqa: E402
+from dnnjpeg.tools.sparse import sparse  # noqa: E402
+
+NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
+
+
+@pytest.fixture
+def folder(photo: Image.Image, tmp_path: Path) -> Path:
+    """Pictures of two classes."""
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        x, y = rng.integers(0, (photo.width - 32, photo.height - 32))
+        path = tmp_path / "pictures" / str(i % 2) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo.crop((x, y, x + 32, y + 32)).save(path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def threads() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def call(*arguments: object) -> Result:
+    result = CliRunner().invoke(sparse, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def tune(folder: Path, *more: object) -> Result:
+    data, model = folder / "pictures", f"{NETWORKS}:one"
+    return call("tune", "--model", model, "--data", data, "-o", folder / "plan.json", *more)
+
+
+def test_tuned_and_run(folder: Path) -> None:
+    result = tune(folder, "--report", folder / "report.json")
+    assert result.exit_code == 0, result.stderr
+    assert "3x32x32->16 5x5 stride 2x2" in result.stdout and "network: original" in result.stdout
+    report = json.loads((folder / "report.json").read_text())
+    assert report["model"].endswith("networks.py:one") and len(report["layers"]) == 1
+    result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["pictures"] == found["same"] == 10
+    assert found["original_top1"] == found["plan_top1"] and found["plan_per_second"] > 0
+    result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures", "--limit", 4)
+    assert result.stdout.startswith("4 pictures; as it is ") and "top-1: as it is" in result.stdout
+
+
+def test_evaluated_with_a_plan(folder: Path) -> None:
+    assert tune(folder).exit_code == 0
+    arguments = ["--model", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]
+    arguments += ["--plan", folder / "plan.json", "--cache", folder / "cache"]
+    result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    two = CliRunner().invoke(evaluate, [*map(str, arguments), "--model", f"{NETWORKS}:two"])
+    assert two.exit_code == 2 and "--plan is of one network" in two.stderr
+
+
+def test_what_is_refused(folder: Path) -> None:
+    data = folder / "pictures"
+    result = call("tune", "--model", "nothing", "--data", data, "-o", folder / "plan.json")
+    assert result.exit_code == 2 and "names no network" in result.stderr
+    result = call("tune", "--model", f"{NETWORKS}:one", "--data", data, "-o", folder / "no" / "plan.json")
+    assert result.exit_code == 2 and "there is no folder" in result.stderr
+    (folder / "bad.json").write_text("[]")
+    result = call("run", "--plan", folder / "bad.json", "--data", data)
+    assert result.exit_code == 2 and "is no plan" in result.stderr
+    assert tune(folder).exit_code == 0
+    document = json.loads((folder / "plan.json").read_text())
+    document["conditions"]["processor"] = "another"
+    (folder / "bad.json").write_text(json.dumps(document))
+    result = call("run", "--plan", folder / "bad.json", "--data", data)
+    assert result.exit_code == 2 and "tune anew" in result.stderr
+    del document["provenance"]
+    (folder / "bad.json").write_text(json.dumps(document))
+    result = call("run", "--plan", folder / "bad.json", "--data", data)
+    assert result.exit_code == 2 and "give --model" in result.stderr

@@ -1,0 +1,214 @@
+"""`dnnjpeg sparse`: find out how a network's convolutions run fastest on this processor, and run them so."""
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnnjpeg.files import write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dnnjpeg.dataset import Dataset
+    from dnnjpeg.models import Network
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NETWORK = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION."
+
+
+@click.group()
+def sparse() -> None:
+    """Convolution that skips zeros, on the CPU, where that is faster."""
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error.name} is missing, and sparse needs it: pip install 'dnnjpeg[learn]'"
+        ) from None
+
+
+# fmt: off
+@sparse.command()
+@click.option("--model", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
+@click.option("--weights", metavar="FILE", type=_FILE,
+              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
+              help="Pictures of the kind that the network will see: the zeros in its layers depend on them.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at a time.")
+@click.option("--threads", type=click.IntRange(1), help="[default: as many as torch takes]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pictures drawn.")
+@click.option("-o", "--output", metavar="FILE.json", required=True,
+              type=click.Path(dir_okay=False, path_type=Path), help="The plan.")
+@click.option("--report", "report_file", metavar="FILE.json",
+              type=click.Path(dir_okay=False, path_type=Path), help="All that was measured.")
+def tune(
+    model: str,
+    weights: Path | None,
+    data: Path,
+    batch: int,
+    threads: int | None,
+    seed: int,
+    output: Path,
+    report_file: Path | None,
+) -> None:
+    """Measure every way to run each convolution of a network, and write down the fastest.
+
+    The first time, kernels are compiled, which takes a minute or two.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    import torch
+
+    for path in filter(None, (output, report_file)):
+        if not path.parent.is_dir():
+            raise click.UsageError(f"{path} cannot be written: there is no folder {path.parent}")
+    if threads:
+        torch.set_num_threads(threads)
+    network, dataset = _load(model, weights, data, None, batch, seed)
+    from tqdm import tqdm
+
+    from dnnjpeg.sparse import optimize_
+
+    inputs = _first_input(network, dataset.pictures[:batch])
+    report = optimize_(
+        network.module,
+        inputs,
+        progress=lambda sites: tqdm(sites, unit=" layers", leave=False, disable=not sys.stderr.isatty()),
+    )
+    provenance = {
+        "model": model,
+        "weights": network.digest,
+        "pictures": f"{dataset.source}: {', '.join(dataset.names[:3])}",
+        "command": shlex.join(["dnnjpeg", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    click.echo(str(report))
+    try:
+        replace(report.plan, provenance=provenance).save(output)
+        if report_file:
+            write_atomic(report_file, json.dumps(provenance | report.to_json(), indent=1).encode() + b"\n")
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@sparse.command()
+@click.option("--plan", "plan_file", metavar="FILE.json", required=True, type=_FILE,
+              help="From `dnnjpeg sparse tune`.")
+@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
+              help="Folder of pictures, or of one folder a class; or an array.")
+@click.option("--labels", metavar="FILE", type=_FILE,
+              help="CSV with the columns file and label; .npy for an array.")
+@click.option("--model", metavar="SPEC", help=f"{_NETWORK}  [default: the plan's]")
+@click.option("--weights", metavar="FILE", type=_FILE,
+              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def run(
+    plan_file: Path,
+    data: Path,
+    labels: Path | None,
+    model: str | None,
+    weights: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Classify pictures with a network as it is and with the plan: pictures a second, and what they read.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage.
+    """
+    import torch
+
+    from dnnjpeg.sparse import Plan
+
+    try:
+        plan = Plan.load(plan_file)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    spec = model or plan.provenance.get("model")
+    if not spec:
+        raise click.UsageError(f"{plan_file} does not say of which network it is: give --model")
+    torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
+    network, dataset = _load(spec, weights, data, labels, limit, 0)
+    found = _compare(network, dataset, plan)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(
+        f"{found['pictures']} pictures; as it is {found['original_per_second']:.1f} a second, with the plan "
+        f"{found['plan_per_second']:.1f}: {found['speedup']:.2f}x; the same class for {found['same']}"
+    )
+    if "original_top1" in found:
+        click.echo(f"top-1: as it is {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
+# fmt: on
+
+
+def _load(
+    model: str, weights: Path | None, data: Path, labels: Path | None, limit: int | None, seed: int
+) -> "tuple[Network, Dataset]":
+    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.models import load_network
+
+    try:
+        network = load_network(model, weights=weights)
+        return network, load_dataset(data, labels, size=network.preprocess.size, limit=limit, seed=seed)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _first_input(network: "Network", pictures: "NDArray[np.uint8]") -> Any:
+    """What the module is given for these pictures."""
+    import torch
+
+    given = []
+    hook = network.module.register_forward_pre_hook(lambda module, inputs: given.append(inputs))
+    try:
+        network(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+    finally:
+        hook.remove()
+    return given[0]
+
+
+def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any]:
+    """Both ways by turns, batch by batch, so that what slows the machine down slows both."""
+    import numpy as np
+
+    from dnnjpeg.sparse.plan import apply_, install, modules_of, original
+
+    try:
+        apply_(network.module, plan)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    ways = {"original": {}, "plan": modules_of(original(network.module), plan)}
+    batch = int(plan.conditions.get("batch", 1))
+    seconds = dict.fromkeys(ways, 0.0)
+    classes: dict[str, list[Any]] = {name: [] for name in ways}
+    for start in range(0, len(dataset), batch):
+        pictures = dataset.pictures[start : start + batch]
+        for name, modules in ways.items():
+            install(network.module, modules)
+            if not start:
+                network.read(pictures, batch)  # what is prepared at the first call is not counted
+            begin = time.perf_counter()
+            logits = network.read(pictures, batch)
+            seconds[name] += time.perf_counter() - begin
+            classes[name].append(logits.argmax(axis=1))
+    read = {name: np.concatenate(values) for name, values in classes.items()}
+    found: dict[str, Any] = {
+        "pictures": len(dataset),
+        "original_per_second": len(dataset) / seconds["original"],
+        "plan_per_second": len(dataset) / seconds["plan"],
+        "speedup": seconds["original"] / seconds["plan"],
+        "same": int((read["original"] == read["plan"]).sum()),
+    }
+    if dataset.labels is not None:
+        for name, values in read.items():
+            found[f"{name}_top1"] = float((values == dataset.labels).mean())
+    return found
