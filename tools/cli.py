@@ -6,7 +6,7 @@ import click
 
 from dnnjpeg import __version__
 
-COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "tables", "warmup")
+COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "tables", "train", "warmup")
 
 
 class _Commands(click.Group):

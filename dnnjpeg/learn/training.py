@@ -1,0 +1,314 @@
+"""Training a network, alone or together with a JPEG layer before it; from scratch, or to read given files.
+
+Pictures are cut and flipped first, then written and read as real files where points are given, then pass the
+layer where there is one, then the network. Steps are learned by Adam without decay, weights by SGD.
+"""
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dnnjpeg.dataset import Dataset
+from dnnjpeg.files import write_atomic
+from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompress
+from dnnjpeg.learn.codec import to_coefficients
+from dnnjpeg.learn.jpegdl import JPEGLayer
+from dnnjpeg.learn.rate import scan_rate
+from dnnjpeg.models import Network
+from dnnjpeg.point import OperatingPoint
+from dnnjpeg.readings import compare
+
+_MOMENTUM = 0.9
+_MILESTONES = 5 / 8, 3 / 4, 7 / 8  # of the epochs, where "steps" divides rates by ten (150, 180, 210 of 240)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How `train` trains.
+
+    epochs, batch: passes over the pictures, and pictures a step. A pass leaves out what does not fill a step.
+    lr, decay: of the weights, by SGD with Nesterov momentum 0.9.
+    layer_lr: of the logarithms of steps and hardness, by Adam. 0 leaves the layer as it is.
+    schedule: of both rates: "cosine" to zero, by step, or "steps", divided by ten at 5/8, 3/4 and 7/8.
+    price: what a byte of the layer's files is worth, in nat: price x mean bytes is added to the loss.
+    pad: pixels of black around pictures before they are cut at random. Larger pictures than the network's are
+        cut as well.
+    flip: mirror every other picture.
+    finetune: None trains from where the network is, in training mode. "all" and "bn" keep its running
+        statistics and dropout off, and train all weights, or those of batch norms alone. "distill" trains all
+        weights on the divergence from what the network read, before it was trained, in the pictures as they
+        were before files and layer: labels are not used.
+    bfloat16: run the network in it: on processors with AVX512-BF16, half the time.
+    seed: of all that is drawn, apart from the network's first weights.
+    """
+
+    epochs: int = 40
+    batch: int = 64
+    lr: float = 0.05
+    decay: float = 5e-4
+    layer_lr: float = 0.03
+    schedule: Literal["cosine", "steps"] = "cosine"
+    price: float = 0.0
+    pad: int = 4
+    flip: bool = True
+    finetune: Literal["all", "bn", "distill"] | None = None
+    bfloat16: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass. loss: mean over its steps, nat, with `price` x bytes where there is a price.
+
+    val_loss, val_top1: on the validation pictures, the layer as it is in training; for "distill" the
+    divergence from, and agreement with, what the network read in the originals. bytes: mean of the layer's
+    estimated files, where there is a price. step: geometric mean of its steps, by table of its first round.
+    """
+
+    epoch: int
+    loss: float
+    val_loss: float
+    val_top1: float
+    seconds: float
+    bytes: float | None
+    step: tuple[float, ...] | None
+
+
+def train(
+    network: Network,
+    learning: Dataset,
+    validation: Dataset,
+    recipe: Recipe = Recipe(),
+    *,
+    layer: JPEGLayer | None = None,
+    points: Sequence[OperatingPoint] = (),
+    state: str | os.PathLike[str] | None = None,
+    on_epoch: Callable[[Epoch], object] = lambda epoch: None,
+) -> list[Epoch]:
+    """Train the network's module, and the layer, in place. They end as they were after the epoch that was
+    best on the validation pictures: largest `val_top1`, of these the least `val_loss`.
+
+    learning, validation: with labels, unless the recipe is "distill"; squares at least as large as the
+        network takes. Validation pictures are cut to their centre.
+    points: what pictures are written as, each drawn among these: real files, decoded by Pillow.
+    state: a file that keeps the training after each epoch. Where it is there, the training goes on from it,
+        to the same result as without the interruption.
+    on_epoch: called after each epoch, those of a resumed training included.
+
+    Raises ValueError for labels that are missing or not the network's, pictures that are too small, a network
+    without batch norms for "bn", a state of another training, and a loss that is not finite.
+    """
+    training = _Training(network, learning, validation, recipe, layer, tuple(points))
+    file = None if state is None else Path(state)
+    if file is not None and file.exists():
+        training.restore(file)
+    for epoch in training.epochs:
+        on_epoch(epoch)
+    while len(training.epochs) < recipe.epochs:
+        epoch = training.advance()
+        if file is not None:
+            training.save(file)
+        on_epoch(epoch)
+    training.take_best()
+    return training.epochs
+
+
+class _Training:
+    def __init__(
+        self,
+        network: Network,
+        learning: Dataset,
+        validation: Dataset,
+        recipe: Recipe,
+        layer: JPEGLayer | None,
+        points: tuple[OperatingPoint, ...],
+    ) -> None:
+        self.network, self.module, self.layer = network, network.module, layer
+        self.learning, self.recipe, self.points = learning, recipe, points
+        self.size, self.is_distilled = network.preprocess.size, recipe.finetune == "distill"
+        cut(learning.pictures[:1], self.size)
+        self.val = cut(validation.pictures, self.size)
+        clean = network.read(self.val)
+        for part in (learning, validation):
+            if part.labels is None and not self.is_distilled:
+                raise ValueError(f"{part.source} has no labels, which only distillation can do without")
+            if part.labels is not None and part.labels.max() >= clean.shape[1] and not self.is_distilled:
+                raise ValueError(
+                    f"{part.source} has the label {part.labels.max()}, the network {clean.shape[1]} classes"
+                )
+        self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels
+        self.val_clean = clean
+        if points:
+            self.val = recompress(self.val, points)
+        self.teacher = replace(network, module=deepcopy(self.module).eval()) if self.is_distilled else None
+        weights = _trained(self.module, recipe.finetune)
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.SGD(weights, recipe.lr, _MOMENTUM, weight_decay=recipe.decay, nesterov=True)
+        ]
+        if layer is not None:
+            layer.to(network.device)
+            self.optimizers.append(torch.optim.Adam(layer.parameters(), recipe.layer_lr))
+        self.rates = [recipe.lr, recipe.layer_lr]
+        self.epochs: list[Epoch] = []
+        self.best: list[dict[str, Tensor]] = []
+        self.key: tuple[float, float] | None = None
+        self.identity = repr((recipe, network.digest, repr(layer), len(learning), len(validation), points))
+
+    def advance(self) -> Epoch:
+        """One epoch, and what it comes to."""
+        recipe, number = self.recipe, len(self.epochs)
+        began = time.monotonic()
+        self.module.train(recipe.finetune is None)
+        torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
+        losses, sizes = [], []
+        batches = list(self._batches(number))
+        for step, (pictures, labels) in enumerate(batches):
+            share = (number + step / len(batches)) / recipe.epochs
+            for optimizer, rate in zip(self.optimizers, self.rates, strict=False):
+                optimizer.param_groups[0]["lr"] = rate * _fade(recipe.schedule, share)
+                optimizer.zero_grad()
+            loss, size = self._loss(pictures, labels, np.random.default_rng([recipe.seed, number, step, 1]))
+            loss.backward()  # type: ignore[no-untyped-call]
+            for optimizer in self.optimizers:
+                optimizer.step()
+            if self.layer is not None:
+                self.layer.clamp_()
+            losses.append(loss.detach())
+            sizes.append(size)
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise ValueError(f"the loss of epoch {number + 1} is {mean}: give rates below {self.rates}")
+        val_loss, val_top1 = self._validate()
+        epoch = Epoch(
+            number + 1,
+            round(mean, 5),
+            round(val_loss, 5),
+            round(val_top1, 5),
+            round(time.monotonic() - began, 2),
+            round(float(np.mean(sizes)), 1) if recipe.price else None,
+            None if self.layer is None else _mean_steps(self.layer),
+        )
+        self.epochs.append(epoch)
+        if self.key is None or (val_top1, -val_loss) > self.key:
+            self.key = val_top1, -val_loss
+            self.best = [deepcopy(part.state_dict()) for part in self._parts()]
+        return epoch
+
+    def _batches(self, number: int) -> Iterator[tuple[Pictures, NDArray[np.int64] | None]]:
+        """Augmented pictures and labels of an epoch."""
+        recipe, count = self.recipe, len(self.learning)
+        generator = np.random.default_rng([recipe.seed, number])
+        order = generator.permutation(count)
+        size = min(recipe.batch, count)
+        for start in range(0, count - size + 1, size):
+            index = order[start : start + size]
+            pictures = augment(self.learning.pictures[index], self.size, recipe.pad, recipe.flip, generator)
+            yield pictures, None if self.learning.labels is None else self.learning.labels[index]
+
+    def _loss(
+        self, pictures: Pictures, labels: NDArray[np.int64] | None, generator: np.random.Generator
+    ) -> tuple[Tensor, float]:
+        """Of a batch, and the mean bytes of the layer's files where there is a price."""
+        device, layer, price = self.network.device, self.layer, self.recipe.price
+        files = recompress(pictures, self.points, generator) if self.points else pictures
+        inputs = pixels(files, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
+            logits = self.network(inputs if layer is None else layer(inputs))
+            if self.teacher is not None:
+                with torch.no_grad():
+                    target = self.teacher(pixels(pictures, device)).log_softmax(1)
+        if self.teacher is not None:
+            loss = F.kl_div(logits.log_softmax(1), target, reduction="batchmean", log_target=True)
+        else:
+            loss = F.cross_entropy(logits, torch.from_numpy(labels).to(device))
+        if not price or layer is None:
+            return loss, 0.0
+        planes = to_coefficients(inputs, layer.subsampling, integers=True)
+        height, width = inputs.shape[-2:]
+        tables = layer.log_q[0], layer.log_kappa()[0]
+        bits = scan_rate(planes, *tables, height, width, layer.subsampling)
+        return loss + price * bits.mean() / 8, float(bits.detach().mean()) / 8
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean loss or divergence, and accuracy or agreement, on the validation pictures."""
+        self.module.eval()
+        read_now = read(self.network, self.val, self.layer)
+        readings = compare(read_now, self.val_clean, self.val_labels)
+        losses = readings.divergence if self.is_distilled else readings.loss
+        return float(losses.mean()), float(readings.top1.mean())
+
+    def _parts(self) -> list[nn.Module]:
+        return [self.module, *([] if self.layer is None else [self.layer])]
+
+    def take_best(self) -> None:
+        for part, state in zip(self._parts(), self.best, strict=True):
+            part.load_state_dict(state)
+        self.module.eval()
+
+    def save(self, file: Path) -> None:
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "identity": self.identity,
+                "epochs": [asdict(epoch) for epoch in self.epochs],
+                "key": self.key,
+                "best": self.best,
+                "parts": [part.state_dict() for part in self._parts()],
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            },
+            buffer,
+        )
+        write_atomic(file, buffer.getvalue())
+
+    def restore(self, file: Path) -> None:
+        try:
+            state: dict[str, Any] = torch.load(file, map_location=self.network.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:
+            raise ValueError(f"{file} is not the state of a training: delete it to begin anew") from error
+        if identity != self.identity:
+            raise ValueError(
+                f"{file} is the state of another training: delete it, or give the options it was begun with"
+            )
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self.key, self.best = state["key"], state["best"]
+        for part, kept in zip(self._parts(), state["parts"], strict=True):
+            part.load_state_dict(kept)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+
+
+def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:
+    """The weights that are trained; all others lose their gradients."""
+    norms = [part for part in module.modules() if isinstance(part, _NORMS) and part.affine]
+    if finetune == "bn" and not norms:
+        raise ValueError("the network has no batch norms, or they are folded into its convolutions")
+    module.requires_grad_(finetune != "bn")
+    weights = [weight for part in norms for weight in part.parameters()] if finetune == "bn" else []
+    for weight in weights:
+        weight.requires_grad_()
+    return weights or list(module.parameters())
+
+
+def _fade(schedule: str, share: float) -> float:
+    """What is left of the rates after a share of the training."""
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * share)) / 2
+    return 0.1 ** sum(share >= milestone for milestone in _MILESTONES)
+
+
+def _mean_steps(layer: JPEGLayer) -> tuple[float, ...]:
+    return tuple(round(step, 3) for step in layer.log_q[0].detach().mean(1).exp().tolist())
