@@ -31,7 +31,7 @@ from dnnjpeg.learn.batches import cut, pixels, read
 from dnnjpeg.learn.jpegdl import JPEGLayer, sensitivity_steps
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.sensitivity import fisher
-from dnnjpeg.learn.training import Recipe, train
+from dnnjpeg.learn.training import Recipe, best_epoch, train
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare
@@ -75,7 +75,7 @@ class Job:
 
 
 def jobs(seeds: int) -> list[Job]:
-    """Those that answer the main question first; the controls with the first network of each data set."""
+    """With and without the layer, then the controls with the first network of each data set, seed by seed."""
     main = [
         Job(dataset, network, arm, seed)
         for seed in range(seeds)
@@ -84,10 +84,11 @@ def jobs(seeds: int) -> list[Job]:
     ]
     controls = [
         Job(dataset, networks[0], arm, seed)
-        for seed, arm in product(range(seeds), list(ARMS)[2:])
+        for seed in range(seeds)
         for dataset, networks in NETWORKS.items()
+        for arm in list(ARMS)[2:]
     ]
-    return [*main, *controls]
+    return sorted([*main, *controls], key=lambda job: job.seed)
 
 
 def root() -> Path:
@@ -158,7 +159,7 @@ def run_job(job: Job, work: Path, epochs: int | None) -> None:
     network, layer = fresh(job), layer_of(job, learning, work)
     state = work / f"{job.name}.pt"
     log = train(network, learning, validation, Recipe(**recipe), layer=layer, points=points, state=state)
-    best = max(log, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
+    best = best_epoch(log, Recipe(**recipe))
     accuracies = {}
     forms = ("soft", "hard", "integer steps", "real") if layer is not None else ("soft",)
     for form in forms:

@@ -202,6 +202,7 @@ def _layer(
 
 def _run(job: _Job, output: Path) -> None:
     """Train, test, write."""
+    from dnnjpeg.learn.training import best_epoch
     from dnnjpeg.learn.training import train as run
 
     state = output / "state.pt"
@@ -210,7 +211,7 @@ def _run(job: _Job, output: Path) -> None:
             job.network, job.learning, job.validation, job.recipe,
             layer=job.layer, points=job.points, state=state, on_epoch=show,
         )  # fmt: skip
-    best = max(log, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
+    best = best_epoch(log, job.recipe)
     provenance = _provenance(job)
     report = provenance | {"best": asdict(best), "test": _test(job)}
     _save(output / "network.safetensors", job.network.module.state_dict(), provenance)
@@ -224,7 +225,9 @@ def _run(job: _Job, output: Path) -> None:
     write_atomic(output / "report.json", json.dumps(report, indent=1).encode() + b"\n")
     _plot(log, job.layer, output / "log.png")
     state.unlink()
-    click.echo(f"epoch {best.epoch} of {len(log)}: {100 * best.val_top1:.1f} % of the validation pictures")
+    click.echo(
+        f"epoch {best.epoch} is kept: {100 * best.val_top1:.1f} % of the validation pictures are right"
+    )
     for form, accuracy in (report["test"] or {}).items():
         click.echo(f"test pictures, {form}: {100 * accuracy:.1f} %")
 
@@ -292,7 +295,8 @@ def _plot(log: Sequence["Epoch"], layer: "JPEGLayer | None", path: Path) -> None
     figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
     losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
     epochs = [epoch.epoch for epoch in log]
-    losses.plot(epochs, [epoch.loss for epoch in log], label="training")
+    passes = [epoch for epoch in log if epoch.loss is not None]
+    losses.plot([epoch.epoch for epoch in passes], [epoch.loss for epoch in passes], label="training")
     losses.plot(epochs, [epoch.val_loss for epoch in log], label="validation")
     losses.set(xlabel="epoch", ylabel="loss, nat")
     losses.legend()
@@ -323,8 +327,7 @@ def _progress(count: int, log: Path) -> "Iterator[Callable[[Epoch], None]]":
         def show(epoch: "Epoch") -> None:
             file.write(json.dumps(asdict(epoch)) + "\n")
             file.flush()
-            top1 = f"loss {epoch.loss:.3f}, validation {100 * epoch.val_top1:.1f} %"
-            bar.set_postfix_str(top1, refresh=False)
+            bar.set_postfix_str(f"validation {100 * epoch.val_top1:.1f} %", refresh=False)
             bar.update(epoch.epoch - bar.n)
 
         yield show

@@ -219,7 +219,7 @@ class FrozenJPEG(nn.Module):
         self.forward_map: Tensor
         self.inverse_map: Tensor
         self.register_buffer("steps", steps.detach()[:, None, :, None, None])
-        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).float())
+        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).float().contiguous())
         self.register_buffer("inverse_map", pixels.float())
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -71,7 +71,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass. loss: mean over its steps, nat, with `price` x bytes where there is a price.
+    """One pass, or with the number 0 and no loss, a network that is fine-tuned as it was before.
+
+    loss: mean over the pass's steps, nat, with `price` x bytes where there is a price.
 
     val_loss, val_top1: on the validation pictures, the layer as it is in training; for "distill" the
     divergence from, and agreement with, what the network read in the originals. bytes: mean of the layer's
@@ -79,7 +81,7 @@ class Epoch:
     """
 
     epoch: int
-    loss: float
+    loss: float | None
     val_loss: float
     val_top1: float
     seconds: float
@@ -98,8 +100,7 @@ def train(
     state: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train the network's module, and the layer, in place. They end as they were after the epoch that was
-    best on the validation pictures: largest `val_top1`, of these the least `val_loss`.
+    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`.
 
     learning, validation: with labels, unless the recipe is "distill"; squares at least as large as the
         network takes. Validation pictures are cut to their centre.
@@ -117,13 +118,22 @@ def train(
         training.restore(file)
     for epoch in training.epochs:
         on_epoch(epoch)
-    while len(training.epochs) < recipe.epochs:
+    while not training.epochs or training.epochs[-1].epoch < recipe.epochs:
         epoch = training.advance()
         if file is not None:
             training.save(file)
         on_epoch(epoch)
     training.take_best()
     return training.epochs
+
+
+def best_epoch(log: Sequence[Epoch], recipe: Recipe) -> Epoch:
+    """The one that is kept: the least loss on the validation pictures for a fine-tuned network; else the most
+    that are right, and of these the least loss.
+    """
+    if recipe.finetune:
+        return min(log, key=lambda epoch: epoch.val_loss)
+    return max(log, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
 
 
 class _Training:
@@ -164,19 +174,20 @@ class _Training:
         self.rates = [recipe.lr, recipe.layer_lr]
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
-        self.key: tuple[float, float] | None = None
         self.identity = repr((recipe, network.digest, repr(layer), len(learning), len(validation), points))
 
     def advance(self) -> Epoch:
-        """One epoch, and what it comes to."""
-        recipe, number = self.recipe, len(self.epochs)
-        began = time.monotonic()
+        """One epoch; the first of a fine-tuning is none, and judges what there is."""
+        recipe, began = self.recipe, time.monotonic()
+        if recipe.finetune and not self.epochs:
+            return self._judge(0, None, [0.0], began)
+        number = self.epochs[-1].epoch if self.epochs else 0
         self.module.train(recipe.finetune is None)
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
         losses, sizes = [], []
-        batches = list(self._batches(number))
-        for step, (pictures, labels) in enumerate(batches):
-            share = (number + step / len(batches)) / recipe.epochs
+        count = max(len(self.learning) // recipe.batch, 1)
+        for step, (pictures, labels) in enumerate(self._batches(number)):
+            share = (number + step / count) / recipe.epochs
             for optimizer, rate in zip(self.optimizers, self.rates, strict=False):
                 optimizer.param_groups[0]["lr"] = rate * _fade(recipe.schedule, share)
                 optimizer.zero_grad()
@@ -188,22 +199,30 @@ class _Training:
                 self.layer.clamp_()
             losses.append(loss.detach())
             sizes.append(size)
-        mean = float(torch.stack(losses).mean())
-        if not math.isfinite(mean):
-            raise ValueError(f"the loss of epoch {number + 1} is {mean}: give rates below {self.rates}")
-        val_loss, val_top1 = self._validate()
+        return self._judge(number + 1, float(torch.stack(losses).mean()), sizes, began)
+
+    def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
+        """What an epoch has come to; keeps the weights where it is the best so far."""
+        self.module.eval()
+        logits = read(self.network, self.val, self.layer)
+        if not (math.isfinite(loss or 0) and np.isfinite(logits).all()):
+            raise ValueError(
+                f"the network of epoch {number} says nothing finite: give rates below {self.rates}"
+            )
+        readings = compare(logits, self.val_clean, self.val_labels)
+        val_loss = float((readings.divergence if self.is_distilled else readings.loss).mean())
+        val_top1 = float(readings.top1.mean())
         epoch = Epoch(
-            number + 1,
-            round(mean, 5),
+            number,
+            None if loss is None else round(loss, 5),
             round(val_loss, 5),
             round(val_top1, 5),
             round(time.monotonic() - began, 2),
-            round(float(np.mean(sizes)), 1) if recipe.price else None,
+            round(float(np.mean(sizes)), 1) if self.recipe.price else None,
             None if self.layer is None else _mean_steps(self.layer),
         )
         self.epochs.append(epoch)
-        if self.key is None or (val_top1, -val_loss) > self.key:
-            self.key = val_top1, -val_loss
+        if best_epoch(self.epochs, self.recipe) is epoch:
             self.best = [deepcopy(part.state_dict()) for part in self._parts()]
         return epoch
 
@@ -242,14 +261,6 @@ class _Training:
         bits = scan_rate(planes, *tables, height, width, layer.subsampling)
         return loss + price * bits.mean() / 8, float(bits.detach().mean()) / 8
 
-    def _validate(self) -> tuple[float, float]:
-        """Mean loss or divergence, and accuracy or agreement, on the validation pictures."""
-        self.module.eval()
-        read_now = read(self.network, self.val, self.layer)
-        readings = compare(read_now, self.val_clean, self.val_labels)
-        losses = readings.divergence if self.is_distilled else readings.loss
-        return float(losses.mean()), float(readings.top1.mean())
-
     def _parts(self) -> list[nn.Module]:
         return [self.module, *([] if self.layer is None else [self.layer])]
 
@@ -264,7 +275,6 @@ class _Training:
             {
                 "identity": self.identity,
                 "epochs": [asdict(epoch) for epoch in self.epochs],
-                "key": self.key,
                 "best": self.best,
                 "parts": [part.state_dict() for part in self._parts()],
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -284,7 +294,7 @@ class _Training:
                 f"{file} is the state of another training: delete it, or give the options it was begun with"
             )
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-        self.key, self.best = state["key"], state["best"]
+        self.best = state["best"]
         for part, kept in zip(self._parts(), state["parts"], strict=True):
             part.load_state_dict(kept)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
