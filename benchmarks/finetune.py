@@ -24,7 +24,8 @@ from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import cut, read
-from dnnjpeg.learn.training import Recipe, train
+from dnnjpeg.learn.recipe import Recipe
+from dnnjpeg.learn.training import train
 from dnnjpeg.models import load_network
 from dnnjpeg.readings import Readings, compare, decode
 from dnnjpeg.table import standard_table

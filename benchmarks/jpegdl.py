@@ -30,8 +30,9 @@ from dnnjpeg.learn.attacks import attack
 from dnnjpeg.learn.batches import cut, pixels, read
 from dnnjpeg.learn.jpegdl import JPEGLayer, sensitivity_steps
 from dnnjpeg.learn.objective import Objective
+from dnnjpeg.learn.recipe import Recipe, best_epoch
 from dnnjpeg.learn.sensitivity import fisher
-from dnnjpeg.learn.training import Recipe, best_epoch, train
+from dnnjpeg.learn.training import train
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare
@@ -203,9 +204,9 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
-    """Accuracy, in percent, of the first pictures of the test set, by attack and bound (of 255).
+    """Accuracy, in percent, of some pictures of the test set, by attack and bound (of 255).
 
-    "any": right under all attacks, those made on the bare network included.
+    "any" are those that are right under all attacks.
     """
     network, layer = restore(job, work)
     test = data(job.dataset)[2]
@@ -285,12 +286,13 @@ def _claim(path: Path) -> bool:
 @WORK
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def robust(work: Path, pictures: int, threads: int) -> None:
+@click.option("--only", default="", help="Jobs whose name holds this.")
+def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     """Attack the networks of the first seed, with and without the layer."""
     torch.set_num_threads(threads)
     for job in jobs(1):
         file = work / f"{job.name}.robust.json"
-        if (work / f"{job.name}.json").exists() and not file.exists():
+        if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
             write_atomic(file, json.dumps(found).encode() + b"\n")
             click.echo(f"{job.name}: {found}")
@@ -322,7 +324,7 @@ def tables(results: dict[str, Any]) -> str:
     """Accuracies as mean, standard deviation and count of seeds, by form; then those under attack."""
     forms = ("soft", "hard", "integer steps", "real")
     lines = [
-        "| test top-1, % | without files | hard | integer steps | real files |",
+        "| test top-1, % | soft layer, or none | hard | integer steps | real files |",
         "|---|---:|---:|---:|---:|",
     ]
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}

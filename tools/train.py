@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dnnjpeg.dataset import Dataset
     from dnnjpeg.learn.jpegdl import JPEGLayer
-    from dnnjpeg.learn.training import Epoch, Recipe
+    from dnnjpeg.learn.recipe import Epoch, Recipe
     from dnnjpeg.models import Network
 
 _PATH = click.Path(exists=True, path_type=Path)
@@ -161,7 +161,7 @@ def _prepare(
     import torch
 
     from dnnjpeg.dataset import load_dataset
-    from dnnjpeg.learn.training import Recipe
+    from dnnjpeg.learn.recipe import Recipe
     from dnnjpeg.models import load_network
 
     torch.manual_seed(seed)
@@ -202,7 +202,7 @@ def _layer(
 
 def _run(job: _Job, output: Path) -> None:
     """Train, test, write."""
-    from dnnjpeg.learn.training import best_epoch
+    from dnnjpeg.learn.recipe import best_epoch
     from dnnjpeg.learn.training import train as run
 
     state = output / "state.pt"

@@ -201,7 +201,8 @@ class FrozenJPEG(nn.Module):
     """Form "hard" of a `JPEGLayer` in 4:4:4, for inference: in each round a convolution with the DCT of Y, Cb
     and Cr, rounding, and a transposed convolution with its inverse.
 
-    Takes and returns float32 [N, 3, height, width], RGB 0..255. Raises ValueError for another subsampling.
+    Takes and returns float32 [N, 3, height, width], RGB 0..255. torch.onnx.export, unlike torch.export, needs
+    the packages onnx and onnxscript, which are no dependencies. Raises ValueError for another subsampling.
     """
 
     def __init__(self, layer: JPEGLayer) -> None:

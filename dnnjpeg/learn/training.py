@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,74 +26,20 @@ from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompre
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.rate import scan_rate
+from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
 from dnnjpeg.models import Network
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare
 
 _MOMENTUM = 0.9
-_MILESTONES = 5 / 8, 3 / 4, 7 / 8  # of the epochs, where "steps" divides rates by ten (150, 180, 210 of 240)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How `train` trains.
-
-    epochs, batch: passes over the pictures, and pictures a step. A pass leaves out what does not fill a step.
-    lr, decay: of the weights, by SGD with Nesterov momentum 0.9.
-    layer_lr: of the logarithms of steps and hardness, by Adam. 0 leaves the layer as it is.
-    schedule: of both rates: "cosine" to zero, by step, or "steps", divided by ten at 5/8, 3/4 and 7/8.
-    price: what a byte of the layer's files is worth, in nat: price x mean bytes is added to the loss.
-    pad: pixels of black around pictures before they are cut at random. Larger pictures than the network's are
-        cut as well.
-    flip: mirror every other picture.
-    finetune: None trains from where the network is, in training mode. "all" and "bn" keep its running
-        statistics and dropout off, and train all weights, or those of batch norms alone. "distill" trains all
-        weights on the divergence from what the network read, before it was trained, in the pictures as they
-        were before files and layer: labels are not used.
-    bfloat16: run the network in it: on processors with AVX512-BF16, half the time.
-    seed: of all that is drawn, apart from the network's first weights.
-    """
-
-    epochs: int = 40
-    batch: int = 64
-    lr: float = 0.05
-    decay: float = 5e-4
-    layer_lr: float = 0.03
-    schedule: Literal["cosine", "steps"] = "cosine"
-    price: float = 0.0
-    pad: int = 4
-    flip: bool = True
-    finetune: Literal["all", "bn", "distill"] | None = None
-    bfloat16: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass, or with the number 0 and no loss, a network that is fine-tuned as it was before.
-
-    loss: mean over the pass's steps, nat, with `price` x bytes where there is a price.
-
-    val_loss, val_top1: on the validation pictures, the layer as it is in training; for "distill" the
-    divergence from, and agreement with, what the network read in the originals. bytes: mean of the layer's
-    estimated files, where there is a price. step: geometric mean of its steps, by table of its first round.
-    """
-
-    epoch: int
-    loss: float | None
-    val_loss: float
-    val_top1: float
-    seconds: float
-    bytes: float | None
-    step: tuple[float, ...] | None
 
 
 def train(
     network: Network,
     learning: Dataset,
     validation: Dataset,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe,
     *,
     layer: JPEGLayer | None = None,
     points: Sequence[OperatingPoint] = (),
@@ -125,15 +71,6 @@ def train(
         on_epoch(epoch)
     training.take_best()
     return training.epochs
-
-
-def best_epoch(log: Sequence[Epoch], recipe: Recipe) -> Epoch:
-    """The one that is kept: the least loss on the validation pictures for a fine-tuned network; else the most
-    that are right, and of these the least loss.
-    """
-    if recipe.finetune:
-        return min(log, key=lambda epoch: epoch.val_loss)
-    return max(log, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
 
 
 class _Training:
@@ -189,7 +126,7 @@ class _Training:
         for step, (pictures, labels) in enumerate(self._batches(number)):
             share = (number + step / count) / recipe.epochs
             for optimizer, rate in zip(self.optimizers, self.rates, strict=False):
-                optimizer.param_groups[0]["lr"] = rate * _fade(recipe.schedule, share)
+                optimizer.param_groups[0]["lr"] = rate * recipe.fade(share)
                 optimizer.zero_grad()
             loss, size = self._loss(pictures, labels, np.random.default_rng([recipe.seed, number, step, 1]))
             loss.backward()  # type: ignore[no-untyped-call]
@@ -204,11 +141,9 @@ class _Training:
     def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
         """What an epoch has come to; keeps the weights where it is the best so far."""
         self.module.eval()
+        if not math.isfinite(loss or 0):
+            raise ValueError(f"the loss of epoch {number} is {loss}: give rates below {self.rates}")
         logits = read(self.network, self.val, self.layer)
-        if not (math.isfinite(loss or 0) and np.isfinite(logits).all()):
-            raise ValueError(
-                f"the network of epoch {number} says nothing finite: give rates below {self.rates}"
-            )
         readings = compare(logits, self.val_clean, self.val_labels)
         val_loss = float((readings.divergence if self.is_distilled else readings.loss).mean())
         val_top1 = float(readings.top1.mean())
@@ -311,13 +246,6 @@ def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:
     for weight in weights:
         weight.requires_grad_()
     return weights or list(module.parameters())
-
-
-def _fade(schedule: str, share: float) -> float:
-    """What is left of the rates after a share of the training."""
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * share)) / 2
-    return 0.1 ** sum(share >= milestone for milestone in _MILESTONES)
 
 
 def _mean_steps(layer: JPEGLayer) -> tuple[float, ...]:

@@ -18,7 +18,8 @@ from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.batches import augment, cut, read, recompress  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
-from dnnjpeg.learn.training import Recipe, best_epoch, train  # noqa: E402
+from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
+from dnnjpeg.learn.training import train  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
 from dnnjpeg.readings import compare  # noqa: E402
 from dnnjpeg.table import standard_table  # noqa: E402
@@ -189,7 +190,7 @@ def test_what_cannot_be_trained(parts) -> None:
         train(fresh(), replace(learning, labels=learning.labels + 4), held_out, QUICK)
     with pytest.raises(ValueError, match="16 x 16, expected at least 32 x 32"):
         train(fresh(), replace(learning, pictures=learning.pictures[:, :16, :16]), held_out, QUICK)
-    with pytest.raises(ValueError, match="NaN or infinity|says nothing finite"):
+    with pytest.raises(ValueError, match="loss of epoch 1 is nan"):
         train(fresh(), learning, held_out, replace(QUICK, lr=1e9))
 
 
@@ -234,3 +235,22 @@ def test_cut_is_the_centre() -> None:
     some = np.arange(2 * 10 * 12 * 3).reshape(2, 10, 12, 3).astype(np.uint8)
     assert np.array_equal(cut(some, 8), some[:, 1:9, 2:10])
     assert np.array_equal(cut(some, 10), some[:, :, 1:11])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("batch", 1.5), ("lr", -1), ("price", float("nan")), ("schedule", "linear"),
+     ("finetune", "some"), ("pad", -1), ("seed", -1)],
+)  # fmt: skip
+def test_recipe_names_the_field(field, value) -> None:
+    with pytest.raises(ValueError, match=f"{field} is"):
+        Recipe(**{field: value})
+
+
+def test_schedules() -> None:
+    shares = np.arange(0, 240) / 240
+    steps = [Recipe(schedule="steps").fade(share) for share in shares]
+    assert [int(np.argmax(np.array(steps) < x)) for x in (0.5, 0.05, 0.005)] == [150, 180, 210]
+    cosine = [Recipe().fade(share) for share in shares]
+    assert cosine[0] == 1 and cosine[120] == pytest.approx(0.5) and cosine[-1] < 1e-3
+    assert (np.diff(cosine) < 0).all()
