@@ -29,6 +29,7 @@ def read(
     """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, behind a layer in the given form.
 
     "real" writes files (`JPEGLayer.encode`) and has Pillow decode them. Of larger pictures the centre is cut.
+    Raises ValueError for logits that are not finite.
     """
     pictures = cut(pictures, network.preprocess.size)
     if layer is None:
@@ -43,7 +44,10 @@ def read(
         ]
     finally:
         layer.form = before
-    return torch.cat(parts).cpu().numpy()
+    logits = torch.cat(parts).cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{network.name} returns NaN or infinity")
+    return logits
 
 
 def recompress(

@@ -5,7 +5,6 @@ layer where there is one, then the network. Steps are learned by Adam without de
 """
 
 import io
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -141,9 +140,10 @@ class _Training:
     def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
         """What an epoch has come to; keeps the weights where it is the best so far."""
         self.module.eval()
-        if not math.isfinite(loss or 0):
-            raise ValueError(f"the loss of epoch {number} is {loss}: give rates below {self.rates}")
-        logits = read(self.network, self.val, self.layer)
+        try:
+            logits = read(self.network, self.val, self.layer)
+        except ValueError as error:
+            raise ValueError(f"{error} after epoch {number}: give rates below {self.rates}") from None
         readings = compare(logits, self.val_clean, self.val_labels)
         val_loss = float((readings.divergence if self.is_distilled else readings.loss).mean())
         val_top1 = float(readings.top1.mean())
