@@ -75,7 +75,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True)
 @click.option("--price", metavar="NAT", type=click.FloatRange(0), default=0.0, show_default=True,
-              help="Loss that a byte of the layer's files is worth, as 1e-4.")
+              help="Loss that a byte of the layer's files is worth, as 1e-4; of one round.")
 @click.option("--table", metavar="NAME|FILE.json",
               help="Train on pictures as files of this table leave them.")
 @click.option("--quality", "qualities", metavar="LIST", callback=_qualities, default="75", show_default=True,

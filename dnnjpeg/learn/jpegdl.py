@@ -20,6 +20,7 @@ from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import block_grids, component_tables, from_coefficients, to_coefficients
 from dnnjpeg.learn.quantizer import indices, quantize
+from dnnjpeg.learn.rate import scan_rate
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import decode
 from dnnjpeg.table import SUBSAMPLINGS, Table
@@ -119,6 +120,21 @@ class JPEGLayer(nn.Module):
             pixels = from_coefficients(planes, height, width, self.subsampling, integers=is_file)
         return pixels
 
+    def bits(self, pixels: Tensor) -> Tensor:
+        """Estimated bits of each picture's file, [N], differentiable by the steps. See `scan_rate`.
+
+        Raises ValueError for a layer of several rounds.
+        """
+        if len(self.log_q) > 1:
+            raise ValueError(f"the layer has {len(self.log_q)} rounds, expected one")
+        height, width = pixels.shape[-2:]
+        log_q, log_kappa = self.log_q[0], self.log_kappa()[0]
+        planes = to_coefficients(pixels, self.subsampling, integers=True)
+        if self.levels is not None:
+            limits = [(self.levels // 2) * q for q, _ in component_tables(log_q, log_kappa, integers=True)]
+            planes = [plane.clamp(-limit, limit) for plane, limit in zip(planes, limits, strict=True)]
+        return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
+
     def extra_repr(self) -> str:
         rounds, tables, _ = self.log_q.shape
         return (
@@ -168,7 +184,7 @@ class JPEGLayer(nn.Module):
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
         tables = component_tables(torch.tensor(point.tables).float().log(), torch.zeros(()), integers=True)
         planes = [
-            indices(plane, *table, "hard", (self.levels - 1) // 2)[0].reshape(*grid, 64).short().numpy()
+            indices(plane, *table, "hard", self.levels // 2)[0].reshape(*grid, 64).short().numpy()
             for plane, table, grid in zip(
                 to_coefficients(pixels, self.subsampling, integers=True),
                 tables,
@@ -209,7 +225,7 @@ class FrozenJPEG(nn.Module):
         super().__init__()
         if layer.subsampling != "4:4:4":
             raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
-        self.limit = math.inf if layer.levels is None else (layer.levels - 1) // 2
+        self.limit = math.inf if layer.levels is None else layer.levels // 2
         rounds = [component_tables(q, kappa) for q, kappa in zip(layer.log_q, layer.log_kappa(), strict=True)]
         steps = torch.stack([torch.cat([q for q, _ in tables]).flatten() for tables in rounds])
         # Both maps are affine: what they make of units, less what they make of grey.

@@ -22,9 +22,7 @@ from torch.nn import functional as F
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompress
-from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.jpegdl import JPEGLayer
-from dnnjpeg.learn.rate import scan_rate
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
 from dnnjpeg.models import Network
 from dnnjpeg.point import OperatingPoint
@@ -55,7 +53,8 @@ def train(
     on_epoch: called after each epoch, those of a resumed training included.
 
     Raises ValueError for labels that are missing or not the network's, pictures that are too small, a network
-    without batch norms for "bn", a state of another training, and a loss that is not finite.
+    without batch norms for "bn", a price without a layer of one round, a state of another training, logits
+    that are not finite.
     """
     training = _Training(network, learning, validation, recipe, layer, tuple(points))
     file = None if state is None else Path(state)
@@ -95,6 +94,8 @@ class _Training:
                 raise ValueError(
                     f"{part.source} has the label {part.labels.max()}, the network {clean.shape[1]} classes"
                 )
+        if recipe.price and (layer is None or len(layer.log_q) > 1):
+            raise ValueError("price is of a layer's files: it needs a layer, of one round")
         self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels
         self.val_clean = clean
         if points:
@@ -190,11 +191,8 @@ class _Training:
             loss = F.cross_entropy(logits, torch.from_numpy(labels).to(device))
         if not price or layer is None:
             return loss, 0.0
-        planes = to_coefficients(inputs, layer.subsampling, integers=True)
-        height, width = inputs.shape[-2:]
-        tables = layer.log_q[0], layer.log_kappa()[0]
-        bits = scan_rate(planes, *tables, height, width, layer.subsampling)
-        return loss + price * bits.mean() / 8, float(bits.detach().mean()) / 8
+        size = layer.bits(inputs).mean() / 8
+        return loss + price * size, float(size.detach())
 
     def _parts(self) -> list[nn.Module]:
         return [self.module, *([] if self.layer is None else [self.layer])]
@@ -202,7 +200,7 @@ class _Training:
     def take_best(self) -> None:
         for part, state in zip(self._parts(), self.best, strict=True):
             part.load_state_dict(state)
-        self.module.eval()
+        self.module.eval().requires_grad_(False)
 
     def save(self, file: Path) -> None:
         buffer = io.BytesIO()

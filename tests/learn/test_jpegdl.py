@@ -96,6 +96,22 @@ def test_levels_cut_coefficients_off() -> None:
     )
 
 
+@pytest.mark.parametrize("levels", [None, 9])
+def test_bits_are_those_of_the_files(levels: int | None) -> None:
+    layer = JPEGLayer.from_point(standard_table().at(70), levels=levels)
+    found = layer.bits(pixels(12)) / 8
+    (point,) = layer.points()
+    if levels is None:
+        real = [len(encode(picture, point, signature=False)) for picture in pictures(12)]
+    else:
+        real = [len(layer.encode(picture)) for picture in pictures(12)]
+    assert found.mean().item() == pytest.approx(np.mean(real), rel=0.04)
+    found.mean().backward()
+    assert layer.log_q.grad[0].sum() < 0
+    with pytest.raises(ValueError, match="2 rounds"):
+        JPEGLayer(rounds=2).bits(pixels(1))
+
+
 def test_clip_without_quantization() -> None:
     """κ = 1 leaves coefficients as they are, within the limit."""
     picture = pictures(1)[0]

@@ -184,6 +184,9 @@ def test_fine_tuning_never_ends_worse(parts) -> None:
 
 def test_what_cannot_be_trained(parts) -> None:
     learning, held_out = parts
+    for layer in (None, JPEGLayer(rounds=2)):
+        with pytest.raises(ValueError, match="needs a layer, of one round"):
+            train(fresh(), learning, held_out, replace(QUICK, price=1e-3), layer=layer)
     with pytest.raises(ValueError, match="drawn has no labels, which only distillation"):
         train(fresh(), replace(learning, labels=None), held_out, QUICK)
     with pytest.raises(ValueError, match=f"label 7, the network {CLASSES} classes"):
