@@ -9,7 +9,6 @@ standard table at qualities 10, 20 and 30; measured on Pillow's files of data/im
 
 import io
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
+from jpegdl import WORK, root
 from PIL import Image
 
 from dnnjpeg.dataset import Dataset, load_dataset
@@ -40,12 +40,6 @@ COMMON = {"batch": 32, "decay": 1e-4, "pad": 0, "bfloat16": True}
 JOBS = [
     ("resnet18", "distill"), ("resnet18", "bn"), ("mobilenet_v1_075", "distill"), ("resnet18", "all"),
 ]  # fmt: skip
-
-
-def root() -> Path:
-    if not (folder := os.environ.get("DNNJPEG_DATA")):
-        raise click.UsageError("set DNNJPEG_DATA to the folder that holds data/ and models/")
-    return Path(folder)
 
 
 def dataset(part: str, size: int) -> Dataset:
@@ -100,9 +94,6 @@ def _change(before: Readings, after: Readings) -> dict[str, float]:
 @click.group()
 def main() -> None:
     """Fine-tune, collect."""
-
-
-WORK = click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
 
 
 @main.command()

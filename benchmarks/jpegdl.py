@@ -115,7 +115,10 @@ def data(name: str) -> tuple[Dataset, Dataset, Dataset]:
         lines = (line.split(",") for line in (folder / "labels.csv").read_text().splitlines())
         split = {file: part for file, _, part in lines}
         is_test = np.array([split[file] == "test" for file in every.names])
-        learning, test = (every._take(np.flatnonzero(mask)) for mask in (~is_test, is_test))
+        learning, test = (
+            Dataset(every.pictures[mask], every.labels[mask], tuple(np.array(every.names)[mask]), name)
+            for mask in (~is_test, is_test)
+        )
     validation, learning = learning.split(HELD_OUT, seed=0)
     return learning, validation, test
 
@@ -310,7 +313,8 @@ def collect(work: Path) -> None:
         for job in jobs(1)
         if (file := work / f"{job.name}.robust.json").exists()
     }
-    write("jpegdl", {"arms": ARMS, "runs": records, "robust": robustness})
+    runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
+    write("jpegdl", {"arms": ARMS, "runs": runs, "robust, by bound of 255": robustness})
     click.echo(tables(json.loads((RESULTS / "jpegdl.json").read_text())))
 
 
@@ -335,7 +339,7 @@ def tables(results: dict[str, Any]) -> str:
         lines.append(f"| {network}: {arm} | {' | '.join(cells)} |")
     attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
-    for name, found in results["robust"].items():
+    for name, found in results["robust, by bound of 255"].items():
         cells = [f"{found[key]:.1f}" if key in found else "" for key in ("clean", *attacks)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -29,6 +29,7 @@ Form = Literal["soft", "sampled", "hard", "file"]
 
 _FORMS = ("soft", "sampled", "hard", "file")
 _HARDNESS = 1.0, 1e4  # below, the soft quantizer is the identity (to 3e-4 steps); above, it is hard rounding
+_ARGUMENTS = ("levels", "least", "subsampling", "is_alpha", "form")  # of a layer, that are no tensors
 _PART = 50  # pictures at a time
 _MAGNITUDE_BITS = 8  # of JPEG-DL's steps for ImageNet
 
@@ -170,8 +171,11 @@ class JPEGLayer(nn.Module):
     def encode(self, picture: NDArray[np.uint8]) -> bytes:
         """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
 
-        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do.
+        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do. Raises ValueError
+        for another array.
         """
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
         data = b""
         for number, point in enumerate(self.points()):
             picture = decode(data) if number else picture
@@ -196,17 +200,13 @@ class JPEGLayer(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The arguments that are no tensors, as JSON in bytes: what safetensors can hold."""
-        arguments = {
-            "levels": self.levels,
-            "least": self.least,
-            "subsampling": self.subsampling,
-            "is_alpha": self.is_alpha,
-            "form": self.form,
-        }
-        return torch.tensor(list(json.dumps(arguments).encode()), dtype=torch.uint8)
+        arguments = json.dumps({name: getattr(self, name) for name in _ARGUMENTS})
+        return torch.tensor(list(arguments.encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.__dict__.update(json.loads(bytes(state.tolist())))
+        arguments = json.loads(bytes(state.tolist()))
+        for name in _ARGUMENTS:
+            setattr(self, name, arguments[name])
 
     def frozen(self) -> "FrozenJPEG":
         """The hard layer in plain operations, for torch.export and other runtimes. See `FrozenJPEG`."""

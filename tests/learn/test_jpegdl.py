@@ -294,6 +294,15 @@ def test_bad_arguments(arguments, message) -> None:
         JPEGLayer(**arguments)
 
 
+@pytest.mark.parametrize("levels", [None, 255])
+@pytest.mark.parametrize(
+    "picture", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8, 4), "u1")]
+)
+def test_files_are_of_8_bit_rgb(levels: int | None, picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8 H x W x 3"):
+        JPEGLayer(levels=levels).encode(picture)
+
+
 def test_unknown_form() -> None:
     layer = JPEGLayer()
     layer.form = "firm"
