@@ -171,8 +171,8 @@ class JPEGLayer(nn.Module):
     def encode(self, picture: NDArray[np.uint8]) -> bytes:
         """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
 
-        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do. Raises ValueError
-        for another array.
+        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do. Raises
+        ValueError for another array.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
