@@ -57,6 +57,7 @@ ARMS = {
     "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
     "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
     "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
+    "JPEG-DL, integer steps": "the same as JPEG-DL, steps rounded while training",
     "untrained": "JPEG-DL, steps left as they begin",
     "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
     "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",
@@ -141,7 +142,9 @@ def layer_of(job: Job, learning: Dataset, work: Path) -> JPEGLayer | None:
     steps = first_steps(job.dataset, learning, work)
     hardness = {"kappa": 1} if job.arm == "clip only" else {"alpha": 5}
     least = 1e-5 if job.arm == "JPEG-DL, as published" else 1
-    return JPEGLayer(steps, levels=255, least=least, **hardness)
+    return JPEGLayer(
+        steps, levels=255, least=least, integer_steps=job.arm == "JPEG-DL, integer steps", **hardness
+    )
 
 
 def fresh(job: Job) -> Network:

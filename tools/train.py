@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from dnnjpeg.models import Network
 
 _PATH = click.Path(exists=True, path_type=Path)
-_LAYER = ("kappa", "alpha", "learn_hardness", "levels", "least", "rounds", "subsampling")  # of JPEGLayer
+_LAYER = (
+    "kappa", "alpha", "learn_hardness", "levels", "least", "integer_steps", "rounds", "subsampling",
+)  # fmt: skip
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -72,6 +74,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--levels", type=click.IntRange(3), help="Hold coefficients to so many indices, as 255.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
               help="The smallest step. Files cannot hold steps below 1.")
+@click.option("--integer-steps", is_flag=True, help="Round steps while training, as files hold them.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True)
 @click.option("--price", metavar="NAT", type=click.FloatRange(0), default=0.0, show_default=True,

@@ -29,7 +29,14 @@ Form = Literal["soft", "sampled", "hard", "file"]
 
 _FORMS = ("soft", "sampled", "hard", "file")
 _HARDNESS = 1.0, 1e4  # below, the soft quantizer is the identity (to 3e-4 steps); above, it is hard rounding
-_ARGUMENTS = ("levels", "least", "subsampling", "is_alpha", "form")  # of a layer, that are no tensors
+_ARGUMENTS = (
+    "levels",
+    "least",
+    "integer_steps",
+    "subsampling",
+    "is_alpha",
+    "form",
+)  # of a layer, that are no tensors
 _PART = 50  # pictures at a time
 _MAGNITUDE_BITS = 8  # of JPEG-DL's steps for ImageNet
 
@@ -45,6 +52,8 @@ class JPEGLayer(nn.Module):
     levels: how many indices there are, an odd number: coefficients are held to ±(levels - 1)/2 steps. The
         authors' code has 255, with which small steps cut strong coefficients off; None: no limit.
     least: the smallest step that training may reach. Files hold no steps below 1.
+    integer_steps: round steps to 1..255 in every form, with straight-through gradients: what is trained is
+        what files hold.
     rounds: JPEG so many times over, each time with steps of its own.
     subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
 
@@ -66,6 +75,7 @@ class JPEGLayer(nn.Module):
         learn_hardness: bool = False,
         levels: int | None = None,
         least: float = 1.0,
+        integer_steps: bool = False,
         rounds: int = 1,
         subsampling: str = "4:4:4",
     ) -> None:
@@ -81,7 +91,7 @@ class JPEGLayer(nn.Module):
         if subsampling not in SUBSAMPLINGS:
             raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
         self.levels, self.least, self.subsampling = levels, float(least), subsampling
-        self.is_alpha = alpha is not None
+        self.is_alpha, self.integer_steps = alpha is not None, integer_steps
         self.form: Form = "soft"
         log_q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255).log()
         self.log_q = nn.Parameter(log_q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1))
@@ -112,7 +122,7 @@ class JPEGLayer(nn.Module):
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
         for log_q, log_kappa in zip(self.log_q, self.log_kappa(), strict=True):
-            tables = component_tables(log_q, log_kappa, integers=is_file)
+            tables = component_tables(log_q, log_kappa, integers=is_file or self.integer_steps)
             planes = to_coefficients(pixels, self.subsampling, integers=is_file)
             planes = [
                 quantize(plane, *table, mode, levels=self.levels, steady=True)
@@ -226,7 +236,10 @@ class FrozenJPEG(nn.Module):
         if layer.subsampling != "4:4:4":
             raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
         self.limit = math.inf if layer.levels is None else layer.levels // 2
-        rounds = [component_tables(q, kappa) for q, kappa in zip(layer.log_q, layer.log_kappa(), strict=True)]
+        rounds = [
+            component_tables(log_q, log_kappa, integers=layer.integer_steps)
+            for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True)
+        ]
         steps = torch.stack([torch.cat([q for q, _ in tables]).flatten() for tables in rounds])
         # Both maps are affine: what they make of units, less what they make of grey.
         units = torch.eye(192, dtype=torch.float64)

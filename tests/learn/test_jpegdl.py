@@ -122,6 +122,16 @@ def test_clip_without_quantization() -> None:
     assert np.abs(luma_coefficients(grey)).max() > 60
 
 
+def test_integer_steps_are_those_of_files() -> None:
+    layer, real = JPEGLayer(steps(), integer_steps=True, kappa=6), JPEGLayer(steps(), kappa=6)
+    torch.testing.assert_close(layer(pixels()), real.rounded()(pixels()), atol=1e-2, rtol=0)
+    assert (layer(pixels()) - real(pixels())).abs().max() > 0.1
+    layer(pixels()).square().mean().backward()
+    assert (layer.log_q.grad != 0).any()
+    layer.form = "hard"
+    torch.testing.assert_close(layer.frozen()(pixels()), layer(pixels()), atol=1e-3, rtol=0)
+
+
 def test_rounds_are_one_after_the_other() -> None:
     both = JPEGLayer(steps(), rounds=2)
     with torch.no_grad():
@@ -217,6 +227,7 @@ def test_whole_in_the_state_dict() -> None:
     other.load_state_dict(load(save({k: v.contiguous() for k, v in layer.state_dict().items()})))
     assert torch.equal(other(pixels()), layer(pixels()))
     assert (other.levels, other.least, other.form, other.is_alpha) == (255, 0.5, "hard", True)
+    assert not other.integer_steps
     assert {tensor.device.type for tensor in layer.to("meta").state_dict().values()} == {"meta", "cpu"}
 
 

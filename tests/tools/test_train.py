@@ -60,7 +60,7 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     from dnnjpeg.models import load_network
 
     out = tmp_path / "out"
-    options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness")
+    options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness", "--integer-steps")
     result = train(*basic, *QUICK, *options, "-o", out)
     assert result.exit_code == 0, result.output
     assert not (out / "state.pt").exists()
