@@ -3,8 +3,9 @@
     python benchmarks/finetune.py run --work DIR      trains and measures what is missing in DIR
     python benchmarks/finetune.py collect --work DIR  writes results/finetune.json, prints the table
 
-Needs DNNJPEG_DATA, with data/imagenet and models/zoo.py. Trained on real files of data/imagenet/learn, of the
-standard table at qualities 10, 20 and 30; measured on Pillow's files of data/imagenet/val.
+Needs DNNJPEG_DATA, with data/cifar10, data/imagenet and models/zoo.py. Trained on real files of the standard
+table at qualities 10, 20 and 30, of data/imagenet/learn or the training pictures of data/cifar10; measured on
+Pillow's files of data/imagenet/val or the test pictures.
 """
 
 import io
@@ -17,7 +18,7 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from jpegdl import WORK, root
+from jpegdl import WORK, data, root
 from PIL import Image
 
 from dnnjpeg.dataset import Dataset, load_dataset
@@ -38,13 +39,20 @@ RECIPES = {
 }
 COMMON = {"batch": 32, "decay": 1e-4, "pad": 0, "bfloat16": True}
 JOBS = [
-    ("resnet18", "distill"), ("resnet18", "bn"), ("mobilenet_v1_075", "distill"), ("resnet18", "all"),
-]  # fmt: skip
+    *(("cifar_resnet20", kind) for kind in ("distill", "bn", "all")),
+    *(("resnet18", kind) for kind in ("distill", "bn", "all")),
+    ("mobilenet_v1_075", "distill"),
+]
 
 
-def dataset(part: str, size: int) -> Dataset:
+def parts(name: str, size: int) -> tuple[Dataset, Dataset, Dataset]:
+    """To learn from, to choose the epoch by, to measure on."""
+    if name.startswith("cifar"):
+        return data("cifar10")
     folder = root() / "data" / "imagenet"
-    return load_dataset(folder / part, folder / f"{part}.csv", size=size)
+    learn = load_dataset(folder / "learn", folder / "learn.csv", size=size * 29 // 28)  # of ImageNet, 232
+    validation, learning = learn.split(0.1, seed=0)
+    return learning, validation, load_dataset(folder / "val", folder / "val.csv", size=size)
 
 
 def pillow(picture: np.ndarray, quality: int) -> np.ndarray:
@@ -56,7 +64,7 @@ def pillow(picture: np.ndarray, quality: int) -> np.ndarray:
 def run_job(name: str, kind: str, work: Path, epochs: int) -> dict[str, Any]:
     network = load_network(f"{root()}/models/zoo.py:{name}")
     size = network.preprocess.size
-    test = dataset("val", size)
+    learning, validation, test = parts(name, size)
     pictures = {quality: np.stack([pillow(one, quality) for one in test.pictures]) for quality in QUALITIES}
     originals = {"original": test.pictures, **{f"quality {q}": files for q, files in pictures.items()}}
 
@@ -65,7 +73,6 @@ def run_job(name: str, kind: str, work: Path, epochs: int) -> dict[str, Any]:
         return {key: compare(one, one, test.labels) for key, one in logits.items()}
 
     before = readings()
-    validation, learning = dataset("learn", size * 29 // 28).split(0.1, seed=0)
     recipe = Recipe(**(asdict(RECIPES[kind]) | COMMON | {"epochs": epochs}))
     points = [standard_table().at(quality) for quality in QUALITIES]
     log = train(
@@ -100,13 +107,14 @@ def main() -> None:
 @WORK
 @click.option("--epochs", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def run(work: Path, epochs: int, threads: int) -> None:
+@click.option("--only", default="", help="Networks whose name holds this.")
+def run(work: Path, epochs: int, threads: int, only: str) -> None:
     """Train and measure what is missing."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
     for name, kind in JOBS:
         file = work / f"{name}-{kind}.json"
-        if not file.exists():
+        if only in name and not file.exists():
             write_atomic(file, json.dumps(run_job(name, kind, work, epochs)).encode() + b"\n")
             (work / f"{name}-{kind}.pt").unlink()
 
