@@ -57,7 +57,7 @@ ARMS = {
     "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
     "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
     "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
-    "JPEG-DL, integer steps": "the same as JPEG-DL, steps rounded while training",
+    "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training; added after the first results",
     "untrained": "JPEG-DL, steps left as they begin",
     "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
     "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",

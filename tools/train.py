@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
@@ -115,6 +116,7 @@ def train(output: Path, resume: bool, **how: Any) -> None:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise click.UsageError("torch is missing, and train needs it: pip install 'dnnjpeg[learn]'") from None
+    _check_use(how["layer"], how["table"])
     if not resume and (output / "state.pt").exists():
         raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
     try:
@@ -127,6 +129,19 @@ def train(output: Path, resume: bool, **how: Any) -> None:
         click.echo("interrupted; the same command with --resume goes on from here", err=True)
         raise SystemExit(130) from None
 # fmt: on
+
+
+def _check_use(layer: bool | None, table: str | None) -> None:
+    """Refuses options of what is not there."""
+    is_given = click.get_current_context().get_parameter_source
+    has_layer = layer or (layer is None and table is None)
+    idle = [] if has_layer else [*_LAYER, "start", "sensitive", "layer_lr", "price"]
+    idle += [] if table else ["qualities"]
+    for name in idle:
+        if is_given(name) is ParameterSource.COMMANDLINE:
+            if name == "qualities":
+                raise click.UsageError("--quality is of a table: give --table")
+            raise click.UsageError(f"--{name.replace('_', '-')} is of a layer: give --layer")
 
 
 @dataclass(frozen=True)

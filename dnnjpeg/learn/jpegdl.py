@@ -29,14 +29,8 @@ Form = Literal["soft", "sampled", "hard", "file"]
 
 _FORMS = ("soft", "sampled", "hard", "file")
 _HARDNESS = 1.0, 1e4  # below, the soft quantizer is the identity (to 3e-4 steps); above, it is hard rounding
-_ARGUMENTS = (
-    "levels",
-    "least",
-    "integer_steps",
-    "subsampling",
-    "is_alpha",
-    "form",
-)  # of a layer, that are no tensors
+# Arguments of a layer that are no tensors.
+_ARGUMENTS = "levels", "least", "integer_steps", "subsampling", "is_alpha", "form"
 _PART = 50  # pictures at a time
 _MAGNITUDE_BITS = 8  # of JPEG-DL's steps for ImageNet
 

@@ -170,6 +170,9 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         ([*basic, "--start", "sensitivity"], 1, "--sensitive"),
         ([*basic, "--table", "nothing"], 1, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
+        ([*basic, "--quality", "50"], 2, "--quality is of a table"),
+        ([*basic, "--no-layer", "--levels", 255], 2, "--levels is of a layer"),
+        ([*basic, "--table", "standard", "--layer-lr", 0.1], 2, "--layer-lr is of a layer"),
         ([*basic, "--size", 16], 1, "16 x 16, expected at least 32 x 32"),
         ([*basic, "--lr", 1e12], 1, "after epoch 1: give rates below"),
     ]
