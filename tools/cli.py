@@ -6,7 +6,7 @@ import click
 
 from dnnjpeg import __version__
 
-COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "warmup")
+COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 
 
 class _Commands(click.Group):

@@ -154,7 +154,7 @@ def from_coefficients(
         chroma = _upsample(chroma, h, v, integers)[..., :height, :width]
     colour = _product(_constant("rgb", chroma), chroma.flatten(2)).reshape(-1, 3, height, width)
     if not integers:
-        return (luma + 128 + colour).clamp(0, 255)
+        return _hold(luma + 128 + colour)
     rgb = luma + 128 + straight_through(colour, (colour.detach() + 0.5).floor_())
     return straight_through(rgb, rgb.detach().clamp(0, 255))
 
@@ -190,6 +190,22 @@ class _StraightThrough(torch.autograd.Function):
 
 
 _straight_through: Callable[[Tensor, Tensor], Tensor] = _StraightThrough.apply
+
+
+class _Hold(torch.autograd.Function):
+    """Clamps to 0..255, and keeps a byte a sample for it where torch keeps the samples."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward((x >= 0) & (x <= 255))
+        return x.clamp(0, 255)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * ctx.saved_tensors[0]
+
+
+_hold: Callable[[Tensor], Tensor] = _Hold.apply
 
 
 def _inverse_dct(plane: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ hardness: the conditional probability mass function (CPMF). With the nearest ind
 proportional to exp(κ (2rk - k²)) over the offsets k = i - n, whatever the size of z.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ Mode = Literal["soft", "sampled", "hard"]
 
 _TAIL = 14.5  # offsets whose weight is below exp(-14.5) = 5e-7 are left out, as in the encoder
 _MAX_REACH = 40
+_LEAST = 1e-30  # where exp(-κ) is below, exp(-2κ) is 0
 
 
 def reach(kappa: Tensor) -> int:
@@ -118,19 +120,29 @@ def weights(r: Tensor, kappa: Tensor, K: int) -> tuple[list[Tensor], list[Tensor
 
 
 def _moments(r: Tensor, kappa: Tensor, K: int, order: int) -> list[Tensor]:
-    """E[k], E[k²], ... of the offset, up to the given order."""
-    up, down = weights(r, kappa, K)
-    even, odd = up[0] + down[0], up[0] - down[0]
+    """E[k], E[k²], ... of the offset, up to the given order.
+
+    The weights of the nearer and the farther neighbour at distance 1 have the product exp(-2κ), so that one
+    exponential a coefficient does for all; and odd moments have the sign of r.
+    """
+    bits = kappa / math.log(2)  # 2 ** x takes a third of the time of exp(x)
+    near = r.abs().mul_(2 * bits).sub_(bits).exp2_()  # of the nearer neighbour, exp(-κ)..1
+    far = torch.exp(-2 * kappa) / near.clamp(min=_LEAST)
+    even, odd = near + far, near - far
     total = 1 + even
     sums = [odd if power % 2 else even for power in range(1, order + 1)]
+    nearer, farther = near, far
     for k in range(2, K + 1):
-        even, odd = up[k - 1] + down[k - 1], up[k - 1] - down[k - 1]
+        fade = torch.exp(-2 * (k - 1) * kappa)
+        nearer, farther = nearer * near * fade, farther * far * fade
+        even, odd = nearer + farther, nearer - farther
         total += even
         sums = [
             torch.add(known, odd if power % 2 else even, alpha=k**power)
             for power, known in enumerate(sums, 1)
         ]
-    return [known / total for known in sums]
+    means = [known / total for known in sums]
+    return [torch.copysign(mean, r) if power % 2 else mean for power, mean in enumerate(means, 1)]
 
 
 class _Quantize(torch.autograd.Function):

@@ -1,0 +1,287 @@
+"""JPEG-DL: a JPEG layer with trainable steps before a network, trained with it, that writes real files.
+
+Pixels go in and come out; the steps are learned as logarithms, by an optimizer of their own without decay
+(`dnnjpeg.learn.training`). What the layer does in mode "file" is what a decoder makes of `JPEGLayer.encode`.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from dnnjpeg.checks import check_integer, is_number
+from dnnjpeg.codec.encoder import encode, write_coefficients
+from dnnjpeg.dataset import Dataset
+from dnnjpeg.learn.codec import block_grids, component_tables, from_coefficients, to_coefficients
+from dnnjpeg.learn.quantizer import indices, quantize
+from dnnjpeg.learn.rate import scan_rate
+from dnnjpeg.point import OperatingPoint
+from dnnjpeg.readings import decode
+from dnnjpeg.table import SUBSAMPLINGS, Table
+
+Form = Literal["soft", "sampled", "hard", "file"]
+
+_FORMS = ("soft", "sampled", "hard", "file")
+_HARDNESS = 1.0, 1e4  # below, the soft quantizer is the identity (to 3e-4 steps); above, it is hard rounding
+# Arguments of a layer that are no tensors.
+_ARGUMENTS = "levels", "least", "integer_steps", "subsampling", "is_alpha", "form"
+_PART = 50  # pictures at a time
+_MAGNITUDE_BITS = 8  # of JPEG-DL's steps for ImageNet
+
+
+class JPEGLayer(nn.Module):
+    """JPEG with trainable steps: pixels, float [N, 3, height, width], RGB 0..255, of any size, to the same.
+
+    steps: where training begins, 1 to 3 tables (for Y, Cb, Cr; the last serves all further components) of 64
+        numbers > 0 in natural order; None: two tables of ones.
+    kappa, alpha: the hardness. κ as in `quantize` (5 unless alpha is given), or alpha as in the paper's
+        exp(-alpha (z - iq)²), which makes κ = alpha q²: soft where steps are small. κ is held to 1..10,000.
+    learn_hardness: train the logarithm of κ or alpha, by frequency.
+    levels: how many indices there are, an odd number: coefficients are held to ±(levels - 1)/2 steps. The
+        authors' code has 255, with which small steps cut strong coefficients off; None: no limit.
+    least: the smallest step that training may reach. Files hold no steps below 1.
+    integer_steps: round steps to 1..255 in every form, with straight-through gradients: what is trained is
+        what files hold.
+    rounds: JPEG so many times over, each time with steps of its own.
+    subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
+
+    `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
+    (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a
+    file. All have the gradients of "soft", those by the steps made steady (see `quantize`).
+
+    Parameters are `log_q` [rounds, tables, 64], and `log_hardness` (a buffer unless it is learned); the rest
+    of the arguments are in the state_dict too. Computes in float32 whatever autocast says.
+    Raises ValueError that names the argument.
+    """
+
+    def __init__(
+        self,
+        steps: ArrayLike | None = None,
+        *,
+        kappa: float | None = None,
+        alpha: float | None = None,
+        learn_hardness: bool = False,
+        levels: int | None = None,
+        least: float = 1.0,
+        integer_steps: bool = False,
+        rounds: int = 1,
+        subsampling: str = "4:4:4",
+    ) -> None:
+        super().__init__()
+        if kappa is not None and alpha is not None:
+            raise ValueError("kappa and alpha are both given, expected one of them")
+        hardness = alpha if alpha is not None else 5.0 if kappa is None else kappa
+        for name, value in (("kappa" if alpha is None else "alpha", hardness), ("least", least)):
+            if not is_number(value) or not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}, expected a number above 0")
+        if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:
+            raise ValueError(f"levels is {levels}, expected an odd number: as many below 0 as above")
+        if subsampling not in SUBSAMPLINGS:
+            raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
+        self.levels, self.least, self.subsampling = levels, float(least), subsampling
+        self.is_alpha, self.integer_steps = alpha is not None, integer_steps
+        self.form: Form = "soft"
+        log_q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255).log()
+        self.log_q = nn.Parameter(log_q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1))
+        log_hardness = torch.full_like(self.log_q, math.log(hardness))
+        self.log_hardness: Tensor
+        if learn_hardness:
+            self.log_hardness = nn.Parameter(log_hardness)
+        else:
+            self.register_buffer("log_hardness", log_hardness)
+
+    @classmethod
+    def from_point(cls, point: OperatingPoint, **options: Any) -> Self:
+        """A layer that begins with the tables and subsampling of a point, and with its hardness where it has
+        one and none is given. `options` are those of the class.
+        """
+        layer = cls(point.tables, **{"subsampling": point.subsampling, **options})
+        if any(kappa is not None for kappa in point.hardness) and not {"kappa", "alpha"} & options.keys():
+            known = [np.broadcast_to(np.array(kappa, float), 64) for kappa in point.hardness]
+            kappas = torch.tensor(np.nan_to_num(known, nan=_HARDNESS[1]), dtype=torch.float32)
+            with torch.no_grad():
+                layer.log_hardness.copy_(kappas.log())
+        return layer
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.form not in _FORMS:
+            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(_FORMS)}")
+        height, width = pixels.shape[-2:]
+        is_file = self.form == "file"
+        mode = "hard" if self.form == "file" else self.form
+        for log_q, log_kappa in zip(self.log_q, self.log_kappa(), strict=True):
+            tables = component_tables(log_q, log_kappa, integers=is_file or self.integer_steps)
+            planes = to_coefficients(pixels, self.subsampling, integers=is_file)
+            planes = [
+                quantize(plane, *table, mode, levels=self.levels, steady=True)
+                for plane, table in zip(planes, tables, strict=True)
+            ]
+            pixels = from_coefficients(planes, height, width, self.subsampling, integers=is_file)
+        return pixels
+
+    def bits(self, pixels: Tensor) -> Tensor:
+        """Estimated bits of each picture's file, [N], differentiable by the steps. See `scan_rate`.
+
+        Raises ValueError for a layer of several rounds.
+        """
+        if len(self.log_q) > 1:
+            raise ValueError(f"the layer has {len(self.log_q)} rounds, expected one")
+        height, width = pixels.shape[-2:]
+        log_q, log_kappa = self.log_q[0], self.log_kappa()[0]
+        planes = to_coefficients(pixels, self.subsampling, integers=True)
+        if self.levels is not None:
+            limits = [(self.levels // 2) * q for q, _ in component_tables(log_q, log_kappa, integers=True)]
+            planes = [plane.clamp(-limit, limit) for plane, limit in zip(planes, limits, strict=True)]
+        return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
+
+    def extra_repr(self) -> str:
+        rounds, tables, _ = self.log_q.shape
+        return (
+            f"{rounds} round(s) of {tables} table(s), {self.subsampling}, levels={self.levels}, {self.form}"
+        )
+
+    def log_kappa(self) -> Tensor:
+        """Logarithm of the hardness κ, [rounds, tables, 64]."""
+        log_kappa = self.log_hardness + 2 * self.log_q if self.is_alpha else self.log_hardness
+        return log_kappa.clamp(*map(math.log, _HARDNESS))
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Holds steps to least..255; for after an optimizer's step."""
+        self.log_q.clamp_(math.log(self.least), math.log(255))
+
+    def rounded(self) -> Self:
+        """A copy whose steps are those of `points`."""
+        copy = deepcopy(self)
+        with torch.no_grad():
+            copy.log_q.copy_(self.log_q.exp().round().clamp(1, 255).log())
+        return copy
+
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """One a round: its steps as integers 1..255, rounding to the nearest."""
+        tables = self.log_q.detach().exp().round().clamp(1, 255).int().tolist()
+        return tuple(OperatingPoint.from_tables(steps, subsampling=self.subsampling) for steps in tables)
+
+    def to_table(self, name: str, *, which: int = 0, **fields: Any) -> Table:
+        """The point of a round, `which`, as a Table; `fields` are its description and provenance."""
+        return Table(name, (self.points()[which],), **fields)
+
+    def encode(self, picture: NDArray[np.uint8]) -> bytes:
+        """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
+
+        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do. Raises
+        ValueError for another array.
+        """
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
+        data = b""
+        for number, point in enumerate(self.points()):
+            picture = decode(data) if number else picture
+            data = encode(picture, point) if self.levels is None else self._encode_held(picture, point)
+        return data
+
+    def _encode_held(self, picture: NDArray[np.uint8], point: OperatingPoint) -> bytes:
+        height, width, _ = picture.shape
+        assert self.levels is not None
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+        tables = component_tables(torch.tensor(point.tables).float().log(), torch.zeros(()), integers=True)
+        planes = [
+            indices(plane, *table, "hard", self.levels // 2)[0].reshape(*grid, 64).short().numpy()
+            for plane, table, grid in zip(
+                to_coefficients(pixels, self.subsampling, integers=True),
+                tables,
+                block_grids(height, width, self.subsampling),
+                strict=True,
+            )
+        ]
+        return write_coefficients(planes, point.tables, width, height, subsampling=self.subsampling)
+
+    def get_extra_state(self) -> Tensor:
+        """The arguments that are no tensors, as JSON in bytes: what safetensors can hold."""
+        arguments = json.dumps({name: getattr(self, name) for name in _ARGUMENTS})
+        return torch.tensor(list(arguments.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        arguments = json.loads(bytes(state.tolist()))
+        for name in _ARGUMENTS:
+            setattr(self, name, arguments[name])
+
+    def frozen(self) -> "FrozenJPEG":
+        """The hard layer in plain operations, for torch.export and other runtimes. See `FrozenJPEG`."""
+        return FrozenJPEG(self)
+
+
+class FrozenJPEG(nn.Module):
+    """Form "hard" of a `JPEGLayer` in 4:4:4, for inference: in each round a convolution with the DCT of Y, Cb
+    and Cr, rounding, and a transposed convolution with its inverse.
+
+    Takes and returns float32 [N, 3, height, width], RGB 0..255. torch.onnx.export, unlike torch.export, needs
+    the packages onnx and onnxscript, which are no dependencies. Raises ValueError for another subsampling.
+    """
+
+    def __init__(self, layer: JPEGLayer) -> None:
+        super().__init__()
+        if layer.subsampling != "4:4:4":
+            raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
+        self.limit = math.inf if layer.levels is None else layer.levels // 2
+        rounds = [
+            component_tables(log_q, log_kappa, integers=layer.integer_steps)
+            for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True)
+        ]
+        steps = torch.stack([torch.cat([q for q, _ in tables]).flatten() for tables in rounds])
+        # Both maps are affine: what they make of units, less what they make of grey.
+        units = torch.eye(192, dtype=torch.float64)
+        planes = torch.cat(to_coefficients(units.view(192, 3, 8, 8) + 128), dim=2)[:, 0]
+        pixels = from_coefficients([plane[:, None] for plane in units.view(192, 3, 64).unbind(1)], 8, 8) - 128
+        self.steps: Tensor
+        self.forward_map: Tensor
+        self.inverse_map: Tensor
+        self.register_buffer("steps", steps.detach()[:, None, :, None, None])
+        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).float().contiguous())
+        self.register_buffer("inverse_map", pixels.float())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        for steps in self.steps:
+            padded = nn.functional.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate") - 128
+            indices = nn.functional.conv2d(padded, self.forward_map, stride=8) / steps
+            held = indices.clamp(-self.limit, self.limit).round() * steps
+            decoded = nn.functional.conv_transpose2d(held, self.inverse_map, stride=8) + 128
+            pixels = decoded[..., :height, :width].clamp(0, 255)
+        return pixels
+
+
+def sensitivity_steps(sensitivity: NDArray[np.float64], largest: float = 5.0) -> NDArray[np.float64]:
+    """JPEG-DL's first steps for CIFAR and fine-grained pictures, 2 x 64: in inverse proportion to how much
+    the loss of a trained network feels a frequency, the largest of luma being `largest`.
+
+    sensitivity: 3 x 64, of `dnnjpeg.learn.sensitivity.fisher`; chroma takes the mean of Cb and Cr.
+    """
+    inverse = 1 / np.stack([sensitivity[0], sensitivity[1:].mean(0)])
+    return largest * inverse / inverse[0].max()
+
+
+def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.float64]:
+    """JPEG-DL's first steps for ImageNet, 2 x 64: 2 E|z| / sqrt(2^(b - 1)), b = 8, over the data set."""
+    total = np.zeros((3, 64))
+    for start in range(0, len(dataset), _PART):
+        part = torch.from_numpy(dataset.pictures[start : start + _PART]).permute(0, 3, 1, 2)
+        for c, plane in enumerate(to_coefficients(part, subsampling)):
+            total[c] += plane.abs().double().mean(1).sum(0).numpy()
+    mean = total / len(dataset)
+    return 2 * np.stack([mean[0], mean[1:].mean(0)]) / math.sqrt(2 ** (_MAGNITUDE_BITS - 1))
+
+
+def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:
+    array = np.ones((2, 64)) if steps is None else np.asarray(steps, np.float64)
+    if array.ndim != 2 or not 1 <= len(array) <= 3 or array.shape[1] != 64:
+        raise ValueError(f"steps has the shape {array.shape}, expected 1 to 3 tables x 64")
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError("steps holds numbers that are not above 0")
+    return array

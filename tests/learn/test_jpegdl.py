@@ -1,0 +1,321 @@
+"""The JPEG layer against real files, scipy's DCT, and the definition of its quantizer."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.fft import dctn
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load, save  # noqa: E402
+from tiny import pictures  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from dnnjpeg import encode  # noqa: E402
+from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.learn.codec import DifferentiableJPEG  # noqa: E402
+from dnnjpeg.learn.jpegdl import JPEGLayer, magnitude_steps, sensitivity_steps  # noqa: E402
+from dnnjpeg.table import OperatingPoint, standard_table  # noqa: E402
+
+POINT = OperatingPoint(50, "4:4:4", tuple(range(3, 67)), (tuple(range(70, 6, -1)), tuple(range(9, 73))))
+
+
+def steps(seed: int = 0, tables: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(1, 40, (tables, 64))
+
+
+def pixels(count: int = 3, height: int = 32, width: int = 32) -> Tensor:
+    return torch.from_numpy(pictures(count)[:, :height, :width]).permute(0, 3, 1, 2).float()
+
+
+def array_of(decoded: Tensor) -> np.ndarray:
+    return decoded.detach().permute(0, 2, 3, 1).numpy()
+
+
+def decode(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def luma_coefficients(picture: np.ndarray) -> np.ndarray:
+    """Of a picture whose sides are multiples of 8: blocks x 64, by scipy."""
+    luma = picture.astype(float) @ (0.299, 0.587, 0.114) - 128
+    rows, columns = (side // 8 for side in luma.shape)
+    blocks = luma.reshape(rows, 8, columns, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+    return dctn(blocks, axes=(1, 2), norm="ortho").reshape(-1, 64)
+
+
+def test_soft_is_the_codec_of_the_learner() -> None:
+    layer = JPEGLayer(steps(), kappa=6)
+    expected = DifferentiableJPEG()(pixels(), torch.tensor(steps()).float().log(), torch.tensor(math.log(6)))
+    torch.testing.assert_close(layer(pixels()), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 32),
+    width=st.integers(1, 32),
+    seed=st.integers(0, 99),
+    tables=st.integers(1, 3),
+    levels=st.sampled_from([None, 255, 31, 3]),
+    rounds=st.integers(1, 3),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "4:1:1"]),
+)
+def test_files_hold_what_the_layer_gives(height, width, seed, tables, levels, rounds, subsampling) -> None:
+    layer = JPEGLayer(steps(seed, tables), levels=levels, rounds=rounds, subsampling=subsampling)
+    with torch.no_grad():
+        layer.log_q += torch.randn(layer.log_q.shape, generator=torch.Generator().manual_seed(seed)) / 4
+    layer.clamp_()
+    layer.form = "file"
+    given = pixels(1, height, width)
+    real = decode(layer.encode(array_of(given)[0].astype(np.uint8)))
+    assert np.array_equal(array_of(layer(given))[0], real)
+
+
+def test_files_without_a_limit_are_those_of_the_encoder() -> None:
+    layer = JPEGLayer.from_point(POINT)
+    for picture in pictures(3):
+        assert layer.encode(picture) == encode(picture, layer.points()[0])
+
+
+def test_levels_cut_coefficients_off() -> None:
+    """Of a bright picture, what is left of DC is 3 steps."""
+    bright = torch.full((1, 3, 16, 16), 250.0)
+    for form in ("soft", "hard", "file"):
+        layer = JPEGLayer(np.full((2, 64), 20.0), levels=7, kappa=50)
+        layer.form = form
+        assert layer(bright).mean().item() == pytest.approx(128 + 3 * 20 / 8, abs=0.51)
+    layer.form = "file"
+    assert np.array_equal(
+        decode(layer.encode(np.full((16, 16, 3), 250, np.uint8))), array_of(layer(bright))[0]
+    )
+
+
+@pytest.mark.parametrize("levels", [None, 9])
+def test_bits_are_those_of_the_files(levels: int | None) -> None:
+    layer = JPEGLayer.from_point(standard_table().at(70), levels=levels)
+    found = layer.bits(pixels(12)) / 8
+    (point,) = layer.points()
+    if levels is None:
+        real = [len(encode(picture, point, signature=False)) for picture in pictures(12)]
+    else:
+        real = [len(layer.encode(picture)) for picture in pictures(12)]
+    assert found.mean().item() == pytest.approx(np.mean(real), rel=0.04)
+    found.mean().backward()
+    assert layer.log_q.grad[0].sum() < 0
+    with pytest.raises(ValueError, match="2 rounds"):
+        JPEGLayer(rounds=2).bits(pixels(1))
+
+
+def test_clip_without_quantization() -> None:
+    """κ = 1 leaves coefficients as they are, within the limit."""
+    picture = pictures(1)[0]
+    grey = np.repeat(picture.mean(2, keepdims=True).round(), 3, axis=2)
+    layer = JPEGLayer(np.full((1, 64), 3.0), kappa=1, levels=21)
+    after = array_of(layer(torch.from_numpy(grey).permute(2, 0, 1)[None].float()))[0]
+    assert np.abs(luma_coefficients(after) - luma_coefficients(grey).clip(-30, 30)).max() < 0.05
+    assert np.abs(luma_coefficients(grey)).max() > 60
+
+
+def test_integer_steps_are_those_of_files() -> None:
+    layer, real = JPEGLayer(steps(), integer_steps=True, kappa=6), JPEGLayer(steps(), kappa=6)
+    torch.testing.assert_close(layer(pixels()), real.rounded()(pixels()), atol=1e-2, rtol=0)
+    assert (layer(pixels()) - real(pixels())).abs().max() > 0.1
+    layer(pixels()).square().mean().backward()
+    assert (layer.log_q.grad != 0).any()
+    layer.form = "hard"
+    torch.testing.assert_close(layer.frozen()(pixels()), layer(pixels()), atol=1e-3, rtol=0)
+
+
+def test_rounds_are_one_after_the_other() -> None:
+    both = JPEGLayer(steps(), rounds=2)
+    with torch.no_grad():
+        both.log_q[1] += 0.5
+    first, second = JPEGLayer(steps()), JPEGLayer(both.log_q[1].detach().exp().numpy())
+    torch.testing.assert_close(both(pixels()), second(first(pixels())))
+
+
+@pytest.mark.parametrize("hardness", [{"kappa": 4.0}, {"alpha": 0.3}])
+def test_derivatives_by_hardness(hardness: dict[str, float]) -> None:
+    layer = JPEGLayer(np.full((2, 64), 5.0), learn_hardness=True, **hardness).double()
+    weight = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss() -> Tensor:
+        return (layer(pixels().double()) * weight).sum()
+
+    loss().backward()
+    found = layer.log_hardness.grad.sum().item()
+    values = []
+    for change in (1e-4, -2e-4):
+        with torch.no_grad():
+            layer.log_hardness += change
+        values.append(loss().item())
+    assert found == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
+
+
+def test_alpha_is_kappa_by_step() -> None:
+    layer = JPEGLayer(steps(), alpha=0.05)
+    expected = (0.05 * steps() ** 2).clip(1, 1e4)
+    assert np.allclose(layer.log_kappa()[0].detach().exp().numpy(), expected, rtol=1e-5)
+    layer(pixels()).sum().backward()
+    assert torch.isfinite(layer.log_q.grad).all() and (layer.log_q.grad != 0).any()
+
+
+def test_sampled_is_between_neighbours() -> None:
+    layer = JPEGLayer(np.full((2, 64), 12.0), kappa=3)
+    layer.form = "sampled"
+    torch.manual_seed(0)
+    one, other = layer(pixels()), layer(pixels())
+    assert not torch.equal(one, other)
+    mean = torch.stack([layer(pixels()) for _ in range(200)]).mean(0)
+    layer.form = "soft"
+    assert (mean - layer(pixels())).abs().mean() < 0.6
+
+
+def test_first_steps_from_sensitivities() -> None:
+    s = np.random.default_rng(0).uniform(0.1, 5, (3, 64))
+    luma, chroma = sensitivity_steps(s, 7)
+    assert luma.max() == pytest.approx(7)
+    assert np.allclose(luma * s[0], luma[0] * s[0, 0])
+    assert np.allclose(chroma, 7 * (2 / (s[1] + s[2])) / (1 / s[0]).max())
+
+
+def test_first_steps_from_magnitudes() -> None:
+    some = pictures(120)
+    dataset = Dataset(some, None, tuple(map(str, range(120))), "drawn")
+    mean = np.mean([np.abs(luma_coefficients(picture)).mean(0) for picture in some], axis=0)
+    found = magnitude_steps(dataset)
+    assert found.shape == (2, 64)
+    assert np.allclose(found[0], 2 * mean / math.sqrt(128), rtol=1e-3, atol=1e-3)
+
+
+def test_tables_in_and_out() -> None:
+    layer = JPEGLayer.from_point(POINT, levels=255, rounds=2)
+    assert layer.subsampling == "4:4:4" and layer.levels == 255
+    for point in layer.points():
+        assert point.tables == POINT.tables and point.subsampling == "4:4:4"
+    table = layer.to_table("mine", which=1, description="of a test", provenance={"seed": 0})
+    assert table.points[0].luma == POINT.luma and table.description == "of a test"
+    soft = OperatingPoint(50, "4:2:0", (10,) * 64, ((20,) * 64,), [7.0, [None] * 63 + [3.0]])
+    kappas = JPEGLayer.from_point(soft).log_kappa()[0].exp()
+    assert torch.allclose(kappas[0], torch.tensor(7.0))
+    assert kappas[1].tolist() == pytest.approx([1e4] * 63 + [3.0], rel=1e-4)
+    assert JPEGLayer.from_point(soft, kappa=5).log_kappa().exp().unique().tolist() == pytest.approx([5])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-3, 1e4), min_size=64, max_size=64))
+def test_points_are_steps_that_files_hold(values: list[float]) -> None:
+    layer = JPEGLayer([values], least=1e-5)
+    (point,) = layer.points()
+    expected = np.array(values).clip(1e-5, 255).astype(np.float32).round().clip(1, 255)
+    assert np.abs(np.array(point.luma) - expected).max() <= (np.abs(expected % 1 - 0.5) < 1e-3).any() + 1
+    rounded = layer.rounded()
+    assert rounded.points() == layer.points()
+    assert torch.allclose(rounded.log_q.exp().round(), rounded.log_q.exp(), atol=1e-3)
+
+
+def test_whole_in_the_state_dict() -> None:
+    layer = JPEGLayer(steps(), alpha=0.2, levels=255, least=0.5, subsampling="4:2:0")
+    layer.form = "hard"
+    other = JPEGLayer()
+    other.load_state_dict(load(save({k: v.contiguous() for k, v in layer.state_dict().items()})))
+    assert torch.equal(other(pixels()), layer(pixels()))
+    assert (other.levels, other.least, other.form, other.is_alpha) == (255, 0.5, "hard", True)
+    assert not other.integer_steps
+    assert {tensor.device.type for tensor in layer.to("meta").state_dict().values()} == {"meta", "cpu"}
+
+
+def test_steps_stay_within_bounds() -> None:
+    layer = JPEGLayer(steps(), least=2)
+    with torch.no_grad():
+        layer.log_q[0, 0] -= 100
+        layer.log_q[0, 1] += 100
+    layer.clamp_()
+    assert layer.log_q.exp()[0].amin(1).tolist() == pytest.approx([2, 255])
+
+
+def test_keeps_no_more_than_the_pictures_and_a_half() -> None:
+    given = torch.rand(8, 3, 128, 128) * 255
+    for options in ({}, {"levels": 255, "alpha": 5}):
+        layer, kept = JPEGLayer(steps(), **options), {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, kept=kept: kept.setdefault(x.untyped_storage().data_ptr(), x), lambda x: x
+        ):
+            layer(given)
+        assert sum(x.untyped_storage().nbytes() for x in kept.values()) < 1.5 * given.nbytes
+
+
+def test_autocast_changes_nothing() -> None:
+    layer = JPEGLayer(steps())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(pixels()), layer.double().float()(pixels()))
+
+
+@pytest.mark.parametrize("levels", [None, 15])
+def test_frozen_is_hard(levels: int | None) -> None:
+    for rounds, height, width in ((1, 32, 32), (1, 13, 27), (2, 16, 32)):
+        layer = JPEGLayer(steps(tables=3), levels=levels, rounds=rounds)
+        layer.form = "hard"
+        given = pixels(20, height, width)
+        apart = (layer.frozen()(given) - layer(given)).abs() > 1e-3
+        assert apart.float().mean() < 0.01  # where a coefficient lies between two indices
+    layer = JPEGLayer.from_point(standard_table().at(50))
+    with pytest.raises(ValueError, match="subsampling is 4:2:0, expected 4:4:4"):
+        layer.frozen()
+
+
+def test_frozen_can_be_exported() -> None:
+    frozen = JPEGLayer(steps(), levels=255).frozen()
+    batch, rows, columns = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "rows", "columns"))
+    sizes = {"pixels": {0: batch, 2: 8 * rows, 3: 8 * columns}}
+    program = torch.export.export(frozen, (pixels(4),), dynamic_shapes=sizes)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    again = torch.export.load(file).module()
+    torch.testing.assert_close(again(pixels(2, 24, 16)), frozen(pixels(2, 24, 16)))
+    names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not any("dnnjpeg" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kappa": 5, "alpha": 5}, "both given"),
+        ({"kappa": 0}, "kappa is 0, expected a number above 0"),
+        ({"alpha": math.nan}, "alpha is nan"),
+        ({"least": -1}, "least is -1"),
+        ({"levels": 256}, "levels is 256, expected an odd number"),
+        ({"levels": 1}, "levels is 1"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"subsampling": "4:1:0"}, "subsampling is '4:1:0'"),
+        ({"steps": np.ones((4, 64))}, r"\(4, 64\), expected 1 to 3 tables x 64"),
+        ({"steps": np.ones(64)}, "expected 1 to 3 tables"),
+        ({"steps": np.zeros((2, 64))}, "not above 0"),
+    ],
+)
+def test_bad_arguments(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        JPEGLayer(**arguments)
+
+
+@pytest.mark.parametrize("levels", [None, 255])
+@pytest.mark.parametrize(
+    "picture", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((8, 8, 4), "u1")]
+)
+def test_files_are_of_8_bit_rgb(levels: int | None, picture: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8 H x W x 3"):
+        JPEGLayer(levels=levels).encode(picture)
+
+
+def test_unknown_form() -> None:
+    layer = JPEGLayer()
+    layer.form = "firm"
+    with pytest.raises(ValueError, match="form is 'firm', expected one of soft, sampled, hard, file"):
+        layer(pixels())

@@ -1,0 +1,259 @@
+"""Training: what it reaches, what it leaves alone, and that interruptions change nothing."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
+from torch import nn  # noqa: E402
+
+from dnnjpeg import encode  # noqa: E402
+from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.learn.batches import augment, cut, read, recompress  # noqa: E402
+from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
+from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
+from dnnjpeg.learn.training import train  # noqa: E402
+from dnnjpeg.models import Network, Preprocess  # noqa: E402
+from dnnjpeg.readings import compare  # noqa: E402
+from dnnjpeg.table import standard_table  # noqa: E402
+
+COUNT = 160
+QUICK = Recipe(epochs=6, batch=32, lr=0.05, pad=2)
+
+
+def network_of(module: nn.Module) -> Network:
+    return Network("tiny", "tiny", "0", module.eval(), Preprocess.of(PREPROCESS), torch.device("cpu"))
+
+
+def fresh(seed: int = 0) -> Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [nn.Conv2d(3, 16, 5, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, 2), nn.ReLU()]
+        return network_of(
+            nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, CLASSES))
+        )
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Dataset, Dataset]:
+    """Pictures that a tiny classifier has labelled: the rest, and a quarter."""
+    some = pictures(COUNT)
+    labels = network_of(classifier()).read(some).argmax(1)
+    held_out, learning = Dataset(some, labels, tuple(map(str, range(COUNT))), "drawn").split(0.25, 0)
+    return learning, held_out
+
+
+def weights(network: Network) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.module.state_dict().items()}
+
+
+def test_learns_and_keeps_the_best_epoch(parts) -> None:
+    learning, held_out = parts
+    network = fresh()
+    chance = np.bincount(held_out.labels).max() / len(held_out)
+    log = train(network, learning, held_out, replace(QUICK, epochs=15))
+    best = best_epoch(log, QUICK)
+    assert best.val_top1 == max(epoch.val_top1 for epoch in log)
+    logits = network.read(held_out.pictures)
+    found = compare(logits, logits, held_out.labels)
+    assert found.top1.mean() == pytest.approx(best.val_top1, abs=1e-5)
+    assert found.loss.mean() == pytest.approx(best.val_loss, abs=1e-4)
+    assert best.val_top1 > chance + 0.15
+    assert log[-1].loss < log[0].loss and [epoch.epoch for epoch in log] == list(range(1, 16))
+    assert all(epoch.step is None and epoch.bytes is None for epoch in log)
+
+
+def test_layer_is_trained_without_decay(parts) -> None:
+    """Weight decay that would pull logarithms of steps to zero does not reach them."""
+    layer = JPEGLayer(np.full((2, 64), 20.0))
+    log = train(fresh(), *parts, replace(QUICK, epochs=2, decay=0.5, layer_lr=0.0), layer=layer)
+    assert torch.allclose(layer.log_q.exp(), torch.tensor(20.0))
+    assert log[0].step == pytest.approx((20, 20), abs=1e-3)
+    train(fresh(), *parts, replace(QUICK, epochs=2), layer=layer)
+    moved = (layer.log_q.exp() / 20).log().abs()
+    assert 0.01 < moved.mean() < 0.5
+
+
+def test_price_makes_files_smaller(parts) -> None:
+    sizes = {}
+    for price in (1e-6, 3e-2):
+        layer = JPEGLayer.from_point(standard_table().at(80), subsampling="4:4:4")
+        log = train(fresh(), *parts, replace(QUICK, epochs=4, price=price, layer_lr=0.1), layer=layer)
+        real = np.mean([len(layer.encode(picture)) for picture in parts[1].pictures])
+        sizes[price] = real
+        assert log[-1].bytes == pytest.approx(real, rel=0.25)
+    assert sizes[3e-2] < 0.9 * sizes[1e-6]
+
+
+@pytest.mark.parametrize("kind", ["plain", "layer", "distill"])
+def test_resumed_is_as_if_never_interrupted(parts, tmp_path, kind) -> None:
+    recipe = replace(QUICK, finetune="distill" if kind == "distill" else None)
+    points = [standard_table().at(20)] if kind == "distill" else []
+
+    def run(state, stop: int | None = None):
+        network, layer = fresh(), JPEGLayer(np.full((2, 64), 9.0)) if kind == "layer" else None
+
+        def interrupt(epoch) -> None:
+            if epoch.epoch == stop:
+                raise KeyboardInterrupt
+
+        log = train(network, *parts, recipe, layer=layer, points=points, state=state, on_epoch=interrupt)
+        return weights(network), log, layer
+
+    whole, log, layer = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "state.pt", stop=2)
+    again, log_again, layer_again = run(tmp_path / "state.pt")
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert [replace(epoch, seconds=0) for epoch in log] == [replace(epoch, seconds=0) for epoch in log_again]
+    if layer is not None:
+        assert torch.equal(layer.log_q, layer_again.log_q)
+
+
+def test_seed_says_what_comes_out(parts) -> None:
+    def run(seed: int) -> list[float]:
+        return [epoch.loss for epoch in train(fresh(), *parts, replace(QUICK, epochs=2, seed=seed))]
+
+    assert run(0) == run(0) != run(1)
+
+
+def test_state_of_another_training_is_refused(parts, tmp_path) -> None:
+    state = tmp_path / "state.pt"
+    train(fresh(), *parts, replace(QUICK, epochs=1), state=state)
+    with pytest.raises(ValueError, match="state of another training"):
+        train(fresh(), *parts, replace(QUICK, epochs=1, lr=0.1), state=state)
+    with pytest.raises(ValueError, match="another training"):
+        train(fresh(), *parts, replace(QUICK, epochs=1), layer=JPEGLayer(), state=state)
+    state.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="is not the state of a training"):
+        train(fresh(), *parts, replace(QUICK, epochs=1), state=state)
+
+
+def test_batch_norm_only(parts) -> None:
+    network = fresh()
+    before = weights(network)
+    train(network, *parts, replace(QUICK, epochs=2, finetune="bn"))
+    after = weights(network)
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {"1.weight", "1.bias"}
+    with pytest.raises(ValueError, match="no batch norms"):
+        train(network_of(classifier()), *parts, replace(QUICK, finetune="bn"))
+
+
+def test_fine_tuning_keeps_statistics(parts) -> None:
+    network = fresh()
+    before = weights(network)
+    train(network, *parts, replace(QUICK, epochs=2, finetune="all"))
+    after = weights(network)
+    assert torch.equal(before["1.running_mean"], after["1.running_mean"])
+    assert not torch.equal(before["0.weight"], after["0.weight"])
+
+
+def test_distillation_wins_back_what_files_take(parts) -> None:
+    """Without labels: agreement with the originals on files of low quality grows."""
+    learning, held_out = (replace(part, labels=None) for part in parts)
+    point = standard_table().at(5)
+    network = network_of(classifier())
+    files, clean = recompress(held_out.pictures, [point]), network.read(held_out.pictures)
+    before = compare(network.read(files), clean).divergence.mean()
+    recipe = Recipe(finetune="distill", epochs=8, batch=16, lr=0.0003, decay=0, pad=0)
+    log = train(network, learning, held_out, recipe, points=[point])
+    after = compare(network.read(files), clean)
+    best = best_epoch(log, recipe)
+    assert log[0].epoch == 0 and log[0].val_loss == pytest.approx(before, rel=1e-3)
+    assert after.divergence.mean() == pytest.approx(best.val_loss, rel=1e-3)
+    assert after.agrees.mean() == pytest.approx(best.val_top1, abs=1e-5)
+    assert best.val_loss < 0.8 * before
+
+
+def test_fine_tuning_never_ends_worse(parts) -> None:
+    """Where every epoch makes it worse, the network is left as it was."""
+    network = network_of(classifier())
+    before = weights(network)
+    recipe = Recipe(finetune="all", epochs=2, batch=16, lr=0.5)
+    log = train(network, *parts, recipe)
+    assert best_epoch(log, recipe).epoch == 0 and log[0].loss is None
+    assert all(torch.equal(value, before[key]) for key, value in weights(network).items())
+
+
+def test_what_cannot_be_trained(parts) -> None:
+    learning, held_out = parts
+    for layer in (None, JPEGLayer(rounds=2)):
+        with pytest.raises(ValueError, match="needs a layer, of one round"):
+            train(fresh(), learning, held_out, replace(QUICK, price=1e-3), layer=layer)
+    with pytest.raises(ValueError, match="drawn has no labels, which only distillation"):
+        train(fresh(), replace(learning, labels=None), held_out, QUICK)
+    with pytest.raises(ValueError, match=f"label 7, the network {CLASSES} classes"):
+        train(fresh(), replace(learning, labels=learning.labels + 4), held_out, QUICK)
+    with pytest.raises(ValueError, match="16 x 16, expected at least 32 x 32"):
+        train(fresh(), replace(learning, pictures=learning.pictures[:, :16, :16]), held_out, QUICK)
+    with pytest.raises(ValueError, match=r"NaN or infinity .*after epoch 1"):
+        train(fresh(), learning, held_out, replace(QUICK, lr=1e9))
+
+
+def test_forms_of_reading(parts) -> None:
+    network, layer = network_of(classifier()), JPEGLayer(np.full((2, 64), 30.0), levels=255)
+    some = parts[1].pictures[:12]
+    real = [np.array(Image.open(io.BytesIO(layer.encode(picture)))) for picture in some]
+    expected = network.read(np.stack(real))
+    assert np.array_equal(read(network, some, layer, "real"), expected)
+    assert np.allclose(read(network, some, layer, "file"), expected, atol=1e-3)
+    assert not np.allclose(read(network, some, layer), expected, atol=1e-3)
+    assert layer.form == "soft"
+    assert np.allclose(read(network, some), network.read(some))
+
+
+def test_recompress_is_what_a_decoder_makes() -> None:
+    some = pictures(5)
+    points = [standard_table().at(quality) for quality in (10, 90)]
+    for i, one in enumerate(recompress(some, points)):
+        with Image.open(io.BytesIO(encode(some[i], points[i % 2]))) as file:
+            assert np.array_equal(one, np.array(file))
+    drawn = recompress(np.repeat(some[:1], 40, axis=0), points, np.random.default_rng(0))
+    assert len(np.unique(drawn, axis=0)) == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(side=st.integers(8, 14), pad=st.integers(0, 3), flip=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_augmented_pictures_are_windows(side, pad, flip, seed) -> None:
+    some = np.random.default_rng(seed).integers(1, 256, (3, side, side, 3), np.uint8)
+    out = augment(some, 8, pad, flip, np.random.default_rng(seed))
+    assert out.shape == (3, 8, 8, 3)
+    for one, picture in zip(out, some, strict=True):
+        padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (8, 8), axis=(0, 1))
+        windows = windows.reshape(-1, 3, 8, 8).transpose(0, 2, 3, 1)
+        straight = (windows == one).all(axis=(1, 2, 3)).any()
+        mirrored = (windows == one[:, ::-1]).all(axis=(1, 2, 3)).any()
+        assert straight or (flip and mirrored)
+
+
+def test_cut_is_the_centre() -> None:
+    some = np.arange(2 * 10 * 12 * 3).reshape(2, 10, 12, 3).astype(np.uint8)
+    assert np.array_equal(cut(some, 8), some[:, 1:9, 2:10])
+    assert np.array_equal(cut(some, 10), some[:, :, 1:11])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("batch", 1.5), ("lr", -1), ("price", float("nan")), ("schedule", "linear"),
+     ("finetune", "some"), ("pad", -1), ("seed", -1)],
+)  # fmt: skip
+def test_recipe_names_the_field(field, value) -> None:
+    with pytest.raises(ValueError, match=f"{field} is"):
+        Recipe(**{field: value})
+
+
+def test_schedules() -> None:
+    shares = np.arange(0, 240) / 240
+    steps = [Recipe(schedule="steps").fade(share) for share in shares]
+    assert [int(np.argmax(np.array(steps) < x)) for x in (0.5, 0.05, 0.005)] == [150, 180, 210]
+    cosine = [Recipe().fade(share) for share in shares]
+    assert cosine[0] == 1 and cosine[120] == pytest.approx(0.5) and cosine[-1] < 1e-3
+    assert (np.diff(cosine) < 0).all()

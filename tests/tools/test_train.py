@@ -1,0 +1,182 @@
+"""`dnnjpeg train` as its users meet it: results that load again, interruptions, bad input."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+LEARN = Path(__file__).parents[1] / "learn"
+sys.path.append(str(LEARN))
+
+from tiny import CLASSES, classifier, pictures  # noqa: E402
+
+import dnnjpeg  # noqa: E402
+from dnnjpeg.tools.cli import main  # noqa: E402
+
+MODEL = f"{LEARN / 'tiny.py'}:classifier"
+COUNT = 80
+QUICK = ("--epochs", 3, "--batch", 20, "--lr", 0.01, "--pad", 2)
+
+
+def train(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, ["train", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures to train and to test on, and what the tiny classifier says of them."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, seed in (("some", 0), ("other", 1)):
+        drawn = pictures(COUNT, seed)
+        with torch.no_grad():
+            logits = classifier()((torch.from_numpy(drawn).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25)
+        np.save(folder / f"{name}.npy", drawn)
+        np.save(folder / f"{name}_labels.npy", logits.argmax(1).numpy())
+    return folder
+
+
+@pytest.fixture
+def basic(data) -> list[object]:
+    return [
+        "--model", MODEL, "--data", data / "some.npy", "--labels", data / "some_labels.npy",
+        "--test", data / "other.npy", "--test-labels", data / "other_labels.npy",
+    ]  # fmt: skip
+
+
+def test_results_load_again(basic, data, tmp_path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    from dnnjpeg.learn.batches import read
+    from dnnjpeg.learn.jpegdl import JPEGLayer
+    from dnnjpeg.models import load_network
+
+    out = tmp_path / "out"
+    options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness", "--integer-steps")
+    result = train(*basic, *QUICK, *options, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert not (out / "state.pt").exists()
+
+    report = json.loads((out / "report.json").read_text())
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [one["epoch"] for one in log] == [1, 2, 3] and report["best"] in log
+    assert all(one["bytes"] is None and len(one["step"]) == 2 for one in log)
+    assert report["data"] == {"name": f"{data.name}/some.npy", "training": 72, "validation": 8}
+    assert str(data.parent) not in (out / "report.json").read_text()
+
+    network = load_network(MODEL, weights=out / "network.safetensors")
+    layer = JPEGLayer(rounds=2, learn_hardness=True)
+    layer.load_state_dict(load_file(out / "jpeg.safetensors"))
+    other, labels = np.load(data / "other.npy"), np.load(data / "other_labels.npy")
+    for form, name in (("soft", "soft layer"), ("hard", "hard layer"), ("real", "real files")):
+        right = (read(network, other, layer, form).argmax(1) == labels).mean()
+        assert right == pytest.approx(report["test"][name], abs=1e-4)
+        assert f"test pictures, {name}: {100 * right:.1f} %" in result.output
+    tables = [dnnjpeg.load_table(out / f"{name}.json") for name in ("jpeg", "jpeg-2")]
+    for table, point in zip(tables, layer.points(), strict=True):
+        assert table.points[0].tables == point.tables
+    with safe_open(out / "network.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["dnnjpeg"])["model"] == "classifier"
+    dnnjpeg.encode(other[0], out / "jpeg.json", quality=tables[0].points[0].quality)
+
+
+def test_plot(basic, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    assert train(*basic, *QUICK, "-o", tmp_path / "out").exit_code == 0
+    with Image.open(tmp_path / "out" / "log.png") as plot:
+        assert plot.format == "PNG" and plot.width > 1000
+
+
+@pytest.mark.parametrize("start", ["ones", "magnitude", "sensitivity"])
+def test_first_steps(basic, tmp_path, start) -> None:
+    out = tmp_path / "out"
+    more = ("--sensitive", MODEL) if start == "sensitivity" else ()
+    result = train(*basic, *QUICK, "--start", start, *more, "--layer-lr", 0, "-o", out)
+    assert result.exit_code == 0, result.output
+    steps = np.array(dnnjpeg.load_table(out / "jpeg.json").points[0].tables)
+    assert (steps == 1).all() == (start == "ones")
+    if start == "sensitivity":
+        assert steps[0].max() == 5
+
+
+def test_without_a_layer_and_on_files(basic, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = train(*basic, *QUICK, "--table", "standard", "--quality", "10,50", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert not (out / "jpeg.json").exists() and (out / "network.safetensors").exists()
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["test"]) == ["original", "quality 10", "quality 50"]
+    assert [point["quality"] for point in report["files"]] == [10, 50]
+
+
+def test_distillation_needs_no_labels(data, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = train(
+        "--model", MODEL, "--data", data / "some.npy", "--finetune", "distill", "--table", "standard",
+        "--quality", 5, "--epochs", 2, "--lr", 0.0003, "--batch", 16, "-o", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [one["epoch"] for one in log] == [0, 1, 2] and log[0]["loss"] is None
+    assert json.loads((out / "report.json").read_text())["test"] is None
+
+
+def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
+    from dnnjpeg.learn import training
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert train(*basic, *QUICK, "-o", whole).exit_code == 0
+    advance = training._Training.advance
+
+    def stop(self):
+        if len(self.epochs) == 2:
+            raise KeyboardInterrupt
+        return advance(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "advance", stop)
+        result = train(*basic, *QUICK, "-o", out)
+    assert result.exit_code == 130 and "--resume" in result.output and not (out / "report.json").exists()
+    result = train(*basic, *QUICK, "-o", out)
+    assert result.exit_code == 2 and "--resume" in result.output
+    result = train(*basic, *QUICK, "-o", out, "--resume", "--lr", 0.02)
+    assert result.exit_code == 1 and "another training" in result.output
+    assert train(*basic, *QUICK, "-o", out, "--resume").exit_code == 0
+    for name in ("network.safetensors", "jpeg.safetensors"):
+        from safetensors.torch import load_file
+
+        one, other = load_file(whole / name), load_file(out / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_bad_input_is_told(basic, data, tmp_path) -> None:
+    wrong, short = tmp_path / "wrong.npy", basic[:4]
+    np.save(wrong, np.full(COUNT, CLASSES))
+    cases = [
+        ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
+        (short, 1, "has no labels, which only distillation can do without"),
+        ([*basic[:6], "--test", data / "other.npy"], 1, "give --test-labels"),
+        ([*basic, "--finetune", "bn"], 1, "no batch norms"),
+        ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
+        ([*basic, "--levels", 256], 1, "levels is 256"),
+        ([*basic, "--start", "sensitivity"], 1, "--sensitive"),
+        ([*basic, "--table", "nothing"], 1, "no table is named"),
+        ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
+        ([*basic, "--quality", "50"], 2, "--quality is of a table"),
+        ([*basic, "--no-layer", "--levels", 255], 2, "--levels is of a layer"),
+        ([*basic, "--table", "standard", "--layer-lr", 0.1], 2, "--layer-lr is of a layer"),
+        ([*basic, "--size", 16], 1, "16 x 16, expected at least 32 x 32"),
+        ([*basic, "--lr", 1e12], 1, "after epoch 1: give rates below"),
+    ]
+    for arguments, code, message in cases:
+        result = train(*arguments, "--epochs", 1, "-o", tmp_path / "out")
+        assert result.exit_code == code and message in result.output, (arguments, result.output)
+        assert not (tmp_path / "out" / "network.safetensors").exists()

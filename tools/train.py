@@ -1,0 +1,351 @@
+"""`dnnjpeg train`: networks trained behind a JPEG layer with trainable steps, or adapted to given files."""
+
+import io
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from dnnjpeg import __version__
+from dnnjpeg.checks import check_quality
+from dnnjpeg.files import write_atomic
+from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.table import load_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from dnnjpeg.dataset import Dataset
+    from dnnjpeg.learn.jpegdl import JPEGLayer
+    from dnnjpeg.learn.recipe import Epoch, Recipe
+    from dnnjpeg.models import Network
+
+_PATH = click.Path(exists=True, path_type=Path)
+_LAYER = (
+    "kappa", "alpha", "learn_hardness", "levels", "least", "integer_steps", "rounds", "subsampling",
+)  # fmt: skip
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) -> list[float]:
+    try:
+        return sorted({check_quality(float(word)) for word in text.split(",")})
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of qualities 1 to 100, as 10,20,30") from None
+
+
+# fmt: off
+@click.command()
+@click.option("--model", metavar="SPEC", required=True,
+              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. The first two "
+                   "come trained; a function may return fresh weights, which are drawn with --seed.")
+@click.option("--weights", metavar="FILE", type=_FILE,
+              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+@click.option("--data", metavar="DIR|FILE.npy", required=True, type=_PATH,
+              help="Pictures to train on: a folder, or one of a folder a class; or an array.")
+@click.option("--labels", metavar="FILE", type=_FILE,
+              help="CSV with the columns file and label; .npy for an array. Distillation needs none.")
+@click.option("--validation", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              default=0.1, show_default=True, help="Of the pictures: they choose the epoch that is kept.")
+@click.option("--test", metavar="DIR|FILE.npy", type=_PATH, help="Other pictures, read once, at the end.")
+@click.option("--test-labels", metavar="FILE", type=_FILE, help="Theirs, as --labels.")
+@click.option("-o", "--output", metavar="DIR", required=True,
+              type=click.Path(file_okay=False, path_type=Path), help="Where all results go; made if missing.")
+@click.option("--layer/--no-layer", default=None,
+              help="A JPEG layer before the network, trained with it.  [default: unless --table is given]")
+@click.option("--start", type=click.Choice(["ones", "magnitude", "sensitivity", "standard"]), default="ones",
+              show_default=True,
+              help="Its first steps: all 1; in proportion to mean coefficients; in inverse proportion to "
+                   "what the network --sensitive feels; or those of the standard table at quality 75.")
+@click.option("--sensitive", metavar="SPEC", help="A trained network, for --start sensitivity.")
+@click.option("--kappa", type=click.FloatRange(0, min_open=True),
+              help="Hardness by step.  [default: 5, without --alpha]")
+@click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Hardness, whatever the step.")
+@click.option("--learn-hardness", is_flag=True, help="Train it, by frequency.")
+@click.option("--levels", type=click.IntRange(3), help="Hold coefficients to so many indices, as 255.")
+@click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
+              help="The smallest step. Files cannot hold steps below 1.")
+@click.option("--integer-steps", is_flag=True, help="Round steps while training, as files hold them.")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")
+@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True)
+@click.option("--price", metavar="NAT", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Loss that a byte of the layer's files is worth, as 1e-4; of one round.")
+@click.option("--table", metavar="NAME|FILE.json",
+              help="Train on pictures as files of this table leave them.")
+@click.option("--quality", "qualities", metavar="LIST", callback=_qualities, default="75", show_default=True,
+              help="Of --table; of several, each picture has one drawn.")
+@click.option("--finetune", type=click.Choice(["all", "bn", "distill"]),
+              help="From the network as it is, statistics and dropout off: all weights; those of batch norms "
+                   "alone; or all, towards what it read in the originals, which takes no labels.")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--lr", type=click.FloatRange(0), default=0.05, show_default=True,
+              help="Of the weights; to fine-tune, 0.001 is more like it.")
+@click.option("--decay", type=click.FloatRange(0), default=5e-4, show_default=True, help="Of the weights.")
+@click.option("--layer-lr", type=click.FloatRange(0), default=0.03, show_default=True,
+              help="Of the logarithms of the layer's steps.")
+@click.option("--schedule", type=click.Choice(["cosine", "steps"]), default="cosine", show_default=True)
+@click.option("--pad", type=click.IntRange(0), default=4, show_default=True,
+              help="Pixels of black around pictures before they are cut at random.")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other picture.")
+@click.option("--size", type=click.IntRange(1, 65535),
+              help="Pictures are loaded at this side, and cut to the network's.  [default: the network's]")
+@click.option("--bfloat16", is_flag=True, help="Run the network in it: twice as fast on some processors.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--device", default="cpu", show_default=True, help="Where it runs, as cuda.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
+def train(output: Path, resume: bool, **how: Any) -> None:
+    """Train a network, by default behind a JPEG layer whose quantization steps are trained with it.
+
+    DIR gets network.safetensors (for --weights); jpeg.safetensors and jpeg.json, the layer and its table,
+    which writes real files; report.json with the accuracies; log.jsonl and, with matplotlib, log.png.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise click.UsageError("torch is missing, and train needs it: pip install 'dnnjpeg[learn]'") from None
+    _check_use(how["layer"], how["table"])
+    if not resume and (output / "state.pt").exists():
+        raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
+    try:
+        job = _prepare(**how)
+        output.mkdir(parents=True, exist_ok=True)
+        _run(job, output)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command with --resume goes on from here", err=True)
+        raise SystemExit(130) from None
+# fmt: on
+
+
+def _check_use(layer: bool | None, table: str | None) -> None:
+    """Refuses options of what is not there."""
+    is_given = click.get_current_context().get_parameter_source
+    has_layer = layer or (layer is None and table is None)
+    idle = [] if has_layer else [*_LAYER, "start", "sensitive", "layer_lr", "price"]
+    idle += [] if table else ["qualities"]
+    for name in idle:
+        if is_given(name) is ParameterSource.COMMANDLINE:
+            if name == "qualities":
+                raise click.UsageError("--quality is of a table: give --table")
+            raise click.UsageError(f"--{name.replace('_', '-')} is of a layer: give --layer")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the arguments name, loaded."""
+
+    network: "Network"
+    layer: "JPEGLayer | None"
+    points: list[OperatingPoint]
+    learning: "Dataset"
+    validation: "Dataset"
+    test: "Dataset | None"
+    recipe: "Recipe"
+
+
+def _prepare(
+    *,
+    model: str,
+    weights: Path | None,
+    data: Path,
+    labels: Path | None,
+    validation: float,
+    test: Path | None,
+    test_labels: Path | None,
+    table: str | None,
+    qualities: list[float],
+    layer: bool | None,
+    size: int | None,
+    device: str,
+    seed: int,
+    start: str,
+    sensitive: str | None,
+    **rest: Any,
+) -> _Job:
+    import torch
+
+    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.learn.recipe import Recipe
+    from dnnjpeg.models import load_network
+
+    torch.manual_seed(seed)
+    network = load_network(model, weights=weights, device=device)
+    size = size or network.preprocess.size
+    held_out, learning = load_dataset(data, labels, size=size).split(validation, seed)
+    tested = None if test is None else load_dataset(test, test_labels, size=size)
+    if tested is not None and tested.labels is None:
+        raise ValueError(f"{test} has no labels to test against: give --test-labels")
+    points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
+    options = {name: rest.pop(name) for name in _LAYER}
+    jpeg = None
+    if layer or (layer is None and table is None):
+        jpeg = _layer(start, sensitive, learning, device, options)
+    return _Job(network, jpeg, points, learning, held_out, tested, Recipe(seed=seed, **rest))
+
+
+def _layer(
+    start: str, sensitive: str | None, learning: "Dataset", device: str, options: dict[str, Any]
+) -> "JPEGLayer":
+    from dnnjpeg.learn.jpegdl import JPEGLayer, magnitude_steps, sensitivity_steps
+    from dnnjpeg.learn.objective import Objective
+    from dnnjpeg.learn.sensitivity import fisher
+    from dnnjpeg.models import load_network
+
+    if (start == "sensitivity") != (sensitive is not None):
+        raise ValueError("--start sensitivity and --sensitive SPEC go together: one is from the other")
+    subsampling = options["subsampling"]
+    if sensitive is not None:
+        objective = Objective([load_network(sensitive, device=device)], learning, use_labels=False)
+        return JPEGLayer(sensitivity_steps(fisher(objective, subsampling)), **options)
+    if start == "magnitude":
+        return JPEGLayer(magnitude_steps(learning, subsampling), **options)
+    if start == "standard":
+        return JPEGLayer.from_point(load_table("standard").at(75), **options)
+    return JPEGLayer(**options)
+
+
+def _run(job: _Job, output: Path) -> None:
+    """Train, test, write."""
+    from dnnjpeg.learn.recipe import best_epoch
+    from dnnjpeg.learn.training import train as run
+
+    state = output / "state.pt"
+    with _progress(job.recipe.epochs, output / "log.jsonl") as show:
+        log = run(
+            job.network, job.learning, job.validation, job.recipe,
+            layer=job.layer, points=job.points, state=state, on_epoch=show,
+        )  # fmt: skip
+    best = best_epoch(log, job.recipe)
+    provenance = _provenance(job)
+    report = provenance | {"best": asdict(best), "test": _test(job)}
+    _save(output / "network.safetensors", job.network.module.state_dict(), provenance)
+    if job.layer is not None:
+        _save(output / "jpeg.safetensors", job.layer.state_dict(), provenance)
+        for which in range(len(job.layer.points())):
+            name = "jpeg" if not which else f"jpeg-{which + 1}"
+            description = f"trained with {job.network.name} as a JPEG layer before it"
+            table = job.layer.to_table(name, which=which, description=description, provenance=provenance)
+            table.save(output / f"{name}.json")
+    write_atomic(output / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+    _plot(log, job.layer, output / "log.png")
+    state.unlink()
+    click.echo(
+        f"epoch {best.epoch} is kept: {100 * best.val_top1:.1f} % of the validation pictures are right"
+    )
+    for form, accuracy in (report["test"] or {}).items():
+        click.echo(f"test pictures, {form}: {100 * accuracy:.1f} %")
+
+
+def _test(job: _Job) -> dict[str, float] | None:
+    """Top-1 of the test pictures by what stands before the network."""
+    from dnnjpeg.learn.batches import cut, read, recompress
+    from dnnjpeg.readings import compare
+
+    test = job.test
+    if test is None:
+        return None
+    pictures = cut(test.pictures, job.network.preprocess.size)
+    logits = {}
+    if job.layer is None:
+        logits["original"] = read(job.network, pictures)
+    else:
+        logits = {f"{form} layer": read(job.network, pictures, job.layer, form) for form in ("soft", "hard")}
+        logits["real files"] = read(job.network, pictures, job.layer, "real")
+    for point in job.points:
+        logits[f"quality {point.quality}"] = read(job.network, recompress(pictures, [point]), job.layer)
+    return {
+        name: round(float(compare(read_, read_, test.labels).top1.mean()), 5)
+        for name, read_ in logits.items()
+    }
+
+
+def _provenance(job: _Job) -> dict[str, Any]:
+    return {
+        "model": job.network.name,
+        "data": {
+            "name": _short(job.learning.source),
+            "training": len(job.learning),
+            "validation": len(job.validation),
+        },
+        "recipe": asdict(job.recipe),
+        "layer": None if job.layer is None else repr(job.layer),
+        "files": [point.to_json() for point in job.points],
+        "command": shlex.join(["dnnjpeg", *map(_short, sys.argv[1:])]),
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _short(argument: str) -> str:
+    """A path by its last two parts: where a user keeps things is nobody's business."""
+    option, equals, value = argument.rpartition("=")
+    return option + equals + "/".join(Path(value).parts[-2:])
+
+
+def _save(path: Path, tensors: "dict[str, Tensor]", provenance: dict[str, Any]) -> None:
+    from safetensors.torch import save
+
+    whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    write_atomic(path, save(whole, {"dnnjpeg": json.dumps(provenance)}))
+
+
+def _plot(log: Sequence["Epoch"], layer: "JPEGLayer | None", path: Path) -> None:
+    """Losses, accuracy and the steps, where matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        return
+    tables = [] if layer is None else layer.points()[0].tables
+    figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
+    losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
+    epochs = [epoch.epoch for epoch in log]
+    passes = [epoch for epoch in log if epoch.loss is not None]
+    losses.plot([epoch.epoch for epoch in passes], [epoch.loss for epoch in passes], label="training")
+    losses.plot(epochs, [epoch.val_loss for epoch in log], label="validation")
+    losses.set(xlabel="epoch", ylabel="loss, nat")
+    losses.legend()
+    accuracy.plot(epochs, [100 * epoch.val_top1 for epoch in log])
+    accuracy.set(xlabel="epoch", ylabel="validation pictures, top-1, %")
+    names = ("Y", "Cb, Cr") if len(tables) == 2 else ("Y", "Cb", "Cr")
+    for panel, table, name in zip(panels, tables, names, strict=False):
+        image = panel.imshow([table[row : row + 8] for row in range(0, 64, 8)], cmap="viridis")
+        panel.set(title=f"steps of {name}", xticks=[], yticks=[])
+        figure.colorbar(image, ax=panel, shrink=0.8)
+    for panel in (losses, accuracy):
+        panel.grid(alpha=0.3)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    write_atomic(path, file.getvalue())
+
+
+@contextmanager
+def _progress(count: int, log: Path) -> "Iterator[Callable[[Epoch], None]]":
+    """A progress bar and the log, a line an epoch, moved by what it yields."""
+    from tqdm import tqdm
+
+    with (
+        tqdm(total=count, desc="epochs", leave=False, disable=not sys.stderr.isatty()) as bar,
+        log.open("w", encoding="utf-8") as file,
+    ):
+
+        def show(epoch: "Epoch") -> None:
+            file.write(json.dumps(asdict(epoch)) + "\n")
+            file.flush()
+            bar.set_postfix_str(f"validation {100 * epoch.val_top1:.1f} %", refresh=False)
+            bar.update(epoch.epoch - bar.n)
+
+        yield show
