@@ -67,6 +67,11 @@ class Network:
     preprocess: Preprocess
     device: torch.device
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What its logits depend on: one file of weights may serve two architectures, or two inputs."""
+        return self.digest, self.preprocess, str(self.module)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits, float32 N x classes, of pixels 0..255, float N x 3 x H x W.
 

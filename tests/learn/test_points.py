@@ -18,8 +18,9 @@ from dnnjpeg.table import Table
 
 def measured(size: float, loss: float) -> Measurement:
     """Of two pictures, with these means."""
-    ones = np.ones(2)
-    return Measurement(np.array([size - 10, size + 10]), np.array([0.5, 1.5]) * loss, ones, ones, 1000)
+    ones, none = np.ones(2), np.zeros((3, 64))
+    sizes, losses = np.array([size - 10, size + 10]), np.array([0.5, 1.5]) * loss
+    return Measurement(sizes, losses, ones, ones, 1000, none, none)
 
 
 def candidate(step: int) -> OperatingPoint:
