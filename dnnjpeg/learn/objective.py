@@ -69,7 +69,7 @@ class Objective:
 
     networks: one or several `Network`s on one device.
     use_labels: None takes labels where the data set has them.
-    batch: pictures a network sees at a time.
+    batch: pictures a network sees at a time, by default as many as are fast.
     autocast: run the networks in bfloat16; logits and losses stay float32.
     headerless: count a file's entropy-coded data only, as where tables are sent once for many pictures.
     cache: where readings of real files are kept, by network and picture: what other objectives measured on
@@ -86,7 +86,7 @@ class Objective:
         dataset: Dataset,
         use_labels: bool | None = None,
         *,
-        batch: int = 50,
+        batch: int | None = None,
         autocast: bool = False,
         headerless: bool = False,
         cache: Cache | None = None,
@@ -102,7 +102,7 @@ class Objective:
         self.networks = tuple(networks)
         self.dataset = dataset
         self.labels = dataset.labels if use_labels in (None, True) else None
-        self.batch = batch
+        self.batch = batch or networks[0].batch
         self.autocast = autocast
         self.headerless = headerless
         self.cache = cache

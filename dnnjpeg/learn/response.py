@@ -86,7 +86,7 @@ def learn(
     tables: int = 2,
     seed: int = 0,
     deadline: float | None = None,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], object] = lambda trial: None,
 ) -> list[OperatingPoint]:
     """Candidates at the prices of a byte that standard files of these qualities have: for each, the best few
     of all trials.
