@@ -15,7 +15,7 @@ from typing import Any
 from draw import draw
 from PIL import Image, features
 
-from dnnjpeg.machine import cpu_name
+from dnnjpeg.provenance import cpu_name
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(__file__).parent / "results"

@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ import click
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.machine import cpu_name
+from dnnjpeg.provenance import command, cpu_name, short
 
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.codecs import Codec
@@ -223,10 +222,16 @@ def _provenance(bench: "Bench") -> dict[str, Any]:
     return {
         "format": "dnnjpeg-evaluation",
         "version": 1,
-        "command": shlex.join(["dnnjpeg", *sys.argv[1:]]),
+        "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
         "packages": {"python": platform.python_version(), **installed},
-        "data": {"source": dataset.source, "pictures": len(dataset), "size": dataset.pictures.shape[1]},
-        "networks": {name: {"spec": n.spec, "weights": n.digest} for name, n in bench.networks.items()},
+        "data": {
+            "source": short(dataset.source),
+            "pictures": len(dataset),
+            "size": dataset.pictures.shape[1],
+        },
+        "networks": {
+            name: {"spec": short(n.spec), "weights": n.digest} for name, n in bench.networks.items()
+        },
     }

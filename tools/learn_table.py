@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.provenance import command, short
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import Search, Show
@@ -228,23 +228,17 @@ def _provenance(objective: "Objective", held_out: "Objective", search: "Search")
             for network, top1 in zip(objective.networks, accuracies, strict=True)
         ],
         "data": {
-            "name": _short(objective.dataset.source),
+            "name": short(objective.dataset.source),
             "pictures": len(objective),
             "held_out": len(held_out),
             "labels": objective.labels is not None,
             "bytes": "scans" if objective.headerless else "files",
         },
         "seed": search.settings.seed,
-        "command": shlex.join(["dnnjpeg", *map(_short, sys.argv[1:])]),
+        "command": command(),
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _short(argument: str) -> str:
-    """A path by its last two parts: where a user keeps things is nobody's business."""
-    option, equals, value = argument.rpartition("=")
-    return option + equals + "/".join(Path(value).parts[-2:])
 
 
 def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) -> None:
