@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import PIL
@@ -208,18 +208,14 @@ class Objective:
         )
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
-        """Bytes of a picture, H x W x 3, as a baseline file: what is counted of it."""
-        data = self._encode(point, picture, False)
-        return inspect(data).scan_bytes if self.headerless else len(data)
+        """Bytes of a picture, H x W x 3, as a baseline file, or as a stream without tables if headerless."""
+        fixed: dict[str, Any] = {"optimize": False, "streamtype": 2} if self.headerless else {}
+        return len(encode(picture, table=point, signature=False, **fixed))
 
-    def _encode(
-        self, point: OperatingPoint, picture: NDArray[np.uint8], progressive: Literal[False, "auto"] = "auto"
-    ) -> bytes:
-        if (
-            self.headerless
-        ):  # where quantization tables are sent once, so are Huffman tables: the standard ones
+    def _encode(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> bytes:
+        if self.headerless:  # tables of both kinds are sent once: the Huffman tables are the standard ones
             return encode(picture, table=point, optimize=False, signature=False)
-        return encode(picture, table=point, progressive=progressive, signature=False)
+        return encode(picture, table=point, progressive="auto", signature=False)
 
     def _measure(
         self, write: Callable[[NDArray[np.uint8]], bytes], which: Sequence[int]

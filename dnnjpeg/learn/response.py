@@ -38,7 +38,7 @@ _RANDOM = 16  # further trials, of standard tables with their bands scaled at ra
 _TOLERANCES = (0.05, 0.02, 0.01)  # of each round: what a subsampling may be behind the best, in its bytes
 _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
-_PIXELS = 2_400_000  # to count bytes with, in 48 to 400 pictures
+_PIXELS = 1_600_000  # to count bytes with, in 32 to 200 pictures
 _TABLE = 65  # bytes that a quantization table takes
 
 _DIAGONAL = np.add.outer(np.arange(8), np.arange(8)).ravel()
@@ -254,7 +254,7 @@ class _Bench:
 
     def __init__(self, objective: Objective, subsampling: str, seed: int) -> None:
         pictures = objective.dataset.pictures
-        count = int(np.clip(_PIXELS / math.prod(pictures.shape[1:3]), 48, 400))
+        count = int(np.clip(_PIXELS / math.prod(pictures.shape[1:3]), 32, 200))
         index = np.sort(np.random.default_rng(seed).permutation(len(objective))[:count])
         self.objective = objective
         self.pictures = pictures[index]
@@ -292,7 +292,7 @@ class _Bench:
         return best[1]
 
     def _descend(
-        self, response: Response, start: Trial, price: float, tables: int, iterations: int = 4
+        self, response: Response, start: Trial, price: float, tables: int, iterations: int = 3
     ) -> tuple[float, OperatingPoint]:
         """Steps within the bound around those of a trial, in all of which a byte more would lower the loss by
         its price; and what they cost.
@@ -322,7 +322,7 @@ class _Bench:
                 saved = size - self.bytes(trial, tables) if up[group[0], k] > now[group[0], k] else 0
                 lost = slope * added[group, k].sum()
                 ratio = math.log(price * max(saved, 1e-6) / lost) if lost > 0 else 1.0
-                steps[group, k] *= math.exp(min(max(0.4 * ratio, -0.3), 0.3))
+                steps[group, k] *= math.exp(min(max(0.5 * ratio, -0.3), 0.3))
             steps = np.clip(steps, origin * math.exp(-_TRUST), origin * math.exp(_TRUST))
         steps = np.clip(np.rint(steps), 1, 255)
         total = loss(self.cost(response, steps).sum()) + price * self.bytes(steps, tables)
