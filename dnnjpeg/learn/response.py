@@ -35,7 +35,7 @@ Steps = NDArray[np.float64]  # 3 x 64, of Y, Cb and Cr
 
 _STANDARD = (10, 20, 30, 40, 50, 65, 80, 90)  # qualities of the standard trials
 _RANDOM = 16  # further trials, of standard tables with their bands scaled at random
-_TOLERANCES = (0.05, 0.02, 0.01)  # of each round: what a subsampling may be behind the best, in its bytes
+_TOLERANCES = (0.05, 0.02)  # of each round: what a subsampling may be behind the best, in its bytes
 _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
 _PIXELS = 1_600_000  # to count bytes with, in 32 to 200 pictures
