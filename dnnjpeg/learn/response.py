@@ -144,15 +144,15 @@ def _best(trials: Sequence[Trial], prices: Sequence[float]) -> list[OperatingPoi
 def _prices(standard: Sequence[Trial], qualities: Sequence[float]) -> list[float]:
     """Loss that a byte more takes away from standard files of these qualities, in nat a byte: by a parabola
     through the logarithms of loss and bytes, for the difference of two trials is mostly noise.
+
+    standard: the trials of the qualities _STANDARD, in one subsampling.
     """
-    sizes, losses = np.log([[trial.bytes, trial.loss] for trial in standard]).T
+    sizes, losses = np.log([trial.bytes for trial in standard]), _log_losses(standard)
     parabola = np.polynomial.Polynomial.fit(sizes, losses, 2)
     found = []
     for quality in qualities:
         size = np.interp(quality, _STANDARD, sizes)
-        slope = min(
-            float(parabola.deriv()(size)), -0.1
-        )  # the loss of finer files is less, whatever the noise
+        slope = min(float(parabola.deriv()(size)), -0.1)  # finer files lose less, whatever the noise
         found.append(-slope * math.exp(parabola(size) - size))
     return found
 
@@ -163,13 +163,7 @@ def fit(trials: Sequence[Trial]) -> Response:
 
     Raises ValueError where the losses are no positive numbers, or hardly differ.
     """
-    losses = np.array([trial.loss for trial in trials])
-    if not (losses > 0).all() or losses.max() < 1.1 * losses.min():
-        raise ValueError(
-            f"the loss is {losses.min():.4g} to {losses.max():.4g} over {len(trials)} very different tables: "
-            "the networks do not see the difference"
-        )
-    target = torch.from_numpy(np.log(losses))
+    target = torch.from_numpy(_log_losses(trials))
     moved, lost = (
         torch.from_numpy(np.stack([_by_band(getattr(trial, kind)) for trial in trials]))
         for kind in ("moved", "lost")
@@ -212,6 +206,16 @@ def fit(trials: Sequence[Trial]) -> Response:
             float(log_exponent.exp()),
             float(residuals().square().mean().sqrt()),
         )
+
+
+def _log_losses(trials: Sequence[Trial]) -> NDArray[np.float64]:
+    losses = np.array([trial.loss for trial in trials])
+    if not (losses > 0).all() or losses.max() < 1.1 * losses.min():
+        raise ValueError(
+            f"the loss is {losses.min():.4g} to {losses.max():.4g} over {len(trials)} very different tables: "
+            "the networks do not see the difference"
+        )
+    return np.log(losses)
 
 
 def _by_band(damage: Steps) -> NDArray[np.float64]:
