@@ -38,7 +38,7 @@ _RANDOM = 16  # further trials, of standard tables with their bands scaled at ra
 _TOLERANCES = (0.05, 0.02)  # of each round: what a subsampling may be behind the best, in its bytes
 _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
-_PIXELS = 1_600_000  # to count bytes with, in 32 to 200 pictures
+_PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
 
 _DIAGONAL = np.add.outer(np.arange(8), np.arange(8)).ravel()
@@ -258,7 +258,7 @@ class _Bench:
 
     def __init__(self, objective: Objective, subsampling: str, seed: int) -> None:
         pictures = objective.dataset.pictures
-        count = int(np.clip(_PIXELS / math.prod(pictures.shape[1:3]), 32, 200))
+        count = int(np.clip(_PIXELS / math.prod(pictures.shape[1:3]), 32, 100))
         index = np.sort(np.random.default_rng(seed).permutation(len(objective))[:count])
         self.objective = objective
         self.pictures = pictures[index]
@@ -288,10 +288,10 @@ class _Bench:
 
     def improve(self, response: Response, start: Trial, price: float, tables: int) -> OperatingPoint:
         """The point near a trial that costs least under the model, bytes at their price. Where a table is a
-        good part of a file, one for all components is considered.
+        good part of what is counted, one for all components is considered.
         """
         best = self._descend(response, start, price, tables)
-        if tables == 2 and 0.01 * start.bytes < _TABLE:
+        if tables == 2 and not self.objective.headerless and 0.01 * start.bytes < _TABLE:
             best = min(best, self._descend(response, start, price, 1), key=lambda found: found[0])
         return best[1]
 
