@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dnnjpeg.cache import digest, key
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
@@ -290,9 +291,17 @@ class _Bench:
         """The point near a trial that costs least under the model, bytes at their price. Where a table is a
         good part of what is counted, one for all components is considered.
         """
+        model = digest(response.weights), digest(response.ratio), response.exponent
+        begin = start.point.subsampling, start.point.tables, start.loss, start.bytes
+        name = key(digest(self.pictures), self.objective.headerless, model, begin, price, tables)
+        cache = self.objective.cache
+        if cache and (kept := cache.load(name)):
+            return OperatingPoint.from_tables(kept["tables"].tolist(), subsampling=self.subsampling)
         best = self._descend(response, start, price, tables)
         if tables == 2 and not self.objective.headerless and 0.01 * start.bytes < _TABLE:
             best = min(best, self._descend(response, start, price, 1), key=lambda found: found[0])
+        if cache:
+            cache.save(name, {"tables": np.array(best[1].tables)})
         return best[1]
 
     def _descend(
