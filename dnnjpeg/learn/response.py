@@ -2,11 +2,7 @@
 
 A trial encodes all pictures at some tables, decodes the files and reads them. It gives the mean loss and the
 damage: of each frequency of Y, Cb and Cr, the mean squared error of coefficients that were lost (became zero)
-and of those that were only moved. Over many trials the loss follows
-
-    loss = (Σ w (moved + r lost))^g
-
-with a weight w for each band of frequencies, a ratio r for each channel and one exponent g. The damage of any
+and of those that were only moved. `damage.fit` learns from many trials what damage costs. The damage of any
 table can be computed without a network and its bytes by encoding alone, so the best table under the model is
 cheap to find. It is then tried itself, the model is fitted anew, and so on: in each round the step from the
 tables before is bounded, because the model holds near the trials it is made of.
@@ -18,21 +14,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from dnnjpeg.cache import digest, key
 from dnnjpeg.learn.codec import to_coefficients
+from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit, log_losses
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.table import standard_table
-
-Steps = NDArray[np.float64]  # 3 x 64, of Y, Cb and Cr
 
 _STANDARD = (10, 20, 30, 40, 50, 65, 80, 90)  # qualities of the standard trials
 _RANDOM = 16  # further trials, of standard tables with their bands scaled at random
@@ -41,42 +32,6 @@ _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
 _PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
-
-_DIAGONAL = np.add.outer(np.arange(8), np.arange(8)).ravel()
-# Bands of u + v: eight of luma, four of each chroma.
-_LUMA_BAND = np.array([0, 1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 7, 7, 7, 7])[_DIAGONAL]
-_CHROMA_BAND = np.array([0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3])[_DIAGONAL]
-_BAND = np.stack([_LUMA_BAND, 8 + _CHROMA_BAND, 12 + _CHROMA_BAND])
-_CHANNEL = np.repeat([0, 1, 2], [8, 4, 4])  # of each band
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A measured point. moved, lost: 3 x 64, squared units of a coefficient, at the pictures' resolution."""
-
-    point: OperatingPoint
-    bytes: float
-    loss: float
-    moved: Steps
-    lost: Steps
-
-
-@dataclass(frozen=True)
-class Response:
-    """The fitted model. weights: 3 x 64; ratio: 3, of lost to moved; error: rms of log loss at the trials."""
-
-    weights: Steps
-    ratio: NDArray[np.float64]
-    exponent: float
-    error: float
-
-    def damage(self, moved: Steps, lost: Steps) -> float:
-        """The model's sum, of 3 x 64 each."""
-        return max(float((self.weights * (moved + self.ratio[:, None] * lost)).sum()), 1e-12)
-
-    def loss(self, moved: Steps, lost: Steps) -> float:
-        """Mean loss that the model expects of this damage, 3 x 64 each."""
-        return math.exp(self.exponent * math.log(self.damage(moved, lost)))
 
 
 def learn(
@@ -148,7 +103,7 @@ def _prices(standard: Sequence[Trial], qualities: Sequence[float]) -> list[float
 
     standard: the trials of the qualities _STANDARD, in one subsampling.
     """
-    sizes, losses = np.log([trial.bytes for trial in standard]), _log_losses(standard)
+    sizes, losses = np.log([trial.bytes for trial in standard]), log_losses(standard)
     parabola = np.polynomial.Polynomial.fit(sizes, losses, 2)
     found = []
     for quality in qualities:
@@ -156,71 +111,6 @@ def _prices(standard: Sequence[Trial], qualities: Sequence[float]) -> list[float
         slope = min(float(parabola.deriv()(size)), -0.1)  # finer files lose less, whatever the noise
         found.append(-slope * math.exp(parabola(size) - size))
     return found
-
-
-def fit(trials: Sequence[Trial]) -> Response:
-    """The model of these trials: least squares of log loss, with weights drawn to those of the neighbouring
-    bands and, of the same band, to each other in Cb and Cr.
-
-    Raises ValueError where the losses are no positive numbers, or hardly differ.
-    """
-    target = torch.from_numpy(_log_losses(trials))
-    moved, lost = (
-        torch.from_numpy(np.stack([_by_band(getattr(trial, kind)) for trial in trials]))
-        for kind in ("moved", "lost")
-    )
-    channel = torch.from_numpy(_CHANNEL)
-    log_weights = torch.full((16,), -6.0, dtype=torch.float64, requires_grad=True)
-    log_ratio = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    log_exponent = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [log_weights, log_ratio, log_exponent],
-        max_iter=500,
-        tolerance_grad=1e-9,
-        line_search_fn="strong_wolfe",
-    )
-
-    def residuals() -> Tensor:
-        weights = log_weights.exp()
-        damage = (weights * (moved + lost * log_ratio[channel].exp())).sum(1)
-        return log_exponent.exp() * damage.log() - target
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        luma, blue, red = log_weights[:8], log_weights[8:12], log_weights[12:]
-        apart = torch.cat([luma.diff(), blue.diff(), red.diff(), blue - red])
-        misfit = (residuals() / 0.03).square().sum()  # 3 %: what two draws of the pictures differ by
-        cost: Tensor = (
-            misfit
-            + (apart / 0.3).square().sum()
-            + (log_ratio / 0.5).square().sum()
-            + (log_exponent / 0.3).square()
-        )
-        cost.backward()  # type: ignore[no-untyped-call]
-        return cost
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        return Response(
-            log_weights.exp().numpy()[_BAND],
-            log_ratio.exp().numpy(),
-            float(log_exponent.exp()),
-            float(residuals().square().mean().sqrt()),
-        )
-
-
-def _log_losses(trials: Sequence[Trial]) -> NDArray[np.float64]:
-    losses = np.array([trial.loss for trial in trials])
-    if not (losses > 0).all() or losses.max() < 1.1 * losses.min():
-        raise ValueError(
-            f"the loss is {losses.min():.4g} to {losses.max():.4g} over {len(trials)} very different tables: "
-            "the networks do not see the difference"
-        )
-    return np.log(losses)
-
-
-def _by_band(damage: Steps) -> NDArray[np.float64]:
-    return np.bincount(_BAND.ravel(), damage.ravel(), 16).astype(np.float64)
 
 
 def _try(objective: Objective, point: OperatingPoint) -> Trial:
@@ -239,8 +129,8 @@ def _random(subsamplings: Sequence[str], seed: int) -> Iterator[tuple[Steps, str
     for i in range(_RANDOM):
         bands = generator.uniform(-0.8, 0.8, 16)
         bands[12:] = bands[8:12] + generator.uniform(-0.4, 0.4, 4)
-        tilt = generator.uniform(-0.5, 0.5, 2)[[0, 1, 1]][:, None] * (_DIAGONAL - 4) / 4
-        scale = np.exp(bands[_BAND] + tilt + generator.uniform(-0.5, 0.5, 2)[[0, 1, 1]][:, None])
+        tilt = generator.uniform(-0.5, 0.5, 2)[[0, 1, 1]][:, None] * (DIAGONAL - 4) / 4
+        scale = np.exp(bands[BAND] + tilt + generator.uniform(-0.5, 0.5, 2)[[0, 1, 1]][:, None])
         yield _standard((12, 20, 30, 45, 65, 80)[i % 6]) * scale, subsamplings[i % len(subsamplings)]
 
 

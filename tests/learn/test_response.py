@@ -13,9 +13,10 @@ from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 from dnnjpeg.cache import Cache  # noqa: E402
 from dnnjpeg.codec.encoder import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
-from dnnjpeg.learn import response  # noqa: E402
+from dnnjpeg.learn import damage, response  # noqa: E402
+from dnnjpeg.learn.damage import Response, Trial, fit  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
-from dnnjpeg.learn.response import Response, Trial, fit, learn  # noqa: E402
+from dnnjpeg.learn.response import learn  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
 from dnnjpeg.point import OperatingPoint  # noqa: E402
 from dnnjpeg.readings import decode  # noqa: E402
@@ -38,14 +39,14 @@ def made_by(truth: Response, count: int, seed: int = 0) -> list[Trial]:
     trials = []
     for _ in range(count):
         bands = rng.uniform(-1.5, 1.5, (2, 16)) + rng.uniform(-1.5, 1.5)
-        moved, lost = (20 * np.exp(band)[response._BAND] for band in bands)
+        moved, lost = (20 * np.exp(band)[damage.BAND] for band in bands)
         trials.append(Trial(POINT, 1000.0, truth.loss(moved, lost), moved, lost))
     return trials
 
 
 def test_fit_finds_the_model_that_made_the_losses() -> None:
     bands = np.exp(np.linspace(-8, -10, 16))
-    truth = Response(bands[response._BAND], np.array([0.6, 1.0, 1.4]), 1.4, 0.0)
+    truth = Response(bands[damage.BAND], np.array([0.6, 1.0, 1.4]), 1.4, 0.0)
     found = fit(made_by(truth, 120))
     assert found.error < 0.01
     assert found.exponent == pytest.approx(1.4, rel=0.05)
