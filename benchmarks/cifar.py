@@ -1,15 +1,17 @@
 """What tables gain on small pictures: CIFAR-10, entropy-coded data only, as where tables are sent once.
 
     python benchmarks/cifar.py unpack $DNNJPEG_DATA/data/cifar10 cifar
-    for NET in cifar_resnet20 cifar_resnet56; do
-        dnnjpeg learn-table --model zoo.py:$NET --data cifar/train.npy --headerless --bfloat16 \
-            -o tables/$NET.json
-        dnnjpeg evaluate --model zoo.py:$NET --data cifar/test.npy --labels cifar/test_labels.npy \
-            --headerless \
-            --codec dnnjpeg:$NET,optimize=false@5,10,15,20,25,30,40,50,60,70,80,90 \
-            --codec pillow,subsampling=4:4:4@5,10,15,20,25,30,40,50,60,70,80,90 \
-            --reference pillow@5,10,15,20,25,30,40,50,60,70,80,90,95 -o benchmarks/results/cifar/$NET.json
-    done
+    learn="dnnjpeg learn-table --data cifar/train.npy --headerless --bfloat16"
+    $learn --model zoo.py:cifar_resnet20 --points 6 -o tables/cifar_resnet20.json
+    $learn --model zoo.py:cifar_resnet20 --method j4d --qualities 25,60 --subsampling 4:4:4 --steps 60 \
+        -o j4d-cifar_resnet20.json
+    dnnjpeg evaluate --model zoo.py:cifar_resnet20 --data cifar/test.npy --labels cifar/test_labels.npy \
+        --headerless \
+        --codec dnnjpeg:tables/cifar_resnet20.json,optimize=false@5,10,15,20,25,30,40,50,60,70,80,90 \
+        --codec dnnjpeg:j4d-cifar_resnet20.json,optimize=false@15,22,30,45,58,70,85 \
+        --codec pillow,subsampling=4:4:4@5,10,20,30,40,50,60,70,80,90 \
+        --reference pillow@5,10,15,20,25,30,40,50,60,70,80,90,95 \
+        -o benchmarks/results/cifar/cifar_resnet20.json
 
 `python benchmarks/cifar.py` prints the README's table: the largest gain of top-1 at the scan bytes of a file
 of Pillow's, and the largest cut of scan bytes at its top-1.
