@@ -13,6 +13,7 @@
         --reference pillow@5,10,15,20,25,30,40,50,60,70,80,90,95 \
         -o benchmarks/results/cifar/cifar_resnet20.json
 
+and the first table as cifar_resnet56 reads it, for which it was not learned, with fewer qualities.
 `python benchmarks/cifar.py` prints the README's table: the largest gain of top-1 at the scan bytes of a file
 of Pillow's, and the largest cut of scan bytes at its top-1.
 """
