@@ -15,6 +15,8 @@ from typing import Any
 from draw import draw
 from PIL import Image, features
 
+from dnnjpeg.provenance import cpu_name
+
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(__file__).parent / "results"
 
@@ -94,7 +96,4 @@ def _machine() -> dict[str, Any]:
 def _cpu() -> str:
     import llvmlite.binding
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor()} ({llvmlite.binding.get_host_cpu_name()})"
+    return f"{cpu_name()} ({llvmlite.binding.get_host_cpu_name()})"

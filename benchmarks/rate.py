@@ -1,6 +1,6 @@
 """How far the estimated rates are from real files: over tables, qualities, subsamplings and pictures.
 
-DNNJPEG_DATA=../shared python benchmarks/rate.py
+DNNJPEG_DATA=DIR python benchmarks/rate.py
 """
 
 import os

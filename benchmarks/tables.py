@@ -8,6 +8,7 @@
         --codec pillow-optimize,subsampling=4:4:4@10,20,35,50,75,90 \
         --reference pillow-optimize@20,50,75 -o benchmarks/results/tables/resnet18.json
 
+and the like; the JSON of each network has its command, qualities around the points of its own table.
 `python benchmarks/tables.py` prints the table.
 """
 

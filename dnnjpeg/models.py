@@ -67,6 +67,16 @@ class Network:
     preprocess: Preprocess
     device: torch.device
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What its logits depend on: one file of weights may serve two architectures, or two inputs."""
+        return self.digest, self.preprocess, str(self.module)
+
+    @property
+    def batch(self) -> int:
+        """Pictures to take at a time: on a CPU so few that activations stay in memory that is warm."""
+        return 16 if self.device.type == "cpu" else 128
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits, float32 N x classes, of pixels 0..255, float N x 3 x H x W.
 
@@ -88,13 +98,14 @@ class Network:
         return logits.float()
 
     def read(
-        self, pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], batch: int = 50
+        self, pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], batch: int | None = None
     ) -> NDArray[np.float32]:
-        """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, taken `batch` at a time.
+        """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, taken `batch` at a time, by
+        default as many as are fast.
 
         Raises ValueError for pictures that are something else, and for logits that are not finite.
         """
-        parts = []
+        parts, batch = [], batch or self.batch
         for start in range(0, len(pictures), batch):
             some = np.stack(list(pictures[start : start + batch]))
             if some.dtype != np.uint8 or some.ndim != 4 or some.shape[3] != 3:

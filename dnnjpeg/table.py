@@ -70,17 +70,19 @@ class Table:
     def at(self, quality: float) -> OperatingPoint:
         """The operating point of a quality 1..100 (ValueError otherwise).
 
-        Between two points, log q and log κ are interpolated, linear in quality, and steps are rounded;
-        subsampling, and κ where only one of the two has it, are the nearer point's. Outside the points, the
-        end point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
+        Between two points of one subsampling, log q and log κ are interpolated, linear in quality, and steps
+        are rounded; κ, where only one of the two has it, is the nearer point's. Outside the points, and
+        between two of unlike subsampling, whose chroma frequencies are not the same, the nearer point's steps
+        are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
         """
         quality = check_quality(quality)
         if quality in self._at:
             return self._at[quality]
         index = bisect_left(self.points, quality, key=lambda point: point.quality)
-        if 0 < index < len(self.points):
-            return _between(self.points[index - 1], self.points[index], quality)
-        return _beyond(self.points[0 if index == 0 else -1], quality)
+        low, high = self.points[max(index - 1, 0)], self.points[min(index, len(self.points) - 1)]
+        if low is not high and low.subsampling == high.subsampling:
+            return _between(low, high, quality)
+        return _scaled(low if quality - low.quality < high.quality - quality else high, quality)
 
     @cached_property
     def _at(self) -> dict[float, OperatingPoint]:
@@ -220,12 +222,12 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
         tuple(round(mix(*ab)) for ab in zip(a, b, strict=True)) for a, b in pairs(low.tables, high.tables)
     )
     hardness = tuple(mix_hardness(a, b) for a, b in pairs(low.hardness, high.hardness))
-    return OperatingPoint(quality, nearer.subsampling, luma, tuple(chroma), hardness)
+    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness)
 
 
 @lru_cache(maxsize=256)
-def _beyond(end: OperatingPoint, quality: float) -> OperatingPoint:
+def _scaled(point: OperatingPoint, quality: float) -> OperatingPoint:
     # At quality 100 the factor is 0; 1 gives the standard tables the same steps, all 1, and a ratio exists.
-    ratio = max(ijg_factor(quality), 1) / max(ijg_factor(end.quality), 1)
-    luma, *chroma = (tuple(min(max(round(step * ratio), 1), 255) for step in table) for table in end.tables)
-    return OperatingPoint(quality, end.subsampling, luma, tuple(chroma), end.hardness)
+    ratio = max(ijg_factor(quality), 1) / max(ijg_factor(point.quality), 1)
+    luma, *chroma = (tuple(min(max(round(step * ratio), 1), 255) for step in table) for table in point.tables)
+    return OperatingPoint(quality, point.subsampling, luma, tuple(chroma), point.hardness)

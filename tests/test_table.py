@@ -153,7 +153,7 @@ def test_at_is_legal_and_keeps_the_points(table: Table, quality: float) -> None:
 def test_between_points_everything_is_between_and_monotone(
     low: OperatingPoint, high: OperatingPoint, one: float, other: float
 ) -> None:
-    table = Table("t", [high, low])
+    table = Table("t", [high, replace(low, subsampling=high.subsampling)])
     one, other = sorted((one, other))
     a, b = table.at(one), table.at(other)
     count = max(len(low.tables), len(high.tables))
@@ -163,9 +163,18 @@ def test_between_points_everything_is_between_and_monotone(
         for left, x, y, right in zip(ends[0], at_one, at_other, ends[1], strict=True):
             assert left <= x <= y <= right or left >= x >= y >= right
     if 20 < one < 80:
-        nearer = high if one >= 50 else low
-        assert a.subsampling == nearer.subsampling
+        assert a.subsampling == high.subsampling
         assert a.measured is None
+
+
+@given(points(st.just(20)), points(st.just(80)), st.floats(20, 80))
+def test_between_points_of_unlike_subsampling_the_nearer_one_is_scaled(
+    low: OperatingPoint, high: OperatingPoint, quality: float
+) -> None:
+    """Steps of chroma at one resolution say nothing about another."""
+    low, high = replace(low, subsampling="4:2:0"), replace(high, subsampling="4:4:4")
+    nearer = high if quality >= 50 else low
+    assert Table("t", [high, low]).at(quality) == Table("t", [nearer]).at(quality)
 
 
 @given(st.floats(1, 100), kappas, kappas)

@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ import click
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
+from dnnjpeg.provenance import command, cpu_name, short
 
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.codecs import Codec
@@ -233,17 +233,16 @@ def _provenance(bench: "Bench") -> dict[str, Any]:
     return {
         "format": "dnnjpeg-evaluation",
         "version": 1,
-        "command": shlex.join(["dnnjpeg", *sys.argv[1:]]),
+        "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
         "packages": {"python": platform.python_version(), **installed},
-        "data": {"source": dataset.source, "pictures": len(dataset), "size": dataset.pictures.shape[1]},
-        "networks": {name: {"spec": n.spec, "weights": n.digest} for name, n in bench.networks.items()},
+        "data": {
+            "source": short(dataset.source),
+            "pictures": len(dataset),
+            "size": dataset.pictures.shape[1],
+        },
+        "networks": {
+            name: {"spec": short(n.spec), "weights": n.digest} for name, n in bench.networks.items()
+        },
     }
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())

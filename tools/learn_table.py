@@ -2,14 +2,12 @@
 
 import json
 import os
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +17,11 @@ from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.provenance import command, short
 
 if TYPE_CHECKING:
-    from dnnjpeg.learn.j4d import Progress, Settings
+    from dnnjpeg.learn.methods import Search, Show
     from dnnjpeg.learn.objective import Objective
-    from dnnjpeg.learn.points import StandardCurve
 
 T = TypeVar("T")
 
@@ -75,13 +73,19 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
               help="Of j4d: annealed for rounding to the nearest, learned for the probabilistic quantizer.")
 @click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
               help="To learn in; response and j4d stop early if need be.")
+@click.option("--headerless", is_flag=True,
+              help="Count entropy-coded data only, with the standard Huffman codes: for pictures whose "
+                   "tables are sent once for many.")
 @click.option("--size", type=click.IntRange(1, 65535),
               help="Pictures are cut to this side.  [default: the largest input of the networks]")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
 @click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, a little less exact.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--cache", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+              help="Where readings of real files are kept: an interrupted run goes on from them, and several "
+                   "networks share the files.  [default: in the user's cache folder]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted descent of j4d.")
 def learn_table(
     output: Path,
     name: str | None,
@@ -112,29 +116,17 @@ def learn_table(
     if not resume and any(folder.glob("*.pt")):
         raise click.UsageError(f"{folder} has an interrupted run: go on with --resume, or delete it")
     spread = [round(10 + 80 * i / (points - 1)) for i in range(points)] if points > 1 else [50]
-    with _processes():
+    from dnnjpeg.learn.processes import processes
+
+    with processes():
         try:
-            _run(_prepare(**how), qualities or spread, output, name or output.stem)
+            _run(*_prepare(qualities=qualities or spread, **how), output, name or output.stem)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
             click.echo("interrupted; the same command with --resume goes on from here", err=True)
             raise SystemExit(130) from None
 # fmt: on
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What the arguments name, loaded."""
-
-    learning: "Objective"
-    held_out: "Objective"
-    method: str
-    start: str
-    subsamplings: tuple[str, ...]
-    tables: int
-    settings: "Settings"
-    minutes: float | None
 
 
 def _prepare(
@@ -148,13 +140,20 @@ def _prepare(
     seed: int,
     device: str,
     bfloat16: bool,
+    headerless: bool,
+    cache: Path | None,
     steps: int,
     hardness: Any,
     time_budget: float | None,
-    **rest: Any,
-) -> _Job:
+    **search: Any,
+) -> "tuple[Objective, Objective, Search]":
+    """What to learn on, what to choose on, and how to search."""
+    import platformdirs
+
+    from dnnjpeg.cache import Cache
     from dnnjpeg.dataset import load_dataset
     from dnnjpeg.learn.j4d import Settings
+    from dnnjpeg.learn.methods import Search
     from dnnjpeg.learn.objective import Objective
     from dnnjpeg.models import load_network
 
@@ -165,127 +164,63 @@ def _prepare(
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
     size = size or max(network.preprocess.size for network in networks)
     dataset = load_dataset(data, labels, size=size, limit=limit, seed=seed)
+    kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "learn")
     held_out, learning = (
-        Objective(networks, part, autocast=bfloat16) for part in dataset.split(_HELD_OUT, seed)
+        Objective(networks, part, autocast=bfloat16, headerless=headerless, cache=kept)
+        for part in dataset.split(_HELD_OUT, seed)
     )
-    settings = Settings(steps=steps, hardness=hardness, seed=seed)
-    return _Job(learning, held_out, settings=settings, minutes=time_budget, **rest)
+    mode: Any = "sampled" if hardness == "learned" else "hard"
+    settings = Settings(steps=steps, hardness=hardness, mode=mode, seed=seed)
+    return learning, held_out, Search(settings=settings, minutes=time_budget, **search)
 
 
-def _run(job: _Job, qualities: Sequence[float], output: Path, name: str) -> None:
+def _run(learning: "Objective", held_out: "Objective", search: "Search", output: Path, name: str) -> None:
     """Learn, measure, choose, write."""
+    from dnnjpeg.learn.methods import candidates
     from dnnjpeg.learn.points import QUALITIES, StandardCurve, measure_standard, select
+    from dnnjpeg.learn.processes import by_first, is_first
     from dnnjpeg.table import Table
 
     began = time.monotonic()
     folder = output.with_suffix(".report")
     folder.mkdir(exist_ok=True)
-    standard = _by_first(
-        lambda: [measure_standard(job.held_out, q) for q in _bar(QUALITIES, "measuring standard JPEG")]
+    standard = by_first(
+        lambda: [measure_standard(held_out, q) for q in _bar(QUALITIES, "measuring standard JPEG")]
     )
     curve = StandardCurve.of(QUALITIES, standard)
-    candidates = list(_learn(job, qualities, curve, folder))
-    if not _is_first():
+    found = list(candidates(learning, search, curve, folder, _steps))
+    if not is_first():
         return
-    measured = [job.held_out.measure(point) for point in _bar(candidates, "measuring candidates")]
+    measured = [held_out.measure(point) for point in _bar(found, "measuring candidates")]
     minutes = round((time.monotonic() - began) / 60, 2)
-    provenance = _provenance(job)
+    provenance = _provenance(learning, held_out, search)
     report = {
         "provenance": provenance,
         "minutes": minutes,
         "standard": [{"quality": q, **one.record()} for q, one in zip(QUALITIES, standard, strict=True)],
         "candidates": [
             replace(point, measured=one.record()).to_json()
-            for point, one in zip(candidates, measured, strict=True)
+            for point, one in zip(found, measured, strict=True)
         ],
     }
     write_atomic(folder / "report.json", json.dumps(report, indent=1).encode() + b"\n")
-    points = select(candidates, measured, curve)
-    networks = ", ".join(network.name for network in job.learning.networks)
-    Table(name, points, f"learned for {networks} by {job.method}", provenance).save(output)
+    points = select(found, measured, curve)
+    networks = ", ".join(network.name for network in learning.networks)
+    Table(name, points, f"learned for {networks} by {search.method}", provenance).save(output)
     _plot(report, points, folder / "curve.png")
     for state in folder.glob("*.pt"):
         state.unlink()
     for point in points:
-        found = point.measured or {}
-        saving = 1 - found["bytes"] / curve.bytes_at(point.quality)
+        record = point.measured or {}
+        saving = 1 - record["bytes"] / curve.bytes_at(point.quality)
         click.echo(
-            f"quality {point.quality:5} {point.subsampling}  {found['bytes']:8,.0f} bytes, loss "
-            f"{found['loss']:.4f}, {100 * saving:.1f} % fewer bytes than the standard table"
+            f"quality {point.quality:5} {point.subsampling}  {record['bytes']:8,.0f} bytes, loss "
+            f"{record['loss']:.4f}, {100 * saving:.1f} % fewer bytes than the standard table"
         )
-    click.echo(f"{output}: {len(points)} points, of {len(candidates)} candidates, in {minutes} minutes")
+    click.echo(f"{output}: {len(points)} points, of {len(found)} candidates, in {minutes} minutes")
 
 
-def _learn(
-    job: _Job, qualities: Sequence[float], curve: "StandardCurve", folder: Path
-) -> Iterator[OperatingPoint]:
-    """One candidate near each quality, for each subsampling."""
-    from dnnjpeg.learn import j4d
-    from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
-    from dnnjpeg.table import standard_table
-
-    end = None if job.minutes is None else time.monotonic() + 60 * job.minutes
-    if job.method == "response":
-        yield from _respond(job, qualities, end, folder)
-        return
-    left = len(qualities) * len(job.subsamplings)
-    by_form = {"sensitivity": sensitivity_points, "deepn": deepn_points, "standard": None}
-    form = by_form[job.start if job.method == "j4d" else job.method]
-    for subsampling in job.subsamplings:
-        starts = [
-            replace(point, subsampling=subsampling, chroma=point.chroma * (job.tables - 1), hardness=())
-            for point in map(standard_table().at, qualities)
-        ]
-        if form:
-            find = partial(form, job.learning, starts, tables=job.tables, seed=job.settings.seed)
-            starts = _by_first(find)
-        if job.method != "j4d":
-            yield from starts
-            continue
-        for quality, start in zip(qualities, starts, strict=True):
-            with _steps(f"{subsampling} near quality {quality}", job.settings.steps) as show:
-                yield j4d.learn(
-                    job.learning,
-                    start,
-                    curve.price(quality),
-                    job.settings,
-                    state=folder / f"{subsampling.replace(':', '')}-{quality}.pt",
-                    deadline=None if end is None else time.monotonic() + (end - time.monotonic()) / left,
-                    on_step=show,
-                )
-            left -= 1
-
-
-def _respond(
-    job: _Job, qualities: Sequence[float], end: float | None, folder: Path
-) -> Sequence[OperatingPoint]:
-    from tqdm import tqdm
-
-    from dnnjpeg.learn import response
-
-    with tqdm(desc="trials", leave=False, disable=not (sys.stderr.isatty() and _is_first())) as bar:
-
-        def show(trial: response.Trial, count: int, total: int) -> None:
-            bar.total = total
-            bar.set_postfix_str(f"loss {trial.loss:.3f}, {trial.bytes:,.0f} bytes", refresh=False)
-            bar.update(count - bar.n)
-
-        return _by_first(
-            lambda: response.learn(
-                job.learning,
-                qualities,
-                job.subsamplings,
-                tables=job.tables,
-                seed=job.settings.seed,
-                state=folder / "trials.pt",
-                deadline=end,
-                on_trial=show,
-            )
-        )
-
-
-def _provenance(job: _Job) -> dict[str, Any]:
-    objective = job.learning
+def _provenance(objective: "Objective", held_out: "Objective", search: "Search") -> dict[str, Any]:
     accuracies = objective.clean_top1 or (None,) * len(objective.networks)
     return {
         "models": [
@@ -293,22 +228,17 @@ def _provenance(job: _Job) -> dict[str, Any]:
             for network, top1 in zip(objective.networks, accuracies, strict=True)
         ],
         "data": {
-            "name": _short(objective.dataset.source),
+            "name": short(objective.dataset.source),
             "pictures": len(objective),
-            "held_out": len(job.held_out),
+            "held_out": len(held_out),
             "labels": objective.labels is not None,
+            "bytes": "scans" if objective.headerless else "files",
         },
-        "seed": job.settings.seed,
-        "command": shlex.join(["dnnjpeg", *map(_short, sys.argv[1:])]),
+        "seed": search.settings.seed,
+        "command": command(),
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _short(argument: str) -> str:
-    """A path by its last two parts: where a user keeps things is nobody's business."""
-    option, equals, value = argument.rpartition("=")
-    return option + equals + "/".join(Path(value).parts[-2:])
 
 
 def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) -> None:
@@ -332,51 +262,27 @@ def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) 
     figure.savefig(path)
 
 
-@contextmanager
-def _processes() -> Iterator[None]:
-    """Of torchrun, where it started this one: they exchange a few hundred numbers a step, by gloo."""
-    from torch import distributed
-
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield
-        return
-    distributed.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def _is_first() -> bool:
-    return int(os.environ.get("RANK", 0)) == 0
-
-
-def _by_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them."""
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        return compute()
-    box: list[Any] = [compute() if _is_first() else None]
-    distributed.broadcast_object_list(box)
-    return box[0]
-
-
 def _bar(items: Iterable[T], what: str) -> Iterable[T]:
     from tqdm import tqdm
 
-    return tqdm(items, what, leave=False, disable=not (sys.stderr.isatty() and _is_first()))
+    return tqdm(items, what, leave=False, disable=_is_silent())
 
 
 @contextmanager
-def _steps(what: str, count: int) -> "Iterator[Callable[[Progress], None]]":
+def _steps(what: str, count: int | None) -> "Iterator[Show]":
     """A progress bar, moved by what it yields."""
     from tqdm import tqdm
 
-    with tqdm(total=count, desc=what, leave=False, disable=not (sys.stderr.isatty() and _is_first())) as bar:
+    with tqdm(total=count, desc=what, leave=False, disable=_is_silent()) as bar:
 
-        def show(progress: "Progress") -> None:
-            bar.set_postfix_str(f"loss {progress.loss:.3f}, {progress.bpp:.3f} bpp", refresh=False)
-            bar.update(progress.step - bar.n)
+        def show(loss: float, size: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.3f}, {size:,.0f} bytes", refresh=False)
+            bar.update()
 
         yield show
+
+
+def _is_silent() -> bool:
+    from dnnjpeg.learn.processes import is_first
+
+    return not (sys.stderr.isatty() and is_first())

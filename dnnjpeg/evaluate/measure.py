@@ -1,29 +1,24 @@
 """Measuring: every picture encoded, decoded and read by every network; what is known is kept on disk."""
 
-import hashlib
-import io
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from dnnjpeg.cache import Arrays, Cache, digest
+from dnnjpeg.cache import key as key_of
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.evaluate.codecs import Codec, Picture
-from dnnjpeg.files import write_atomic
 from dnnjpeg.inspection import inspect
 from dnnjpeg.models import Network
 from dnnjpeg.readings import Readings, compare, decode
 
 _PROBES = 8  # pictures whose files tell one state of a codec from another
 _EXACT = 100.0  # dB, of a picture that comes back as it was: the mean over pictures stays finite
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,9 @@ class Bench:
     def __init__(self, dataset: Dataset, networks: Mapping[str, Network], folder: Path) -> None:
         self.dataset = dataset
         self.networks = networks
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._pictures = _key(dataset.pictures.shape, _digest(dataset.pictures), PIL.__version__)
-        self._labels = None if dataset.labels is None else _digest(dataset.labels)
+        self._cache = Cache(folder)
+        self._pictures = key_of(dataset.pictures.shape, digest(dataset.pictures), PIL.__version__)
+        self._labels = None if dataset.labels is None else digest(dataset.labels)
         self._logits = {name: self._clean_logits(network) for name, network in networks.items()}
         self.classes = {name: x.shape[1] for name, x in self._logits.items()}
         self.clean = {name: compare(x, x, dataset.labels) for name, x in self._logits.items()}
@@ -73,9 +67,9 @@ class Bench:
         """
         count = len(self.dataset)
         coded = [self._code(codec, quality, i) for i in range(min(_PROBES, count))]
-        key = _key(self._pictures, codec.name, quality, *(data for data, _ in coded))
-        sizes = self._load(key)
-        found = {name: self._load(self._readings_key(key, name)) for name in self.networks}
+        key = key_of(self._pictures, codec.name, quality, *(data for data, _ in coded))
+        sizes = self._cache.load(key)
+        found = {name: self._cache.load(self._readings_key(key, name)) for name in self.networks}
         missing = [name for name, arrays in found.items() if not arrays]
         if missing or not sizes:
             with ThreadPoolExecutor() as pool:
@@ -83,11 +77,11 @@ class Bench:
                 pictures = np.stack([pixels for _, pixels in coded])
                 psnr = np.array(list(pool.map(_psnr, pictures, self.dataset.pictures)))
             sizes = _sizes([data for data, _ in coded]) | {"psnr": psnr}
-            self._save(key, sizes)
+            self._cache.save(key, sizes)
         for name in missing:
             read = compare(self.networks[name].read(pictures), self._logits[name], self.dataset.labels)
             found[name] = asdict(read)
-            self._save(self._readings_key(key, name), found[name])
+            self._cache.save(self._readings_key(key, name), found[name])
         readings = {name: Readings(**arrays) for name, arrays in found.items()}
         return Measurement(
             codec.name, quality, sizes["bytes"], sizes.get("scan_bytes"), sizes["psnr"], readings
@@ -106,40 +100,14 @@ class Bench:
         return data, pixels
 
     def _clean_logits(self, network: Network) -> NDArray[np.float32]:
-        key = _key(self._pictures, _identity(network))
-        if not (kept := self._load(key)):
+        key = key_of(self._pictures, network.identity)
+        if not (kept := self._cache.load(key)):
             kept = {"logits": network.read(self.dataset.pictures)}
-            self._save(key, kept)
+            self._cache.save(key, kept)
         return kept["logits"]
 
     def _readings_key(self, key: str, name: str) -> str:
-        return _key(key, self._labels, _identity(self.networks[name]), *Readings.__dataclass_fields__)
-
-    def _load(self, key: str) -> Arrays:
-        """The arrays kept under a key; none where there is no whole file."""
-        try:
-            with np.load(io.BytesIO((self._folder / f"{key}.npz").read_bytes())) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return {}
-
-    def _save(self, key: str, arrays: Arrays) -> None:
-        file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **arrays)
-        write_atomic(self._folder / f"{key}.npz", file.getvalue())
-
-
-def _identity(network: Network) -> tuple[object, ...]:
-    """What a network's logits depend on: one file of weights may serve two architectures, or two inputs."""
-    return network.digest, network.preprocess, str(network.module)
-
-
-def _key(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-def _digest(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+        return key_of(key, self._labels, self.networks[name].identity, *Readings.__dataclass_fields__)
 
 
 def _psnr(pixels: Picture, original: Picture) -> float:

@@ -41,9 +41,9 @@ class Settings:
     batch: pictures a step, over all processes; part: of them in memory at a time. The entropies of
         `entropy_rate` are those of a part, and biased low where it is small.
     rate: "scan" or "entropy".
-    mode: of `quantize` on the way to the networks.
-    hardness: "annealed" raises κ from 4 to 20, for files rounded to the nearest; "learned" learns κ of each
-        frequency, for files that are sampled.
+    mode: of `quantize` on the way to the networks; its gradients are the steady ones.
+    hardness: "annealed" raises κ of the gradients from 4 to 20, for files rounded to the nearest; "learned"
+        learns κ of each frequency, for files that are sampled: "hard" would not see it.
     seed: of the order of the pictures and of "sampled".
     """
 
@@ -52,7 +52,7 @@ class Settings:
     part: int = 25
     lr: float = 0.03
     rate: Literal["scan", "entropy"] = "scan"
-    mode: Mode = "soft"
+    mode: Mode = "hard"
     hardness: Literal["annealed", "learned"] = "annealed"
     seed: int = 0
 
@@ -162,7 +162,9 @@ class _Descent:
             if self.settings.mode == "sampled":  # the same draws, whichever process has this part
                 key = [self.settings.seed, self.step, number]
                 torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            decoded = self.jpeg(pixels, self.log_q, self.log_kappa, self.settings.mode, self.subsampling)
+            decoded = self.jpeg(
+                pixels, self.log_q, self.log_kappa, self.settings.mode, self.subsampling, steady=True
+            )
             bits = self._bits(pixels)
         losses, gradient = self.objective.gradient(decoded, part)
         torch.autograd.backward(

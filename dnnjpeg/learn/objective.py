@@ -3,23 +3,28 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dnnjpeg.cache import Arrays, Cache, digest, key
 from dnnjpeg.codec.encoder import encode
 from dnnjpeg.dataset import Dataset
+from dnnjpeg.inspection import inspect
+from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.models import Network
 from dnnjpeg.point import OperatingPoint
-from dnnjpeg.readings import compare, decode
+from dnnjpeg.readings import Readings, compare, decode
 
 _CHUNK = 200  # pictures encoded, decoded and read at a time: bounds memory, whatever the data set's size
+_PROBES = 8  # pictures whose files tell one state of the encoder from another
 _MIN_SCALE = 0.05  # nat; a network that knows its pictures by heart must not outweigh all others
 
 
@@ -27,9 +32,11 @@ _MIN_SCALE = 0.05  # nat; a network that knows its pictures by heart must not ou
 class Measurement:
     """Real files of one operating point, by picture, so that two can be compared in pairs.
 
-    bytes: int64 N, of whole files. loss: float64 N, the objective's. agrees: float64 N, share of the networks
-    whose first class is that of the clean picture. top1: float64 N, share of those whose first class is the
-    label, or None without labels. pixels: of one picture.
+    bytes: int64 N, of whole files, or of their scans where the objective counts these. loss: float64 N, the
+    objective's. agrees: float64 N, share of the networks whose first class is that of the clean picture.
+    top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of one
+    picture. moved, lost: float64 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at the
+    picture's resolution, that remain and that became zero.
     """
 
     bytes: NDArray[np.int64]
@@ -37,6 +44,8 @@ class Measurement:
     agrees: NDArray[np.float64]
     top1: NDArray[np.float64] | None
     pixels: int
+    moved: NDArray[np.float64]
+    lost: NDArray[np.float64]
 
     def record(self) -> dict[str, Any]:
         """The means, as the `measured` of an OperatingPoint."""
@@ -60,8 +69,11 @@ class Objective:
 
     networks: one or several `Network`s on one device.
     use_labels: None takes labels where the data set has them.
-    batch: pictures a network sees at a time.
+    batch: pictures a network sees at a time, by default as many as are fast.
     autocast: run the networks in bfloat16; logits and losses stay float32.
+    headerless: count a file's entropy-coded data only, as where tables are sent once for many pictures.
+    cache: where readings of real files are kept, by network and picture: what other objectives measured on
+        the same pictures, of more networks or fewer, is not measured again.
 
     Raises ValueError for a data set that nothing can be learned from: no pictures, labels asked for and
     missing, labels of one class or outside the classes of a network, logits that are not finite, a clean
@@ -74,8 +86,10 @@ class Objective:
         dataset: Dataset,
         use_labels: bool | None = None,
         *,
-        batch: int = 50,
+        batch: int | None = None,
         autocast: bool = False,
+        headerless: bool = False,
+        cache: Cache | None = None,
     ) -> None:
         if not networks:
             raise ValueError("networks is empty, expected at least one")
@@ -88,10 +102,14 @@ class Objective:
         self.networks = tuple(networks)
         self.dataset = dataset
         self.labels = dataset.labels if use_labels in (None, True) else None
-        self.batch = batch
+        self.batch = batch or networks[0].batch
         self.autocast = autocast
+        self.headerless = headerless
+        self.cache = cache
         self.device = networks[0].device
-        self.clean = tuple(self._read(network, dataset.pictures) for network in networks)
+        self._pictures = key(dataset.pictures.shape, digest(dataset.pictures), PIL.__version__)
+        self._labels = None if self.labels is None else digest(self.labels)
+        self.clean = tuple(map(self._clean, networks))
         readings = [compare(clean, clean, self.labels) for clean in self.clean]
         self.clean_top1: tuple[float, ...] | None = None
         self.scales = (1.0,) * len(networks)
@@ -157,40 +175,105 @@ class Objective:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.networks[which](pixels).float()
 
-    def measure(
-        self,
-        point: OperatingPoint,
-        on_decoded: Callable[[slice, NDArray[np.uint8]], None] = lambda part, pictures: None,
-    ) -> Measurement:
-        """Encode every picture, decode the file, and read it.
-
-        on_decoded: is shown the decoded pictures, uint8 N x H x W x 3, and which of the data set they are.
-        """
-        sizes: list[int] = []
-        logits: list[list[NDArray[np.float32]]] = [[] for _ in self.networks]
-        write = partial(encode, table=point, progressive="auto", signature=False)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self), _CHUNK):
-                files = list(pool.map(write, self.dataset.pictures[start : start + _CHUNK]))
-                pictures = np.stack(list(pool.map(decode, files)))
-                sizes += map(len, files)
-                on_decoded(slice(start, start + len(files)), pictures)
-                for network, parts in zip(self.networks, logits, strict=True):
-                    parts.append(self._read(network, pictures))
-        readings = [
-            compare(np.concatenate(parts), clean, self.labels)
-            for parts, clean in zip(logits, self.clean, strict=True)
+    def measure(self, point: OperatingPoint) -> Measurement:
+        """Encode every picture, decode the file, and read it; as far as the cache does not know."""
+        write = partial(self._encode, point)
+        probes = map(write, self.dataset.pictures[:_PROBES])
+        name = key(self._pictures, point.subsampling, point.tables, point.hardness, *probes)
+        names = [
+            self._key(network, name, self._labels, *Readings.__dataclass_fields__)
+            for network in self.networks
         ]
+        files = self._load(name)
+        found = [self._load(one) for one in names]
+        missing = [which for which, arrays in enumerate(found) if not arrays]
+        if missing or not files:
+            files, logits = self._measure(write, missing)
+            self._save(name, files)
+        for which in missing:
+            found[which] = asdict(compare(logits[which], self.clean[which], self.labels))
+            self._save(names[which], found[which])
+        readings = [Readings(**arrays) for arrays in found]
         losses = [reading.divergence if self.labels is None else reading.loss for reading in readings]
         scaled = [loss / scale for loss, scale in zip(losses, self.scales, strict=True)]
         height, width = self.dataset.pictures.shape[1:3]
         return Measurement(
-            np.array(sizes, np.int64),
+            files["scan_bytes" if self.headerless else "bytes"],
             np.mean(scaled, axis=0),
             np.mean([reading.agrees for reading in readings], axis=0),
             None if self.labels is None else np.mean([reading.top1 for reading in readings], axis=0),
             height * width,
+            files["moved"],
+            files["lost"],
         )
+
+    def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
+        """Bytes of a picture, H x W x 3, as a baseline file, or as a stream without tables if headerless."""
+        fixed: dict[str, Any] = {"optimize": False, "streamtype": 2} if self.headerless else {}
+        return len(encode(picture, table=point, signature=False, **fixed))
+
+    def _encode(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> bytes:
+        if self.headerless:  # tables of both kinds are sent once: the Huffman tables are the standard ones
+            return encode(picture, table=point, optimize=False, signature=False)
+        return encode(picture, table=point, progressive="auto", signature=False)
+
+    def _measure(
+        self, write: Callable[[NDArray[np.uint8]], bytes], which: Sequence[int]
+    ) -> tuple[Arrays, dict[int, NDArray[np.float32]]]:
+        """What the files are like, and the logits of some of the networks."""
+        data: list[bytes] = []
+        damage = np.zeros((2, 3, 64))
+        logits: dict[int, list[NDArray[np.float32]]] = {one: [] for one in which}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self), _CHUNK):
+                clean = self.dataset.pictures[start : start + _CHUNK]
+                files = list(pool.map(write, clean))
+                pictures = np.stack(list(pool.map(decode, files)))
+                data += files
+                for part in self.batches(len(files)):
+                    damage += self._damage(clean[part], pictures[part])
+                for one, parts in logits.items():
+                    parts.append(self._read(self.networks[one], pictures))
+        moved, lost = damage / len(self)
+        arrays: Arrays = {
+            "bytes": np.array([len(file) for file in data], np.int64),
+            "scan_bytes": np.array([inspect(file).scan_bytes for file in data], np.int64),
+            "moved": moved,
+            "lost": lost,
+        }
+        return arrays, {one: np.concatenate(parts) for one, parts in logits.items()}
+
+    def _damage(self, clean: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Squared errors of coefficients that were moved and lost, 2 x 3 x 64, summed over pictures."""
+        damage = np.zeros((2, 3, 64))
+        both = [
+            to_coefficients(torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float())
+            for pictures in (clean, decoded)
+        ]
+        for c, (z, y) in enumerate(zip(*both, strict=True)):
+            error = (y - z).square()
+            # rounding to pixels leaves a lost coefficient not quite zero
+            lost = error * (y.abs() < 0.25 * z.abs())
+            for kind, part in enumerate((error - lost, lost)):
+                damage[kind, c] = part.mean(1).sum(0).cpu().double().numpy()
+        return damage
+
+    def _clean(self, network: Network) -> NDArray[np.float32]:
+        name = self._key(network, self._pictures)
+        if not (kept := self._load(name)):
+            kept = {"logits": self._read(network, self.dataset.pictures)}
+            self._save(name, kept)
+        return kept["logits"]
+
+    def _key(self, network: Network, *parts: object) -> str:
+        return key(network.identity, self.autocast, str(self.device), *parts)
+
+    def _load(self, name: str) -> Arrays:
+        return self.cache.load(name) if self.cache else {}
+
+    def _save(self, name: str, arrays: Arrays) -> None:
+        if self.cache:
+            self.cache.save(name, arrays)
 
 
 def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: str, source: str) -> None:

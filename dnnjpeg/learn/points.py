@@ -12,6 +12,8 @@ from dnnjpeg.learn.objective import Measurement, Objective
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.table import standard_table
 
+_APART = 2  # in quality, of two points
+
 QUALITIES = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95)
 
 
@@ -79,7 +81,7 @@ def select(
     mean bytes and mean loss and take fewer bytes than the standard table at equal loss; sorted by rate, with
     their `quality` and `measured`.
 
-    Candidates beyond the curve have no quality, and of two with one quality (to a tenth) the cheaper stays.
+    Candidates beyond the curve have no quality, and of two less than 2 apart the one that saves more stays.
     Raises ValueError where none is left.
     """
     records = [one.record() for one in measured]
@@ -88,15 +90,22 @@ def select(
         quality = curve.quality(records[i]["loss"])
         if quality is None or records[i]["bytes"] >= curve.bytes_at(quality):
             continue
-        quality = round(quality, 1)
-        if not kept or quality > kept[-1].quality:
-            kept.append(replace(candidates[i], quality=quality, measured=records[i]))
+        point = replace(candidates[i], quality=round(quality, 1), measured=records[i])
+        if kept and point.quality - kept[-1].quality < _APART:
+            point = min(kept.pop(), point, key=lambda one: _share(one, curve))
+        kept.append(point)
     if not kept:
         raise ValueError(
             f"none of {len(candidates)} candidates takes fewer bytes than the standard table at equal loss: "
             "learn from more pictures, or at qualities where the network loses more"
         )
     return tuple(kept)
+
+
+def _share(point: OperatingPoint, curve: StandardCurve) -> float:
+    """Of the bytes that the standard table takes at equal loss."""
+    assert point.measured is not None
+    return float(point.measured["bytes"]) / curve.bytes_at(point.quality)
 
 
 def _hull(places: Sequence[tuple[float, float]]) -> list[int]:

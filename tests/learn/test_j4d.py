@@ -46,7 +46,7 @@ def start(quality: float = 40, subsampling: str = "4:2:0") -> OperatingPoint:
     ("subsampling", "options"),
     [
         ("4:4:4", {}),
-        ("4:2:0", {"mode": "hard"}),
+        ("4:2:0", {"mode": "soft"}),
         ("4:2:2", {"rate": "entropy"}),
         ("4:4:4", {"mode": "sampled", "hardness": "learned"}),
     ],

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
 
 import dnnjpeg  # noqa: E402
+from dnnjpeg.cache import Cache  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
@@ -20,7 +21,9 @@ from dnnjpeg.table import standard_table  # noqa: E402
 
 def network(seed: int = 0) -> Network:
     module = classifier(seed).requires_grad_(False)
-    return Network(f"tiny{seed}", "tiny", "0" * 16, module, Preprocess.of(PREPROCESS), torch.device("cpu"))
+    return Network(
+        f"tiny{seed}", "tiny", f"{seed:016}", module, Preprocess.of(PREPROCESS), torch.device("cpu")
+    )
 
 
 def dataset(count: int = 40, labelled: bool = True) -> Dataset:
@@ -127,6 +130,46 @@ def test_measurement_is_of_real_files(use_labels):
     assert record["bpp"] == pytest.approx(8 * np.mean(measured.bytes) / 32**2, abs=1e-5)
     assert ("top1" in record) == use_labels
     replace(point, measured=record)  # can be kept in a table
+
+
+def test_scans_are_those_of_standard_codes():
+    """A scan that needs nothing but its quantization tables: baseline, with the codes of T.81 Annex K."""
+    data = dataset(12, labelled=False)
+    objective = Objective([network()], data, headerless=True)
+    point = standard_table().at(40)
+    files = [dnnjpeg.encode(p, point, optimize=False) for p in data.pictures]
+    found = [dnnjpeg.inspect(file) for file in files]
+    assert {one.kind for one in found} == {"baseline"}
+    sizes = [one.scan_bytes for one in found]
+    np.testing.assert_array_equal(objective.measure(point).bytes, sizes)
+    assert len({objective.size(point, p) - size for p, size in zip(data.pictures, sizes, strict=True)}) == 1
+
+
+def test_networks_share_what_is_kept_of_files(tmp_path, monkeypatch):
+    data, point, cache = dataset(12), standard_table().at(40), Cache(tmp_path)
+    alone = [Objective([network(seed)], data, False) for seed in (0, 1)]
+    expected = [objective.measure(point) for objective in alone]
+    Objective([network(0)], data, False, cache=cache).measure(point)
+    read = []
+    monkeypatch.setattr(
+        Network, "read", lambda self, *a, inner=Network.read: (read.append(self.name), inner(self, *a))[1]
+    )
+    both = Objective([network(0), network(1)], data, False, cache=cache)
+    measured = both.measure(point)
+    assert read == ["tiny1"] * 2  # the originals, and the files
+    np.testing.assert_array_equal(measured.bytes, expected[0].bytes)
+    np.testing.assert_allclose(measured.loss, (expected[0].loss + expected[1].loss) / 2)
+    np.testing.assert_array_equal(measured.moved, expected[0].moved)
+    for other in (
+        replace(data, pictures=data.pictures[::-1].copy(), labels=None),
+        replace(data, labels=None, pictures=np.minimum(data.pictures, 130)),
+    ):
+        read.clear()
+        Objective([network(0)], other, False, cache=cache).measure(point)
+        assert read == ["tiny0"] * 2
+    read.clear()
+    Objective([network(0)], data, True, cache=cache).measure(point)  # of which the loss is another
+    assert read == ["tiny0"]
 
 
 def test_data_that_nothing_can_be_learned_from():

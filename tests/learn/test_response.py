@@ -1,6 +1,7 @@
 """The model of what damage costs, against trials made by it; tables chosen by it, against real files."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ torch = pytest.importorskip("torch")
 
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
+from dnnjpeg.cache import Cache  # noqa: E402
+from dnnjpeg.codec.encoder import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
-from dnnjpeg.learn import response  # noqa: E402
+from dnnjpeg.learn import damage, response  # noqa: E402
+from dnnjpeg.learn.damage import Response, Trial, fit  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
-from dnnjpeg.learn.response import Response, Trial, fit, learn  # noqa: E402
+from dnnjpeg.learn.response import learn  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
 from dnnjpeg.point import OperatingPoint  # noqa: E402
 from dnnjpeg.readings import decode  # noqa: E402
@@ -20,13 +24,13 @@ from dnnjpeg.readings import decode  # noqa: E402
 POINT = OperatingPoint(50, "4:4:4", (16,) * 64, ((16,) * 64,))
 
 
-def objective(count: int = 30, seed: int = 0) -> Objective:
+def objective(count: int = 30, seed: int = 0, **options: Any) -> Objective:
     module = classifier(seed).requires_grad_(False)
     net = Network(
         f"tiny{seed}", "tiny", f"{seed:016}", module, Preprocess.of(PREPROCESS), torch.device("cpu")
     )
     some = pictures(count)
-    return Objective([net], Dataset(some, None, tuple(map(str, range(count))), "tiny pictures"))
+    return Objective([net], Dataset(some, None, tuple(map(str, range(count))), "tiny pictures"), **options)
 
 
 def made_by(truth: Response, count: int, seed: int = 0) -> list[Trial]:
@@ -35,14 +39,14 @@ def made_by(truth: Response, count: int, seed: int = 0) -> list[Trial]:
     trials = []
     for _ in range(count):
         bands = rng.uniform(-1.5, 1.5, (2, 16)) + rng.uniform(-1.5, 1.5)
-        moved, lost = (20 * np.exp(band)[response._BAND] for band in bands)
+        moved, lost = (20 * np.exp(band)[damage.BAND] for band in bands)
         trials.append(Trial(POINT, 1000.0, truth.loss(moved, lost), moved, lost))
     return trials
 
 
 def test_fit_finds_the_model_that_made_the_losses() -> None:
     bands = np.exp(np.linspace(-8, -10, 16))
-    truth = Response(bands[response._BAND], np.array([0.6, 1.0, 1.4]), 1.4, 0.0)
+    truth = Response(bands[damage.BAND], np.array([0.6, 1.0, 1.4]), 1.4, 0.0)
     found = fit(made_by(truth, 120))
     assert found.error < 0.01
     assert found.exponent == pytest.approx(1.4, rel=0.05)
@@ -63,13 +67,21 @@ def test_damage_is_the_squared_error_of_the_files() -> None:
     """Parseval: summed over the 64 frequencies, it is 64 times the mean squared error of a sample."""
     some = objective()
     trial = response._try(some, POINT)
-    seen = np.stack([decode(response.encode(p, POINT, 50)) for p in some.dataset.pictures])
+    seen = np.stack([decode(encode(p, POINT)) for p in some.dataset.pictures])
     luma = np.array([0.299, 0.587, 0.114])
     error = (seen.astype(float) - some.dataset.pictures) @ luma
     assert (trial.moved + trial.lost)[0].sum() == pytest.approx(64 * (error**2).mean(), rel=1e-3)
     assert trial.bytes == pytest.approx(some.measure(POINT).bytes.mean())
     assert trial.lost[0, 63] > trial.moved[0, 63]
     assert trial.lost[0, 0] < 0.1 * trial.moved[0, 0]
+
+
+def of(bench: response._Bench, model: Response, point: OperatingPoint) -> Trial:
+    """What the model expects of a point."""
+    steps = response._steps(point)
+    cost = bench.cost(model, steps).sum() ** model.exponent
+    moved = bench.cost(replace(model, weights=np.ones((3, 64)), ratio=np.ones(3)), steps)
+    return Trial(point, bench.bytes(steps, len(set(point.tables))), cost, moved, np.zeros((3, 64)))
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
@@ -79,50 +91,79 @@ def test_steps_go_to_where_they_matter(subsampling: str) -> None:
     weights[0, :2] = 1e-3
     model = Response(weights, np.ones(3), 1.0, 0.0)
     bench = response._Bench(objective(), subsampling, 0)
-    start = response._standard(50)
-    steps = bench.improve(model, start, 2)
-    assert (steps[0, :2] < start[0, :2]).all()
-    ratio = np.log(steps / start)
+    start = of(bench, model, response._point(response._standard(50), subsampling, 2))
+    before = response._steps(start.point)
+    coarser = of(bench, model, response._point(1.2 * before, subsampling, 2))
+    price = (coarser.loss - start.loss) / (start.bytes - coarser.bytes)
+    steps = response._steps(bench._descend(model, start, price, 2)[1])
+    assert (steps[0, :2] < before[0, :2]).all()
+    ratio = np.log(steps / before)
     assert np.median(ratio[0, 2:]) > 0.3 and np.median(ratio[1]) > 0.3
-    assert np.abs(ratio).max() <= response._TRUST + 1e-9 and (steps[1] == steps[2]).all()
-    price = 0.05 * bench.cost(model, start).sum() / bench.bytes(start, 2)
-    costs = [bench.cost(model, s).sum() + price * bench.bytes(s, 2) for s in (steps, start)]
+    assert (np.abs(steps - before) <= before * np.expm1(response._TRUST) + 0.5).all()
+    assert (steps[1] == steps[2]).all()
+    costs = [bench.cost(model, s).sum() + price * bench.bytes(s, 2) for s in (steps, before)]
     assert costs[0] < costs[1]
 
 
-def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monkeypatch) -> None:
-    some, state, seen = objective(12), tmp_path / "trials.pt", []
+def test_one_table_for_all_where_a_table_is_dear() -> None:
+    """Of a network that sees all components alike, in files that are mostly header."""
+    model = Response(np.full((3, 64), 1e-3), np.ones(3), 1.0, 0.0)
+    bench = response._Bench(objective(), "4:4:4", 0)
+    start = of(bench, model, response._point(response._standard(30), "4:4:4", 2))
+    assert len(set(bench.improve(model, start, start.loss / start.bytes, 2).tables)) == 1
+    assert len(set(bench.improve(model, start, start.loss / start.bytes, 3).tables)) == 3
 
-    def stop_after(count: int):
-        def show(trial: Trial, number: int, total: int) -> None:
-            seen.append((number, total))
-            if number == count:
-                raise KeyboardInterrupt
 
-        return show
-
-    with pytest.raises(KeyboardInterrupt):
-        learn(some, (30, 60), ("4:4:4",), state=state, on_trial=stop_after(5))
-    assert seen[-1] == (5, 28)
-    tried = []
-    monkeypatch.setattr(response, "_try", lambda o, p, inner=response._try: (tried.append(p), inner(o, p))[1])
-    candidates = learn(some, (30, 60), ("4:4:4",), state=state)
-    assert len(tried) == 28 - 5
-    assert len(candidates) == 6 and candidates[:2] == [
-        response._point(response._standard(q), "4:4:4", 2) for q in (30, 60)
+def test_prices_are_slopes() -> None:
+    """Of loss = (bytes / 1000)^-1.5, which is a line between logarithms."""
+    none = np.zeros((3, 64))
+    standard = [
+        Trial(POINT, size, (size / 1000) ** -1.5, none, none)
+        for size in np.geomspace(500, 5000, len(response._STANDARD))
     ]
-    tried.clear()
-    assert learn(some, (30, 60), ("4:4:4",), state=state) == candidates and not tried
-    losses = {q: [some.measure(p) for p in candidates[i::2]] for i, q in enumerate((30, 60))}
-    for standard, *learned in losses.values():
-        # cheaper or better at one price of a byte: that of the standard pair
-        price = -(losses[60][0].loss.mean() - losses[30][0].loss.mean()) / (
-            losses[60][0].bytes.mean() - losses[30][0].bytes.mean()
-        )
-        cost = [m.loss.mean() + price * m.bytes.mean() for m in (standard, *learned)]
-        assert min(cost[1:]) < cost[0]
-    with pytest.raises(ValueError, match="delete it"):
-        learn(objective(11), (30,), ("4:4:4",), state=state)
-    state.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not the state"):
-        learn(some, (30,), ("4:4:4",), state=state)
+    found = response._prices(standard, response._STANDARD)
+    np.testing.assert_allclose(found, [1.5 * t.loss / t.bytes for t in standard], rtol=1e-6)
+
+
+def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monkeypatch) -> None:
+    seen: list[Trial] = []
+
+    def stop(trial: Trial) -> None:
+        seen.append(trial)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    def kept() -> int:
+        return len(list(tmp_path.iterdir()))
+
+    some = objective(12, cache=Cache(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        learn(some, (30, 60), ("4:4:4",), on_trial=stop)
+    assert kept() == 1 + 2 * 5  # of the originals, and of files and readings
+    trials: list[Trial] = []
+    candidates = learn(some, (30, 60), ("4:4:4",), on_trial=trials.append)
+    size = kept()
+    assert size >= 1 + 2 * len(trials)
+    assert [trial.point for trial in trials[:5]] == [trial.point for trial in seen]
+    again: list[Trial] = []
+    monkeypatch.setattr(response._Bench, "_descend", pytest.fail)  # what was found is kept as well
+    assert (
+        learn(objective(12, cache=Cache(tmp_path)), (30, 60), ("4:4:4",), on_trial=again.append) == candidates
+    )
+    assert kept() == size and len(again) == len(trials)
+    assert {trial.point for trial in trials} >= set(candidates)
+    standard = [trial for trial in trials if trial.point in map(standard_point, response._STANDARD)]
+    for price in response._prices(standard, (30, 60)):
+        best = [min(t.loss + price * t.bytes for t in some) for some in (trials, standard)]
+        assert best[0] < 0.98 * best[1]
+
+
+def standard_point(quality: float) -> OperatingPoint:
+    return response._point(response._standard(quality), "4:4:4", 2)
+
+
+def test_a_run_that_is_late_returns_the_best_so_far() -> None:
+    trials: list[Trial] = []
+    candidates = learn(objective(12), (30,), ("4:2:0",), deadline=0.0, on_trial=trials.append)
+    assert len(trials) == len(response._STANDARD) + response._RANDOM
+    assert candidates and {trial.point for trial in trials} >= set(candidates)

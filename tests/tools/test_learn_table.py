@@ -49,7 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def basic(data) -> list[object]:
-    return ["--model", MODEL, "--data", data / "pictures.npy", "--labels", data / "labels.npy"]
+    pictures, labels = ["--data", data / "pictures.npy"], ["--labels", data / "labels.npy"]
+    return ["--model", MODEL, *pictures, *labels, "--cache", data / "cache"]
 
 
 def test_a_learned_table_works_everywhere(basic, data, tmp_path):
@@ -109,6 +110,33 @@ def test_plot(basic, tmp_path):
         assert plot.format == "PNG" and plot.width > 300
 
 
+def test_response_by_default_goes_on_from_what_is_kept(data, tmp_path):
+    arguments = [
+        "--model",
+        MODEL,
+        "--data",
+        data / "pictures.npy",
+        "--cache",
+        tmp_path / "cache",
+        "--headerless",
+    ]
+    arguments += ["--qualities", "30,60", "--subsampling", "4:4:4"]
+    one, again = tmp_path / "one.json", tmp_path / "again.json"
+    result = learn(*arguments, "-o", one)
+    assert result.exit_code == 0, result.output
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert learn(*arguments, "-o", again).exit_code == 0
+    assert kept == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    found = dnnjpeg.load_table(one)
+    assert found.points == dnnjpeg.load_table(again).points
+    assert found.provenance["data"]["bytes"] == "scans"
+    held_out = np.load(data / "pictures.npy")[np.sort(np.random.default_rng(0).permutation(COUNT)[:30])]
+    for point in found.points:
+        files = [dnnjpeg.encode(picture, point, optimize=False) for picture in held_out]
+        sizes = [dnnjpeg.inspect(file).scan_bytes for file in files]
+        assert point.measured["bytes"] == pytest.approx(np.mean(sizes), abs=0.01)
+
+
 J4D = ("--method", "j4d", "--steps", 12, "--qualities", 25, "--subsampling", "4:2:0")
 
 
@@ -145,7 +173,7 @@ def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     result = learn(
         "--model", MODEL, "--model", f"{LEARN / 'tiny.py'}:second_classifier",
         "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 2,
-        "--qualities", "25,30",
+        "--qualities", "25,30", "--cache", data / "cache",
         "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 1, "--bfloat16",
     )  # fmt: skip
     report = json.loads((tmp_path / "universal.report" / "report.json").read_text())
@@ -163,7 +191,7 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
     np.save(shuffled, np.random.default_rng(0).permutation(np.load(data / "labels.npy")))
     np.save(one, np.zeros(COUNT, np.int64))
     folder.mkdir()
-    model, source = basic[:2], basic[2:4]
+    model, source = basic[:2], basic[2:4]  # and labels, cache
     out = tmp_path / "out.json"
     cases = [
         ([*model, *source, "--labels", shuffled], 1, "chance would name"),

@@ -1,0 +1,103 @@
+"""The ways to candidates for a table, behind one signature."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from dnnjpeg.learn import j4d, response
+from dnnjpeg.learn.objective import Objective
+from dnnjpeg.learn.points import StandardCurve
+from dnnjpeg.learn.processes import by_first
+from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
+from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table import standard_table
+
+_FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
+
+Show = Callable[[float, float], object]  # of one more step or trial: its mean loss, and its bytes a picture
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for, and how.
+
+    qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
+    start: of j4d. minutes: to search in, where response and j4d stop early if need be.
+    """
+
+    method: Literal["response", "j4d", "sensitivity", "deepn"]
+    qualities: Sequence[float]
+    subsamplings: Sequence[str]
+    tables: int = 2
+    start: Literal["sensitivity", "standard"] = "sensitivity"
+    minutes: float | None = None
+    settings: j4d.Settings = field(default_factory=j4d.Settings)
+
+
+def candidates(
+    objective: Objective,
+    search: Search,
+    curve: StandardCurve,
+    folder: Path,
+    progress: Callable[[str, int | None], AbstractContextManager[Show]],
+) -> Iterator[OperatingPoint]:
+    """Points found by one method, in all processes alike.
+
+    folder: of j4d's states, from which an interrupted search goes on.
+    progress: is told what is done, and in how many steps if that is known; it yields what to tell each to.
+    """
+    end = None if search.minutes is None else time.monotonic() + 60 * search.minutes
+    if search.method == "response":
+        with progress("trials", None) as show:
+            find = partial(
+                response.learn,
+                objective,
+                search.qualities,
+                search.subsamplings,
+                tables=search.tables,
+                seed=search.settings.seed,
+                deadline=end,
+                on_trial=lambda trial: show(trial.loss, trial.bytes),
+            )
+            yield from by_first(find)
+        return
+    left = len(search.qualities) * len(search.subsamplings)
+    for subsampling in search.subsamplings:
+        starts = _starts(objective, search, subsampling)
+        if search.method != "j4d":
+            yield from starts
+            continue
+        for quality, start in zip(search.qualities, starts, strict=True):
+            with progress(f"{subsampling} near quality {quality}", search.settings.steps) as show:
+                yield j4d.learn(
+                    objective,
+                    start,
+                    curve.price(quality),
+                    search.settings,
+                    state=folder / f"{subsampling.replace(':', '')}-{quality}.pt",
+                    deadline=None if end is None else time.monotonic() + (end - time.monotonic()) / left,
+                    on_step=partial(_show_step, show, objective),
+                )
+            left -= 1
+
+
+def _starts(objective: Objective, search: Search, subsampling: str) -> list[OperatingPoint]:
+    """By a closed form, or the standard ones."""
+    starts = [
+        replace(point, subsampling=subsampling, chroma=point.chroma * (search.tables - 1), hardness=())
+        for point in map(standard_table().at, search.qualities)
+    ]
+    name = search.start if search.method == "j4d" else search.method
+    if name not in _FORMS:
+        return starts
+    find = partial(_FORMS[name], objective, starts, tables=search.tables, seed=search.settings.seed)
+    return by_first(find)
+
+
+def _show_step(show: Show, objective: Objective, done: j4d.Progress) -> None:
+    height, width = objective.dataset.pictures.shape[1:3]
+    show(done.loss, done.bpp * height * width / 8)
