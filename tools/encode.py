@@ -56,7 +56,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @target_options
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
               help="Of chroma, in place of the table's, or with --network of the better of 4:2:0 and 4:4:4.")
-@click.option("--quantizer", type=click.Choice(["nearest", "probabilistic", "rate-aware"]),
+@click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
               help="In place of the table's.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
               help="Of the probabilistic quantizer, in place of the table's; larger is nearer to nearest.")
@@ -182,10 +182,8 @@ def _recipe(
         raise click.UsageError("--model and --table name two tables: give one")
     if only_if_smaller and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
-    if options["hardness"] and options["quantizer"] not in (None, "probabilistic"):
-        raise click.UsageError(
-            f"--hardness is of the probabilistic quantizer, --quantizer {options['quantizer']} has none"
-        )
+    if options["hardness"] and options["quantizer"] == "nearest":
+        raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
     try:
         table = load_table(table_file or model or "standard")
     except (OSError, ValueError) as error:

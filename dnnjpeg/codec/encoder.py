@@ -13,7 +13,6 @@ import numpy as np
 from dnnjpeg.checks import check_integer, check_items, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
-from dnnjpeg.codec.economy import PARTS, economical
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
 from dnnjpeg.codec.picture import MIN_ROWS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import as_pixels, mode_components
@@ -25,7 +24,6 @@ from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
-QUANTIZERS = ("nearest", "probabilistic", "rate-aware")
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -62,8 +60,8 @@ def encode(
     quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
         the shape.
-    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), "rate-aware" (an index
-        nearer to 0 where its error is worth the bits), or None: probabilistic where the point has a hardness.
+    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
+        where the point has a hardness.
     hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
         table.
     seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine and
@@ -87,10 +85,8 @@ def encode(
     """
     point, name = _point(table, quality)
     if hardness is not None:
-        if quantizer in ("nearest", "rate-aware"):
-            raise ValueError(
-                f"hardness is given, but quantizer={quantizer!r} has none: leave one of them out"
-            )
+        if quantizer == "nearest":
+            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
         point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
     threads = check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
@@ -107,11 +103,10 @@ def encode(
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
-    if coding.progressive is False and quantizer != "rate-aware":
+    if coding.progressive is False:
         scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
         return coding.baseline(head, scan)
-    planes = picture_planes(pixels, coding.frame, chosen, seed, threads)
-    return coding.smallest(head, economical(planes, coding.frame) if quantizer == "rate-aware" else planes)
+    return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -263,8 +258,8 @@ def _coding(
 
 
 def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
-    if name not in (None, *QUANTIZERS):
-        raise ValueError(f"quantizer is {name!r}, expected one of {', '.join(QUANTIZERS)}")
+    if name not in (None, "nearest", "probabilistic"):
+        raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
     return _make_quantizer(point, name, components)
 
 
@@ -278,8 +273,6 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
     tables, kappas = (
         _by_component(_by_component(rows, count), components) for rows in (point.tables, kappas)
     )
-    if name == "rate-aware":
-        return quantizer_of(tables, None, PARTS)
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
 
 
@@ -327,6 +320,5 @@ def warmup() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     encode(picture, threads=1)
     encode(picture, progressive="auto")
-    encode(picture, quantizer="rate-aware")
     encode(np.zeros((8 * 2 * MIN_ROWS, 8), np.uint8), threads=2)
     encode(picture, optimize=False)

@@ -71,16 +71,14 @@ class Quantizer:
 
 
 def quantizer_of(
-    tables: tuple[tuple[int, ...], ...],
-    hardness: tuple[tuple[float | None, ...], ...] | None,
-    parts: int = 1,
+    tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
 ) -> Quantizer:
-    """The quantizer of components with the given tables of steps, each divided into `parts`: probabilistic
-    with κ `hardness` (None: nearest), or nearest throughout.
+    """The quantizer of components with the given tables of steps: probabilistic with κ `hardness` (None:
+    nearest), or nearest throughout.
 
     Raises ValueError for κ below `MIN_HARDNESS`.
     """
-    scale = (parts * SCALE / np.array(tables)).astype(np.float32)
+    scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
         return Quantizer(scale, np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64))
     rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]

@@ -196,7 +196,7 @@ def _import(package: str, codec: str, install: str) -> ModuleType:
 _FLAGS = {"true": True, "false": False}
 _OWN: dict[str, Expected] = {
     "subsampling": tuple(SUBSAMPLINGS),
-    "quantizer": ("nearest", "probabilistic", "rate-aware"),
+    "quantizer": ("nearest", "probabilistic"),
     "hardness": float,
     "seed": int,
     "progressive": _FLAGS | {"auto": "auto"},
