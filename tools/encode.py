@@ -262,6 +262,8 @@ def _emit(data: bytes) -> None:
     except BrokenPipeError:
         raise  # click knows
     except OSError as error:
+        # what the buffer still holds would fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.ClickException(f"standard output: {error.strerror}") from None
 
 

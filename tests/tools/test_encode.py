@@ -273,10 +273,15 @@ def test_only_if_smaller_on_streams(photo):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_full_standard_output(source):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_standard_output(source, unbuffered):
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
-            [*COMMAND, source / "a.png", "-o", "-"], stdout=full, stderr=subprocess.PIPE, check=False
+            [*COMMAND, source / "a.png", "-o", "-"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 1
     assert done.stderr.decode().count("\n") == 1
