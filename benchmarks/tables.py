@@ -26,15 +26,12 @@ def main() -> None:
     seen = set()  # the peers of one network are in several reports
     for report in reports:
         for row in report["comparisons"]:
-            who = row["network"], row["codec"]
-            if (
-                row["metric"] == "loss"
-                and name not in seen
-                and not row["codec"].startswith("dnnjpeg:standard")
-            ):
-                seen.add(who)
-                cells = " | ".join(_cell(point["bytes_change"]) for point in row["points"])
-                print(f"| {row['network']}: {row['codec']} | {cells} |")
+            network, codec = row["network"], row["codec"]
+            if row["metric"] != "loss" or codec.startswith("dnnjpeg:standard") or (network, codec) in seen:
+                continue
+            seen.add((network, codec))
+            cells = " | ".join(_cell(point["bytes_change"]) for point in row["points"])
+            print(f"| {network}: {codec} | {cells} |")
 
 
 def _cell(estimate: dict[str, float | None]) -> str:
