@@ -15,7 +15,7 @@ from typing import Any
 from draw import draw
 from PIL import Image, features
 
-from dnnjpeg.provenance import cpu_name
+from dnnjpeg.provenance import cpu_name, short
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(__file__).parent / "results"
@@ -66,7 +66,7 @@ def run(command: Sequence[str | Path], **environment: str) -> dict[str, Any]:
 
 def write(name: str, results: dict[str, Any]) -> None:
     """Write benchmarks/results/NAME.json: the machine, the command, the results."""
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(short, sys.argv[1:])])
     record = {"command": command, "machine": _machine(), **results}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")

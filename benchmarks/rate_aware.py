@@ -1,6 +1,6 @@
 """Does a quantizer that knows what an index costs in bits serve a network better than rounding, or sampling?
 
-    DNNJPEG_DATA=../shared python benchmarks/rate_aware.py --model ../shared/models/zoo.py:mobilenet_v1_075
+    python benchmarks/rate_aware.py --model models/zoo.py:mobilenet_v1_075
 
 An index i of the AC coefficient c with the step q is drawn from
 P(i|c) ~ exp(-kappa (w (c/q - i)^2 + mu bits(i))), bits(i) being what it adds to the scan after the run of
