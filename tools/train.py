@@ -2,7 +2,6 @@
 
 import io
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.provenance import command, short
 from dnnjpeg.table import load_table
 
 if TYPE_CHECKING:
@@ -277,23 +277,17 @@ def _provenance(job: _Job) -> dict[str, Any]:
     return {
         "model": job.network.name,
         "data": {
-            "name": _short(job.learning.source),
+            "name": short(job.learning.source),
             "training": len(job.learning),
             "validation": len(job.validation),
         },
         "recipe": asdict(job.recipe),
         "layer": None if job.layer is None else repr(job.layer),
         "files": [point.to_json() for point in job.points],
-        "command": shlex.join(["dnnjpeg", *map(_short, sys.argv[1:])]),
+        "command": command(),
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _short(argument: str) -> str:
-    """A path by its last two parts: where a user keeps things is nobody's business."""
-    option, equals, value = argument.rpartition("=")
-    return option + equals + "/".join(Path(value).parts[-2:])
 
 
 def _save(path: Path, tensors: "dict[str, Tensor]", provenance: dict[str, Any]) -> None:

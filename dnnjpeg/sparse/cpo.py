@@ -19,8 +19,27 @@ from dnnjpeg.sparse.geometry import Geometry, Memory
 LANES = 16
 
 
+class Structure:
+    """Ptr, IN and DA of CPO or CPS; the last row of `starts` has their sizes."""
+
+    geometry: Geometry
+    starts: NDArray[np.int64]
+
+    def memory(self) -> Memory:
+        """Of Ptr, IN and DA; bytes with what finds the channels in them."""
+        elements = int(self.starts[-1].sum())
+        return Memory(elements, 4 * elements + self.starts.nbytes)
+
+    @property
+    def compression_ratio(self) -> float:
+        """Elements of the im2col matrix over those of Ptr, IN and DA; infinite for an input of zeros."""
+        batch = (len(self.starts) - 1) // self.geometry.channels
+        elements = self.memory().elements
+        return batch * self.geometry.im2col_elements / elements if elements else float("inf")
+
+
 @dataclass(frozen=True, eq=False)
-class Cpo:
+class Cpo(Structure):
     """Ptr, IN and DA of the channels of all pictures, one after the other.
 
     ptr: int32. For a channel with non-zeros, and for each pattern, where the non-zeros of each window begin
@@ -37,18 +56,6 @@ class Cpo:
     values: NDArray[np.float32]
     starts: NDArray[np.int64]
     first: bool  # whether the input had its channels first
-
-    def memory(self) -> Memory:
-        """Of Ptr, IN and DA; bytes with what finds the channels in them."""
-        elements = self.ptr.size + self.indices.size + self.values.size
-        return Memory(elements, 4 * elements + self.starts.nbytes)
-
-    @property
-    def compression_ratio(self) -> float:
-        """Elements of the im2col matrix over those of Ptr, IN and DA; infinite for an input of zeros."""
-        batch = (len(self.starts) - 1) // self.geometry.channels
-        elements = self.memory().elements
-        return batch * self.geometry.im2col_elements / elements if elements else float("inf")
 
 
 def patterns(geometry: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

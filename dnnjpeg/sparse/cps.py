@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dnnjpeg.jit import kernel
 from dnnjpeg.sparse import cpo
-from dnnjpeg.sparse.geometry import Geometry, Memory
+from dnnjpeg.sparse.geometry import Geometry
 
 SET = 4  # rows
 
 
 @dataclass(frozen=True, eq=False)
-class Cps:
+class Cps(cpo.Structure):
     """Ptr and DA as CPO has them, and the shorter IN.
 
     sets: int32. place·2, of one non-zero; or place·2 + 1 and then the pattern, bit 0 being the first row.
@@ -32,18 +32,6 @@ class Cps:
     values: NDArray[np.float32]
     starts: NDArray[np.int64]
     first: bool  # whether the input had its channels first
-
-    def memory(self) -> Memory:
-        """Of Ptr, IN and DA; bytes with what finds the channels in them."""
-        elements = self.ptr.size + self.sets.size + self.values.size
-        return Memory(elements, 4 * elements + self.starts.nbytes)
-
-    @property
-    def compression_ratio(self) -> float:
-        """Elements of the im2col matrix over those of Ptr, IN and DA; infinite for an input of zeros."""
-        batch = (len(self.starts) - 1) // self.geometry.channels
-        elements = self.memory().elements
-        return batch * self.geometry.im2col_elements / elements if elements else float("inf")
 
 
 @kernel

@@ -109,7 +109,7 @@ def test_cps_tells_the_same_in_fewer_numbers(geometry: Geometry, zeros: float, b
     overlap = cpo.patterns(geometry)[0][geometry.padding[1] :][: geometry.width]
     used = np.pad(x.numpy(), ((0, 0), (0, 0), (geometry.padding[0],) * 2, (0, 0)))[..., overlap >= 0] != 0
     used = np.pad(used, ((0, 0), (0, 0), (0, -used.shape[2] % 4), (0, 0)))
-    sets = used.reshape(*used.shape[:2], -1, 4, used.shape[3]).sum(axis=3)
+    sets = used.reshape(*used.shape[:2], used.shape[2] // 4, 4, used.shape[3]).sum(axis=3)
     assert made.sets.size == np.minimum(sets, 2).sum()
     assert made.starts[-1].tolist() == [made.ptr.size, made.sets.size, made.values.size]
     assert made.memory().elements == made.ptr.size + made.sets.size + made.values.size
