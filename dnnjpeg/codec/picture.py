@@ -14,7 +14,7 @@ from dnnjpeg.codec.colour import channel_map
 from dnnjpeg.codec.dct import LANES
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, chosen_tables
-from dnnjpeg.codec.memory import empty
+from dnnjpeg.codec.memory import borrow, empty, give_back
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, random_keys
 from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
@@ -106,19 +106,23 @@ def _in_one_call(
 ) -> tuple[ScanTables, bytes]:
     """Tables and data. The kernel goes on to the bytes itself, unless the room of the tokens is too small."""
     job, fixed, size = arguments
-    memory, desk = empty(size + _room(frame, frame.mcu_rows), np.uint8), np.zeros(1, DESK)
-    if known is not None:
-        desk["choice"]["lut"][0] = known.lut
-    count = 0
-    for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
-        finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
-        count = encode_rows(
-            job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
-        )
-    written, place, chosen = desk["coded"][0].tolist()
-    if written == 0:
-        return code_tokens(_tokens(memory, job, count, desk), bounds, known)
-    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
+    block, desk = borrow(size + _room(frame, frame.mcu_rows)), np.zeros(1, DESK)
+    memory = block[0]
+    try:
+        if known is not None:
+            desk["choice"]["lut"][0] = known.lut
+        count = 0
+        for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
+            finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
+            count = encode_rows(
+                job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
+            )
+        written, place, chosen = desk["coded"][0].tolist()
+        if written == 0:
+            return code_tokens(_tokens(memory, job, count, desk), bounds, known)
+        return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
+    finally:
+        give_back(block)
 
 
 def _in_parts(

@@ -203,14 +203,18 @@ def mcu_row_tokens(
                 store(end + 32, address(state) + 8 * c)
                 end += 40
     values = positions + 65 * blocks + 64
-    n = 0
-    for mcu in range(mcus):
-        index = mcu_row * mcus + mcu
-        if restart > 0 and index % restart == 0:
+    n = np.int64(0)
+    for mcu in range(mcus + 1):
+        begins = restart > 0 and mcu < mcus and (mcu_row * mcus + mcu) % restart == 0
+        if begins or mcu == mcus:
             out = _put_entries(out, values, positions, n)
             n = 0
-            state[:] = 0
+        if begins:
+            for c in range(geometry.shape[0]):
+                state[c] = 0
             begin_interval(bounds, out - start)
+        if mcu == mcus:
+            break
         for at in range(order, end, 40):
             block, chroma = load_scalar(at, "i64"), load_scalar(at + 24, "i64")
             store(at, block + load_scalar(at + 16, "i64"))
@@ -223,7 +227,7 @@ def mcu_row_tokens(
                 store(prediction, dc)
             else:
                 n += _append_nothing(values + 2 * n, positions + n, chroma)
-    return _put_entries(out, values, positions, n)
+    return out
 
 
 def entry_bytes(blocks: int) -> int:
