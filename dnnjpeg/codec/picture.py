@@ -30,8 +30,8 @@ from dnnjpeg.codec.stream import (
     interval_bounds,
 )
 
-MIN_ROWS = 8  # rows of MCUs that are worth a part of their own
-PARTS = 3  # for each thread, so that no thread waits long for another
+MIN_BLOCKS = 1 << 14  # that are worth a part of their own, as beginning a thread takes time
+PARTS = 2  # for each thread, so that no thread waits long for another
 Result = TypeVar("Result")
 _NOWHERE = np.empty((0, 64), np.int16)
 
@@ -92,7 +92,7 @@ def picture_scan(
     With `restart` 0, rows of MCUs are divided among `threads`.
     """
     arguments = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
-    edges = [0] if restart else _edges(frame.mcu_rows, threads)
+    edges = _edges(frame, 1 if restart else threads)
     if len(edges) > 2:
         tables, data = _in_parts(pixels, frame, arguments, threads, edges, known)
     else:
@@ -174,7 +174,7 @@ def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
                 job, picture, stride, *fixed, begin, end, begin, memory, planes, 0, desk, no_bounds, LATER
             )
 
-    edges = _edges(frame.mcu_rows, threads)
+    edges = _edges(frame, threads)
     if len(edges) > 2:
         with ThreadPoolExecutor(threads - 1) as pool:
             _share(pool, threads, code, *zip(*pairwise(edges), strict=True))
@@ -183,10 +183,13 @@ def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
     return planes
 
 
-def _edges(rows: int, threads: int) -> list[int]:
-    """Where the parts of so many rows of MCUs begin and end."""
-    parts = max(1, min(PARTS * threads, rows // MIN_ROWS)) if threads > 1 else 1
-    return [rows * i // parts for i in range(parts + 1)]
+def _edges(frame: Frame, threads: int) -> list[int]:
+    """The rows of MCUs at which parts for so many threads begin and end."""
+    if threads == 1:
+        return [0, frame.mcu_rows]
+    worth = frame.mcu_rows * frame.mcus * frame.blocks // MIN_BLOCKS
+    parts = max(1, min(PARTS * threads, worth, frame.mcu_rows))
+    return [frame.mcu_rows * i // parts for i in range(parts + 1)]
 
 
 def _share(

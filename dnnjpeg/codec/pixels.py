@@ -43,9 +43,10 @@ class Pixels:
             return
         step = max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu)
         # one band for all: a fresh one each time costs a quarter more
-        band = self.image.crop((0, 0, self.width, step * mcu))
+        band = self.image.crop((0, first * mcu, self.width, (first + step) * mcu))
         for begin in range(first, last, step):
-            band.paste(self.image, (0, -begin * mcu))
+            if begin > first:
+                band.paste(self.image, (0, -begin * mcu))
             address, stride, owner = _read(band)
             yield address - begin * mcu * stride, stride, begin, min(begin + step, last)
             del owner

@@ -39,6 +39,7 @@ _CHROMA = 128  # added to the positions of entries that are coded with the secon
 _POSITIONS = np.arange(64, dtype=np.uint8)
 _DC = np.array([1] + [0] * 31, dtype=np.int16)
 _FIRST_HALF = shuffler(range(32))
+_FIRST_16 = shuffler(range(16))
 _MOST_BLOCKS = 10  # of an MCU (T.81 B.2.3)
 
 
@@ -79,12 +80,17 @@ def _append_compressed(values, positions, block, chroma):
     if bits == 1:
         store(positions, np.uint8(chroma))
         return 1, bits
-    store(values, compress(low, in_low))
+    packed = compress(low, in_low)
+    here = count_ones(low_bits)
+    if here <= 16:
+        store(values, _FIRST_16(packed, packed))
+    else:
+        store(values, packed)
     placed = compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64"))
     if high_bits == 0:  # stores as wide as these cost more than what is compressed
         store(positions, _FIRST_HALF(placed, placed))
     else:
-        store(values + 2 * np.int64(count_ones(low_bits)), compress(high, in_high))
+        store(values + 2 * np.int64(here), compress(high, in_high))
         store(positions, placed)
     return np.int64(count_ones(bits)), bits
 
