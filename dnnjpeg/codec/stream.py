@@ -59,7 +59,7 @@ class Scan(NamedTuple):
 
     components: tuple[int, ...]
     tables: ScanTables
-    data: bytes
+    data: bytes | memoryview
     restart: int = 0
     band: tuple[int, int] = (0, 63)
     bits: tuple[int, int] = (0, 0)
@@ -94,9 +94,9 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
         desk.coded[1] = target
 
 
-def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes]:
+def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:
     """The scans with their headers, in parts: DHT (where `tables`), DRI where it changes, SOS, data."""
-    parts = []
+    parts: list[bytes | memoryview] = []
     interval = 0
     for scan in scans:
         if tables:
@@ -110,19 +110,21 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
     return parts
 
 
-def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
+def code_tokens(
+    tokens: Tokens, bounds: np.ndarray, known: ScanTables | None
+) -> tuple[ScanTables, memoryview]:
     """Tables, the `known` ones or the best, and the data of a scan."""
     tables = known or optimal_tables(tokens.counts)
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
     raw, out, scratch = memory[:size], memory[size:], np.empty(BIT_SCRATCH, np.uint32)
-    return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].tobytes()
+    return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].data
 
 
 def code_pieces(
     pieces: Sequence[Tokens], known: ScanTables | None, run: Callable[..., list[int]]
-) -> tuple[ScanTables, bytes]:
+) -> tuple[ScanTables, memoryview]:
     """Tables and data of a scan whose tokens are in pieces; `run` is a `map` that may use several threads.
 
     Where in a byte a piece begins is known from those before it.
@@ -140,4 +142,4 @@ def code_pieces(
 
     bits = run(code, pieces, phases, offsets[:-1])
     out = empty(2 * raw.size, np.uint8)
-    return tables, out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
+    return tables, out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].data
