@@ -111,7 +111,7 @@ def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]
 
 def _code(
     memory: np.ndarray, written: int, bounds: np.ndarray, known: ScanTables | None
-) -> tuple[ScanTables, memoryview]:
+) -> tuple[ScanTables, bytes]:
     """Tables and data of the tokens written."""
     counts = np.zeros((COUNT_ROWS, SYMBOLS), np.uint32)
     count_tokens(memory, written, counts)

@@ -110,16 +110,14 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
     return parts
 
 
-def code_tokens(
-    tokens: Tokens, bounds: np.ndarray, known: ScanTables | None
-) -> tuple[ScanTables, memoryview]:
+def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
     """Tables, the `known` ones or the best, and the data of a scan."""
     tables = known or optimal_tables(tokens.counts)
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
     raw, out, scratch = memory[:size], memory[size:], np.empty(BIT_SCRATCH, np.uint32)
-    return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].data
+    return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].tobytes()
 
 
 def code_pieces(
