@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import im2col, mec
-from dnnjpeg.sparse.geometry import Geometry, obstacle
+from dnnjpeg.sparse.depthwise import Depthwise
+from dnnjpeg.sparse.geometry import Geometry, around, obstacle
 from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
@@ -19,7 +20,8 @@ SHAPES = 8  # of inputs for which a layer is kept ready
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
-DENSE = (*TORCH, "im2col", "mec")
+LOWERED = ("im2col", "mec")
+DENSE = (*TORCH, *LOWERED, "depthwise")
 SPARSE = ("cpo", "cps")
 
 
@@ -30,6 +32,8 @@ class FastConv2d(nn.Conv2d):
     weights are noticed.
     """
 
+    geometry: Geometry | None  # all that it computes, other sizes being the module's; None for any
+    module: nn.Conv2d | None  # that it was made from
     norm: nn.BatchNorm2d | None  # folded into the weights
     activation: str  # of the output: none, relu or relu6
     channels_last: bool | None  # layout of the output; None for the input's
@@ -42,19 +46,24 @@ class FastConv2d(nn.Conv2d):
         norm: nn.BatchNorm2d | None = None,
         activation: str = "none",
         channels_last: bool | None = None,
+        geometry: Geometry | None = None,
     ) -> Self:
-        """From a convolution, with its parameters."""
+        """From a convolution, with its parameters. geometry: what one that is not plain, see
+        `geometry.is_plain`, does with inputs of one size.
+        """
         made = cls.__new__(cls)
         made.__dict__.update(copy.copy(module.__dict__))
         made._set_up()
-        # not a submodule: its parameters are in the state dict already, under its own name
+        # not submodules: their parameters are in the state dict already, under their own names
         object.__setattr__(made, "norm", norm)
-        made.activation, made.channels_last = activation, channels_last
+        object.__setattr__(made, "module", module)
+        made.activation, made.channels_last, made.geometry = activation, channels_last, geometry
         return made
 
     def _set_up(self) -> None:
         object.__setattr__(self, "norm", None)
-        self.activation, self.channels_last = "none", None
+        object.__setattr__(self, "module", None)
+        self.activation, self.channels_last, self.geometry = "none", None, None
         self._ready: dict[Any, Any] = {}
         self._state: object = None
 
@@ -95,6 +104,22 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
             self._state = state
 
+    def _is_other(self, x: Tensor) -> bool:
+        """Whether the module's own way must be gone."""
+        geometry = self.geometry
+        if geometry is None:
+            return False
+        return tuple(x.shape[1:]) != (geometry.channels, geometry.height, geometry.width) or not _fits(x)
+
+    def _geometry(self, x: Tensor) -> Geometry:
+        return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
+
+    def _as_before(self, x: Tensor) -> Tensor:
+        """As the module, the batch norm and the ReLU do it."""
+        assert self.module is not None
+        y: Tensor = self.module.forward(x)
+        return self._activated(y if self.norm is None else self.norm(y))
+
     def _make_room(self) -> None:
         """Each shape has weights of its own."""
         if len(self._ready) >= SHAPES:
@@ -122,7 +147,7 @@ def _version(tensor: Tensor) -> int:
 
 
 class DenseConv2d(FastConv2d):
-    """One of the dense methods: torch (channels first), channels_last, prepacked, im2col or mec."""
+    """One of the dense methods, see `DENSE`; the one named torch has channels first."""
 
     method = TORCH[-1]
 
@@ -131,6 +156,8 @@ class DenseConv2d(FastConv2d):
         for.
         """
         self._check(x)
+        if self._is_other(x):
+            return self._as_before(x)
         if self.channels_last and self.method != "torch":
             x = x.contiguous(memory_format=torch.channels_last)
         run = self._ready.get(x.shape)
@@ -145,28 +172,29 @@ class DenseConv2d(FastConv2d):
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         weight, bias = self.folded()
-        stride, padding, dilation = (
-            [int(n) for n in numbers] for numbers in (self.stride, self.padding, self.dilation)
-        )
         method = self.method if _fits(x) else "channels_last"
-        if method in ("im2col", "mec"):
-            algorithm: Any = {"im2col": im2col, "mec": mec}[method]
-            geometry = Geometry.of(self, x.shape)
-            shift = None if bias is None else bias.reshape(-1, 1, 1)
-
-            def lowered(x: Tensor) -> Tensor:
-                y = algorithm.convolve(algorithm.compress(x, geometry), weight)
-                return self._activated(y if shift is None else y.add_(shift))
-
-            return lowered
+        if method == "depthwise":
+            return self._depthwise(x, weight, bias)
+        if method in LOWERED:
+            return self._lowered(x, weight, bias)
+        stride, dilation = list(self.stride), list(self.dilation)
+        padding = self.padding
+        border: list[int] = []
+        if self.geometry is not None:
+            padding, (below, right) = self.geometry.padding, self.geometry.ends
+            if (below, right) != padding:
+                border, padding = [padding[1], right, padding[0], below], (0, 0)
         if method == "prepacked":
+            given = F.pad(x, border) if border else x
             packed = torch.ops.mkldnn._reorder_convolution_weight(
-                weight.clone(), padding, stride, dilation, self.groups, list(x.shape)
+                weight.clone(), list(padding), stride, dilation, self.groups, list(given.shape)
             )
             convolution = torch.ops.mkldnn._convolution_pointwise
             activation, limits = ("hardtanh", [0, 6]) if self.activation == "relu6" else (self.activation, [])
 
             def prepacked(x: Tensor) -> Tensor:
+                if border:
+                    x = F.pad(x, border)
                 y: Tensor = convolution(
                     x, packed, bias, padding, stride, dilation, self.groups, activation, limits, ""
                 )
@@ -181,9 +209,33 @@ class DenseConv2d(FastConv2d):
         def plain(x: Tensor) -> Tensor:
             if not last:
                 x = x.contiguous()
+            if border:
+                x = F.pad(x, border)
             return self._activated(F.conv2d(x, weight, bias, stride, padding, dilation, self.groups))
 
         return plain
+
+    def _lowered(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+        algorithm: Any = {"im2col": im2col, "mec": mec}[self.method]
+        geometry = self._geometry(x)
+        shift = None if bias is None else bias.reshape(-1, 1, 1)
+
+        def run(x: Tensor) -> Tensor:
+            y = algorithm.convolve(algorithm.compress(x, geometry), weight)
+            return self._activated(y if shift is None else y.add_(shift))
+
+        return run
+
+    def _depthwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+        geometry = self._geometry(x)
+        layer = Depthwise(geometry, weight, bias, activation=self.activation)
+
+        def run(x: Tensor) -> Tensor:
+            y = layer(x, torch.get_num_threads())
+            y.activation = self.activation  # type: ignore[attr-defined]
+            return y
+
+        return run
 
 
 class SparseConv2d(FastConv2d):
@@ -212,11 +264,13 @@ class SparseConv2d(FastConv2d):
         for.
         """
         self._check(x)
+        if self._is_other(x):
+            return self._as_before(x)
         threads = torch.get_num_threads()
         key = (x.shape, threads)
         layer: RingConvolution | None = self._ready.get(key)
         if layer is None:
-            if obstacle(self) or not _fits(x):
+            if self.geometry is None and (obstacle(self) or not _fits(x)):
                 return self._dense(x)
             self._make_room()
             layer = self._ready[key] = self._prepare(x, threads)
@@ -238,8 +292,7 @@ class SparseConv2d(FastConv2d):
         return y
 
     def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
-        geometry = Geometry.of(self, x.shape)
-        tiling = self.tiling
+        geometry, tiling = self._geometry(x), self.tiling
         if tiling is None:
             zeros = float((x == 0).float().mean())
             tiling = tilings(geometry, True, zeros)[0]
@@ -265,7 +318,11 @@ class SparseConv2d(FastConv2d):
         made: DenseConv2d | None = self._ready.get("few")
         if made is None:
             made = self._ready["few"] = DenseConv2d.of(
-                self, norm=self.norm, activation=self.activation, channels_last=self.channels_last
+                self,
+                norm=self.norm,
+                activation=self.activation,
+                channels_last=self.channels_last,
+                geometry=self.geometry,
             )
         return made
 

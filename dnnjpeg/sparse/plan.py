@@ -14,7 +14,7 @@ from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files import write_atomic
-from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
 from dnnjpeg.sparse.module import (
     DENSE,
     SPARSE,
@@ -38,7 +38,7 @@ class LayerPlan:
 
     name: str
     geometry: Geometry
-    method: str  # torch, channels_last, prepacked, im2col, mec, cpo or cps
+    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, cpo or cps
     tiling: Tiling | None = None  # of cpo and cps
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too
@@ -140,20 +140,24 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
     """The modules that a plan puts in place of others, by name. Raises ValueError where it does not fit."""
     made: dict[str, nn.Module] = {}
     for layer in plan.layers:
-        module = _named(modules, layer.name, nn.Conv2d)
-        geometry = layer.geometry
-        shape = (geometry.filters, geometry.channels // module.groups, *geometry.kernel)
-        if tuple(module.weight.shape) != shape or tuple(module.stride) != geometry.stride:
+        module, geometry = _convolution(modules, layer.name), layer.geometry
+        shape = (1, geometry.channels, geometry.height, geometry.width)
+        padding = padding_of(module, shape) if module.in_channels == geometry.channels else None
+        if padding is None or Geometry.padded(module, shape, padding) != geometry:
             raise ValueError(
-                f"{layer.name} has weights {tuple(module.weight.shape)} and stride {module.stride}, "
-                f"the plan {shape} and {geometry.stride}: it was made for another network"
+                f"{layer.name} is {module}, the plan has {geometry}: it was made for another network"
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
         activation = "none"
         if layer.relu:
             activation, known = _activation(modules, layer.relu)
             made.setdefault(layer.relu, known)
-        options: dict[str, Any] = {"norm": norm, "activation": activation, "channels_last": True}
+        options: dict[str, Any] = {
+            "norm": norm,
+            "activation": activation,
+            "channels_last": True,
+            "geometry": None if is_plain(module) else geometry,
+        }
         if layer.method in SPARSE:
             sparse = SparseConv2d.of(module, **options)
             sparse.tiling, sparse.min_zeros = layer.tiling, layer.min_zeros
@@ -178,6 +182,11 @@ def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Mo
     if type(modules.get(name)) is nn.ReLU6:
         return "relu6", twin(KnownReLU6, modules[name])
     return "relu", twin(KnownReLU, _named(modules, name, nn.ReLU))
+
+
+def _convolution(modules: Mapping[str, nn.Module], name: str) -> nn.Conv2d:
+    module = modules.get(name)
+    return module if isinstance(module, nn.Conv2d) else _named(modules, name, nn.Conv2d)
 
 
 def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import cpo, cps, mec
-from dnnjpeg.sparse.geometry import Geometry, obstacle
+from dnnjpeg.sparse.geometry import Geometry, is_plain
+from dnnjpeg.sparse.im2col import padded
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
+from dnnjpeg.sparse.module import DENSE, LOWERED, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
     Plan,
@@ -139,7 +140,7 @@ def optimize_(
         raise ValueError("the model is in training mode: call model.eval() first")
     restore_(model)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    found = [site for site in sites(model, inputs) if _plannable(site.module)]
+    found = sites(model, inputs)
     with torch.inference_mode():
         layers = [_measure(site, seconds) for site in progress(found)]
     batch = int(found[0].input.shape[0]) if found else 1
@@ -155,26 +156,25 @@ def optimize_(
     return _settle(model, inputs, plans, layers, 10 * seconds)
 
 
-def _plannable(module: nn.Conv2d) -> bool:
-    weight = module.weight
-    zero_padded = not isinstance(module.padding, str) and module.padding_mode == "zeros"
-    return zero_padded and weight.dtype is torch.float32 and weight.device.type == "cpu"
-
-
 def _measure(site: Site, seconds: float) -> LayerReport:
-    module, x = site.module, site.input.contiguous(memory_format=torch.channels_last)
+    module, geometry = site.module, site.geometry
+    x = site.input.contiguous(memory_format=torch.channels_last)
     zeros = float((x == 0).float().mean())
     norm: Any = site.norm_module
-    options: dict[str, Any] = {"norm": norm, "activation": site.activation, "channels_last": True}
+    options: dict[str, Any] = {
+        "norm": norm,
+        "activation": site.activation,
+        "channels_last": True,
+        "geometry": None if is_plain(module) else geometry,
+    }
     convolutions: dict[Any, FastConv2d] = {}
-    sparse = not obstacle(module)
-    for method in DENSE if sparse else TORCH:
+    sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
+    for method in _dense_methods(site):
         dense = DenseConv2d.of(module, **options)
         dense.method = method
         convolutions[method] = dense
     ratios = {}
     if sparse:
-        geometry = Geometry.of(module, x.shape)
         for tiling in _to_try(geometry, zeros):
             ring = SparseConv2d.of(module, **options)
             ring.tiling, ring.min_zeros = tiling, 0.0
@@ -182,10 +182,6 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         for algorithm in (mec, cpo, cps):
             name = algorithm.__name__.rpartition(".")[2]
             ratios[name] = algorithm.compress(x, geometry).compression_ratio
-    else:
-        geometry = Geometry(
-            x.shape[1], x.shape[2], x.shape[3], module.out_channels, *map(tuple, _shape(module))
-        )
     times = clock({key: partial(made, x) for key, made in convolutions.items()}, seconds)
     tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
     by_method = {key: value for key, value in times.items() if isinstance(key, str)}
@@ -200,11 +196,11 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     chosen = convolutions[_best_tiling(report) or report.choice]
     weight, bias = chosen.folded()
     expected = F.conv2d(
-        x.double(),
+        padded(x.double(), geometry),
         weight.double(),
         None if bias is None else bias.double(),
         module.stride,
-        module.padding,
+        0,
         module.dilation,
         module.groups,
     )
@@ -214,8 +210,13 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     return report
 
 
-def _shape(module: nn.Conv2d) -> tuple[Any, Any, Any]:
-    return module.kernel_size, module.stride, module.padding
+def _dense_methods(site: Site) -> Sequence[str]:
+    geometry = site.geometry
+    if tuple(site.module.dilation) != (1, 1):
+        return TORCH
+    if geometry.groups == 1:
+        return (*TORCH, *LOWERED)
+    return (*TORCH, "depthwise") if geometry.groups == geometry.channels == geometry.filters else TORCH
 
 
 def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:
