@@ -18,7 +18,8 @@ from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 )
 @given(
     channels=st.integers(1, 70), size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
-    padding=st.tuples(st.integers(0, 2), st.integers(0, 4)), more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 4)),
+    more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
     activation=st.sampled_from(["none", "relu", "relu6"]), seed=st.integers(0, 99),
 )  # fmt: skip

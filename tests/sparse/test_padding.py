@@ -1,5 +1,6 @@
 """Convolutions that pad in their own way: found out by trying, used where nothing else is done."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from torch.nn import functional as F  # noqa: E402
 from dnnjpeg.sparse import Plan, apply_, optimize_  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry, padding_of  # noqa: E402
 from dnnjpeg.sparse.module import FastConv2d  # noqa: E402
+from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
+from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 
 
 class Same(nn.Conv2d):
@@ -46,7 +49,9 @@ class Adapted(Same):
 
 
 @given(
-    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)), stride=st.integers(1, 3), dilation=st.integers(1, 2),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
     size=st.tuples(st.integers(5, 14), st.integers(5, 14)), groups=st.sampled_from([1, 2, 4]),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
@@ -64,7 +69,7 @@ def test_it_is_found(
 
 
 def test_it_is_told_by_name() -> None:
-    assert padding_of(nn.Conv2d(3, 4, (3, 4), padding="same"), (1, 3, 9, 9)) == (1, 1, 1, 2)
+    assert padding_of(nn.Conv2d(3, 4, (3, 5), padding="same"), (1, 3, 9, 9)) == (1, 2, 1, 2)
     assert padding_of(nn.Conv2d(3, 4, 3, padding="valid"), (1, 3, 9, 9)) == (0, 0, 0, 0)
 
 
@@ -88,25 +93,15 @@ def test_what_does_more_is_left_alone(module: nn.Conv2d) -> None:
 @pytest.fixture
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    layers = [
-        Same(3, 24, 3, 2),
-        nn.BatchNorm2d(24),
-        nn.ReLU6(),
-        Same(24, 24, 3, 2, groups=24),
-        nn.ReLU(),
+    return nn.Sequential(
+        Same(3, 24, 3, 2), nn.BatchNorm2d(24), nn.ReLU6(), Same(24, 24, 3, 2, groups=24), nn.ReLU(),
         Same(24, 8, 4),
-    ]
-    return nn.Sequential(*layers).eval()
+    ).eval()  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["torch", "channels_last", "prepacked", "im2col", "mec", "cps"])
 def test_every_method(method: str, network: nn.Sequential) -> None:
     """At the size that the plan is for, and at another, which is left to the modules; and a plan on disk."""
-    from dataclasses import replace
-
-    from dnnjpeg.sparse.plan import LayerPlan
-    from dnnjpeg.sparse.tiling import Tiling
-
     sizes = [(2, 3, 12, 17), (1, 3, 13, 12)]
     pictures = [torch.randn(size).contiguous(memory_format=torch.channels_last) for size in sizes]
     with torch.inference_mode():
@@ -125,8 +120,6 @@ def test_every_method(method: str, network: nn.Sequential) -> None:
 
 
 def test_a_plan_with_another_padding_is_refused(network: nn.Sequential) -> None:
-    from dnnjpeg.sparse.plan import LayerPlan
-
     wrong = LayerPlan("0", Geometry(3, 12, 17, 24, (3, 3), (2, 2), (1, 1)), "torch")
     with pytest.raises(ValueError, match="made for another network"):
         apply_(network, Plan((wrong,)), check=False)
