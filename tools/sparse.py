@@ -193,7 +193,7 @@ def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any
     for start in range(0, len(dataset), batch):
         pictures = dataset.pictures[start : start + batch]
         for name, modules in ways.items():
-            install(network.module, modules)
+            install(network.module, modules, plan.fused and name == "plan")
             if not start:
                 network.read(pictures, batch)  # what is prepared at the first call is not counted
             begin = time.perf_counter()

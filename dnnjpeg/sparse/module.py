@@ -15,7 +15,7 @@ from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
-PARALLEL = 4_000_000  # multiplications of a call that are worth a second thread
+PARALLEL = 500_000  # multiplications of a call that are worth a second thread
 SHAPES = 8  # of inputs for which a layer is kept ready
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 _ONEDNN: Any = torch.backends.mkldnn
@@ -104,12 +104,12 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
             self._state = state
 
-    def _is_other(self, x: Tensor) -> bool:
-        """Whether the module's own way must be gone."""
+    def is_for_another(self, shape: tuple[int, ...]) -> bool:
+        """Whether inputs of a shape are left to the module that this was made from."""
         geometry = self.geometry
         if geometry is None:
             return False
-        return tuple(x.shape[1:]) != (geometry.channels, geometry.height, geometry.width) or not _fits(x)
+        return tuple(shape[1:]) != (geometry.channels, geometry.height, geometry.width)
 
     def _geometry(self, x: Tensor) -> Geometry:
         return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
@@ -126,16 +126,43 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
 
     def _activated(self, y: Tensor) -> Tensor:
-        if self.activation == "relu":
-            y = y.relu_()
-        elif self.activation == "relu6":
-            y = y.clamp_(0, 6)
+        y = _rectified(y, self.activation)
         y.activation = self.activation  # type: ignore[attr-defined]
         return y
+
+    def compute(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        activation: str,
+        reader: "SparseConv2d | None",
+        alone: bool,
+    ) -> Tensor:
+        """What `forward` does and, where a residual is given, the sum with it and the activation of that.
+
+        reader: one that gets lists, if this can make any. alone: nothing else needs the output.
+        """
+        y = self.forward(x)
+        return y if self.activation == activation and residual is None else _finished(y, residual, activation)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: without what is made at the first call."""
         return {**self.__dict__, "_ready": {}}
+
+
+def _rectified(y: Tensor, activation: str) -> Tensor:
+    """In place."""
+    if activation == "none":
+        return y
+    return y.relu_() if activation == "relu" else y.clamp_(0, 6)
+
+
+def _finished(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+    """With what is to be done after the convolution; in place where the shapes are the same."""
+    if residual is not None:
+        same = y.shape == residual.shape and y.dtype is residual.dtype
+        y = y.add_(residual) if same else y + residual
+    return _rectified(y, activation)
 
 
 def _fits(x: Tensor) -> bool:
@@ -156,7 +183,7 @@ class DenseConv2d(FastConv2d):
         for.
         """
         self._check(x)
-        if self._is_other(x):
+        if self.is_for_another(x.shape):
             return self._as_before(x)
         if self.channels_last and self.method != "torch":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -263,33 +290,59 @@ class SparseConv2d(FastConv2d):
         """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
         for.
         """
+        onward = self.onward
+        return self.compute(x, None, self.activation, onward, onward is not None)
+
+    def compute(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        activation: str,
+        reader: "SparseConv2d | None",
+        alone: bool,
+    ) -> Tensor:
+        """As in `FastConv2d`."""
         self._check(x)
-        if self._is_other(x):
-            return self._as_before(x)
         threads = torch.get_num_threads()
         key = (x.shape, threads)
         layer: RingConvolution | None = self._ready.get(key)
         if layer is None:
-            if self.geometry is None and (obstacle(self) or not _fits(x)):
-                return self._dense(x)
+            if not _fits(x) or self.is_for_another(x.shape) or (self.geometry is None and obstacle(self)):
+                return _finished(self._dense(x), residual, activation)
             self._make_room()
             layer = self._ready[key] = self._prepare(x, threads)
         lists: Lists | None = getattr(x, "lists", None)
-        if lists is None:
+        if lists is None or not layer.reads(lists):
             lists = layer.compress(x)
             if lists.zeros < self.min_zeros:
-                return self._dense_layer()(x)
+                return _finished(self._dense_layer()(x), residual, activation)
+        shape = (x.shape[0], *layer.output)
+        if residual is not None:
+            if residual.shape != shape or residual.dtype is not torch.float32:
+                return _finished(self.compute(x, None, "none", None, False), residual, activation)
+            residual = residual.contiguous(memory_format=torch.channels_last)
         last = self.channels_last
         if last is None:
             last = x.is_contiguous(memory_format=torch.channels_last)
-        if self.onward is None:
-            y, _ = layer.convolve(lists, channels_last=last)
-            assert y is not None
-        else:
-            y, handed = self._hand_on(layer, lists)
+        onward = None if reader is None or reader.is_for_another(shape) else reader.tiling
+        y, handed = layer.convolve(
+            lists,
+            channels_last=last,
+            residual=residual,
+            activation=activation,
+            onward=onward,
+            dense=onward is None or not alone,
+        )
+        if y is None:  # whatever else reads it has NaN
+            y = _NOTHING.expand(shape)
+        if handed is not None:
             y.lists = handed  # type: ignore[attr-defined]
-        y.activation = self.activation  # type: ignore[attr-defined]
+        y.activation = activation  # type: ignore[attr-defined]
         return y
+
+    def can_feed(self, reader: "SparseConv2d") -> bool:
+        """Whether it can make lists for that one."""
+        return bool(self.tiling and reader.tiling and self.tiling.can_feed(reader.tiling))
 
     def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
         geometry, tiling = self._geometry(x), self.tiling
@@ -302,16 +355,6 @@ class SparseConv2d(FastConv2d):
         return RingConvolution(
             geometry, weight, bias, tiling, activation=self.activation, threads=threads, batch=x.shape[0]
         )
-
-    def _hand_on(self, layer: RingConvolution, lists: Lists) -> tuple[Tensor, Lists]:
-        """The output as lists alone, with a tensor of its shape to carry them: whatever else reads it has
-        NaN.
-        """
-        assert self.onward is not None and self.onward.tiling is not None
-        _, handed = layer.convolve(lists, onward=self.onward.tiling, dense=False)
-        assert handed is not None
-        shape = (lists.format.batch, self.out_channels, *layer.geometry.output)
-        return _NOTHING.expand(shape), handed
 
     def _dense_layer(self) -> DenseConv2d:
         """For input with few zeros."""
@@ -328,6 +371,8 @@ class SparseConv2d(FastConv2d):
 
     def _dense(self, x: Tensor) -> Tensor:
         """What cannot be done here."""
+        if self.geometry is not None:
+            return self._as_before(x)
         run = self._ready.get("dense")
         if run is None:
             weight, bias = self.folded()

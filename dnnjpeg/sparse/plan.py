@@ -14,6 +14,7 @@ from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files import write_atomic
+from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
 from dnnjpeg.sparse.module import (
     DENSE,
@@ -79,11 +80,13 @@ class Plan:
 
     conditions: processor, threads, batch, versions: what the times depend on.
     provenance: of the network and the pictures; free.
+    fused: whether the network runs as one, see `fused.Fused`.
     """
 
     layers: tuple[LayerPlan, ...]
     conditions: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    fused: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """As JSON, in one step. Raises OSError."""
@@ -92,6 +95,7 @@ class Plan:
             "version": 1,
             "conditions": self.conditions,
             "provenance": self.provenance,
+            "fused": self.fused,
             "layers": [layer.to_json() for layer in self.layers],
         }
         write_atomic(path, json.dumps(document, indent=1).encode() + b"\n")
@@ -101,11 +105,16 @@ class Plan:
         """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
         try:
             document = json.loads(Path(path).read_text("utf-8"))
-            check_keys(document, "plan", ("format", "version", "conditions", "layers"), ("provenance",))
+            check_keys(
+                document, "plan", ("format", "version", "conditions", "layers"), ("provenance", "fused")
+            )
             if (document["format"], document["version"]) != (FORMAT, 1):
                 raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
             records = [check_record(document.get(key, {}), key) for key in ("conditions", "provenance")]
-            return cls(tuple(map(LayerPlan.of, document["layers"])), *records)
+            fused = document.get("fused", False)
+            if not isinstance(fused, bool):
+                raise ValueError(f"fused is {fused!r}, expected true or false")
+            return cls(tuple(map(LayerPlan.of, document["layers"])), *records, fused)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no plan: {error}") from None
 
@@ -133,7 +142,7 @@ def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
         if other:
             told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
             raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
-    install(model, modules_of(original(model), plan))
+    install(model, modules_of(original(model), plan), plan.fused)
 
 
 def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
@@ -202,18 +211,32 @@ def original(model: nn.Module) -> dict[str, nn.Module]:
     return dict(model.named_modules()) | model.__dict__.get(_BEFORE, {})
 
 
-def install(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    """Put modules in place of the model's own, wherever these occur; all others are its own again."""
+def install(model: nn.Module, modules: Mapping[str, nn.Module], fused: bool = False) -> None:
+    """Put modules in place of the model's own, wherever these occur; all others are its own again.
+
+    fused: run the network as one. Raises ValueError where that cannot be.
+    """
     restore_(model)
     own = dict(model.named_modules())
     before = {name: own[name] for name in modules}
     _exchange(model, {before[name]: module for name, module in modules.items()})
     model.__dict__[_BEFORE] = before
+    if fused:
+        if "forward" in model.__dict__:
+            restore_(model)
+            raise ValueError(f"{type(model).__name__} has a forward of its own, and cannot run as one")
+        try:
+            model.__dict__["forward"] = Fused(model)
+        except Exception as error:  # of fx, and of the network's own Python, which is run without numbers
+            restore_(model)
+            raise ValueError(f"{type(model).__name__} cannot run as one: {error}") from error
 
 
 def restore_(model: nn.Module) -> None:
     """Give a model its own modules back; nothing where it has them."""
     before = model.__dict__.pop(_BEFORE, {})
+    if isinstance(model.__dict__.get("forward"), Fused):
+        del model.__dict__["forward"]
     now = dict(model.named_modules())
     _exchange(model, {now[name]: module for name, module in before.items()})
 

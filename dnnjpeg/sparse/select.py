@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from dnnjpeg.sparse import cpo, cps, mec
 from dnnjpeg.sparse.geometry import Geometry, is_plain
 from dnnjpeg.sparse.im2col import padded
-from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.module import DENSE, LOWERED, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
@@ -256,8 +255,7 @@ def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerRe
         if first.tiling is None or second.tiling is None:
             continue
         times = reports[reader].tilings
-        filters = first.tiling.filters * LANES
-        fitting = [tiling for tiling in times if filters % tiling.block == 0]
+        fitting = [tiling for tiling in times if first.tiling.can_feed(tiling)]
         best = min(fitting, key=lambda tiling: times[tiling], default=None)
         if best and times[best] < 1.03 * times[second.tiling]:
             planned[reader] = replace(second, tiling=best, method=best.method)
@@ -295,20 +293,27 @@ def _settle(
         expected = _tensor(model(*inputs))
         differences = {"original": 0.0}
         for name in ("dense", "plan", "cautious"):
-            install(model, modules[name])
-            differences[name] = _difference(_tensor(model(*inputs)), expected)
+            for fused in (True, False):
+                try:
+                    install(model, modules[name], fused)
+                except ValueError:
+                    continue
+                plans[name] = replace(plans[name], fused=fused)
+                differences[name] = _difference(_tensor(model(*inputs)), expected)
+                if differences[name] <= TOLERANCE:
+                    break
 
         def run(name: str) -> Callable[[], Any]:
             def call() -> None:
                 model(*inputs)
 
-            call.prepare = lambda: install(model, modules[name])  # type: ignore[attr-defined]
+            call.prepare = lambda: install(model, modules[name], plans[name].fused)  # type: ignore[attr-defined]
             return call
 
         usable = [name for name, value in differences.items() if value <= TOLERANCE]
         network = clock({name: run(name) for name in usable}, seconds)
     choice = min(usable, key=lambda name: network[name])
-    install(model, modules[choice])
+    install(model, modules[choice], plans[choice].fused)
     if choice == "original":
         restore_(model)
     return Report(plans[choice], layers, network, choice, differences[choice])
