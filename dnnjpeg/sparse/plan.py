@@ -110,11 +110,13 @@ class Plan:
             )
             if (document["format"], document["version"]) != (FORMAT, 1):
                 raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
-            records = [check_record(document.get(key, {}), key) for key in ("conditions", "provenance")]
+            made_for, provenance = (
+                check_record(document.get(key, {}), key) for key in ("conditions", "provenance")
+            )
             fused = document.get("fused", False)
             if not isinstance(fused, bool):
                 raise ValueError(f"fused is {fused!r}, expected true or false")
-            return cls(tuple(map(LayerPlan.of, document["layers"])), *records, fused)
+            return cls(tuple(map(LayerPlan.of, document["layers"])), made_for, provenance, fused)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no plan: {error}") from None
 

@@ -216,10 +216,9 @@ class RingConvolution:
         if bias is not None:
             self._bias[: geometry.filters] = bias
         rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
-        while parts * batch * -(-height // rows) < 2 * threads and rows > 1 and threads > 1:
-            rows = -(-rows // 2)
-        row_blocks = -(-height // rows)
+        row_blocks = _shares(-(-height // rows), height, parts * batch, threads)
         rows = -(-height // row_blocks)
+        row_blocks = -(-height // rows)
         self._scratch_bytes = rows * out_width * blocks * LANES * 4
         self._row_blocks, self._parts = row_blocks, parts
         self.output = (geometry.filters, height, out_width)
@@ -302,6 +301,12 @@ class RingConvolution:
         """Whether lists are of this layer's form."""
         form, tiling = lists.format, self.tiling
         return form.block == tiling.block and form.patterns == tiling.patterns
+
+
+def _shares(row_blocks: int, height: int, each: int, threads: int) -> int:
+    """At least so many blocks of rows, of which each thread has as many, or many."""
+    possible = range(row_blocks, height + 1)
+    return next((n for n in possible if n * each % threads == 0 or n * each >= 8 * threads), row_blocks)
 
 
 def _packed(weights: Tensor, tiling: Tiling) -> Tensor:
