@@ -1,7 +1,6 @@
 """`dnnjpeg sparse`: find out how a network's convolutions run fastest on this processor, and run them so."""
 
 import json
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnjpeg.files import write_atomic
+from dnnjpeg.provenance import command, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +86,8 @@ def tune(
     provenance = {
         "model": model,
         "weights": network.digest,
-        "pictures": f"{dataset.source}: {', '.join(dataset.names[:3])}",
-        "command": shlex.join(["dnnjpeg", *sys.argv[1:]]),
+        "pictures": f"{short(dataset.source)}: {', '.join(dataset.names[:3])}",
+        "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     click.echo(str(report))
