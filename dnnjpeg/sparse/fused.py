@@ -82,7 +82,7 @@ class _Tracer(fx.Tracer):
 
 def _convolution(value: Any, modules: Modules) -> FastConv2d | None:
     """The planned convolution that a node calls."""
-    if not isinstance(value, fx.Node) or value.op != "call_module":
+    if not isinstance(value, fx.Node) or value.op != "call_module" or not value.args or value.kwargs:
         return None
     module = modules[str(value.target)]
     return module if isinstance(module, FastConv2d) else None
@@ -97,9 +97,9 @@ def _rectifies(node: fx.Node, modules: Modules) -> str:
 def _leave_out(graph: fx.Graph, modules: Modules) -> None:
     """The batch norms and ReLUs that a convolution has done."""
     for node in list(graph.nodes):
-        if node.op != "call_module":
+        if node.op != "call_module" or len(node.args) != 1:
             continue
-        before = _convolution(node.args[0], modules) if len(node.args) == 1 else None
+        before = _convolution(node.args[0], modules)
         done = before is not None and before.activation == _rectifies(node, modules)
         if done or type(modules[str(node.target)]) is FoldedNorm:
             node.replace_all_uses_with(node.args[0])

@@ -314,8 +314,8 @@ class SparseConv2d(FastConv2d):
         lists: Lists | None = getattr(x, "lists", None)
         if lists is None or not layer.reads(lists):
             lists = layer.compress(x)
-            if lists.zeros < self.min_zeros:
-                return _finished(self._dense_layer()(x), residual, activation)
+        if lists.zeros < self.min_zeros and x.data_ptr() != _NOTHING.data_ptr():
+            return _finished(self._dense_layer()(x), residual, activation)
         shape = (x.shape[0], *layer.output)
         if residual is not None:
             if residual.shape != shape or residual.dtype is not torch.float32:

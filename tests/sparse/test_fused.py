@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode  # noqa: E402
 from dnnjpeg.sparse import Plan, SparseConv2d, apply_, optimize_, restore_, select  # noqa: E402
 from dnnjpeg.sparse.fused import Fused  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
+from dnnjpeg.sparse.module import DenseConv2d  # noqa: E402
 from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
 from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 
@@ -125,6 +126,7 @@ WAYS: dict[str, tuple[Callable[..., Tensor], dict[str, bool]]] = {
     "read twice": (read_twice, {"add": True}),
     "scaled": (lambda net, x: torch.add(net.second(x), x, alpha=2), {"add": True}),
     "a number": (lambda net, x: net.second(x) + 1, {"add": True}),
+    "by name": (lambda net, x: net.relu(input=net.second(input=x)) + x, {"add": True}),
     "broadcast": (lambda net, x: net.relu(net.second(x) + net.shift), {}),
     "broadcast up": (lambda net, x: net.relu(net.second(x[:1]) + x), {}),
     "layout": (lambda net, x: net.second(x) + x.contiguous(), {"add": False}),
@@ -188,6 +190,23 @@ def test_a_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pair() -> nn.Module:
     return planned(Pair(WAYS["residual"][0]).eval(), "cps", True)
+
+
+@torch.inference_mode()
+def test_lists_with_few_zeros_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as there is a map beside them."""
+    x = torch.randn(1, 16, 9, 11)
+    for way, calls in ((map_and_lists, 1), (lambda net, x: net.second(net.relu(net.first(x))), 0)):
+        network = Pair(way).eval()
+        expected = network(x)
+        planned(network, "cps", True)
+        network.second.min_zeros = 0.99
+        dense = []
+        own = DenseConv2d.forward
+        with monkeypatch.context() as patch:
+            patch.setattr(DenseConv2d, "forward", lambda self, x: dense.append(x) or own(self, x))
+            assert torch.allclose(network(x), expected, atol=1e-5)
+        assert len(dense) == calls
 
 
 @torch.inference_mode()
