@@ -90,6 +90,7 @@ class Report:
             "conditions": self.plan.conditions,
             "network": {name: round(value, 4) for name, value in self.network.items()},
             "choice": self.choice,
+            "fused": self.plan.fused,
             "difference": self.difference,
             "layers": [layer.to_json() for layer in self.layers],
         }
@@ -108,7 +109,8 @@ class Report:
             )
         whole = ", ".join(f"{name} {value:.3f} ms" for name, value in self.network.items())
         lines.append(
-            f"network: {whole}; in use: {self.choice}, {self.speedup:.2f}x, largest difference "
+            f"network: {whole}; in use: {self.choice}{', run as one' if self.plan.fused else ''}, "
+            f"{self.speedup:.2f}x, largest difference "
             f"{self.difference:.0e}"
         )
         return "\n".join(lines)
@@ -124,7 +126,7 @@ def optimize_(
     """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
 
     Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
-    At the end the whole network is measured, and what is not faster than the network as it was is not put to
+    Where `torch.fx` can follow the network it runs as one, see `fused.Fused`. At the end the whole network is measured, and what is not faster than the network as it was is not put to
     use.
 
     model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
