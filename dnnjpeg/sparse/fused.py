@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from dnnjpeg.sparse.module import FastConv2d, FoldedNorm, KnownReLU, KnownReLU6, SparseConv2d
+from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.module import SparseConv2d
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6
 
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _ONTO_FIRST = (operator.iadd, "add_")  # change their first operand

@@ -14,19 +14,12 @@ from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files import write_atomic
+from dnnjpeg.sparse.dense import DENSE, DenseConv2d
+from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
-from dnnjpeg.sparse.module import (
-    DENSE,
-    SPARSE,
-    DenseConv2d,
-    FastConv2d,
-    FoldedNorm,
-    KnownReLU,
-    KnownReLU6,
-    SparseConv2d,
-    twin,
-)
+from dnnjpeg.sparse.module import SPARSE, SparseConv2d
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6, twin
 from dnnjpeg.sparse.tiling import Tiling
 
 FORMAT = "dnnjpeg-sparse-plan"

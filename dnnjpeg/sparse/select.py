@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import cpo, cps, mec
+from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH, DenseConv2d
+from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.geometry import Geometry, is_plain
 from dnnjpeg.sparse.im2col import padded
-from dnnjpeg.sparse.module import DENSE, LOWERED, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
+from dnnjpeg.sparse.module import SPARSE, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
     Plan,
@@ -126,8 +128,8 @@ def optimize_(
     """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
 
     Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
-    Where `torch.fx` can follow the network it runs as one, see `fused.Fused`. At the end the whole network is measured, and what is not faster than the network as it was is not put to
-    use.
+    Where `torch.fx` can follow the network it runs as one, see `fused.Fused`. At the end the whole network is
+    measured, and what is not faster than the network as it was is not put to use.
 
     model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
     example_inputs: what the model is called with: real inputs, as the zeros in them decide.

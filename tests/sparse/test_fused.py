@@ -18,9 +18,9 @@ from torch.nn import functional as F  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 
 from dnnjpeg.sparse import Plan, SparseConv2d, apply_, optimize_, restore_, select  # noqa: E402
+from dnnjpeg.sparse.dense import DenseConv2d  # noqa: E402
 from dnnjpeg.sparse.fused import Fused  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
-from dnnjpeg.sparse.module import DenseConv2d  # noqa: E402
 from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
 from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse import SparseConv2d  # noqa: E402
-from dnnjpeg.sparse.module import LOWERED, SHAPES, TORCH, DenseConv2d, FastConv2d  # noqa: E402
+from dnnjpeg.sparse.dense import LOWERED, TORCH, DenseConv2d  # noqa: E402
+from dnnjpeg.sparse.fast import SHAPES, FastConv2d  # noqa: E402
 
 
 def with_zeros(zeros: float, *shape: int) -> Tensor:

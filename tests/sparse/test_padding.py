@@ -13,8 +13,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse import Plan, apply_, optimize_  # noqa: E402
+from dnnjpeg.sparse.fast import FastConv2d  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry, padding_of  # noqa: E402
-from dnnjpeg.sparse.module import FastConv2d  # noqa: E402
 from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
 from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 

@@ -21,7 +21,9 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.module import DENSE, LOWERED, SPARSE, TORCH, FoldedNorm, KnownReLU  # noqa: E402
+from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
+from dnnjpeg.sparse.module import SPARSE  # noqa: E402
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.trace import sites  # noqa: E402
 
 
