@@ -1,5 +1,6 @@
 """Compiling kernels: decorators over numba's, the cache on disk, what the processor can do."""
 
+import gc
 import os
 import tempfile
 import zlib
@@ -18,16 +19,14 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-_SPARSE = ("cpo", "cps", "lists", "ring", "sweep", "threads", "transpose")  # the others there compile nothing
-
 
 def _fingerprint() -> str:
-    """Changes with any source that kernels are made of: numba itself looks only at the file of the outermost
-    function.
+    """Changes with any source that kernels may be made of: numba itself looks only at the file of the
+    outermost function.
     """
     home = Path(__file__).parent
     files = [home / f"{name}.py" for name in ("jit", "simd", "vector")]
-    files += [*home.glob("codec/*.py"), *(home / "sparse" / f"{name}.py" for name in _SPARSE)]
+    files += [*home.glob("codec/*.py"), *home.glob("sparse/*.py")]
     stats = [(path.name, path.stat()) for path in sorted(files)]
     return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
 
@@ -65,7 +64,7 @@ def _cache_in_user_folder() -> Iterator[None]:
 
 # Numba optimizes each function by itself, makes machine code of it, and optimizes it twice again as a part
 # of what calls it: a third of the time until the first picture. Here a part is left as it is, a kernel
-# optimized once.
+# optimized once, and not searched for loops to vectorize: those that matter are vectors already.
 
 
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
@@ -79,7 +78,7 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
+        passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False)
         passes.run(self._final_module, builder)
 
 
@@ -132,6 +131,18 @@ class _PartCompiler(_Compiler):
 
 class _KernelCompiler(_Compiler):
     lowering = _KernelLowering
+
+    def compile_extra(self, function: Callable[..., Any]) -> Any:
+        """With its parts. Numba makes so many objects, and hardly any garbage, that looking for some takes a
+        tenth of the time.
+        """
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            return super().compile_extra(function)
+        finally:
+            if collected:
+                gc.enable()
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -1,5 +1,6 @@
 """Where compiled kernels are kept, and what they are compiled for."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -171,3 +172,28 @@ def test_every_source_of_kernels_counts() -> None:
     compiled = {path.stem for path in sparse.glob("*.py") if any(mark in path.read_text() for mark in marks)}
     assert compiled <= set(jit._SPARSE)
     assert all((sparse / f"{name}.py").is_file() for name in jit._SPARSE)
+
+
+def test_garbage_is_collected_again_after_compiling(places: tuple[Path, Path]) -> None:
+    @kernel
+    def two() -> int:
+        return 2
+
+    @kernel
+    def wrong() -> int:
+        return nothing_of_this_name  # type: ignore[name-defined]  # noqa: F821
+
+    assert two() == 2
+    with pytest.raises(Exception, match="nothing_of_this_name"):
+        wrong()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+
+        @kernel
+        def three() -> int:
+            return 3
+
+        assert three() == 3 and not gc.isenabled()
+    finally:
+        gc.enable()

@@ -19,6 +19,7 @@ from dnnjpeg.simd import (
     store,
 )
 
+COUNT_ROWS = 4  # of counts of symbols, which add up to those of a scan
 CHUNK = 256  # tokens that `emit` takes through one step at a time
 _EVEN = shuffler(range(0, 16, 2))
 _ODD = shuffler(range(1, 16, 2))
@@ -26,22 +27,22 @@ _ODD = shuffler(range(1, 16, 2))
 
 @inlined
 def count_symbols(tokens, end, counts):
-    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of int64[2, 1024] (two,
-    so that equal neighbours do not wait for one another).
+    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of uint32[COUNT_ROWS, 1024]:
+    rows take turns, so that equal neighbours do not wait for one another. No picture has 2^34 tokens.
     """
     for at in range(tokens, end - 15, 16):
         _count(counts, load_scalar(at + 2, "u16"))
-        _count(counts + 8 * SYMBOLS, load_scalar(at + 6, "u16"))
-        _count(counts, load_scalar(at + 10, "u16"))
-        _count(counts + 8 * SYMBOLS, load_scalar(at + 14, "u16"))
+        _count(counts + 4 * SYMBOLS, load_scalar(at + 6, "u16"))
+        _count(counts + 8 * SYMBOLS, load_scalar(at + 10, "u16"))
+        _count(counts + 12 * SYMBOLS, load_scalar(at + 14, "u16"))
     for at in range(end - (end - tokens) % 16, end, 4):
         _count(counts, load_scalar(at + 2, "u16"))
 
 
 @inlined
 def _count(counts, symbol):
-    at = counts + 8 * np.int64(symbol)
-    store(at, load_scalar(at, "i64") + 1)
+    at = counts + 4 * np.int64(symbol)
+    store(at, np.uint32(load_scalar(at, "u32") + 1))
 
 
 @inlined
@@ -61,7 +62,7 @@ def _looked_up(codes, token):
 
 @kernel
 def count_tokens(tokens, count, counts):
-    """Add the symbols of the first `count` tokens, uint32, to counts, int64[2, 1024]."""
+    """Add the symbols of the first `count` tokens, uint32, to counts, uint32[COUNT_ROWS, 1024]."""
     count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
 
 

@@ -81,7 +81,7 @@ class Coding:
     def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan]) -> bytes:
         whole = self.streamtype == INTERCHANGE
         front = self._fronts[progressive]
-        return b"".join((markers.SOI, head, front, with_headers(self.frame, scans, whole), markers.EOI))
+        return b"".join((markers.SOI, head, front, *with_headers(self.frame, scans, whole), markers.EOI))
 
     @cached_property
     def _fronts(self) -> tuple[bytes, bytes]:

@@ -211,18 +211,23 @@ def fill_strips(
         chroma = strips + 8 * v * y_stride + y * c_stride
         plane = 8 * c_stride
         # the most usual pictures have loops of their own, without the branches
+        usual = True
         if layout == PACKED_3 and h == 2 and v == 2:
             _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, 2, 2, parts, mix, 3)
         elif layout == PACKED_4 and h == 2 and v == 2:
             _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_4, 4, 2, 2, parts, mix, 3)
         else:
-            _spans(
-                source_0, source_1, y_0, y_1, chroma, plane, whole,
-                layout, pixel_bytes, h, v, parts, mix, components,
-            )  # fmt: skip
+            usual = False
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
         _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
-        _spans(
-            edge, edge + 512, y_0 + whole, y_1 + whole, chroma + whole // step * 16, plane, padded - whole,
-            layout, pixel_bytes, h, v, parts, mix, components,
-        )  # fmt: skip
+        # whole steps, then the edge: one loop, for this is the longest code of all to compile
+        for at_edge in range(usual, 2):
+            if at_edge:
+                source_0, source_1, columns = edge, edge + 512, padded - whole
+                y_0, y_1, chroma = y_0 + whole, y_1 + whole, chroma + whole // step * 16
+            else:
+                columns = whole
+            _spans(
+                source_0, source_1, y_0, y_1, chroma, plane, columns,
+                layout, pixel_bytes, h, v, parts, mix, components,
+            )  # fmt: skip

@@ -14,7 +14,7 @@ from dnnjpeg.checks import check_integer, check_items, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
-from dnnjpeg.codec.picture import MIN_ROWS, picture_planes, picture_scan
+from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
@@ -320,5 +320,5 @@ def warmup() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     encode(picture, threads=1)
     encode(picture, progressive="auto")
-    encode(np.zeros((8 * 2 * MIN_ROWS, 8), np.uint8), threads=2)
+    encode(np.zeros((8 * MIN_BLOCKS // 16, 8 * 32), np.uint8), threads=2)
     encode(picture, optimize=False)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.jit import inlined, kernel
+from dnnjpeg.simd import address, convert, load, splat, store
 
 MAX_LENGTH = 16
 SYMBOLS = 1024  # four tables of 256: DC 0, DC 1, AC 0, AC 1
@@ -24,7 +25,7 @@ CHOICE = np.dtype(
     ],
     align=True,
 )
-"""What `choose` fills, `lut` and `dht`, and works in."""
+"""What `choose` fills, `lut` and `dht`, and works in; `total` is what `add_up` fills."""
 
 
 @dataclass(frozen=True)
@@ -194,32 +195,49 @@ def _fill_lookup(lut, bits, values):
 
 
 @inlined
-def _add_up(counts, total):
-    """Sums of the rows of `counts` by table, and of the two tables of a kind, in the rows of `total`."""
-    for table in range(4):
-        for k in range(256):
-            total[table, k] = 0
+def add_up(counts, total):
+    """Sums of the rows of `counts`, uint32[n, 1024], by table, and of the two tables of a kind, in the rows
+    of `total`, int64[6, 256].
+    """
+    source, target = address(counts), address(total)
+    for at in range(0, 4 * SYMBOLS, 32):
+        added = splat(0, "i64x8")
         for row in range(counts.shape[0]):
-            for k in range(256):
-                total[table, k] += counts[row, table << 8 | k]
+            added = added + convert(load(source + 4 * SYMBOLS * row + at, "u32x8"), "i64x8")
+        store(target + 2 * at, added)
     for k in range(RAW, 256):
         total[0, k] = 0  # plain bits have no code
     for kind in range(2):
-        for k in range(256):
-            total[4 + kind, k] = total[2 * kind, k] + total[2 * kind + 1, k]
+        for at in range(4096 * kind, 4096 * kind + 2048, 64):
+            both = load(target + at, "i64x8") + load(target + at + 2048, "i64x8")
+            store(target + 8 * SYMBOLS + at - 2048 * kind, both)
 
 
 @inlined
-def choose(counts, choice):
-    """Optimal tables for the summed rows of `counts`; of each kind two, or one for all components where that
-    is smaller.
+def coded_bits(choice):
+    """What the symbols come to, plain bits left out, that `add_up` has counted in `choice`, coded with its
+    `lut`.
+    """
+    lut, total, work = address(choice.lut), address(choice.total), address(choice.work)
+    bits = splat(0, "i64x8")
+    for at in range(0, 4 * SYMBOLS, 32):
+        bits = bits + convert(load(lut + at, "u32x8") & 31, "i64x8") * load(total + 2 * at, "i64x8")
+    store(work, bits)
+    for lane in range(1, 8):
+        choice.work[0] += choice.work[lane]
+    return choice.work[0]
+
+
+@inlined
+def choose(choice):
+    """Optimal tables for what `add_up` has counted; of each kind two, or one for all components where that is
+    smaller.
 
     Fills `lut` and `dht` of `choice`, a record of `CHOICE`; returns how long the latter is, << 2, and bits 0
     and 1: whether there are two DC and two AC tables.
     """
     lut, dht, bits, values = choice.lut, choice.dht, choice.bits, choice.values
     total, work = choice.total, choice.work
-    _add_up(counts, total)
     sizes, costs = 2048, 2054  # where they lie in `work`
     for row in range(6):
         work[sizes + row] = _optimal_code(total, bits, values, row, work)
@@ -256,7 +274,9 @@ def choose(counts, choice):
 
 @kernel
 def _choose(counts, choices):
-    return choose(counts, choices[0])
+    choice = choices[0]
+    add_up(counts, choice.total)
+    return choose(choice)
 
 
 @kernel
@@ -271,7 +291,7 @@ def chosen_tables(chosen: int, choice: np.ndarray) -> ScanTables:
 
 
 def optimal_tables(counts: np.ndarray) -> ScanTables:
-    """The smallest tables for the symbols counted, int64[n, 1024] rows to be added up: two of a kind, or one
+    """The smallest tables for the symbols counted, uint32[n, 1024] rows to be added up: two of a kind, or one
     where that is smaller.
     """
     choice = np.empty(1, CHOICE)

@@ -13,27 +13,6 @@ Block = tuple[np.ndarray, dict[str, Any]]
 _free: dict[int, Block] = {}
 
 
-class _Lease:
-    """Owner of a block; gives it back when the last array on it is gone."""
-
-    __slots__ = ("__array_interface__", "block")
-
-    def __init__(self, block: Block):
-        self.block = block
-        self.__array_interface__ = block[1]
-
-    def __del__(self) -> None:
-        if _free is None:  # the interpreter is ending
-            return
-        _free[id(self.block)] = self.block
-        held = sum(block.size for block, _ in list(_free.values()))
-        for key, (block, _) in list(_free.items()):
-            if held <= RETAINED:
-                break
-            _free.pop(key, None)
-            held -= block.size
-
-
 def _taken(size: int) -> Block | None:
     """The smallest free block that is not much too large."""
     fits = [
@@ -46,13 +25,45 @@ def _taken(size: int) -> Block | None:
     return taken if taken is not None and taken[0].size >= size else None
 
 
-def empty(count: int, dtype: Any) -> np.ndarray:
-    """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it."""
-    size = count * np.dtype(dtype).itemsize
+def borrow(size: int) -> Block:
+    """A uint8 array of `size` elements or more, contents undefined, to be given back by `give_back`."""
     block = _taken(size)
     if block is None:
         # rounded up by an eighth at the most, so that pictures of about one size share blocks
         grain = 1 << max(size.bit_length() - 4, 16)
         fresh = np.empty(-(-size // grain) * grain, np.uint8)
         block = fresh, fresh.__array_interface__
+    return block
+
+
+def give_back(block: Block) -> None:
+    """Nothing looks at the block any more."""
+    _free[id(block)] = block
+    held = sum(array.size for array, _ in list(_free.values()))
+    for key, (array, _) in list(_free.items()):
+        if held <= RETAINED:
+            break
+        _free.pop(key, None)
+        held -= array.size
+
+
+class _Lease:
+    """Owner of a block; gives it back when the last array on it is gone."""
+
+    __slots__ = ("__array_interface__", "block")
+
+    def __init__(self, block: Block):
+        self.block = block
+        self.__array_interface__ = block[1]
+
+    def __del__(self) -> None:
+        if _free is not None and give_back is not None:  # the interpreter is not ending
+            give_back(self.block)
+
+
+def empty(count: int, dtype: Any) -> np.ndarray:
+    """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it. Slower than
+    `borrow`, but nobody needs to know when it is done with.
+    """
+    block = borrow(count * np.dtype(dtype).itemsize)
     return np.asarray(_Lease(block)).view(dtype)[:count]

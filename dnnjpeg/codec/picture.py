@@ -1,11 +1,10 @@
 """Whole pictures through the hot loop: what it works on laid out, rows of MCUs divided among threads."""
 
 import ctypes
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from dnnjpeg.codec.colour import channel_map
 from dnnjpeg.codec.dct import LANES
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, chosen_tables
-from dnnjpeg.codec.memory import empty
+from dnnjpeg.codec.memory import borrow, empty, give_back
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, random_keys
 from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
@@ -30,8 +29,7 @@ from dnnjpeg.codec.stream import (
     interval_bounds,
 )
 
-MIN_ROWS = 8  # rows of MCUs that are worth a part of their own
-PARTS = 3  # for each thread, so that no thread waits long for another
+MIN_BLOCKS = 1 << 14  # that are worth a part of their own, as beginning a thread takes time
 Result = TypeVar("Result")
 _NOWHERE = np.empty((0, 64), np.int16)
 
@@ -92,9 +90,9 @@ def picture_scan(
     With `restart` 0, rows of MCUs are divided among `threads`.
     """
     arguments = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
-    edges = [0] if restart else _edges(frame.mcu_rows, threads)
+    edges = _edges(frame, 1 if restart else threads)
     if len(edges) > 2:
-        tables, data = _in_parts(pixels, frame, arguments, threads, edges, known)
+        tables, data = _in_parts(pixels, frame, arguments, edges, known)
     else:
         bounds = interval_bounds(frame.mcus * frame.mcu_rows, restart)
         tables, data = _in_one_call(pixels, frame, arguments, bounds, known)
@@ -103,27 +101,31 @@ def picture_scan(
 
 def _in_one_call(
     pixels: Pixels, frame: Frame, arguments: Any, bounds: np.ndarray, known: ScanTables | None
-) -> tuple[ScanTables, bytes]:
+) -> tuple[ScanTables, bytes | memoryview]:
     """Tables and data. The kernel goes on to the bytes itself, unless the room of the tokens is too small."""
     job, fixed, size = arguments
-    memory, desk = empty(size + _room(frame, frame.mcu_rows), np.uint8), np.zeros(1, DESK)
-    if known is not None:
-        desk["choice"]["lut"][0] = known.lut
-    count = 0
-    for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
-        finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
-        count = encode_rows(
-            job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
-        )
-    written, place, chosen = desk["coded"][0].tolist()
-    if written == 0:
-        return code_tokens(_tokens(memory, job, count, desk), bounds, known)
-    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
+    block, desk = borrow(size + _room(frame, frame.mcu_rows)), np.zeros(1, DESK)
+    memory = block[0]
+    try:
+        if known is not None:
+            desk["choice"]["lut"][0] = known.lut
+        count = 0
+        for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
+            finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
+            count = encode_rows(
+                job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
+            )
+        written, place, chosen = desk["coded"][0].tolist()
+        if written == 0:
+            return code_tokens(_tokens(memory, job, count, desk), bounds, known)
+        return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
+    finally:
+        give_back(block)
 
 
 def _in_parts(
-    pixels: Pixels, frame: Frame, arguments: Any, threads: int, edges: list[int], known: ScanTables | None
-) -> tuple[ScanTables, bytes]:
+    pixels: Pixels, frame: Frame, arguments: Any, edges: list[int], known: ScanTables | None
+) -> tuple[ScanTables, bytes | memoryview]:
     """Tables and data, from parts that begin and end at the rows of MCUs `edges`."""
     job, fixed, size = arguments
     no_bounds = interval_bounds(0, 0)
@@ -150,9 +152,9 @@ def _in_parts(
             )
         return _tokens(memory, job, count, desk)
 
-    with ThreadPoolExecutor(threads - 1) as pool:
-        pieces = _share(pool, threads, code, *zip(*pairwise(edges), strict=True))
-        return code_pieces(pieces, known, lambda *work: _share(pool, threads, *work))
+    with ThreadPoolExecutor(len(edges) - 2) as pool:
+        pieces = _share(pool, code, edges[:-1], edges[1:])
+        return code_pieces(pieces, known, lambda *work: _share(pool, *work))
 
 
 def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
@@ -170,38 +172,30 @@ def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int
                 job, picture, stride, *fixed, begin, end, begin, memory, planes, 0, desk, no_bounds, LATER
             )
 
-    edges = _edges(frame.mcu_rows, threads)
+    edges = _edges(frame, threads)
     if len(edges) > 2:
-        with ThreadPoolExecutor(threads - 1) as pool:
-            _share(pool, threads, code, *zip(*pairwise(edges), strict=True))
+        with ThreadPoolExecutor(len(edges) - 2) as pool:
+            _share(pool, code, edges[:-1], edges[1:])
     else:
         code(0, frame.mcu_rows)
     return planes
 
 
-def _edges(rows: int, threads: int) -> list[int]:
-    """Where the parts of so many rows of MCUs begin and end."""
-    parts = max(1, min(PARTS * threads, rows // MIN_ROWS)) if threads > 1 else 1
-    return [rows * i // parts for i in range(parts + 1)]
+def _edges(frame: Frame, threads: int) -> list[int]:
+    """The rows of MCUs at which parts for so many threads begin and end: one each, for every part costs a row
+    more.
+    """
+    if threads == 1:
+        return [0, frame.mcu_rows]
+    worth = frame.mcu_rows * frame.mcus * frame.blocks // MIN_BLOCKS
+    parts = max(1, min(threads, worth, frame.mcu_rows))
+    return [frame.mcu_rows * i // parts for i in range(parts + 1)]
 
 
 def _share(
-    pool: ThreadPoolExecutor, threads: int, function: Callable[..., Result], *arguments: Sequence[Any]
+    pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Sequence[Any]
 ) -> list[Result]:
-    """`map` in the threads of the pool and the caller's own; who is done with one part takes the next."""
-    left = deque(enumerate(zip(*arguments, strict=True)))
-    results: dict[int, Result] = {}
-
-    def work() -> None:
-        while True:
-            try:
-                number, part = left.popleft()
-            except IndexError:
-                return
-            results[number] = function(*part)
-
-    others = [pool.submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
-    return [results[number] for number in range(len(results))]
+    """`map`, the first in the caller's own thread, the others in those of the pool."""
+    mine, *others = zip(*arguments, strict=True)
+    futures = [pool.submit(function, *each) for each in others]
+    return [function(*mine), *(future.result() for future in futures)]

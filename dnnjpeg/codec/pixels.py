@@ -1,9 +1,7 @@
 """What a caller may hand in as a picture, brought to rows of bytes that the kernels read in place."""
 
 import ctypes
-import struct
 from collections.abc import Iterator
-from ctypes import string_at
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +42,13 @@ class Pixels:
             yield *self.rows[:2], first, last
             return
         step = max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu)
+        # one band for all: a fresh one each time costs a quarter more
+        band = self.image.crop((0, first * mcu, self.width, (first + step) * mcu))
         for begin in range(first, last, step):
-            end = min(begin + step, last)
-            part = self.image.crop((0, begin * mcu, self.width, min(end * mcu, self.height)))
-            address, stride, owner = _read(part)
-            yield address - begin * mcu * stride, stride, begin, end
+            if begin > first:
+                band.paste(self.image, (0, -begin * mcu))
+            address, stride, owner = _read(band)
+            yield address - begin * mcu * stride, stride, begin, min(begin + step, last)
             del owner
 
 
@@ -81,30 +81,28 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     return Pixels(_PIL_MODES[image.mode], image.width, image.height, rows, image)
 
 
-_ARROW = struct.Struct("5q2P")
-"""What is read of Arrow's struct ArrowArray: length, null count, offset, numbers of buffers and of children,
-their addresses.
+_arrow = (ctypes.c_uint64 * 7).from_address
+"""What is read of Arrow's struct ArrowArray at an address: length, null count, offset, numbers of buffers and
+of children, their addresses.
 """
-_ADDRESS = struct.Struct("P")
+_address = ctypes.c_uint64.from_address
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
 def _memory(image: Any) -> Rows:
-    """Pillow's own memory, in which every pixel but gray takes four bytes.
+    """Pillow's own memory of a loaded image, in which every pixel but gray takes four bytes.
 
     Raises AttributeError for a Pillow that does not show it, ValueError for a picture in several pieces.
     """
-    _, capsule = image.__arrow_c_array__()
-    array = _pointer(capsule, b"arrow_array")
-    children = 1
-    while children:
-        length, _, offset, buffers, children, data, below = _ARROW.unpack(string_at(array, _ARROW.size))
-        array = _ADDRESS.unpack(string_at(below, 8))[0] if children else 0
+    capsule = image.im.__arrow_c_array__()
+    length, _, offset, buffers, children, data, below = _arrow(_pointer(capsule, b"arrow_array"))[:]
+    if children:  # a pixel's list of channels
+        length, _, offset, buffers, _, data, _ = _arrow(_address(below).value)[:]
     stride = image.width * (1 if _PIL_MODES[image.mode] == "L" else 4)
     if length != stride * image.height or buffers != 2 or offset:
         raise ValueError("not the layout that Pillow has had so far")
-    return _ADDRESS.unpack(string_at(data + 8, 8))[0], stride, capsule
+    return _address(data + 8).value, stride, capsule
 
 
 def _read(image: Any) -> Rows:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.codec.bits import count_tokens
+from dnnjpeg.codec.bits import COUNT_ROWS, count_tokens
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import AC, SYMBOLS, ScanTables
 from dnnjpeg.codec.markers import NATURAL
@@ -113,6 +113,6 @@ def _code(
     memory: np.ndarray, written: int, bounds: np.ndarray, known: ScanTables | None
 ) -> tuple[ScanTables, bytes]:
     """Tables and data of the tokens written."""
-    counts = np.zeros((2, SYMBOLS), np.int64)
+    counts = np.zeros((COUNT_ROWS, SYMBOLS), np.uint32)
     count_tokens(memory, written, counts)
     return code_tokens(Tokens(memory, written, counts), bounds, known)

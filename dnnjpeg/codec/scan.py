@@ -39,6 +39,7 @@ _CHROMA = 128  # added to the positions of entries that are coded with the secon
 _POSITIONS = np.arange(64, dtype=np.uint8)
 _DC = np.array([1] + [0] * 31, dtype=np.int16)
 _FIRST_HALF = shuffler(range(32))
+_FIRST_16 = shuffler(range(16))
 _MOST_BLOCKS = 10  # of an MCU (T.81 B.2.3)
 
 
@@ -79,12 +80,17 @@ def _append_compressed(values, positions, block, chroma):
     if bits == 1:
         store(positions, np.uint8(chroma))
         return 1, bits
-    store(values, compress(low, in_low))
+    packed = compress(low, in_low)
+    here = count_ones(low_bits)
+    if here <= 16:
+        store(values, _FIRST_16(packed, packed))
+    else:
+        store(values, packed)
     placed = compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64"))
     if high_bits == 0:  # stores as wide as these cost more than what is compressed
         store(positions, _FIRST_HALF(placed, placed))
     else:
-        store(values + 2 * np.int64(count_ones(low_bits)), compress(high, in_high))
+        store(values + 2 * np.int64(here), compress(high, in_high))
         store(positions, placed)
     return np.int64(count_ones(bits)), bits
 
@@ -203,14 +209,18 @@ def mcu_row_tokens(
                 store(end + 32, address(state) + 8 * c)
                 end += 40
     values = positions + 65 * blocks + 64
-    n = 0
-    for mcu in range(mcus):
-        index = mcu_row * mcus + mcu
-        if restart > 0 and index % restart == 0:
+    n = np.int64(0)
+    for mcu in range(mcus + 1):
+        begins = restart > 0 and mcu < mcus and (mcu_row * mcus + mcu) % restart == 0
+        if begins or mcu == mcus:
             out = _put_entries(out, values, positions, n)
             n = 0
-            state[:] = 0
+        if begins:
+            for c in range(geometry.shape[0]):
+                state[c] = 0
             begin_interval(bounds, out - start)
+        if mcu == mcus:
+            break
         for at in range(order, end, 40):
             block, chroma = load_scalar(at, "i64"), load_scalar(at + 24, "i64")
             store(at, block + load_scalar(at + 16, "i64"))
@@ -223,7 +233,7 @@ def mcu_row_tokens(
                 store(prediction, dc)
             else:
                 n += _append_nothing(values + 2 * n, positions + n, chroma)
-    return _put_entries(out, values, positions, n)
+    return out
 
 
 def entry_bytes(blocks: int) -> int:

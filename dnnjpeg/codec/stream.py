@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.bits import CHUNK, close_bounds, emit, join, pack, pack_at
+from dnnjpeg.codec.bits import CHUNK, COUNT_ROWS, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, choose, optimal_tables
+from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_tables
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.jit import inlined
 from dnnjpeg.simd import address
@@ -23,7 +23,7 @@ BIT_SCRATCH = 4 * CHUNK + SLACK  # uint32 that `bits.emit_at` works in
 
 DESK = np.dtype(
     [
-        ("counts", np.int64, (2, SYMBOLS)),
+        ("counts", np.uint32, (COUNT_ROWS, SYMBOLS)),
         ("state", np.int64, 4),
         ("coded", np.int64, 3),
         ("choice", CHOICE),
@@ -37,8 +37,8 @@ bytes it came to, their address, and what `huffman.choose` returned; its tables.
 
 @dataclass(frozen=True)
 class Tokens:
-    """The first `count` of the uint32 `memory`; `counts`: int64[2, 1024], two rows that add up to the count
-    of each symbol.
+    """The first `count` of the uint32 `memory`; `counts`: uint32[4, 1024], rows that add up to the count of
+    each symbol.
     """
 
     memory: np.ndarray
@@ -59,7 +59,7 @@ class Scan(NamedTuple):
 
     components: tuple[int, ...]
     tables: ScanTables
-    data: bytes
+    data: bytes | memoryview
     restart: int = 0
     band: tuple[int, int] = (0, 63)
     bits: tuple[int, int] = (0, 0)
@@ -81,13 +81,11 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     `desk`: a record of `DESK`, whose `lut` is filled already unless `optimize`. `scratch`: see
     `bits.emit_at`.
     """
+    add_up(desk.counts, desk.choice.total)
     if optimize:
-        desk.coded[2] = choose(desk.counts, desk.choice)
+        desk.coded[2] = choose(desk.choice)
     close_bounds(bounds, (end - tokens) // 4)
-    bits = 0
-    for row in range(2):
-        for symbol in range(SYMBOLS):
-            bits += desk.counts[row, symbol] * np.int64(desk.choice.lut[symbol] & 31)
+    bits = coded_bits(desk.choice)
     # each interval ends in a byte begun; stuffing doubles bytes at the most
     raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
     target = raw + raw_bytes
@@ -96,9 +94,9 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
         desk.coded[1] = target
 
 
-def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> bytes:
-    """The scans with their headers: DHT (where `tables`), DRI where it changes, SOS, data."""
-    parts = []
+def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:
+    """The scans with their headers, in parts: DHT (where `tables`), DRI where it changes, SOS, data."""
+    parts: list[bytes | memoryview] = []
     interval = 0
     for scan in scans:
         if tables:
@@ -109,7 +107,7 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> bytes:
         places = scan.tables.destinations
         selectors = tuple((c, *places[frame.components[c].code]) for c in scan.components)
         parts += (markers.sos(selectors, scan.band, scan.bits), scan.data)
-    return b"".join(parts)
+    return parts
 
 
 def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
@@ -124,7 +122,7 @@ def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) ->
 
 def code_pieces(
     pieces: Sequence[Tokens], known: ScanTables | None, run: Callable[..., list[int]]
-) -> tuple[ScanTables, bytes]:
+) -> tuple[ScanTables, memoryview]:
     """Tables and data of a scan whose tokens are in pieces; `run` is a `map` that may use several threads.
 
     Where in a byte a piece begins is known from those before it.
@@ -142,4 +140,4 @@ def code_pieces(
 
     bits = run(code, pieces, phases, offsets[:-1])
     out = empty(2 * raw.size, np.uint8)
-    return tables, out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].tobytes()
+    return tables, out[: join(raw, np.array(offsets[:-1]), np.array(bits), out)].data

@@ -27,12 +27,15 @@ counts_of = st.one_of(
 
 def packed(**tables: Counts) -> np.ndarray:
     """Counts by table name as `optimal_tables` takes them, spread over its rows."""
-    rows = np.zeros((3, 1024), np.int64)
+    most = max((count for counts in tables.values() for count in counts.values()), default=0)
+    rows = np.zeros((3 + (most >> 31), 1024), np.uint32)
     for name, counts in tables.items():
         for symbol, count in counts.items():
             at = globals()[name] << 8 | symbol
-            rows[0, at] = count // 3
-            rows[1, at] = count - count // 3
+            full, rest = divmod(count, 2**32 - 1)
+            rows[:full, at] = 2**32 - 1
+            rows[full, at] = rest // 3
+            rows[full + 1, at] = rest - rest // 3
     return rows
 
 

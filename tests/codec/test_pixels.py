@@ -120,7 +120,8 @@ def test_other_layouts_of_pillows_memory(setting: str) -> None:
         "    for width in (1, 77, 80, 4001):\n"
         "        image = Image.effect_noise((width, 1140), 90).convert(mode)\n"
         "        array = np.asarray(image.convert('L') if mode == '1' else image)\n"
-        "        assert encode(image) == encode(array, mode={'1': 'L'}.get(mode, mode)), (mode, width)\n"
+        "        expected = encode(array, mode={'1': 'L'}.get(mode, mode))\n"
+        "        assert encode(image) == encode(image, threads=2) == expected, (mode, width)\n"
     )
     environment = os.environ | dict([setting.split("=")])
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)

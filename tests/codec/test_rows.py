@@ -17,6 +17,12 @@ from dnnjpeg.inspection import inspect
 HARDNESS = [None if k % 5 == 0 else 0.2 * 1.15**k for k in range(64)]
 
 
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of any size are divided."""
+    monkeypatch.setattr("dnnjpeg.codec.picture.MIN_BLOCKS", 20)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4", "4:1:1"])
 @pytest.mark.parametrize("height", [120, 391, 520])
