@@ -1,7 +1,6 @@
 """`dnnjpeg sparse`: find out how a network's convolutions run fastest on this processor, and run them so."""
 
 import json
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnjpeg.files import write_atomic
+from dnnjpeg.provenance import command, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +86,8 @@ def tune(
     provenance = {
         "model": model,
         "weights": network.digest,
-        "pictures": f"{dataset.source}: {', '.join(dataset.names[:3])}",
-        "command": shlex.join(["dnnjpeg", *sys.argv[1:]]),
+        "pictures": f"{short(dataset.source)}: {', '.join(dataset.names[:3])}",
+        "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     click.echo(str(report))
@@ -193,7 +193,7 @@ def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any
     for start in range(0, len(dataset), batch):
         pictures = dataset.pictures[start : start + batch]
         for name, modules in ways.items():
-            install(network.module, modules)
+            install(network.module, modules, plan.fused and name == "plan")
             if not start:
                 network.read(pictures, batch)  # what is prepared at the first call is not counted
             begin = time.perf_counter()

@@ -63,7 +63,7 @@ def patterns(geometry: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64], 
     pattern how many numbers its Ptr has.
     """
     (_, outputs), (_, width), (_, stride) = geometry.output, geometry.kernel, geometry.stride
-    columns = np.arange(geometry.width + 2 * geometry.padding[1])
+    columns = np.arange(geometry.padding[1] + geometry.width + geometry.ends[1])
     left = np.maximum(0, -(-(columns - width + 1) // stride))
     right = np.minimum(outputs - 1, columns // stride)
     overlap = np.where(right >= left, right - left, -1)

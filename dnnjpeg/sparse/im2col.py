@@ -62,5 +62,5 @@ def convolve(representation: Im2col, weights: Tensor) -> Tensor:
 
 def padded(x: Tensor, geometry: Geometry) -> Tensor:
     """The input with its border of zeros, in its own layout."""
-    down, right = geometry.padding
-    return F.pad(x, (right, right, down, down)) if down or right else x
+    (above, left), (below, right) = geometry.padding, geometry.ends
+    return F.pad(x, (left, right, above, below)) if above or left or below or right else x

@@ -38,7 +38,8 @@ _JOB = record(
     "next", "threads", "nonzeros",  # rows taken, threads that have begun, non-zeros found
     "source", "memory", "scratch",  # addresses
     "image_bytes", "row_bytes", "pixel_bytes", "channel_bytes",  # from one to the next of the source
-    "rows", "height", "width", "channels", "block", "blocks",
+    "rows", "share",  # of the rows, that a thread takes at once
+    "height", "width", "channels", "block", "blocks",
     "indices", "cells", "value_bytes", "cell_bytes",  # see `Format`
     "scratch_bytes",  # of a thread
 )  # fmt: skip
@@ -158,33 +159,34 @@ def _packer(patterns: bool) -> Any:
         job = job[0]
         scratch = job.scratch + fetch_add(at + 8, 1) * job.scratch_bytes
         while True:
-            row = fetch_add(at, 1)
-            if row >= job.rows:
+            begin = fetch_add(at, job.share)
+            if begin >= job.rows:
                 break
-            image = row // job.height
-            source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
             nonzeros = 0
-            for b in range(job.blocks):
-                channels = min(job.block, job.channels - b * job.block)
-                start = source + b * job.block * job.channel_bytes
-                pixel_bytes = job.pixel_bytes
-                if job.channel_bytes != 4:
-                    pixel_bytes = job.block * 4
-                    for c in range(0, channels, LANES):
-                        for x in range(0, job.width, LANES):
-                            transpose(
-                                start + c * job.channel_bytes + 4 * x, job.channel_bytes,
-                                min(LANES, channels - c), min(LANES, job.width - x),
-                                scratch + x * pixel_bytes + 4 * c, pixel_bytes,
-                            )  # fmt: skip
-                    start = scratch
-                segment = row * job.blocks + b
-                nonzeros += pack_row(
-                    start, pixel_bytes, job.width, channels,
-                    job.memory + segment * job.value_bytes,
-                    job.memory + job.indices + segment * (job.value_bytes >> 1),
-                    job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
-                )  # fmt: skip
+            for row in range(begin, min(job.rows, begin + job.share)):
+                image = row // job.height
+                source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
+                for b in range(job.blocks):
+                    channels = min(job.block, job.channels - b * job.block)
+                    start = source + b * job.block * job.channel_bytes
+                    pixel_bytes = job.pixel_bytes
+                    if job.channel_bytes != 4:
+                        pixel_bytes = job.block * 4
+                        for c in range(0, channels, LANES):
+                            for x in range(0, job.width, LANES):
+                                transpose(
+                                    start + c * job.channel_bytes + 4 * x, job.channel_bytes,
+                                    min(LANES, channels - c), min(LANES, job.width - x),
+                                    scratch + x * pixel_bytes + 4 * c, pixel_bytes,
+                                )  # fmt: skip
+                        start = scratch
+                    segment = row * job.blocks + b
+                    nonzeros += pack_row(
+                        start, pixel_bytes, job.width, channels,
+                        job.memory + segment * job.value_bytes,
+                        job.memory + job.indices + segment * (job.value_bytes >> 1),
+                        job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
+                    )  # fmt: skip
             fetch_add(at + 16, nonzeros)
 
     return pack_rows
@@ -203,9 +205,10 @@ class Packer:
         self._code = _code(format.patterns)
         self._threads = min(threads, max(1, format.batch * format.height // 4))
         self._scratch = 4 * format.block * (-(-format.width // LANES) * LANES)
+        rows = format.batch * format.height
         self._job = Job(
             _JOB,
-            rows=format.batch * format.height, height=format.height, width=format.width,
+            rows=rows, share=-(-rows // (4 * threads)), height=format.height, width=format.width,
             channels=format.channels, block=format.block, blocks=-(-format.channels // format.block),
             indices=format.indices, cells=format.cells, value_bytes=format.value_bytes,
             cell_bytes=format.cell_bytes, scratch_bytes=self._scratch,

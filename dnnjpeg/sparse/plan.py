@@ -14,18 +14,12 @@ from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files import write_atomic
-from dnnjpeg.sparse.geometry import Geometry
-from dnnjpeg.sparse.module import (
-    DENSE,
-    SPARSE,
-    DenseConv2d,
-    FastConv2d,
-    FoldedNorm,
-    KnownReLU,
-    KnownReLU6,
-    SparseConv2d,
-    twin,
-)
+from dnnjpeg.sparse.dense import DENSE, DenseConv2d
+from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.fused import Fused
+from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
+from dnnjpeg.sparse.module import SPARSE, SparseConv2d
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6, twin
 from dnnjpeg.sparse.tiling import Tiling
 
 FORMAT = "dnnjpeg-sparse-plan"
@@ -38,7 +32,7 @@ class LayerPlan:
 
     name: str
     geometry: Geometry
-    method: str  # torch, channels_last, prepacked, im2col, mec, cpo or cps
+    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, cpo or cps
     tiling: Tiling | None = None  # of cpo and cps
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too
@@ -79,11 +73,13 @@ class Plan:
 
     conditions: processor, threads, batch, versions: what the times depend on.
     provenance: of the network and the pictures; free.
+    fused: whether the network runs as one, see `fused.Fused`.
     """
 
     layers: tuple[LayerPlan, ...]
     conditions: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    fused: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """As JSON, in one step. Raises OSError."""
@@ -92,6 +88,7 @@ class Plan:
             "version": 1,
             "conditions": self.conditions,
             "provenance": self.provenance,
+            "fused": self.fused,
             "layers": [layer.to_json() for layer in self.layers],
         }
         write_atomic(path, json.dumps(document, indent=1).encode() + b"\n")
@@ -101,11 +98,18 @@ class Plan:
         """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
         try:
             document = json.loads(Path(path).read_text("utf-8"))
-            check_keys(document, "plan", ("format", "version", "conditions", "layers"), ("provenance",))
+            check_keys(
+                document, "plan", ("format", "version", "conditions", "layers"), ("provenance", "fused")
+            )
             if (document["format"], document["version"]) != (FORMAT, 1):
                 raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
-            records = [check_record(document.get(key, {}), key) for key in ("conditions", "provenance")]
-            return cls(tuple(map(LayerPlan.of, document["layers"])), *records)
+            made_for, provenance = (
+                check_record(document.get(key, {}), key) for key in ("conditions", "provenance")
+            )
+            fused = document.get("fused", False)
+            if not isinstance(fused, bool):
+                raise ValueError(f"fused is {fused!r}, expected true or false")
+            return cls(tuple(map(LayerPlan.of, document["layers"])), made_for, provenance, fused)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no plan: {error}") from None
 
@@ -133,27 +137,31 @@ def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
         if other:
             told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
             raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
-    install(model, modules_of(original(model), plan))
+    install(model, modules_of(original(model), plan), plan.fused)
 
 
 def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
     """The modules that a plan puts in place of others, by name. Raises ValueError where it does not fit."""
     made: dict[str, nn.Module] = {}
     for layer in plan.layers:
-        module = _named(modules, layer.name, nn.Conv2d)
-        geometry = layer.geometry
-        shape = (geometry.filters, geometry.channels // module.groups, *geometry.kernel)
-        if tuple(module.weight.shape) != shape or tuple(module.stride) != geometry.stride:
+        module, geometry = _convolution(modules, layer.name), layer.geometry
+        shape = (1, geometry.channels, geometry.height, geometry.width)
+        padding = padding_of(module, shape) if module.in_channels == geometry.channels else None
+        if padding is None or Geometry.padded(module, shape, padding) != geometry:
             raise ValueError(
-                f"{layer.name} has weights {tuple(module.weight.shape)} and stride {module.stride}, "
-                f"the plan {shape} and {geometry.stride}: it was made for another network"
+                f"{layer.name} is {module}, the plan has {geometry}: it was made for another network"
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
         activation = "none"
         if layer.relu:
             activation, known = _activation(modules, layer.relu)
             made.setdefault(layer.relu, known)
-        options: dict[str, Any] = {"norm": norm, "activation": activation, "channels_last": True}
+        options: dict[str, Any] = {
+            "norm": norm,
+            "activation": activation,
+            "channels_last": True,
+            "geometry": None if is_plain(module) else geometry,
+        }
         if layer.method in SPARSE:
             sparse = SparseConv2d.of(module, **options)
             sparse.tiling, sparse.min_zeros = layer.tiling, layer.min_zeros
@@ -180,6 +188,11 @@ def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Mo
     return "relu", twin(KnownReLU, _named(modules, name, nn.ReLU))
 
 
+def _convolution(modules: Mapping[str, nn.Module], name: str) -> nn.Conv2d:
+    module = modules.get(name)
+    return module if isinstance(module, nn.Conv2d) else _named(modules, name, nn.Conv2d)
+
+
 def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:
     module = modules.get(name)
     if type(module) is not kind:
@@ -193,18 +206,32 @@ def original(model: nn.Module) -> dict[str, nn.Module]:
     return dict(model.named_modules()) | model.__dict__.get(_BEFORE, {})
 
 
-def install(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    """Put modules in place of the model's own, wherever these occur; all others are its own again."""
+def install(model: nn.Module, modules: Mapping[str, nn.Module], fused: bool = False) -> None:
+    """Put modules in place of the model's own, wherever these occur; all others are its own again.
+
+    fused: run the network as one. Raises ValueError where that cannot be.
+    """
     restore_(model)
     own = dict(model.named_modules())
     before = {name: own[name] for name in modules}
     _exchange(model, {before[name]: module for name, module in modules.items()})
     model.__dict__[_BEFORE] = before
+    if fused:
+        if "forward" in model.__dict__:
+            restore_(model)
+            raise ValueError(f"{type(model).__name__} has a forward of its own, and cannot run as one")
+        try:
+            model.__dict__["forward"] = Fused(model)
+        except Exception as error:  # of fx, and of the network's own Python, which is run without numbers
+            restore_(model)
+            raise ValueError(f"{type(model).__name__} cannot run as one: {error}") from error
 
 
 def restore_(model: nn.Module) -> None:
     """Give a model its own modules back; nothing where it has them."""
     before = model.__dict__.pop(_BEFORE, {})
+    if isinstance(model.__dict__.get("forward"), Fused):
+        del model.__dict__["forward"]
     now = dict(model.named_modules())
     _exchange(model, {now[name]: module for name, module in before.items()})
 

@@ -27,12 +27,13 @@ ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 _JOB = record(
     "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros handed on
-    "tasks", "batch", "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
+    "tasks", "batch", "relu",
+    "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
     "to_values", "to_indices", "to_cells",  # of the output's lists
     "value_bytes", "cell_bytes", "first_layout",
     "to_block", "to_blocks", "to_patterns", "to_value_bytes", "to_cell_bytes",
     "weights", "bias", "height", "width", "block", "blocks", "kernel_rows", "stride", "pad_y", "pad_x",
-    "out_height", "out_width", "filters", "rows", "row_blocks", "scratch_bytes", "relu",
+    "out_height", "out_width", "filters", "rows", "row_blocks", "scratch_bytes",
 )  # fmt: skip
 
 
@@ -204,6 +205,7 @@ class RingConvolution:
         batch: int = 1,
     ) -> None:
         self.geometry, self.tiling, self.threads = geometry, tiling, threads
+        self._activation = activation
         (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
         blocks, ring_rows, block = tiling.filters, tiling.ring_rows, tiling.block
         height, out_width = geometry.output
@@ -214,20 +216,19 @@ class RingConvolution:
         if bias is not None:
             self._bias[: geometry.filters] = bias
         rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
-        while parts * batch * -(-height // rows) < 2 * threads and rows > 1 and threads > 1:
-            rows = -(-rows // 2)
-        row_blocks = -(-height // rows)
+        row_blocks = _shares(-(-height // rows), height, parts * batch, threads)
         rows = -(-height // row_blocks)
+        row_blocks = -(-height // rows)
         self._scratch_bytes = rows * out_width * blocks * LANES * 4
         self._row_blocks, self._parts = row_blocks, parts
-        self._shape = (geometry.filters, height, out_width)
+        self.output = (geometry.filters, height, out_width)
         self._job = Job(
             _JOB,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), height=geometry.height,
             width=geometry.width, block=block, blocks=-(-geometry.channels // block), kernel_rows=kernel_rows,
             stride=stride_y, pad_y=geometry.padding[0], pad_x=geometry.padding[1], out_height=height,
             out_width=out_width, filters=geometry.filters, rows=rows, row_blocks=row_blocks,
-            scratch_bytes=self._scratch_bytes, relu=ACTIVATIONS[activation],
+            scratch_bytes=self._scratch_bytes,
         )  # fmt: skip
         self._packers: dict[int, Packer] = {}
         self._formats: dict[tuple[int, Tiling], Format] = {}
@@ -250,6 +251,7 @@ class RingConvolution:
         *,
         channels_last: bool = True,
         residual: Tensor | None = None,
+        activation: str | None = None,
         onward: Tiling | None = None,
         dense: bool = True,
     ) -> tuple[Tensor | None, Lists | None]:
@@ -257,7 +259,8 @@ class RingConvolution:
         `onward`.
 
         residual: added before the ReLU; channels last, of the output's shape.
-        onward: its block must divide the filters in registers, see `can_feed`.
+        activation: in place of the layer's.
+        onward: its block must divide the filters in registers, see `Tiling.can_feed`.
         dense: without it the output is only made as lists.
         """
         form, block = lists.format, lists.block
@@ -265,7 +268,7 @@ class RingConvolution:
         out = following = None
         if dense:
             layout = torch.channels_last if channels_last else torch.contiguous_format
-            out = torch.empty((batch, *self._shape), memory_format=layout)
+            out = torch.empty((batch, *self.output), memory_format=layout)
         onto = (0,) * 3
         steps = (0,) * 5
         if onward is not None:
@@ -276,6 +279,7 @@ class RingConvolution:
             steps = (to.block, blocks, int(to.patterns), to.value_bytes, to.cell_bytes)
         job = self._job.copy(
             0, 0, 0, self._parts * batch * self._row_blocks, batch,
+            ACTIVATIONS[activation or self._activation],
             block.address, block.address + form.indices, block.address + form.cells,
             0 if out is None else out.data_ptr(), 0 if residual is None else residual.data_ptr(),
             memory.scratch(self._scratch_bytes * self.threads),
@@ -289,13 +293,20 @@ class RingConvolution:
     def _format(self, batch: int, onward: Tiling) -> Format:
         form = self._formats.get((batch, onward))
         if form is None:
-            form = Format(batch, *self._shape, onward.block, onward.patterns)
+            form = Format(batch, *self.output, onward.block, onward.patterns)
             self._formats[batch, onward] = form
         return form
 
-    def can_feed(self, onward: Tiling) -> bool:
-        """Whether the output can be handed on as lists for that tiling."""
-        return self.tiling.filters * LANES % onward.block == 0
+    def reads(self, lists: Lists) -> bool:
+        """Whether lists are of this layer's form."""
+        form, tiling = lists.format, self.tiling
+        return form.block == tiling.block and form.patterns == tiling.patterns
+
+
+def _shares(row_blocks: int, height: int, each: int, threads: int) -> int:
+    """At least so many blocks of rows, of which each thread has as many, or many."""
+    possible = range(row_blocks, height + 1)
+    return next((n for n in possible if n * each % threads == 0 or n * each >= 8 * threads), row_blocks)
 
 
 def _packed(weights: Tensor, tiling: Tiling) -> Tensor:

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import cpo, cps, mec
-from dnnjpeg.sparse.geometry import Geometry, obstacle
-from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, DenseConv2d, FastConv2d, SparseConv2d
+from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH, DenseConv2d
+from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.geometry import Geometry, is_plain
+from dnnjpeg.sparse.im2col import padded
+from dnnjpeg.sparse.module import SPARSE, SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
     Plan,
@@ -90,6 +92,7 @@ class Report:
             "conditions": self.plan.conditions,
             "network": {name: round(value, 4) for name, value in self.network.items()},
             "choice": self.choice,
+            "fused": self.plan.fused,
             "difference": self.difference,
             "layers": [layer.to_json() for layer in self.layers],
         }
@@ -108,7 +111,8 @@ class Report:
             )
         whole = ", ".join(f"{name} {value:.3f} ms" for name, value in self.network.items())
         lines.append(
-            f"network: {whole}; in use: {self.choice}, {self.speedup:.2f}x, largest difference "
+            f"network: {whole}; in use: {self.choice}{', run as one' if self.plan.fused else ''}, "
+            f"{self.speedup:.2f}x, largest difference "
             f"{self.difference:.0e}"
         )
         return "\n".join(lines)
@@ -124,8 +128,8 @@ def optimize_(
     """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
 
     Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
-    At the end the whole network is measured, and what is not faster than the network as it was is not put to
-    use.
+    Where `torch.fx` can follow the network it runs as one, see `fused.Fused`. At the end the whole network is
+    measured, and what is not faster than the network as it was is not put to use.
 
     model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
     example_inputs: what the model is called with: real inputs, as the zeros in them decide.
@@ -139,7 +143,7 @@ def optimize_(
         raise ValueError("the model is in training mode: call model.eval() first")
     restore_(model)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    found = [site for site in sites(model, inputs) if _plannable(site.module)]
+    found = sites(model, inputs)
     with torch.inference_mode():
         layers = [_measure(site, seconds) for site in progress(found)]
     batch = int(found[0].input.shape[0]) if found else 1
@@ -155,26 +159,25 @@ def optimize_(
     return _settle(model, inputs, plans, layers, 10 * seconds)
 
 
-def _plannable(module: nn.Conv2d) -> bool:
-    weight = module.weight
-    zero_padded = not isinstance(module.padding, str) and module.padding_mode == "zeros"
-    return zero_padded and weight.dtype is torch.float32 and weight.device.type == "cpu"
-
-
 def _measure(site: Site, seconds: float) -> LayerReport:
-    module, x = site.module, site.input.contiguous(memory_format=torch.channels_last)
+    module, geometry = site.module, site.geometry
+    x = site.input.contiguous(memory_format=torch.channels_last)
     zeros = float((x == 0).float().mean())
     norm: Any = site.norm_module
-    options: dict[str, Any] = {"norm": norm, "activation": site.activation, "channels_last": True}
+    options: dict[str, Any] = {
+        "norm": norm,
+        "activation": site.activation,
+        "channels_last": True,
+        "geometry": None if is_plain(module) else geometry,
+    }
     convolutions: dict[Any, FastConv2d] = {}
-    sparse = not obstacle(module)
-    for method in DENSE if sparse else TORCH:
+    sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
+    for method in _dense_methods(site):
         dense = DenseConv2d.of(module, **options)
         dense.method = method
         convolutions[method] = dense
     ratios = {}
     if sparse:
-        geometry = Geometry.of(module, x.shape)
         for tiling in _to_try(geometry, zeros):
             ring = SparseConv2d.of(module, **options)
             ring.tiling, ring.min_zeros = tiling, 0.0
@@ -182,10 +185,6 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         for algorithm in (mec, cpo, cps):
             name = algorithm.__name__.rpartition(".")[2]
             ratios[name] = algorithm.compress(x, geometry).compression_ratio
-    else:
-        geometry = Geometry(
-            x.shape[1], x.shape[2], x.shape[3], module.out_channels, *map(tuple, _shape(module))
-        )
     times = clock({key: partial(made, x) for key, made in convolutions.items()}, seconds)
     tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
     by_method = {key: value for key, value in times.items() if isinstance(key, str)}
@@ -200,11 +199,11 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     chosen = convolutions[_best_tiling(report) or report.choice]
     weight, bias = chosen.folded()
     expected = F.conv2d(
-        x.double(),
+        padded(x.double(), geometry),
         weight.double(),
         None if bias is None else bias.double(),
         module.stride,
-        module.padding,
+        0,
         module.dilation,
         module.groups,
     )
@@ -214,8 +213,13 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     return report
 
 
-def _shape(module: nn.Conv2d) -> tuple[Any, Any, Any]:
-    return module.kernel_size, module.stride, module.padding
+def _dense_methods(site: Site) -> Sequence[str]:
+    geometry = site.geometry
+    if tuple(site.module.dilation) != (1, 1):
+        return TORCH
+    if geometry.groups == 1:
+        return (*TORCH, *LOWERED)
+    return (*TORCH, "depthwise") if geometry.groups == geometry.channels == geometry.filters else TORCH
 
 
 def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:
@@ -255,8 +259,7 @@ def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerRe
         if first.tiling is None or second.tiling is None:
             continue
         times = reports[reader].tilings
-        filters = first.tiling.filters * LANES
-        fitting = [tiling for tiling in times if filters % tiling.block == 0]
+        fitting = [tiling for tiling in times if first.tiling.can_feed(tiling)]
         best = min(fitting, key=lambda tiling: times[tiling], default=None)
         if best and times[best] < 1.03 * times[second.tiling]:
             planned[reader] = replace(second, tiling=best, method=best.method)
@@ -294,20 +297,27 @@ def _settle(
         expected = _tensor(model(*inputs))
         differences = {"original": 0.0}
         for name in ("dense", "plan", "cautious"):
-            install(model, modules[name])
-            differences[name] = _difference(_tensor(model(*inputs)), expected)
+            for fused in (True, False):
+                try:
+                    install(model, modules[name], fused)
+                except ValueError:
+                    continue
+                plans[name] = replace(plans[name], fused=fused)
+                differences[name] = _difference(_tensor(model(*inputs)), expected)
+                if differences[name] <= TOLERANCE:
+                    break
 
         def run(name: str) -> Callable[[], Any]:
             def call() -> None:
                 model(*inputs)
 
-            call.prepare = lambda: install(model, modules[name])  # type: ignore[attr-defined]
+            call.prepare = lambda: install(model, modules[name], plans[name].fused)  # type: ignore[attr-defined]
             return call
 
         usable = [name for name, value in differences.items() if value <= TOLERANCE]
         network = clock({name: run(name) for name in usable}, seconds)
     choice = min(usable, key=lambda name: network[name])
-    install(model, modules[choice])
+    install(model, modules[choice], plans[choice].fused)
     if choice == "original":
         restore_(model)
     return Report(plans[choice], layers, network, choice, differences[choice])

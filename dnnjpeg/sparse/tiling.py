@@ -24,6 +24,10 @@ class Tiling:
         """The algorithm whose lists these are."""
         return "cps" if self.patterns else "cpo"
 
+    def can_feed(self, onward: "Tiling") -> bool:
+        """Whether a layer's output can be handed on as lists for another's tiling."""
+        return self.filters * LANES % onward.block == 0
+
 
 def registers() -> int:
     """Sums of 16 numbers that the processor holds beside what else is in use."""

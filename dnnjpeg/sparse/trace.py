@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from dnnjpeg.sparse.geometry import Geometry, padding_of
+
 
 @dataclass
 class Site:
@@ -17,6 +19,7 @@ class Site:
 
     name: str
     module: nn.Conv2d
+    geometry: Geometry
     input: Tensor
     norm: str | None = None  # the batch norm that alone reads its output
     norm_module: Any = None
@@ -66,7 +69,8 @@ def _items(value: Any) -> Any:
 
 
 def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
-    """The plain nn.Conv2d that a model calls once for these inputs, in their order.
+    """The nn.Conv2d, float32 on the CPU, that a model calls once for these inputs, in their order. Those of
+    subclasses too, where all these do is to pad with zeros.
 
     Raises whatever the model raises.
     """
@@ -80,7 +84,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         if given and isinstance(given[0], Tensor):
             pending[module] = uses.key(given[0])
             uses.kept.append(given[0])
-            if type(module) is nn.Conv2d:
+            if isinstance(module, nn.Conv2d):
                 with torch._C.DisableTorchFunction():
                     inputs_of[module] = given[0].clone()  # what comes later may change it in place
 
@@ -90,7 +94,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
 
     with ExitStack() as stack:
         for module in names:
-            if type(module) in (nn.Conv2d, nn.BatchNorm2d, *_ACTIVATIONS):
+            if isinstance(module, nn.Conv2d) or type(module) in (nn.BatchNorm2d, *_ACTIVATIONS):
                 stack.callback(module.register_forward_pre_hook(before).remove)
                 stack.callback(module.register_forward_hook(after).remove)
         stack.enter_context(torch.inference_mode())
@@ -103,17 +107,21 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         readers.setdefault(given, []).append((module, result))
 
     def reader(key: Key, *kinds: type[nn.Module]) -> tuple[nn.Module, Key] | None:
-        """The module that alone reads a tensor, if it is of these kinds."""
+        """The module that alone reads a tensor, if it is of these kinds, and of no subclass; or any."""
         found = readers.get(key, [])
-        if uses.count[key] != 1 or len(found) != 1 or type(found[0][0]) not in kinds:
+        if uses.count[key] != 1 or len(found) != 1 or (kinds and type(found[0][0]) not in kinds):
             return None
         return found[0]
 
     made = []
     for module, _, key in calls:
-        if type(module) is not nn.Conv2d or times[module] != 1:
+        if not isinstance(module, nn.Conv2d) or times[module] != 1 or not _is_known(module.weight):
             continue
-        site = Site(names[module], module, inputs_of[module])
+        x = inputs_of[module]
+        padding = padding_of(module, x.shape)
+        if padding is None:
+            continue
+        site = Site(names[module], module, Geometry.padded(module, x.shape, padding), x)
         norm = reader(key, nn.BatchNorm2d)
         if norm and times[norm[0]] == 1 and not norm[0].training and norm[0].running_mean is not None:
             site.norm, site.norm_module, key = names[norm[0]], norm[0], norm[1]
@@ -121,11 +129,15 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         if relu:
             site.relu, key = names[relu[0]], relu[1]
             site.activation = _ACTIVATIONS[type(relu[0])]
-        following = reader(key, nn.Conv2d)
+        following = reader(key)
         if following and times[following[0]] == 1:
             site.onward = names[following[0]]
         made.append(site)
     return made
+
+
+def _is_known(weight: Tensor) -> bool:
+    return weight.dtype is torch.float32 and weight.device.type == "cpu"
 
 
 def _count_outputs(uses: _Uses, output: Any) -> None:

@@ -14,12 +14,14 @@ from dnnjpeg.sparse.geometry import Geometry
 def geometries(draw: Any, channels: int = 6, filters: int = 5, size: int = 9, stride: int = 4) -> Geometry:
     kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    ends = draw(st.none() | st.tuples(st.integers(0, 3), st.integers(0, 3)))
     steps = draw(st.tuples(st.integers(1, 3), st.integers(1, stride)))
-    smallest = [max(1, k - 2 * p) for k, p in zip(kernel, padding, strict=True)]
+    smallest = [max(1, k - p - e) for k, p, e in zip(kernel, padding, ends or padding, strict=True)]
     height, width = (draw(st.integers(low, size + low)) for low in smallest)
     return Geometry(
-        draw(st.integers(1, channels)), height, width, draw(st.integers(1, filters)), kernel, steps, padding
-    )
+        draw(st.integers(1, channels)), height, width, draw(st.integers(1, filters)), kernel, steps, padding,
+        ends,
+    )  # fmt: skip
 
 
 def sparse_input(geometry: Geometry, zeros: float, batch: int, last: bool, seed: int) -> Tensor:
@@ -39,4 +41,6 @@ def weights_for(geometry: Geometry, seed: int) -> Tensor:
 
 def truth(x: Tensor, geometry: Geometry, weights: Tensor, bias: Tensor | None = None) -> Tensor:
     bias = None if bias is None else bias.double()
-    return F.conv2d(x.double(), weights.double(), bias, geometry.stride, geometry.padding)
+    (above, left), (below, right) = geometry.padding, geometry.ends
+    x = F.pad(x.double(), (left, right, above, below))
+    return F.conv2d(x, weights.double(), bias, geometry.stride, groups=geometry.groups)

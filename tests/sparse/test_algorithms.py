@@ -41,8 +41,9 @@ def ambiguous(x: Tensor) -> bool:
 
 def by_hand(channel: np.ndarray, geometry: Geometry) -> list[list[tuple[int, int, float]]]:
     """(leftmost window, IN, DA) by pattern, in the published order, from the definition alone."""
-    (pad_y, pad_x), (_, width), (_, stride) = geometry.padding, geometry.kernel, geometry.stride
-    padded = np.pad(channel, ((pad_y, pad_y), (pad_x, pad_x)))
+    (above, left), (below, right) = geometry.padding, geometry.ends
+    (_, width), (_, stride) = geometry.kernel, geometry.stride
+    padded = np.pad(channel, ((above, below), (left, right)))
     found: list[list[tuple[int, int, float]]] = [[] for _ in range(-(-width // stride))]
     for j in range(padded.shape[1]):
         holds = [m for m in range(geometry.output[1]) if m * stride <= j < m * stride + width]
@@ -107,7 +108,12 @@ def test_cps_tells_the_same_in_fewer_numbers(geometry: Geometry, zeros: float, b
     assert np.array_equal(cps.decode(made).indices, plain.indices)
     assert np.array_equal(made.ptr, plain.ptr) and np.array_equal(made.values, plain.values)
     overlap = cpo.patterns(geometry)[0][geometry.padding[1] :][: geometry.width]
-    used = np.pad(x.numpy(), ((0, 0), (0, 0), (geometry.padding[0],) * 2, (0, 0)))[..., overlap >= 0] != 0
+    used = (
+        np.pad(x.numpy(), ((0, 0), (0, 0), (geometry.padding[0], geometry.ends[0]), (0, 0)))[
+            ..., overlap >= 0
+        ]
+        != 0
+    )
     used = np.pad(used, ((0, 0), (0, 0), (0, -used.shape[2] % 4), (0, 0)))
     sets = used.reshape(*used.shape[:2], used.shape[2] // 4, 4, used.shape[3]).sum(axis=3)
     assert made.sets.size == np.minimum(sets, 2).sum()

@@ -12,7 +12,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse import SparseConv2d  # noqa: E402
-from dnnjpeg.sparse.module import DENSE, SHAPES, DenseConv2d, FastConv2d  # noqa: E402
+from dnnjpeg.sparse.dense import LOWERED, TORCH, DenseConv2d  # noqa: E402
+from dnnjpeg.sparse.fast import SHAPES, FastConv2d  # noqa: E402
 
 
 def with_zeros(zeros: float, *shape: int) -> Tensor:
@@ -120,7 +121,7 @@ def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
         assert close(made(x), norm(plain(x)).relu())
 
 
-@pytest.mark.parametrize("method", DENSE)
+@pytest.mark.parametrize("method", (*TORCH, *LOWERED))
 @pytest.mark.parametrize("last", [True, False, None])
 @pytest.mark.parametrize(("activation", "known"), [("relu", F.relu), ("relu6", F.relu6)])
 def test_dense_methods(method: str, last: bool | None, activation: str, known: Any) -> None:

@@ -80,7 +80,7 @@ def test_lists_for_the_next_layer(patterns: bool, threads: int) -> None:
     )
     onward = Tiling(patterns, 32, 2, 1)
     second = RingConvolution(following, weights_for(following, 1), None, onward, threads=threads)
-    assert first.can_feed(onward) and not first.can_feed(Tiling(patterns, 64, 2, 1))
+    assert first.tiling.can_feed(onward) and not first.tiling.can_feed(Tiling(patterns, 64, 2, 1))
     x = sparse_input(geometry, 0.5, 2, True, 0)
     y, none = first.convolve(first.compress(x))
     assert none is None and y is not None

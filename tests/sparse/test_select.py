@@ -21,7 +21,9 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.module import DENSE, SPARSE, TORCH, FoldedNorm, KnownReLU  # noqa: E402
+from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
+from dnnjpeg.sparse.module import SPARSE  # noqa: E402
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.trace import sites  # noqa: E402
 
 
@@ -127,11 +129,13 @@ def test_the_report(favoured: None) -> None:
     assert [layer["name"] for layer in document["layers"]] == [layer.name for layer in report.layers]
     by_name = {layer.name: layer for layer in report.layers}
     block = by_name["blocks.0.conv2"]
-    assert set(block.times) == {*DENSE, *SPARSE} and block.choice in SPARSE
+    assert set(block.times) == {*TORCH, *LOWERED, *SPARSE} and block.choice in SPARSE
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
     assert ratios["cps"] >= ratios["cpo"] > ratios["mec"]
-    assert set(by_name["depthwise"].times) == set(by_name["wide"].times) == set(TORCH)
+    assert set(by_name["depthwise"].times) == {*TORCH, "depthwise"} and set(by_name["wide"].times) == set(
+        TORCH
+    )
     text = str(report)
     assert all(layer.name in text for layer in report.layers) and "network: original" in text
     assert document["conditions"]["threads"] == torch.get_num_threads()

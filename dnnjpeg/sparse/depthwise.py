@@ -1,0 +1,201 @@
+"""Depthwise convolution: a filter for each channel, channels last, 16 channels at a time.
+
+A few neighbouring outputs of a row are summed together, in registers: every input is read once for all of
+them. What lies outside the map is read from a row of zeros.
+"""
+
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic
+from torch import Tensor
+
+from dnnjpeg.jit import callback
+from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_scalar, splat
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.threads import Job, record, run
+from dnnjpeg.vector import call, named, vector
+
+OUTPUTS = 4  # summed together, where none of them touches the border
+LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
+_VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_JOB = record(
+    "next", "source", "out", "tasks",  # rows taken, addresses, rows
+    "weights", "bias", "zeros", "limits", "height", "width", "channels", "out_height", "out_width",
+    "pad_y", "pad_x",
+    "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
+)  # fmt: skip
+
+
+@intrinsic(prefer_literal=True)
+def _outputs(
+    typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, border: Any, part: Any, args: Any
+) -> Any:
+    """`count` neighbouring outputs of 16 channels, kernel of rows x columns; `args` is the tuple
+
+    source: address of the picture at these channels
+    y, x: of the first input that the first output reads
+    height, width, row_bytes, pixel_bytes: of the input
+    zeros: address of as many bytes of zeros as a row has
+    weights: address, float32[rows][columns][16]
+    bias, low, high: vectors; the sum is kept between the last two, NaN stays
+    out: address of the first output; others follow a pixel each
+    lanes: mask of the channels that there are; used with `part`
+
+    border: inputs may lie outside the map at the left or right.
+    """
+    kernel_rows, kernel_columns, step, outputs, at_border, partly = (
+        literal.literal_value for literal in (rows, columns, stride, count, border, part)
+    )
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        fields = (b.extract_value(values[-1], i) for i in range(len(args)))
+        (source, y, x, height, width, row_bytes, pixel, zeros, weights, bias, low, high, out, lanes) = fields
+
+        def load(at: ir.Value, masked: bool) -> ir.Value:
+            pointer = b.inttoptr(at, _VECTOR.ir.as_pointer())
+            if not masked:
+                return b.load(pointer, align=4)
+            operands = [pointer, _I32(4), lanes, ir.Constant(_VECTOR.ir, None)]
+            return call(b, f"{named('masked.load', _VECTOR)}.p0", _VECTOR.ir, operands)
+
+        starts = []
+        for row in range(kernel_rows):
+            line = b.add(y, _I64(row))
+            there = b.icmp_unsigned("<", line, height)
+            starts.append(b.select(there, b.add(source, b.mul(line, row_bytes)), zeros))
+        sums = [bias] * outputs
+        for row, column in product(range(kernel_rows), range(kernel_columns)):
+            weight = load(b.add(weights, _I64((row * kernel_columns + column) * LANES * 4)), False)
+            for k in range(outputs):
+                place = b.add(x, _I64(k * step + column))
+                at = b.add(starts[row], b.mul(place, pixel))
+                if at_border:
+                    at = b.select(b.icmp_unsigned("<", place, width), at, zeros)
+                operands = [load(at, partly), weight, sums[k]]
+                sums[k] = call(b, named("fma", _VECTOR), _VECTOR.ir, operands)
+        for k, value in enumerate(sums):
+            value = b.select(b.fcmp_ordered("<", value, low), low, value)
+            value = b.select(b.fcmp_ordered(">", value, high), high, value)
+            pointer = b.inttoptr(b.add(out, b.mul(_I64(k), pixel)), _VECTOR.ir.as_pointer())
+            if partly:
+                operands = [value, pointer, _I32(4), lanes]
+                call(b, f"{named('masked.store', _VECTOR)}.p0", ir.VoidType(), operands)
+            else:
+                b.store(value, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(rows, columns, stride, count, border, part, args), codegen
+
+
+def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
+    """The body of the kernel for one shape of filters."""
+    taps = rows * columns
+
+    def convolve(jobs):
+        job = numba.carray(jobs, 1)
+        at = address(job)
+        job = job[0]
+        pixel = 4 * job.channels
+        row_bytes = job.width * pixel
+        whole = job.channels // LANES
+        lanes = lanes_of(np.uint64((1 << (job.channels - whole * LANES)) - 1), "i1x16")
+        low = splat(load_scalar(job.limits, "f32"), "f32x16")
+        high = splat(load_scalar(job.limits + 4, "f32"), "f32x16")
+        while True:
+            task = fetch_add(at, 1)
+            if task >= job.tasks:
+                break
+            image, row = divmod(task, job.out_height)
+            source = job.source + image * job.height * row_bytes
+            out = job.out + task * job.out_width * pixel
+            y = row * stride_y - job.pad_y
+            column = 0
+            while column < job.out_width:
+                inside = job.first <= column and column + OUTPUTS <= job.last
+                x = column * stride_x - job.pad_x
+                for n in range(whole):
+                    weights = job.weights + n * taps * 64
+                    args = (
+                        source + 64 * n, y, x, job.height, job.width, row_bytes, pixel, job.zeros, weights,
+                        load(job.bias + 64 * n, "f32x16"), low, high, out + 64 * n, lanes,
+                    )  # fmt: skip
+                    if inside:
+                        _outputs(rows, columns, stride_x, OUTPUTS, False, False, args)
+                    else:
+                        _outputs(rows, columns, stride_x, 1, True, False, args)
+                if job.channels > whole * LANES:
+                    args = (
+                        source + 64 * whole, y, x, job.height, job.width, row_bytes, pixel, job.zeros,
+                        job.weights + whole * taps * 64, load(job.bias + 64 * whole, "f32x16"), low, high,
+                        out + 64 * whole, lanes,
+                    )  # fmt: skip
+                    if inside:
+                        _outputs(rows, columns, stride_x, OUTPUTS, False, True, args)
+                    else:
+                        _outputs(rows, columns, stride_x, 1, True, True, args)
+                done = OUTPUTS if inside else 1
+                column += done
+                out += done * pixel
+
+    return convolve
+
+
+@cache
+def _code(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
+    return callback(_kernel(rows, columns, stride_y, stride_x), _JOB)
+
+
+class Depthwise:
+    """A layer made ready: weights packed, kernel compiled.
+
+    geometry: of as many groups as channels and filters.
+    weights: float32 channels x 1 x Kh x Kw. bias: float32 channels, or None for zero.
+    activation: of the output: none, relu or relu6.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        weights: Tensor,
+        bias: Tensor | None,
+        *,
+        activation: str = "none",
+    ) -> None:
+        channels, (rows, columns), (_, stride) = geometry.channels, geometry.kernel, geometry.stride
+        self._code = _code(rows, columns, *geometry.stride)
+        vectors = -(-channels // LANES)
+        packed = torch.zeros(vectors * LANES, rows * columns)
+        packed[:channels] = weights.detach().reshape(channels, -1)
+        self._weights = packed.reshape(vectors, LANES, -1).transpose(1, 2).contiguous()
+        self._bias = torch.zeros(vectors * LANES)
+        if bias is not None:
+            self._bias[:channels] = bias
+        self._zeros = torch.zeros(geometry.width * channels)
+        self._limits = torch.tensor(LIMITS[activation])
+        self._height, self._width = geometry.output
+        pad_y, pad_x = geometry.padding
+        inside = (geometry.width - columns + pad_x) // stride + 1
+        self._job = Job(
+            _JOB,
+            weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
+            limits=self._limits.data_ptr(), height=geometry.height, width=geometry.width, channels=channels,
+            out_height=self._height, out_width=self._width, pad_y=pad_y, pad_x=pad_x,
+            first=-(-pad_x // stride), last=min(self._width, inside),
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
+        """The output, channels last, of float32 N x C x H x W."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        batch, channels = x.shape[:2]
+        out = torch.empty(batch, channels, self._height, self._width, memory_format=torch.channels_last)
+        run(self._code, self._job.copy(0, x.data_ptr(), out.data_ptr(), batch * self._height), threads)
+        return out

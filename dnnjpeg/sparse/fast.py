@@ -1,0 +1,162 @@
+"""Convolutions for inference that take the place of nn.Conv2d: what they share."""
+
+import copy
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dnnjpeg.sparse.geometry import Geometry, around
+
+if TYPE_CHECKING:
+    from dnnjpeg.sparse.module import SparseConv2d
+
+SHAPES = 8  # of inputs for which a layer is kept ready
+
+
+class FastConv2d(nn.Conv2d):
+    """A convolution, with the batch norm and the ReLU that follow it.
+
+    Made from a module by `of`. The parameters are that module's own: `state_dict` is unchanged, and new
+    weights are noticed.
+    """
+
+    geometry: Geometry | None  # all that it computes, other sizes being the module's; None for any
+    module: nn.Conv2d | None  # that it was made from
+    norm: nn.BatchNorm2d | None  # folded into the weights
+    activation: str  # of the output: none, relu or relu6
+    channels_last: bool | None  # layout of the output; None for the input's
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Conv2d,
+        *,
+        norm: nn.BatchNorm2d | None = None,
+        activation: str = "none",
+        channels_last: bool | None = None,
+        geometry: Geometry | None = None,
+    ) -> Self:
+        """From a convolution, with its parameters. geometry: what one that is not plain, see
+        `geometry.is_plain`, does with inputs of one size.
+        """
+        made = cls.__new__(cls)
+        made.__dict__.update(copy.copy(module.__dict__))
+        made._set_up()
+        # not submodules: their parameters are in the state dict already, under their own names
+        object.__setattr__(made, "norm", norm)
+        object.__setattr__(made, "module", module)
+        made.activation, made.channels_last, made.geometry = activation, channels_last, geometry
+        return made
+
+    def _set_up(self) -> None:
+        object.__setattr__(self, "norm", None)
+        object.__setattr__(self, "module", None)
+        self.activation, self.channels_last, self.geometry = "none", None, None
+        self._ready: dict[Any, Any] = {}
+        self._state: object = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._set_up()
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias with the batch norm in them."""
+        weight, bias, norm = self.weight.detach(), self.bias, self.norm
+        bias = None if bias is None else bias.detach()
+        if norm is None:
+            return weight, bias
+        assert norm.running_mean is not None and norm.running_var is not None
+        mean, variance = norm.running_mean.double(), norm.running_var.double()
+        scale = (variance + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach()
+        shift = ((0 if bias is None else bias.double()) - mean) * scale
+        if norm.bias is not None:
+            shift = shift + norm.bias.detach()
+        weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
+        return weight, shift.to(self.weight.dtype)
+
+    def _check(self, x: Tensor) -> None:
+        """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
+        asked for.
+        """
+        weight = self.weight
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+            raise RuntimeError(
+                f"{type(self).__name__} is for inference and has no gradient: call it under "
+                "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
+            )
+        mean = None if self.norm is None else self.norm.running_mean
+        state = (_version(weight), weight.data_ptr(), None if mean is None else _version(mean))
+        if state != self._state:
+            self._ready.clear()
+            self._state = state
+
+    def is_for_another(self, shape: tuple[int, ...]) -> bool:
+        """Whether inputs of a shape are left to the module that this was made from."""
+        geometry = self.geometry
+        if geometry is None:
+            return False
+        return tuple(shape[1:]) != (geometry.channels, geometry.height, geometry.width)
+
+    def _geometry(self, x: Tensor) -> Geometry:
+        return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
+
+    def _as_before(self, x: Tensor) -> Tensor:
+        """As the module, the batch norm and the ReLU do it."""
+        assert self.module is not None
+        y: Tensor = self.module.forward(x)
+        return self._activated(y if self.norm is None else self.norm(y))
+
+    def _make_room(self) -> None:
+        """Each shape has weights of its own."""
+        if len(self._ready) >= SHAPES:
+            self._ready.clear()
+
+    def _activated(self, y: Tensor) -> Tensor:
+        y = _rectified(y, self.activation)
+        y.activation = self.activation  # type: ignore[attr-defined]
+        return y
+
+    def compute(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        activation: str,
+        reader: "SparseConv2d | None",
+        alone: bool,
+    ) -> Tensor:
+        """What `forward` does and, where a residual is given, the sum with it and the activation of that.
+
+        reader: one that gets lists, if this can make any. alone: nothing else needs the output.
+        """
+        y = self.forward(x)
+        return y if self.activation == activation and residual is None else finished(y, residual, activation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without what is made at the first call."""
+        return {**self.__dict__, "_ready": {}}
+
+
+def _rectified(y: Tensor, activation: str) -> Tensor:
+    """In place."""
+    if activation == "none":
+        return y
+    return y.relu_() if activation == "relu" else y.clamp_(0, 6)
+
+
+def finished(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+    """With what is to be done after the convolution; in place where the shapes are the same."""
+    if residual is not None:
+        same = y.shape == residual.shape and y.dtype is residual.dtype
+        y = y.add_(residual) if same else y + residual
+    return _rectified(y, activation)
+
+
+def fits(x: Tensor) -> bool:
+    return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version

@@ -1,0 +1,220 @@
+"""A planned network as one straight run: its convolutions in their order, without what they do themselves.
+
+`torch.fx` tells what the network's own Python does with its modules. Batch norms and ReLUs that a convolution
+does are left out, residuals are added and rectified by the convolution that they are added to, and sparse
+convolutions hand lists on wherever the next can read them.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.module import SparseConv2d
+from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6
+
+_ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_ONTO_FIRST = (operator.iadd, "add_")  # change their first operand
+_RELUS: dict[Any, str] = {
+    nn.ReLU: "relu", KnownReLU: "relu", F.relu: "relu", torch.relu: "relu", "relu": "relu", "relu_": "relu",
+    nn.ReLU6: "relu6", KnownReLU6: "relu6", F.relu6: "relu6",
+}  # fmt: skip
+Modules = dict[str, nn.Module]
+
+
+class Fused:
+    """What takes the place of a network's `forward`. Where the network is in training, or one of its modules
+    has a hook or has been exchanged, its own is called.
+
+    Raises whatever `torch.fx` raises for a network that it cannot follow: one whose way depends on numbers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._run: Callable[..., Any] | None = None
+        self._trace()
+
+    def _trace(self) -> Callable[..., Any]:
+        model = self.model
+        modules = dict(model.named_modules())
+        graph = _Tracer().trace(model)
+        _leave_out(graph, modules)
+        _add_residuals(graph, modules)
+        _rectify(graph, modules)
+        _bind(graph, modules)
+        run: Callable[..., Any] = fx.GraphModule(model, graph).forward
+        places = [
+            (parent._modules, name, child)
+            for parent in modules.values()
+            for name, child in parent._modules.items()
+        ]
+        self._places = tuple(zip(*places, strict=True)) or ((), (), ())
+        self._hooks = [
+            hooks
+            for module in modules.values()
+            if module is not model
+            for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
+        self._run = run
+        return run
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """What the network makes of its inputs."""
+        run = self._run or self._trace()
+        parents, names, children = self._places
+        same = all(map(operator.is_, map(operator.getitem, parents, names), children))
+        if not same or self.model.training or any(self._hooks):
+            return type(self.model).forward(self.model, *inputs, **options)
+        return run(*inputs, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which trace the copied model."""
+        return {"model": self.model, "_run": None}
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        own = isinstance(m, (nn.Conv2d, FoldedNorm, KnownReLU, KnownReLU6))
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+
+def _convolution(value: Any, modules: Modules) -> FastConv2d | None:
+    """The planned convolution that a node calls."""
+    if not isinstance(value, fx.Node) or value.op != "call_module" or not value.args or value.kwargs:
+        return None
+    module = modules[str(value.target)]
+    return module if isinstance(module, FastConv2d) else None
+
+
+def _rectifies(node: fx.Node, modules: Modules) -> str:
+    """Which activation a node is, if any."""
+    key = type(modules[str(node.target)]) if node.op == "call_module" else node.target
+    return _RELUS.get(key, "")
+
+
+def _leave_out(graph: fx.Graph, modules: Modules) -> None:
+    """The batch norms and ReLUs that a convolution has done."""
+    for node in list(graph.nodes):
+        if node.op != "call_module" or len(node.args) != 1:
+            continue
+        before = _convolution(node.args[0], modules)
+        done = before is not None and before.activation == _rectifies(node, modules)
+        if done or type(modules[str(node.target)]) is FoldedNorm:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def _add_residuals(graph: fx.Graph, modules: Modules) -> None:
+    """Sums of a convolution and of what has been made before it, made by the convolution."""
+    for node in list(graph.nodes):
+        found = _summand(node, modules)
+        if found is None:
+            continue
+        convolution, residual = found
+        with graph.inserting_before(node):
+            made = graph.call_module(str(convolution.target), (*convolution.args, residual))
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)
+        graph.erase_node(convolution)
+
+
+def _rectify(graph: fx.Graph, modules: Modules) -> None:
+    """ReLUs that alone read what a convolution makes, made by it."""
+    for node in list(graph.nodes):
+        module = _convolution(node, modules)
+        if module is None or module.activation != "none" or len(node.users) != 1:
+            continue
+        after = next(iter(node.users))
+        activation = _rectifies(after, modules)
+        if activation and after.args[:1] == (node,):
+            node.meta["activation"] = activation
+            after.replace_all_uses_with(node)
+            graph.erase_node(after)
+
+
+def _summand(node: fx.Node, modules: Modules) -> tuple[fx.Node, fx.Node] | None:
+    """The convolution that can do a sum, a sparse one if there is, and the other summand."""
+    operands: Any = node.args
+    if node.op == "call_module" or node.target not in _ADDS or node.kwargs or not node.users:
+        return None
+    if len(operands) != 2 or not all(isinstance(operand, fx.Node) for operand in operands):
+        return None
+    order = {each: place for place, each in enumerate(node.graph.nodes)}
+    fitting: list[tuple[bool, int, fx.Node, fx.Node]] = []
+    for operand, other in (operands, operands[::-1]):
+        module = _convolution(operand, modules)
+        if module is None or module.activation != "none" or len(operand.args) > 1:
+            continue
+        if (
+            len(operand.users) > 1
+            or operand is other
+            or (node.target in _ONTO_FIRST and operand is operands[1])
+        ):
+            continue
+        if not _changed(operand, node, modules):
+            fitting.append((isinstance(module, SparseConv2d), order[operand], operand, other))
+    return max(fitting)[2:] if fitting else None
+
+
+def _changes(node: fx.Node, modules: Modules) -> bool:
+    """Whether a node may change a tensor that there was before."""
+    if node.op == "call_module":
+        return getattr(modules[str(node.target)], "inplace", False) is True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = node.target is operator.iadd or (name.endswith("_") and not name.startswith("__"))
+    return node.op in ("call_function", "call_method") and (
+        in_place or bool(node.kwargs.get("inplace")) or name in ("imul", "isub", "itruediv", "setitem")
+    )
+
+
+def _changed(first: fx.Node, last: fx.Node, modules: Modules) -> bool:
+    """Whether anything between two nodes may change a tensor."""
+    node = first.next
+    while node is not last:
+        if _changes(node, modules):
+            return True
+        node = node.next
+    return False
+
+
+def _bind(graph: fx.Graph, modules: Modules) -> None:
+    """Convolutions as calls of functions, with what is to be done beside them."""
+    for node in list(graph.nodes):
+        module = _convolution(node, modules)
+        if module is None:
+            continue
+        reader, alone = _reader(node, modules)
+        function = _call(module, node.meta.get("activation", module.activation), reader, alone)
+        with graph.inserting_before(node):
+            made = graph.call_function(function, node.args)
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)
+
+
+def _call(
+    module: FastConv2d, activation: str, reader: SparseConv2d | None, alone: bool
+) -> Callable[..., Tensor]:
+    def convolve(x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return module.compute(x, residual, activation, reader, alone)
+
+    return convolve
+
+
+def _reader(node: fx.Node, modules: Modules) -> tuple[SparseConv2d | None, bool]:
+    """The convolution for which a sparse one makes lists, and whether nothing else needs its output."""
+    module = _convolution(node, modules)
+    if isinstance(module, SparseConv2d):
+        for user in node.users:
+            reader = _convolution(user, modules)
+            if (
+                isinstance(reader, SparseConv2d)
+                and user.args[0] is node
+                and module.can_feed(reader)
+                and not _changed(node, user, modules)
+            ):
+                return reader, len(node.users) == 1 and node not in user.args[1:]
+    return None, False

@@ -1,0 +1,46 @@
+"""What takes the place of the batch norms and ReLUs that a convolution does."""
+
+import copy
+
+from torch import Tensor, nn
+
+
+class FoldedNorm(nn.BatchNorm2d):
+    """A batch norm that the convolution before it has done."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        return x
+
+
+class KnownReLU(nn.ReLU):
+    """A ReLU that is not done again where the convolution before it has done it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float of any shape."""
+        return x if _is_done(x, "relu") else super().forward(x)
+
+
+class KnownReLU6(nn.ReLU6):
+    """The same for ReLU6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float of any shape."""
+        return x if _is_done(x, "relu6") else super().forward(x)
+
+
+def _is_done(x: Tensor, activation: str) -> bool:
+    """Whether a convolution has just made `x` with that activation; no longer so when asked again, for `x`
+    may be changed in place.
+    """
+    done = getattr(x, "activation", None) == activation
+    if done:
+        x.activation = None  # type: ignore[attr-defined]
+    return done
+
+
+def twin(kind: type[nn.Module], module: nn.Module) -> nn.Module:
+    """A module of another class with the same parameters, buffers and hooks."""
+    made = kind.__new__(kind)
+    made.__dict__.update(copy.copy(module.__dict__))
+    return made

@@ -1,0 +1,254 @@
+"""Networks that run as one: the same results whatever their own Python does between convolutions, and who
+notices what.
+"""
+
+import copy
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from small_networks import pictures, small
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
+
+from dnnjpeg.sparse import Plan, SparseConv2d, apply_, optimize_, restore_, select  # noqa: E402
+from dnnjpeg.sparse.dense import DenseConv2d  # noqa: E402
+from dnnjpeg.sparse.fused import Fused  # noqa: E402
+from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
+from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
+from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
+
+TILING = Tiling(True, 16, 1, 3)
+
+
+class Calls(TorchFunctionMode):
+    """What torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count[func.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Pair(nn.Module):
+    """Two convolutions, the first with a ReLU, and what `way` makes of x and their outputs."""
+
+    def __init__(self, way: Callable[..., Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.relu, self.relu6 = nn.ReLU(), nn.ReLU6(inplace=True)
+        self.shift = nn.Parameter(torch.randn(1, 16, 1, 1))
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self, x)
+
+
+def add_in_place(net: Any, x: Tensor) -> Tensor:
+    y = net.second(net.relu(net.first(x)))
+    y += x
+    return net.relu(y)
+
+
+def changed_between(net: Any, x: Tensor) -> Tensor:
+    """The residual is another tensor once the convolution has read it: the sum must not be moved."""
+    x = x * 1
+    y = net.first(x)
+    x.mul_(2)
+    return y + x
+
+
+def changed_after(net: Any, x: Tensor) -> Tensor:
+    """Lists made of the first output are no longer those of what the second reads."""
+    y = net.relu(net.first(x))
+    y.mul_(2)
+    return net.second(y)
+
+
+def changed_by_addition(net: Any, x: Tensor) -> Tensor:
+    """The sum is written over x, which is read again."""
+    x = x * 1
+    y = net.relu(net.first(x))
+    x += net.second(y)
+    return x + y
+
+
+def read_twice(net: Any, x: Tensor) -> Tensor:
+    y = net.second(x)
+    return y + x + y
+
+
+def two_relus(net: Any, x: Tensor) -> Tensor:
+    y = net.second(x) + x
+    return net.relu(y) - F.relu(-y)
+
+
+def doubled(net: Any, x: Tensor) -> Tensor:
+    y = net.second(x)
+    return y + y
+
+
+def map_and_lists(net: Any, x: Tensor) -> Tensor:
+    y = net.relu(net.first(x))
+    return net.second(y) + y
+
+
+def in_a_row(net: Any, x: Tensor) -> Tensor:
+    return net.second(net.relu(net.first(x)))
+
+
+def several_outputs(net: Any, x: Tensor) -> Tensor:
+    y = net.relu(net.first(x))
+    return torch.cat([y, net.second(y)])
+
+
+# what is called by name, and what is no longer
+WAYS: dict[str, tuple[Callable[..., Tensor], dict[str, bool]]] = {
+    "residual": (
+        lambda net, x: net.relu(net.second(net.relu(net.first(x))) + x),
+        {"add": False, "relu": False},
+    ),
+    "other order": (lambda net, x: net.relu6(x + net.second(x)), {"add": False, "hardtanh": False}),
+    "in place": (add_in_place, {"iadd": False, "relu": False}),
+    "functions": (lambda net, x: F.relu(torch.add(net.second(x), x)), {"add": False, "relu": False}),
+    "methods": (lambda net, x: net.second(x).add_(x).relu_(), {"add_": False, "relu_": False}),
+    "no relu": (lambda net, x: net.second(x) + x, {"add": False}),
+    "relu alone": (lambda net, x: F.relu6(net.second(x)), {"hardtanh": False}),
+    "two relus": (two_relus, {"add": False, "relu": True}),
+    "both": (lambda net, x: net.first(x) + net.second(x), {"add": False}),
+    "doubled": (doubled, {"add": True}),
+    "read twice": (read_twice, {"add": True}),
+    "scaled": (lambda net, x: torch.add(net.second(x), x, alpha=2), {"add": True}),
+    "a number": (lambda net, x: net.second(x) + 1, {"add": True}),
+    "broadcast": (lambda net, x: net.relu(net.second(x) + net.shift), {}),
+    "broadcast up": (lambda net, x: net.relu(net.second(x[:1]) + x), {}),
+    "layout": (lambda net, x: net.second(x) + x.contiguous(), {"add": False}),
+    "changed between": (changed_between, {"add": True}),
+    "changed after": (changed_after, {}),
+    "changed by addition": (changed_by_addition, {}),
+    "map and lists": (map_and_lists, {"add": False, "relu": False}),
+    "several outputs": (several_outputs, {"relu": False}),
+}
+
+
+def planned(network: nn.Module, method: str, fused: bool) -> nn.Module:
+    geometry = Geometry(16, 9, 11, 16, (3, 3), (1, 1), (1, 1))
+    tiling = TILING if method == "cps" else None
+    layers = [LayerPlan(name, geometry, method, tiling) for name in ("first", "second")]
+    apply_(network, Plan(tuple(layers), fused=fused), check=False)
+    return network
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("method", ["cps", "channels_last"])
+def test_results_are_the_networks_own(name: str, method: str) -> None:
+    way, calls = WAYS[name]
+    network = Pair(way).eval()
+    x = torch.randn(2, 16, 9, 11).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = network(x)
+        planned(network, method, True)
+        assert isinstance(network.__dict__["forward"], Fused)
+        for _ in range(2):
+            with Calls() as called:
+                y = network(x)
+            assert torch.allclose(y, expected, atol=1e-5 * float(expected.abs().max()))
+            if method == "cps":
+                assert {function: called.count[function] > 0 for function in calls} == calls
+
+
+def test_a_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = select.clock
+    favoured = lambda functions, seconds: {  # noqa: E731
+        key: 1.0 + (key in (*select.DENSE, "original", "dense", "cautious")) for key in own(functions, 0.0)
+    }
+    monkeypatch.setattr(select, "clock", favoured)
+    network = small()
+    before = [network(pictures(count)).detach() for count in (2, 3)]
+    report = optimize_(network, pictures(), seconds=0)
+    assert report.choice == "plan" and report.plan.fused and report.difference < 1e-5
+    with torch.inference_mode():
+        for count, expected in zip((2, 3), before, strict=True):
+            assert torch.allclose(network(pictures(count)), expected, atol=1e-4)
+        copied, unpickled = copy.deepcopy(network), pickle.loads(pickle.dumps(network))
+        for parameter in network.parameters():
+            parameter.zero_()
+        assert torch.allclose(copied(pictures()), before[0], atol=1e-4)
+        assert torch.allclose(unpickled(pictures()), before[0], atol=1e-4)
+        assert not torch.allclose(network(pictures()), before[0], atol=1e-4)
+        restore_(copied)
+        assert "forward" not in copied.__dict__ and torch.equal(copied(pictures()), before[0])
+
+
+@pytest.fixture
+def pair() -> nn.Module:
+    return planned(Pair(WAYS["residual"][0]).eval(), "cps", True)
+
+
+@pytest.mark.parametrize(("way", "calls"), [(map_and_lists, 1), (in_a_row, 0)])
+@torch.inference_mode()
+def test_lists_with_few_zeros_are_left_to_torch(
+    way: Any, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as there is a map beside them."""
+    x, network = torch.randn(1, 16, 9, 11), Pair(way).eval()
+    expected = network(x)
+    planned(network, "cps", True)
+    network.second.min_zeros = 0.99
+    dense: list[Tensor] = []
+    own = DenseConv2d.forward
+    monkeypatch.setattr(DenseConv2d, "forward", lambda self, x: dense.append(x) or own(self, x))
+    assert torch.allclose(network(x), expected, atol=1e-5) and len(dense) == calls
+
+
+@torch.inference_mode()
+def test_hooks_are_called(pair: Any) -> None:
+    x, seen = torch.randn(1, 16, 9, 11), []
+    expected = pair(x)
+    handles = [
+        pair.relu.register_forward_hook(lambda module, given, y: seen.append(y)),
+        pair.second.register_forward_pre_hook(lambda module, given: seen.append(given[0])),
+    ]
+    assert torch.allclose(pair(x), expected, atol=1e-5) and len(seen) == 3
+    for handle in handles:
+        handle.remove()
+    pair(x)
+    assert len(seen) == 3
+
+
+@torch.inference_mode()
+def test_another_module_in_a_place_is_noticed(pair: Any) -> None:
+    x = torch.randn(1, 16, 9, 11)
+    before = pair(x)
+    pair.relu = nn.Identity()
+    assert float(pair(x).min()) < 0 <= float(before.min())
+
+
+def test_training_is_refused_as_before(pair: Any) -> None:
+    with pytest.raises(RuntimeError, match="no gradient"):
+        pair(torch.randn(1, 16, 9, 11))
+    with pytest.raises(RuntimeError, match="no gradient"):
+        pair.train()(torch.randn(1, 16, 9, 11))
+
+
+def test_a_network_that_cannot_be_followed() -> None:
+    """Its way depends on numbers: it gets a plan, and keeps its own Python."""
+    network = Pair(lambda net, x: net.first(x) if x.mean() > 0 else net.second(x)).eval()
+    with pytest.raises(ValueError, match="Pair cannot run as one"):
+        planned(network, "cps", True)
+    assert type(network.first) is nn.Conv2d
+    planned(network, "cps", False)
+    assert isinstance(network.first, SparseConv2d)
+    restore_(network)
+    report = optimize_(network, torch.rand(1, 16, 9, 11), seconds=0)
+    assert not report.plan.fused and len(report.layers) == 1
