@@ -35,7 +35,7 @@ _KEPT = 3  # of the trials at each price: how many become candidates
 _PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
 _CELLS = (0.8, 1.25)  # of luma
-_CHROMA_CELLS = (1.0, 0.93)  # networks read well what is a little too colourful
+_CHROMA_CELLS = (1.0, 0.93)  # some networks like a little too much colour
 _DOUBT = 30  # indices of 1 that speak for cells of 1
 
 
@@ -85,12 +85,12 @@ def learn(
                     return _best(trials, prices)
                 if behind <= tolerance * price * least.bytes:
                     attempt(benches[subsampling].improve(response, start, price, tables))
-    whole = [min(trials, key=partial(_cost, price)).point for price in prices]
-    for point, chroma in itertools.product(dict.fromkeys(whole), _CHROMA_CELLS):
+    found = _best(trials, prices)
+    for point, chroma in itertools.product(_best(trials, prices, 1), _CHROMA_CELLS):
         if deadline is not None and time.monotonic() > deadline:
             break
         attempt(benches[point.subsampling].with_cells(point, chroma))
-    return _best(trials, prices)
+    return list(dict.fromkeys([*found, *_best(trials, prices, 1)]))
 
 
 def _of(trials: Sequence[Trial], subsampling: str) -> list[Trial]:
@@ -101,9 +101,9 @@ def _cost(price: float, trial: Trial) -> float:
     return trial.loss + price * trial.bytes
 
 
-def _best(trials: Sequence[Trial], prices: Sequence[float]) -> list[OperatingPoint]:
+def _best(trials: Sequence[Trial], prices: Sequence[float], count: int = _KEPT) -> list[OperatingPoint]:
     """The cheapest few at each price, each once."""
-    few = [trial.point for price in prices for trial in sorted(trials, key=partial(_cost, price))[:_KEPT]]
+    few = [trial.point for price in prices for trial in sorted(trials, key=partial(_cost, price))[:count]]
     return list(dict.fromkeys(few))
 
 
