@@ -195,7 +195,7 @@ class _Bench:
         index = np.rint(self.planes[0] / steps)
         ratio = ((index * self.planes[0] / steps).sum(1) + _DOUBT) / (np.square(index).sum(1) + _DOUBT)
         luma = np.clip(1 / ratio, *_CELLS).round(2).tolist()
-        return replace(point, cells=[luma, *[chroma] * len(point.chroma)])
+        return replace(point, cells=(tuple(luma), *(chroma,) * len(point.chroma)))
 
     def improve(self, response: Response, start: Trial, price: float, tables: int) -> OperatingPoint:
         """The point near a trial that costs least under the model, bytes at their price. Where a table is a

@@ -1,5 +1,6 @@
 """The model of what damage costs, against trials made by it; tables chosen by it, against real files."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -172,6 +173,10 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
     for price in response._prices(standard, (30, 60)):
         best = [min(t.loss + price * t.bytes for t in some) for some in (trials, standard)]
         assert best[0] < 0.98 * best[1]
+    plain = [trial for trial in trials if set(trial.point.cells) == {1}]
+    assert plain == trials[: len(plain)] != trials
+    for some, price in itertools.product((plain, trials), response._prices(standard, (30, 60))):
+        assert min(some, key=lambda t: t.loss + price * t.bytes).point in candidates
 
 
 def standard_point(quality: float) -> OperatingPoint:
