@@ -4,7 +4,7 @@ the field, what was given and what was expected.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from reprlib import repr as brief
@@ -15,6 +15,7 @@ from dnnjpeg.standard import Steps
 Hardness = (
     float | tuple[float | None, ...] | None
 )  # κ of one table: for all its coefficients, by coefficient, or none
+Cells = float | tuple[float, ...]  # of one table, for all its coefficients or by coefficient
 
 
 def is_number(value: Any, kind: type = Real) -> bool:
@@ -69,16 +70,38 @@ def check_chroma(value: Any) -> tuple[Steps, ...]:
 
 def check_hardness(value: Any, tables: int) -> tuple[Hardness, ...]:
     """None, one κ or 64 for all tables, or a list with one of these a table; as a tuple by table."""
+    return _by_table(value, "hardness", tables, _kappa)
+
+
+def check_cells(value: Any, tables: int) -> tuple[Cells, ...]:
+    """None (1), one number 0.5..2 or 64 for all tables, or a list with one of these a table; as a tuple by
+    table.
+    """
+    return _by_table(value, "cells", tables, _cell)
+
+
+def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], Any]) -> tuple[Any, ...]:
     if value is None or isinstance(value, Real):
-        return (_kappa(value, "hardness"),) * tables
-    items = check_items(value, "hardness", "null, a number, or one entry a table")
+        return (check(value, name),) * tables
+    items = check_items(value, name, "null, a number, or one entry a table")
     if len(items) == 64:
-        return (_kappas(items, "hardness"),) * tables
+        return (_entries(items, name, check),) * tables
     if len(items) not in (0, tables):
-        raise ValueError(
-            f"hardness has {len(items)} entries, expected one for each of {tables} tables, or 64"
-        )
-    return tuple(_kappas(item, f"hardness[{i}]") for i, item in enumerate(items)) or (None,) * tables
+        raise ValueError(f"{name} has {len(items)} entries, expected one for each of {tables} tables, or 64")
+    return tuple(_entries(item, f"{name}[{i}]", check) for i, item in enumerate(items or [None] * tables))
+
+
+def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
+    """Of one table; 64 times what null stands for is one entry."""
+    if value is None or isinstance(value, Real):
+        return check(value, name)
+    entries = tuple(
+        check(entry, f"{name}[{i}]")
+        for i, entry in enumerate(check_items(value, name, "null, a number, or 64"))
+    )
+    if len(entries) != 64:
+        raise ValueError(f"{name} has {len(entries)} entries, expected null, a number, or 64")
+    return check(None, name) if entries == (check(None, name),) * 64 else entries
 
 
 def _kappa(value: Any, name: str) -> float | None:
@@ -89,17 +112,12 @@ def _kappa(value: Any, name: str) -> float | None:
     return float(value)
 
 
-def _kappas(value: Any, name: str) -> Hardness:
-    """κ of one table; 64 times None is None."""
-    if value is None or isinstance(value, Real):
-        return _kappa(value, name)
-    kappas = tuple(
-        _kappa(kappa, f"{name}[{i}]")
-        for i, kappa in enumerate(check_items(value, name, "null, a number, or 64"))
-    )
-    if len(kappas) != 64:
-        raise ValueError(f"{name} has {len(kappas)} entries, expected null, a number, or 64")
-    return None if kappas == (None,) * 64 else kappas
+def _cell(value: Any, name: str) -> float:
+    if value is None:
+        return 1.0
+    if not is_number(value) or not 0.5 <= value <= 2:
+        raise ValueError(f"{name} is {brief(value)}, expected a number 0.5..2, or null")
+    return float(value)
 
 
 def check_record(value: Any, name: str) -> dict[str, Any]:

@@ -5,11 +5,14 @@ Everything a user may hand in is checked where the object is made, with a `Value
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from reprlib import repr as brief
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from dnnjpeg.checks import (
+    Cells,
     Hardness,
+    check_cells,
     check_chroma,
     check_hardness,
     check_items,
@@ -20,6 +23,8 @@ from dnnjpeg.checks import (
 )
 from dnnjpeg.standard import STANDARD_LUMA, Steps, nearest_quality
 
+T = TypeVar("T")
+
 # Sampling factors (horizontal, vertical) of Y, Cb, Cr.
 SUBSAMPLINGS = {
     "4:4:4": ((1, 1), (1, 1), (1, 1)),
@@ -28,6 +33,7 @@ SUBSAMPLINGS = {
     "4:4:0": ((1, 2), (1, 1), (1, 1)),
     "4:1:1": ((4, 1), (1, 1), (1, 1)),
 }
+_OPTIONAL = ("hardness", "cells", "measured")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class OperatingPoint:
         nearest. One for all, 64 for all (entries may be None), or a list with one of these a table, luma
         first; kept as the latter.
     measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
+    cells: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient is
+        divided by step times cell, and decodes to the index times the step. None is 1. Given and kept as
+        hardness is.
 
     Raises ValueError that names the field. `dataclasses.replace` checks again.
     """
@@ -52,6 +61,7 @@ class OperatingPoint:
     chroma: tuple[Steps, ...]
     hardness: tuple[Hardness, ...] = ()
     measured: Mapping[str, Any] | None = field(default=None, hash=False)
+    cells: tuple[Cells, ...] = ()
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -65,6 +75,7 @@ class OperatingPoint:
         put("luma", check_steps(self.luma, "luma"))
         put("chroma", check_chroma(self.chroma))
         put("hardness", check_hardness(self.hardness, len(self.tables)))
+        put("cells", check_cells(self.cells, len(self.tables)))
         if self.measured is not None:
             put("measured", check_record(self.measured, "measured"))
 
@@ -72,6 +83,13 @@ class OperatingPoint:
     def tables(self) -> tuple[Steps, ...]:
         """Luma, then the one or two chroma tables."""
         return self.luma, *self.chroma
+
+    @property
+    def divisors(self) -> tuple[tuple[float, ...], ...]:
+        """By table, what coefficients are divided by: steps times cells."""
+        return tuple(
+            tuple(map(mul, *pair)) for pair in zip(self.tables, map(spread, self.cells), strict=True)
+        )
 
     @property
     def table_names(self) -> tuple[str, ...]:
@@ -108,19 +126,23 @@ class OperatingPoint:
     @classmethod
     def from_json(cls, document: Any) -> Self:
         """A point from its JSON object. Raises ValueError that names the missing, unknown or wrong field."""
-        check_keys(document, "point", ("quality", "subsampling", "luma", "chroma"), ("hardness", "measured"))
+        check_keys(document, "point", ("quality", "subsampling", "luma", "chroma"), _OPTIONAL)
         return cls(**document)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the point: lists and numbers only."""
+        """The JSON object of the point: lists and numbers only, and cells only where some are not 1."""
         luma, *chroma = (list(table) for table in self.tables)
-        kappas = [list(kappa) if isinstance(kappa, tuple) else kappa for kappa in self.hardness]
+        kappas, cells = (
+            [list(entry) if isinstance(entry, tuple) else entry for entry in entries]
+            for entries in (self.hardness, self.cells)
+        )
         return {
             "quality": self.quality,
             "subsampling": self.subsampling,
             "luma": luma,
             "chroma": chroma if len(chroma) > 1 else chroma[0],
             "hardness": None if kappas == [None] * len(kappas) else kappas,
+            **({} if cells == [1] * len(cells) else {"cells": cells}),
             "measured": None if self.measured is None else dict(self.measured),
         }
 
@@ -141,6 +163,8 @@ def to_wizard(point: OperatingPoint) -> str:
     ]
     if any(kappa is not None for kappa in point.hardness):
         lines.append("# hardness is not part of this format: whoever reads it rounds to the nearest")
+    if any(cell != 1 for cell in point.cells):
+        lines.append("# cells are not part of this format: whoever reads it takes them for 1")
     for name, table in zip(point.table_names, point.tables, strict=True):
         lines += [f"# {name}", format_steps(table)]
     return "\n".join(lines) + "\n"
@@ -165,17 +189,18 @@ def parse_wizard(text: str) -> list[Steps]:
 
 
 def to_csv(point: OperatingPoint) -> str:
-    """The point as CSV, a line a coefficient: table, row, column, step, hardness (empty for none)."""
-    lines = ["table,row,column,step,hardness"]
-    for name, table, kappas in zip(point.table_names, point.tables, map(spread, point.hardness), strict=True):
-        for i, (step, kappa) in enumerate(zip(table, kappas, strict=True)):
-            lines.append(f"{name},{i // 8},{i % 8},{step},{'' if kappa is None else kappa}")
+    """The point as CSV, a line a coefficient: table, row, column, step, hardness (empty for none), cell."""
+    lines = ["table,row,column,step,hardness,cell"]
+    columns = point.tables, map(spread, point.hardness), map(spread, point.cells)
+    for name, *table in zip(point.table_names, *columns, strict=True):
+        for i, (step, kappa, cell) in enumerate(zip(*table, strict=True)):
+            lines.append(f"{name},{i // 8},{i % 8},{step},{'' if kappa is None else kappa},{cell:g}")
     return "\n".join(lines) + "\n"
 
 
-def spread(kappa: Hardness) -> tuple[float | None, ...]:
-    """κ by coefficient."""
-    return kappa if isinstance(kappa, tuple) else (kappa,) * 64
+def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
+    """An entry of hardness or cells by coefficient."""
+    return entry if isinstance(entry, tuple) else (entry,) * 64
 
 
 def _flat(value: Any) -> Iterator[Any]:

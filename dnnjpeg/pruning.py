@@ -65,11 +65,14 @@ class Prunable:
         self.grids = block_grids(self.height, self.width, subsampling)
         self.grey = image.mode in ("1", "L")
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float()
-        tables = (point.luma, point.chroma[0], point.chroma[-1])
-        self.steps = [torch.tensor(table, dtype=torch.float32) for table in tables]
+        self.steps, divisors = (
+            [torch.tensor(table, dtype=torch.float32) for table in (*tables, tables[-1])[:3]]
+            for tables in (point.tables, point.divisors)
+        )
         coefficients = to_coefficients(pixels, subsampling, integers=True)
         self.planes = [
-            (z[0] / step).round().clamp(-1023, 1023) for z, step in zip(coefficients, self.steps, strict=True)
+            (z[0] / divisor).round().clamp(-1023, 1023)
+            for z, divisor in zip(coefficients, divisors, strict=True)
         ]
         self.slopes: list[Tensor] = []
         self.share, self.margin, self.data = SHARE, -math.inf, b""

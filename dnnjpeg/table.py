@@ -9,7 +9,7 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -222,7 +222,8 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
         tuple(round(mix(*ab)) for ab in zip(a, b, strict=True)) for a, b in pairs(low.tables, high.tables)
     )
     hardness = tuple(mix_hardness(a, b) for a, b in pairs(low.hardness, high.hardness))
-    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness)
+    cells = tuple(tuple(map(mix, spread(a), spread(b))) for a, b in pairs(low.cells, high.cells))
+    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness, cells=cells)
 
 
 @lru_cache(maxsize=256)
@@ -230,4 +231,4 @@ def _scaled(point: OperatingPoint, quality: float) -> OperatingPoint:
     # At quality 100 the factor is 0; 1 gives the standard tables the same steps, all 1, and a ratio exists.
     ratio = max(ijg_factor(quality), 1) / max(ijg_factor(point.quality), 1)
     luma, *chroma = (tuple(min(max(round(step * ratio), 1), 255) for step in table) for table in point.tables)
-    return OperatingPoint(quality, point.subsampling, luma, tuple(chroma), point.hardness)
+    return replace(point, quality=quality, luma=luma, chroma=tuple(chroma), measured=None)

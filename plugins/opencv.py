@@ -163,5 +163,5 @@ def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> 
 
     table = source if isinstance(source, Table) else load_table(source)
     one, other = table.at(luma), table.at(chroma)
-    hardness = (one.hardness[0], *other.hardness[1:])
-    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness)
+    hardness, cells = (one.hardness[0], *other.hardness[1:]), (one.cells[0], *other.cells[1:])
+    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness, cells=cells)

@@ -1,6 +1,7 @@
 """Pruning: gradients and savings against real files, and what is left in a pruned one."""
 
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [load_network(f"{file}:{name}") for name in ("net", "other")]
 
 
-def prunable(picture: np.ndarray, quality: float, subsampling: str, orientation: int = 1) -> Prunable:
-    image, point = Image.fromarray(picture), standard_table().at(quality)
+def prunable(
+    picture: np.ndarray, quality: float, subsampling: str, orientation: int = 1, cells: Any = None
+) -> Prunable:
+    image, point = Image.fromarray(picture), replace(standard_table().at(quality), cells=cells)
     write = partial(
         write_coefficients,
         tables=point.tables,
@@ -69,10 +72,12 @@ def coefficients(data: bytes, tmp_path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", "4:2:2"])
-def test_it_begins_with_the_encoders_file(subsampling, tmp_path):
+@pytest.mark.parametrize("cells", [None, [1.25, 0.8]])
+def test_it_begins_with_the_encoders_file(subsampling, cells, tmp_path):
+    point = replace(standard_table().at(30), cells=cells)
     for picture in PICTURES:
-        file = encode(picture, quality=30, subsampling=subsampling)
-        ours = prunable(picture, 30, subsampling).attempt()
+        file = encode(picture, point, subsampling=subsampling)
+        ours = prunable(picture, 30, subsampling, cells=cells).attempt()
         for a, b in zip(coefficients(file, tmp_path), coefficients(ours, tmp_path), strict=True):
             assert np.mean(a != b) < 0.001
 

@@ -33,6 +33,7 @@ from dnnjpeg.table import (
 
 steps = st.lists(st.integers(1, 255), min_size=64, max_size=64)
 kappas = st.floats(1e-3, 1e6)
+cells = st.none() | st.floats(0.5, 2) | st.lists(st.none() | st.floats(0.5, 2), min_size=64, max_size=64)
 hardnesses = st.none() | kappas | st.lists(st.none() | kappas, min_size=64, max_size=64)
 qualities = st.integers(1, 100) | st.floats(1, 100)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -52,6 +53,7 @@ def points(draw: st.DrawFn, quality: st.SearchStrategy[float] = qualities) -> Op
         chroma,
         draw(st.lists(hardnesses, min_size=1 + len(chroma), max_size=1 + len(chroma))),
         draw(st.none() | records),
+        draw(st.lists(cells, min_size=1 + len(chroma), max_size=1 + len(chroma))),
     )
 
 
@@ -285,6 +287,10 @@ def long(values: list) -> list:
         ("hardness", [1, 2, 3], "hardness has 3 entries, expected one for each of 2 tables, or 64"),
         ("hardness", True, "hardness is True, expected a finite number above 0, or null"),
         ("hardness", "hard", "hardness is 'hard', expected null, a number, or one entry a table"),
+        ("cells", 0.49, "cells is 0.49, expected a number 0.5..2, or null"),
+        ("cells", [1, long([1, math.inf])], "cells[1][1] is inf, expected a number 0.5..2, or null"),
+        ("cells", [1, 2, 1.5], "cells has 3 entries, expected one for each of 2 tables, or 64"),
+        ("cells", "wide", "cells is 'wide', expected null, a number, or one entry a table"),
         ("measured", [1], "measured is [1], expected an object"),
         ("measured", {"bpp": math.nan}, "measured cannot be kept as JSON"),
         ("lumma", [1] * 64, "lumma is not a field of a point, expected quality, subsampling, luma, chroma"),
@@ -391,6 +397,26 @@ def test_wizard_text_is_read_back(point: OperatingPoint) -> None:
     assert tuple(parse_wizard(to_wizard(point))) == point.tables
 
 
+def test_cells_are_written_only_where_there_are_any() -> None:
+    point = standard_table().at(50)
+    assert "cells" not in point.to_json() and "cells" not in to_wizard(point)
+    assert replace(point, cells=[1, [None] * 64]) == point
+    wide = replace(point, cells=[1.25, [None] * 63 + [0.75]])
+    assert wide.to_json()["cells"] == [1.25, [1.0] * 63 + [0.75]]
+    assert "cells" in to_wizard(wide)
+    assert wide.divisors == (
+        tuple(1.25 * step for step in point.luma),
+        (*point.chroma[0][:63], 0.75 * point.chroma[0][63]),
+    )
+
+
+def test_cells_are_interpolated_in_their_logarithms_and_scaled_steps_keep_them() -> None:
+    ends = [replace(standard_table().at(q), cells=pair) for q, pair in ((20, [1, 0.8]), (80, [1.44, 0.8]))]
+    table = Table("t", ends)
+    assert table.at(50).cells == (pytest.approx((1.2,) * 64), (0.8,) * 64)
+    assert table.at(95).cells == (1.44, 0.8)
+
+
 @pytest.mark.parametrize("chroma", [[STANDARD_CHROMA], [STANDARD_CHROMA, ijg_scale(STANDARD_CHROMA, 20)]])
 def test_pillow_reads_our_wizard_text(chroma: list) -> None:
     point = OperatingPoint(33.3, "4:1:1", ijg_scale(STANDARD_LUMA, 12), chroma, 10)
@@ -418,13 +444,15 @@ def test_wizard_text_that_is_none_is_refused(text: str, message: str) -> None:
 
 
 def test_csv_holds_every_coefficient() -> None:
-    point = OperatingPoint(50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]])
+    point = OperatingPoint(
+        50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]], cells=[1.25, None]
+    )
     header, *lines = to_csv(point).splitlines()
-    assert header == "table,row,column,step,hardness"
+    assert header == "table,row,column,step,hardness,cell"
     rows = [line.split(",") for line in lines]
     assert [int(row[3]) for row in rows] == [*STANDARD_LUMA, *STANDARD_CHROMA]
-    assert rows[10] == ["luma", "1", "2", "14", ""]
-    assert rows[64 + 10] == ["chroma", "1", "2", "26", "11.0"]
+    assert rows[10] == ["luma", "1", "2", "14", "", "1.25"]
+    assert rows[64 + 10] == ["chroma", "1", "2", "26", "11.0", "1"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from dnnjpeg.checks import Hardness, check_quality
+from dnnjpeg.checks import Cells, Hardness, check_quality
 from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table import Table, list_tables, load_table
 
@@ -72,8 +72,9 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
         click.echo(json.dumps(found.to_json()))
     elif isinstance(found, OperatingPoint):
         click.echo(_line(found))
-        for name, steps, hardness in zip(found.table_names, found.tables, found.hardness, strict=True):
-            click.echo(f"\n{name}, {_describe(hardness)}\n{format_steps(steps)}")
+        rows = zip(found.table_names, found.tables, found.hardness, found.cells, strict=True)
+        for name, steps, hardness, cells in rows:
+            click.echo(f"\n{name}, {_describe(hardness)}{_describe_cells(cells)}\n{format_steps(steps)}")
     else:
         click.echo(f"{table.name}  {table.description}")
         for point in table.points:
@@ -123,7 +124,10 @@ def _entry(name: str, table: Table, path: Path | None) -> dict[str, Any]:
 
 def _line(point: OperatingPoint) -> str:
     """A point in one line."""
-    kinds = dict.fromkeys(_describe(hardness) for hardness in point.hardness)
+    kinds = dict.fromkeys(
+        _describe(hardness) + _describe_cells(cells)
+        for hardness, cells in zip(point.hardness, point.cells, strict=True)
+    )
     measured = [f"{key} {json.dumps(value)}" for key, value in (point.measured or {}).items()]
     parts = [f"quality {point.quality}", point.subsampling, f"{len(point.tables)} tables", *kinds, *measured]
     return ", ".join(parts)
@@ -136,3 +140,9 @@ def _describe(hardness: Hardness) -> str:
         numbers = [kappa for kappa in hardness if kappa is not None]
         return f"hardness {min(numbers):g} to {max(numbers):g} by coefficient"
     return f"hardness {hardness:g}"
+
+
+def _describe_cells(cells: Cells) -> str:
+    if isinstance(cells, tuple):
+        return f", cells {min(cells):g} to {max(cells):g} by coefficient"
+    return "" if cells == 1 else f", cells {cells:g}"

@@ -271,7 +271,7 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
         raise ValueError("quantizer is 'probabilistic', but the table has no hardness: pass hardness=")
     count = components if components == 3 else 1  # gray and CMYK have the table for luma alone
     tables, kappas = (
-        _by_component(_by_component(rows, count), components) for rows in (point.tables, kappas)
+        _by_component(_by_component(rows, count), components) for rows in (point.divisors, kappas)
     )
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
 

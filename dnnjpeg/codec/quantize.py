@@ -1,9 +1,9 @@
 """From DCT coefficients to integer indices, sixteen blocks at a time: nearest rounding, or sampled.
 
-The probabilistic quantizer draws index i of a coefficient c with step q from P(i|c) ∝ exp(-κ (c/q - i)²), κ
-being the hardness (alpha times the step squared). Random numbers are a function of (seed, component, block,
-coefficient) alone, and every floating-point operation is the same on every machine, so one seed gives the
-same indices whatever the thread count or the machine.
+The probabilistic quantizer draws index i of a coefficient c with divisor q from P(i|c) ∝ exp(-κ (c/q - i)²),
+κ being the hardness (alpha times the divisor squared). Random numbers are a function of (seed, component,
+block, coefficient) alone, and every floating-point operation is the same on every machine, so one seed gives
+the same indices whatever the thread count or the machine.
 """
 
 import math
@@ -44,8 +44,8 @@ class Quantizer:
 
     `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
     steep, else `MIXED`.
-    `scale`: float32[components, 64], `dct.SCALE` over the steps. `reach`: int64[components, 64], the function
-    of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
+    `scale`: float32[components, 64], `dct.SCALE` over the divisors. `reach`: int64[components, 64], the
+    function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
     """
 
     scale: np.ndarray
@@ -71,9 +71,9 @@ class Quantizer:
 
 
 def quantizer_of(
-    tables: tuple[tuple[int, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
+    tables: tuple[tuple[float, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
 ) -> Quantizer:
-    """The quantizer of components with the given tables of steps: probabilistic with κ `hardness` (None:
+    """The quantizer of components with the given tables of divisors: probabilistic with κ `hardness` (None:
     nearest), or nearest throughout.
 
     Raises ValueError for κ below `MIN_HARDNESS`.

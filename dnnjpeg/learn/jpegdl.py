@@ -99,7 +99,7 @@ class JPEGLayer(nn.Module):
     @classmethod
     def from_point(cls, point: OperatingPoint, **options: Any) -> Self:
         """A layer that begins with the tables and subsampling of a point, and with its hardness where it has
-        one and none is given. `options` are those of the class.
+        one and none is given; a layer has no cells. `options` are those of the class.
         """
         layer = cls(point.tables, **{"subsampling": point.subsampling, **options})
         if any(kappa is not None for kappa in point.hardness) and not {"kappa", "alpha"} & options.keys():

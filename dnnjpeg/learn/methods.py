@@ -88,7 +88,9 @@ def candidates(
 def _starts(objective: Objective, search: Search, subsampling: str) -> list[OperatingPoint]:
     """By a closed form, or the standard ones."""
     starts = [
-        replace(point, subsampling=subsampling, chroma=point.chroma * (search.tables - 1), hardness=())
+        replace(
+            point, subsampling=subsampling, chroma=point.chroma * (search.tables - 1), hardness=(), cells=()
+        )
         for point in map(standard_table().at, search.qualities)
     ]
     name = search.start if search.method == "j4d" else search.method

@@ -5,7 +5,8 @@ damage: of each frequency of Y, Cb and Cr, the mean squared error of coefficient
 and of those that were only moved. `damage.fit` learns from many trials what damage costs. The damage of any
 table can be computed without a network and its bytes by encoding alone, so the best table under the model is
 cheap to find. It is then tried itself, the model is fitted anew, and so on: in each round the step from the
-tables before is bounded, because the model holds near the trials it is made of.
+tables before is bounded, because the model holds near the trials it is made of. Last, the best are tried with
+cells wider or narrower than steps.
 """
 
 import itertools
@@ -14,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +34,9 @@ _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
 _PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
+_CELLS = (0.8, 1.25)  # of luma
+_CHROMA_CELLS = (1.0, 0.93)  # some networks like a little too much colour
+_DOUBT = 30  # indices of 1 that speak for cells of 1
 
 
 def learn(
@@ -80,7 +85,12 @@ def learn(
                     return _best(trials, prices)
                 if behind <= tolerance * price * least.bytes:
                     attempt(benches[subsampling].improve(response, start, price, tables))
-    return _best(trials, prices)
+    found = _best(trials, prices)
+    for point, chroma in itertools.product(_best(trials, prices, 1), _CHROMA_CELLS):
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        attempt(benches[point.subsampling].with_cells(point, chroma))
+    return list(dict.fromkeys([*found, *_best(trials, prices, 1)]))
 
 
 def _of(trials: Sequence[Trial], subsampling: str) -> list[Trial]:
@@ -91,9 +101,9 @@ def _cost(price: float, trial: Trial) -> float:
     return trial.loss + price * trial.bytes
 
 
-def _best(trials: Sequence[Trial], prices: Sequence[float]) -> list[OperatingPoint]:
+def _best(trials: Sequence[Trial], prices: Sequence[float], count: int = _KEPT) -> list[OperatingPoint]:
     """The cheapest few at each price, each once."""
-    few = [trial.point for price in prices for trial in sorted(trials, key=partial(_cost, price))[:_KEPT]]
+    few = [trial.point for price in prices for trial in sorted(trials, key=partial(_cost, price))[:count]]
     return list(dict.fromkeys(few))
 
 
@@ -176,6 +186,16 @@ class _Bench:
             error *= np.where(index == 0, response.ratio[c], 1)
             result[c] = error.mean(1) * response.weights[c][coarse if c else slice(None)]
         return result
+
+    def with_cells(self, point: OperatingPoint, chroma: float) -> OperatingPoint:
+        """The point with luma cells of which the steps are the means: what coefficients decode to is nearest
+        to what they were. Most of an index 1 were below the step; fewer of them are in wider cells.
+        """
+        steps = _steps(point)[0][:, None]
+        index = np.rint(self.planes[0] / steps)
+        ratio = ((index * self.planes[0] / steps).sum(1) + _DOUBT) / (np.square(index).sum(1) + _DOUBT)
+        luma = np.clip(1 / ratio, *_CELLS).round(2).tolist()
+        return replace(point, cells=(tuple(luma), *(chroma,) * len(point.chroma)))
 
     def improve(self, response: Response, start: Trial, price: float, tables: int) -> OperatingPoint:
         """The point near a trial that costs least under the model, bytes at their price. Where a table is a

@@ -3,12 +3,13 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Decode
+from conftest import Decode, Read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -117,6 +118,26 @@ def test_forms_of_a_table(photo: Image.Image, tmp_path: Path) -> None:
         assert encode(photo, same, signature=False) == expected
     assert encode(photo, table.at(75), 10, signature=False) == expected  # a point has its quality
     assert encode(photo, quality=75.0, signature=False) == expected
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_cells_are_what_coefficients_are_divided_by_and_steps_what_they_decode_to(
+    data: st.DataObject, seed: int, read_dct: Read
+) -> None:
+    """Against round(c / (step · cell)), c by a float64 DCT; where c is no tie by more than its own error."""
+    random = np.random.default_rng(seed)
+    steps = tuple(random.integers(1, 60, 64).tolist())
+    cells = data.draw(st.floats(0.5, 2) | st.just([float(cell) for cell in random.uniform(0.5, 2, 64)]))
+    point = OperatingPoint.from_tables([steps], quality=50, subsampling="4:4:4")
+    pixels = random.integers(0, 256, (16, 24), np.uint8)
+    (plane,), (found,) = read_dct(encode(pixels, replace(point, cells=cells)))
+    assert np.array_equal(found.ravel(), steps)
+    k = np.arange(8)
+    basis = np.sqrt(np.where(k == 0, 1, 2) / 8)[:, None] * np.cos((2 * k + 1) * k[:, None] * np.pi / 16)
+    blocks = pixels.astype(float).reshape(2, 8, 3, 8).swapaxes(1, 2) - 128
+    exact = (basis @ blocks @ basis.T).reshape(2, 3, 64) / (np.array(steps) * np.array(cells))
+    assert np.abs(plane.reshape(2, 3, 64) - exact).max() <= 0.5 + 1e-3
 
 
 def test_forms_of_a_subsampling(photo: Image.Image) -> None:

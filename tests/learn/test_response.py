@@ -1,5 +1,6 @@
 """The model of what damage costs, against trials made by it; tables chosen by it, against real files."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_one_table_for_all_where_a_table_is_dear() -> None:
     assert len(set(bench.improve(model, start, start.loss / start.bytes, 3).tables)) == 3
 
 
+def test_luma_cells_are_those_of_which_the_steps_are_the_means() -> None:
+    """Against the means of a Laplace distribution between half steps, by index weighted with its square."""
+    task = objective(8)
+    bench = response._Bench(task, "4:4:4", 0)
+    decay = np.geomspace(0.3, 3, 64)  # step over scale, by frequency
+    bench.planes[0] = np.random.default_rng(0).laplace(scale=16 / decay[:, None], size=(64, 100_000))
+    luma, chroma = bench.with_cells(POINT, 0.9).cells
+    i = np.arange(1, 200)[:, None]
+    mean = i - 0.5 + 1 / decay - 1 / np.expm1(decay)  # of index i, in steps
+    weight = np.exp(-decay * i) * i**2
+    ratio = (weight * mean / i).sum(0) / weight.sum(0)
+    np.testing.assert_allclose(luma, np.clip(1 / ratio, 0.8, 1.25), atol=0.02)
+    assert 1 <= min(luma) < 1.02 and max(luma) > 1.2
+    assert chroma == 0.9
+
+
 def test_prices_are_slopes() -> None:
     """Of loss = (bytes / 1000)^-1.5, which is a line between logarithms."""
     none = np.zeros((3, 64))
@@ -156,6 +173,10 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
     for price in response._prices(standard, (30, 60)):
         best = [min(t.loss + price * t.bytes for t in some) for some in (trials, standard)]
         assert best[0] < 0.98 * best[1]
+    plain = [trial for trial in trials if set(trial.point.cells) == {1}]
+    assert plain == trials[: len(plain)] != trials
+    for some, price in itertools.product((plain, trials), response._prices(standard, (30, 60))):
+        assert min(some, key=lambda t: t.loss + price * t.bytes).point in candidates
 
 
 def standard_point(quality: float) -> OperatingPoint:
