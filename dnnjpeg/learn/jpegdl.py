@@ -214,7 +214,7 @@ class JPEGLayer(nn.Module):
 
     def frozen(self) -> "FrozenJPEG":
         """The hard layer in plain operations, for torch.export and other runtimes. See `FrozenJPEG`."""
-        return FrozenJPEG(self)
+        return FrozenJPEG(self).eval()
 
 
 class FrozenJPEG(nn.Module):
@@ -222,7 +222,7 @@ class FrozenJPEG(nn.Module):
     and Cr, rounding, and a transposed convolution with its inverse.
 
     Takes and returns float32 [N, 3, height, width], RGB 0..255. torch.onnx.export, unlike torch.export, needs
-    the packages onnx and onnxscript, which are no dependencies. Raises ValueError for another subsampling.
+    the package onnxscript, which is no dependency. Raises ValueError for another subsampling.
     """
 
     def __init__(self, layer: JPEGLayer) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -282,6 +283,22 @@ def test_frozen_can_be_exported() -> None:
     torch.testing.assert_close(again(pixels(2, 24, 16)), frozen(pixels(2, 24, 16)))
     names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert not any("dnnjpeg" in name for name in names)
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own
+def test_frozen_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    frozen = JPEGLayer(steps(), levels=31, rounds=2).frozen()
+    free = torch.export.Dim.DYNAMIC
+    file = str(tmp_path / "jpeg.onnx")
+    torch.onnx.export(frozen, (pixels(2, 13, 27),), file, dynamic_shapes=({0: free, 2: free, 3: free},))
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for count, height, width in ((2, 13, 27), (1, 32, 16), (3, 9, 31)):
+        given = pixels(count, height, width)
+        (found,) = session.run(None, {"pixels": given.numpy()})
+        apart = np.abs(found - frozen(given).numpy()) > 1e-4
+        assert apart.mean() < 0.01  # where a coefficient lies between two indices
 
 
 @pytest.mark.parametrize(
