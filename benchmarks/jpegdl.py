@@ -57,11 +57,15 @@ ARMS = {
     "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
     "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
     "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
-    "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training; added after the first results",
-    "untrained": "JPEG-DL, steps left as they begin",
+    "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training, so that files hold them",
+    "untrained": "JPEG-DL, integer steps, left as they begin",
     "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
     "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",
 }
+MAIN = "without", "JPEG-DL, integer steps"  # the latter since the first results of JPEG-DL on real files
+CONTROLS = (
+    "clip only", "untrained", "JPEG augmentation", "JPEG-DL", "no clipping", "JPEG-DL, as published",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,23 @@ class Job:
 
 
 def jobs(seeds: int) -> list[Job]:
-    """With and without the layer, then the controls with the first network of each data set, seed by seed."""
+    """With and without the layer, all seeds; then, seed by seed, the controls, most of them with the first
+    network of each data set.
+    """
     main = [
         Job(dataset, network, arm, seed)
-        for seed in range(seeds)
         for dataset, networks in NETWORKS.items()
-        for network, arm in product(networks, ("without", "JPEG-DL"))
+        for seed in range(seeds)
+        for network, arm in product(networks, MAIN)
     ]
     controls = [
-        Job(dataset, networks[0], arm, seed)
+        Job(dataset, network, arm, seed)
         for seed in range(seeds)
+        for arm in CONTROLS
         for dataset, networks in NETWORKS.items()
-        for arm in list(ARMS)[2:]
+        for network in (networks if arm == "JPEG-DL" else networks[:1])
     ]
-    return sorted([*main, *controls], key=lambda job: job.seed)
+    return [*main, *controls]
 
 
 def root() -> Path:
@@ -142,9 +149,8 @@ def layer_of(job: Job, learning: Dataset, work: Path) -> JPEGLayer | None:
     steps = first_steps(job.dataset, learning, work)
     hardness = {"kappa": 1} if job.arm == "clip only" else {"alpha": 5}
     least = 1e-5 if job.arm == "JPEG-DL, as published" else 1
-    return JPEGLayer(
-        steps, levels=255, least=least, integer_steps=job.arm == "JPEG-DL, integer steps", **hardness
-    )
+    rounded = job.arm in ("JPEG-DL, integer steps", "untrained")
+    return JPEGLayer(steps, levels=255, least=least, integer_steps=rounded, **hardness)
 
 
 def fresh(job: Job) -> Network:
@@ -298,7 +304,7 @@ def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     torch.set_num_threads(threads)
     for job in jobs(1):
         file = work / f"{job.name}.robust.json"
-        if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
+        if job.arm in MAIN and only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
             write_atomic(file, json.dumps(found).encode() + b"\n")
             click.echo(f"{job.name}: {found}")
