@@ -302,9 +302,9 @@ def _claim(path: Path) -> bool:
 def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     """Attack the networks of the first seed, with and without the layer."""
     torch.set_num_threads(threads)
-    for job in jobs(1):
+    for job in (job for job in jobs(1) if job.arm in MAIN):
         file = work / f"{job.name}.robust.json"
-        if job.arm in MAIN and only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
+        if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
             write_atomic(file, json.dumps(found).encode() + b"\n")
             click.echo(f"{job.name}: {found}")
