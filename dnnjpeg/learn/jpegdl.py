@@ -80,6 +80,8 @@ class JPEGLayer(nn.Module):
         for name, value in (("kappa" if alpha is None else "alpha", hardness), ("least", least)):
             if not is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value!r}, expected a number above 0")
+        if integer_steps and least < 1:
+            raise ValueError(f"least is {least}, expected at least 1: integer_steps are 1..255")
         if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:
             raise ValueError(f"levels is {levels}, expected an odd number: as many below 0 as above")
         if subsampling not in SUBSAMPLINGS:
@@ -142,9 +144,8 @@ class JPEGLayer(nn.Module):
 
     def extra_repr(self) -> str:
         rounds, tables, _ = self.log_q.shape
-        return (
-            f"{rounds} round(s) of {tables} table(s), {self.subsampling}, levels={self.levels}, {self.form}"
-        )
+        arguments = (f"{name}={getattr(self, name)!r}" for name in _ARGUMENTS)
+        return f"{rounds} round(s) of {tables} table(s), {', '.join(arguments)}"
 
     def log_kappa(self) -> Tensor:
         """Logarithm of the hardness κ, [rounds, tables, 64]."""
