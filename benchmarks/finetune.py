@@ -19,8 +19,9 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from jpegdl import WORK, data, root
+from jpegdl import WORK
 from PIL import Image
+from trainings import data, root
 
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.statistics import Estimate, means
