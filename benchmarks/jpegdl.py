@@ -5,14 +5,15 @@
     python benchmarks/jpegdl.py collect --work DIR writes results/jpegdl.json, and prints the tables
 
 Needs DNNJPEG_DATA, with data/cifar10, data/flowers17 and models/zoo.py. A tenth of the training pictures
-chooses the epoch; test pictures are read once, at the end. The protocol was fixed before any was read.
+chooses the epoch; test pictures are read once, at the end. The protocol was fixed before any was read, but
+for the arm with integer steps: real files of the first networks had shown the need of it.
 """
 
 import json
 import os
 import statistics
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,192 +22,37 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from trainings import ARMS, MAIN, NETWORKS, Job, data, jobs, restore, right, run_job
 
-from dnnjpeg.dataset import Dataset, load_dataset
+from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.attacks import attack
-from dnnjpeg.learn.batches import cut, pixels, read
-from dnnjpeg.learn.jpegdl import JPEGLayer, sensitivity_steps
-from dnnjpeg.learn.objective import Objective
-from dnnjpeg.learn.recipe import Recipe, best_epoch
-from dnnjpeg.learn.sensitivity import fisher
-from dnnjpeg.learn.training import train
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.point import OperatingPoint
-from dnnjpeg.readings import compare
-from dnnjpeg.table import standard_table
-
-HERE = Path(__file__).parent
-HELD_OUT = 0.1  # of the training pictures, for choosing the epoch; the same for all seeds
-NETWORKS = {
-    "flowers17": ("flowers_resnet18_narrow", "flowers_vgg"),
-    "cifar10": ("cifar_resnet20", "cifar_vgg"),
-}
-RECIPES = {
-    "flowers17": Recipe(epochs=30, batch=32, lr=0.05, decay=5e-4, pad=0, bfloat16=True),
-    "cifar10": Recipe(epochs=10, batch=64, lr=0.05, decay=5e-4, pad=4, bfloat16=True),
-}
-SENSITIVE = {
-    "flowers17": "resnet18",
-    "cifar10": "cifar_resnet20",
-}  # trained networks that first steps are from
-ARMS = {
-    "without": "no layer",
-    "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
-    "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
-    "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
-    "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training; added after the first results",
-    "untrained": "JPEG-DL, steps left as they begin",
-    "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
-    "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",
-}
+from dnnjpeg.learn.batches import cut, pixels
 
 
-@dataclass(frozen=True)
-class Job:
-    dataset: str
-    network: str
-    arm: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.network}-{self.arm.replace(',', '').replace(' ', '_')}-{self.seed}"
-
-
-def jobs(seeds: int) -> list[Job]:
-    """With and without the layer, then the controls with the first network of each data set, seed by seed."""
-    main = [
-        Job(dataset, network, arm, seed)
-        for seed in range(seeds)
-        for dataset, networks in NETWORKS.items()
-        for network, arm in product(networks, ("without", "JPEG-DL"))
-    ]
-    controls = [
-        Job(dataset, networks[0], arm, seed)
-        for seed in range(seeds)
-        for dataset, networks in NETWORKS.items()
-        for arm in list(ARMS)[2:]
-    ]
-    return sorted([*main, *controls], key=lambda job: job.seed)
-
-
-def root() -> Path:
-    if not (folder := os.environ.get("DNNJPEG_DATA")):
-        raise click.UsageError("set DNNJPEG_DATA to the folder that holds data/ and models/")
-    return Path(folder)
-
-
-def data(name: str) -> tuple[Dataset, Dataset, Dataset]:
-    """To learn from, to choose the epoch by, to test on."""
-    folder = root() / "data" / name
-    if name == "cifar10":
-
-        def sprites(files: list[Path], labels: str) -> Dataset:
-            pictures = np.concatenate([np.asarray(Image.open(file)).reshape(-1, 32, 32, 3) for file in files])
-            names = tuple(map(str, range(len(pictures))))
-            return Dataset(pictures, np.load(folder / labels).astype(np.int64), names, name)
-
-        learning = sprites(sorted(folder.glob("train_*.png")), "train_labels.npy")
-        test = sprites([folder / "test_0000.png"], "test_labels.npy")
-    else:
-        every = load_dataset(folder, folder / "labels.csv", size=144)
-        lines = (line.split(",") for line in (folder / "labels.csv").read_text().splitlines())
-        split = {file: part for file, _, part in lines}
-        is_test = np.array([split[file] == "test" for file in every.names])
-        learning, test = (
-            Dataset(every.pictures[mask], every.labels[mask], tuple(np.array(every.names)[mask]), name)
-            for mask in (~is_test, is_test)
+def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
+    """What each arm gains over the trainings without a layer, of the same network and seed, in points; the
+    interval is of the test pictures, the spread of the trainings.
+    """
+    found = []
+    for dataset, arm in product(NETWORKS, list(ARMS)[1:]):
+        jobs_ = [job for job in done if (job.dataset, job.arm) == (dataset, arm)]
+        pairs = [(job, other) for job in jobs_ if (other := replace(job, arm="without")) in done]
+        if not pairs:
+            continue
+        difference = [100.0 * right(job, work) - 100.0 * right(other, work) for job, other in pairs]
+        by_pair = [float(one.mean()) for one in difference]
+        estimate = Estimate.of(means([np.mean(difference, axis=0)])[:, 0])
+        found.append(
+            {
+                "dataset": dataset,
+                "arm": arm,
+                "pairs": len(pairs),
+                **{key: round(value, 2) for key, value in asdict(estimate).items()},
+                "deviation": round(statistics.stdev(by_pair), 2) if len(pairs) > 1 else None,
+            }
         )
-    validation, learning = learning.split(HELD_OUT, seed=0)
-    return learning, validation, test
-
-
-def first_steps(name: str, learning: Dataset, work: Path) -> np.ndarray:
-    """JPEG-DL's, from the sensitivities of a trained network; kept."""
-    file = work / f"sensitivity-{name}.npy"
-    if not file.exists():
-        network = load_network(f"{root()}/models/zoo.py:{SENSITIVE[name]}")
-        objective = Objective([network], learning.head(400), use_labels=False)
-        np.save(file, fisher(objective, "4:4:4"))
-    return sensitivity_steps(np.load(file))
-
-
-def layer_of(job: Job, learning: Dataset, work: Path) -> JPEGLayer | None:
-    if job.arm in ("without", "JPEG augmentation"):
-        return None
-    if job.arm == "no clipping":
-        return JPEGLayer.from_point(standard_table().at(75), subsampling="4:4:4", kappa=5)
-    steps = first_steps(job.dataset, learning, work)
-    hardness = {"kappa": 1} if job.arm == "clip only" else {"alpha": 5}
-    least = 1e-5 if job.arm == "JPEG-DL, as published" else 1
-    return JPEGLayer(
-        steps, levels=255, least=least, integer_steps=job.arm == "JPEG-DL, integer steps", **hardness
-    )
-
-
-def fresh(job: Job) -> Network:
-    """The network of a job with first weights of its seed."""
-    torch.manual_seed(job.seed)
-    return load_network(f"{HERE / 'networks.py'}:{job.network}")
-
-
-def run_job(job: Job, work: Path, epochs: int | None) -> None:
-    learning, validation, test = data(job.dataset)
-    recipe = asdict(RECIPES[job.dataset]) | {"seed": job.seed}
-    if epochs is not None:
-        recipe["epochs"] = epochs
-    if job.arm == "untrained":
-        recipe["layer_lr"] = 0.0
-    points: list[OperatingPoint] = []
-    if job.arm == "JPEG augmentation":
-        points = [standard_table().at(quality) for quality in range(10, 91, 10)]
-    network, layer = fresh(job), layer_of(job, learning, work)
-    state = work / f"{job.name}.pt"
-    log = train(network, learning, validation, Recipe(**recipe), layer=layer, points=points, state=state)
-    best = best_epoch(log, Recipe(**recipe))
-    accuracies = {}
-    forms = ("soft", "hard", "integer steps", "real") if layer is not None else ("soft",)
-    for form in forms:
-        behind = layer.rounded() if layer is not None and form == "integer steps" else layer
-        logits = read(network, test.pictures, behind, "hard" if form == "integer steps" else form)
-        accuracies[form] = round(100 * float(compare(logits, logits, test.labels).top1.mean()), 2)
-    tensors = {f"network.{key}": value for key, value in network.module.state_dict().items()}
-    if layer is not None:
-        tensors |= {f"layer.{key}": value for key, value in layer.state_dict().items()}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, work / f"{job.name}.safetensors")
-    record = {
-        **asdict(job),
-        "recipe": recipe,
-        "pictures": [len(learning), len(validation), len(test)],
-        "epoch": best.epoch,
-        "validation": round(100 * best.val_top1, 2),
-        "test": accuracies,
-        "minutes": round(sum(epoch.seconds for epoch in log) / 60, 2),
-        "log": [asdict(epoch) for epoch in log],
-        "steps": None if layer is None else np.round(layer.log_q.detach().exp().numpy(), 3).tolist(),
-    }
-    write_atomic(work / f"{job.name}.json", json.dumps(record).encode() + b"\n")
-    state.unlink()
-
-
-def restore(job: Job, work: Path) -> tuple[Network, JPEGLayer | None]:
-    """What a job has trained."""
-    tensors = load_file(work / f"{job.name}.safetensors")
-    network = fresh(job)
-    network.module.load_state_dict(_under("network.", tensors))
-    state = _under("layer.", tensors)
-    if not state:
-        return network, None
-    layer = JPEGLayer()
-    layer.load_state_dict(state)
-    return network, layer
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return found
 
 
 def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
@@ -296,7 +142,7 @@ def _claim(path: Path) -> bool:
 def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     """Attack the networks of the first seed, with and without the layer."""
     torch.set_num_threads(threads)
-    for job in jobs(1):
+    for job in (job for job in jobs(1) if job.arm in MAIN):
         file = work / f"{job.name}.robust.json"
         if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
@@ -308,16 +154,16 @@ def robust(work: Path, pictures: int, threads: int, only: str) -> None:
 @WORK
 def collect(work: Path) -> None:
     """Write the results, and print the tables of the README."""
-    records = [
-        json.loads(file.read_text()) for job in jobs(99) if (file := work / f"{job.name}.json").exists()
-    ]
+    done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
+    records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
     robustness = {
         f"{job.network}, {job.arm}": json.loads(file.read_text())
         for job in jobs(1)
         if (file := work / f"{job.name}.robust.json").exists()
     }
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
-    write("jpegdl", {"arms": ARMS, "runs": runs, "robust, by bound of 255": robustness})
+    found = {"runs": runs, "gains, points": gains(work, done), "robust, by bound of 255": robustness}
+    write("jpegdl", {"arms": ARMS, **found})
     click.echo(tables(json.loads((RESULTS / "jpegdl.json").read_text())))
 
 
@@ -340,6 +186,12 @@ def tables(results: dict[str, Any]) -> str:
     for (network, arm), runs in sorted(rows.items(), key=_order):
         cells = [_spread([run_["test"].get(form) for run_ in runs]) for form in forms]
         lines.append(f"| {network}: {arm} | {' | '.join(cells)} |")
+    lines += ["", "| gain over the same without, points | pairs | mean, 95 % of pictures | ± of pairs |"]
+    lines.append("|---|---:|---:|---:|")
+    for one in results["gains, points"]:
+        deviation = "" if one["deviation"] is None else f"{one['deviation']:.1f}"
+        gain = f"{one['value']:+.1f} ({one['low']:+.1f}..{one['high']:+.1f})"
+        lines.append(f"| {one['dataset']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
     attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
     for name, found in results["robust, by bound of 255"].items():

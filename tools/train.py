@@ -74,8 +74,9 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--learn-hardness", is_flag=True, help="Train it, by frequency.")
 @click.option("--levels", type=click.IntRange(3), help="Hold coefficients to so many indices, as 255.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
-              help="The smallest step. Files cannot hold steps below 1.")
-@click.option("--integer-steps", is_flag=True, help="Round steps while training, as files hold them.")
+              help="The smallest step; below 1 only with --real-steps: files cannot hold it.")
+@click.option("--integer-steps/--real-steps", default=True, show_default=True,
+              help="Round steps while training, as files hold them; or only for files, which then differ.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True)
 @click.option("--price", metavar="NAT", type=click.FloatRange(0), default=0.0, show_default=True,

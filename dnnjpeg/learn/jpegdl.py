@@ -80,6 +80,8 @@ class JPEGLayer(nn.Module):
         for name, value in (("kappa" if alpha is None else "alpha", hardness), ("least", least)):
             if not is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value!r}, expected a number above 0")
+        if integer_steps and least < 1:
+            raise ValueError(f"least is {least}, expected at least 1: integer_steps are 1..255")
         if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:
             raise ValueError(f"levels is {levels}, expected an odd number: as many below 0 as above")
         if subsampling not in SUBSAMPLINGS:
@@ -142,9 +144,8 @@ class JPEGLayer(nn.Module):
 
     def extra_repr(self) -> str:
         rounds, tables, _ = self.log_q.shape
-        return (
-            f"{rounds} round(s) of {tables} table(s), {self.subsampling}, levels={self.levels}, {self.form}"
-        )
+        arguments = (f"{name}={getattr(self, name)!r}" for name in _ARGUMENTS)
+        return f"{rounds} round(s) of {tables} table(s), {', '.join(arguments)}"
 
     def log_kappa(self) -> Tensor:
         """Logarithm of the hardness κ, [rounds, tables, 64]."""
@@ -214,7 +215,7 @@ class JPEGLayer(nn.Module):
 
     def frozen(self) -> "FrozenJPEG":
         """The hard layer in plain operations, for torch.export and other runtimes. See `FrozenJPEG`."""
-        return FrozenJPEG(self)
+        return FrozenJPEG(self).eval()
 
 
 class FrozenJPEG(nn.Module):
@@ -222,7 +223,7 @@ class FrozenJPEG(nn.Module):
     and Cr, rounding, and a transposed convolution with its inverse.
 
     Takes and returns float32 [N, 3, height, width], RGB 0..255. torch.onnx.export, unlike torch.export, needs
-    the packages onnx and onnxscript, which are no dependencies. Raises ValueError for another subsampling.
+    the package onnxscript, which is no dependency. Raises ValueError for another subsampling.
     """
 
     def __init__(self, layer: JPEGLayer) -> None:

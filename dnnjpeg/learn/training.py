@@ -111,7 +111,8 @@ class _Training:
         self.rates = [recipe.lr, recipe.layer_lr]
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
-        self.identity = repr((recipe, network.digest, repr(layer), len(learning), len(validation), points))
+        before = None if layer is None else [tensor.tolist() for tensor in layer.state_dict().values()]
+        self.identity = repr((recipe, network.digest, before, len(learning), len(validation), points))
 
     def advance(self) -> Epoch:
         """One epoch; the first of a fine-tuning is none, and judges what there is."""

@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -284,6 +285,22 @@ def test_frozen_can_be_exported() -> None:
     assert not any("dnnjpeg" in name for name in names)
 
 
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own
+def test_frozen_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    frozen = JPEGLayer(steps(), levels=31, rounds=2).frozen()
+    free = torch.export.Dim.DYNAMIC
+    file = str(tmp_path / "jpeg.onnx")
+    torch.onnx.export(frozen, (pixels(2, 13, 27),), file, dynamic_shapes=({0: free, 2: free, 3: free},))
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for count, height, width in ((2, 13, 27), (1, 32, 16), (3, 9, 31)):
+        given = pixels(count, height, width)
+        (found,) = session.run(None, {"pixels": given.numpy()})
+        apart = np.abs(found - frozen(given).numpy()) > 1e-4
+        assert apart.mean() < 0.01  # where a coefficient lies between two indices
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -291,6 +308,7 @@ def test_frozen_can_be_exported() -> None:
         ({"kappa": 0}, "kappa is 0, expected a number above 0"),
         ({"alpha": math.nan}, "alpha is nan"),
         ({"least": -1}, "least is -1"),
+        ({"least": 0.5, "integer_steps": True}, "least is 0.5, expected at least 1"),
         ({"levels": 256}, "levels is 256, expected an odd number"),
         ({"levels": 1}, "levels is 1"),
         ({"rounds": 0}, "rounds is 0"),

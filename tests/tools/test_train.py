@@ -60,7 +60,7 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     from dnnjpeg.models import load_network
 
     out = tmp_path / "out"
-    options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness", "--integer-steps")
+    options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness")
     result = train(*basic, *QUICK, *options, "-o", out)
     assert result.exit_code == 0, result.output
     assert not (out / "state.pt").exists()
@@ -76,6 +76,7 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     layer = JPEGLayer(rounds=2, learn_hardness=True)
     layer.load_state_dict(load_file(out / "jpeg.safetensors"))
     other, labels = np.load(data / "other.npy"), np.load(data / "other_labels.npy")
+    assert layer.integer_steps
     for form, name in (("soft", "soft layer"), ("hard", "hard layer"), ("real", "real files")):
         right = (read(network, other, layer, form).argmax(1) == labels).mean()
         assert right == pytest.approx(report["test"][name], abs=1e-4)
@@ -167,6 +168,8 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         ([*basic, "--finetune", "bn"], 1, "no batch norms"),
         ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 1, "levels is 256"),
+        ([*basic, "--least", 0.5], 1, "least is 0.5, expected at least 1"),
+        ([*basic, "--no-layer", "--real-steps"], 2, "--integer-steps is of a layer"),
         ([*basic, "--start", "sensitivity"], 1, "--sensitive"),
         ([*basic, "--table", "nothing"], 1, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
