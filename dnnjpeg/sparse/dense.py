@@ -31,10 +31,11 @@ class DenseConv2d(FastConv2d):
             return self._as_before(x)
         if self.channels_last and self.method != "torch":
             x = x.contiguous(memory_format=torch.channels_last)
-        run = self._ready.get(x.shape)
+        key = (x.shape, x.dtype, x.device)
+        run = self._ready.get(key)
         if run is None:
             self._make_room()
-            run = self._ready[x.shape] = self._prepare(x)
+            run = self._ready[key] = self._prepare(x)
         y: Tensor = run(x)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
             y = y.contiguous(memory_format=torch.channels_last)
