@@ -35,7 +35,7 @@ from dnnjpeg.table import standard_table
 
 QUALITIES = (10, 20, 30)
 COMMON = {"batch": 32, "decay": 1e-4, "pad": 0, "bfloat16": True}
-RATES = {  # by network and kind; of the ImageNet networks the better of three on validation pictures
+RATES = {  # by network and kind; those of ImageNet networks the best of a few on validation pictures
     ("cifar_resnet20", "distill"): 0.002,
     ("cifar_resnet20", "bn"): 0.01,
     ("cifar_resnet20", "all"): 0.002,

@@ -142,7 +142,7 @@ def _claim(path: Path) -> bool:
 def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     """Attack the networks of the first seed, with and without the layer."""
     torch.set_num_threads(threads)
-    for job in (job for job in jobs(1) if job.arm in MAIN):
+    for job in (job for job in jobs(1) if job.arm in (*MAIN, "JPEG-DL")):
         file = work / f"{job.name}.robust.json"
         if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
