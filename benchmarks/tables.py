@@ -1,10 +1,7 @@
 """What the tables are worth: the README's table, from the results of `dnnjpeg evaluate`, one file a network.
 
     dnnjpeg evaluate --model zoo.py:resnet18 --data val --labels val.csv --size 224 \
-        --codec dnnjpeg:resnet18@10,15,20,25,30,35,40,50,60,75,90 \
-        --codec dnnjpeg:standard@10,20,35,50,75,90 \
-        --codec dnnjpeg:standard,subsampling=4:4:4@10,20,35,50,75,90 \
-        --codec mozjpeg@10,20,40,60,75,90 --codec webp@10,30,60,85 \
+        --codec dnnjpeg:tables/resnet18.json@12,20,32,50,62,75,88 --codec mozjpeg@10,20,40,60,75,90 \
         --codec pillow-optimize,subsampling=4:4:4@10,20,35,50,75,90 \
         --reference pillow-optimize@20,50,75 -o benchmarks/results/tables/resnet18.json
 
