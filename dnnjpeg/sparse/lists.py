@@ -208,7 +208,7 @@ class Packer:
         rows = format.batch * format.height
         self._job = Job(
             _JOB,
-            rows=rows, share=-(-rows // (4 * threads)), height=format.height, width=format.width,
+            rows=rows, share=-(-rows // self._threads), height=format.height, width=format.width,
             channels=format.channels, block=format.block, blocks=-(-format.channels // format.block),
             indices=format.indices, cells=format.cells, value_bytes=format.value_bytes,
             cell_bytes=format.cell_bytes, scratch_bytes=self._scratch,

@@ -25,6 +25,7 @@ from dnnjpeg.sparse.transpose import transpose
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
+SPLIT = 7  # output rows that are worth a thread, as each reads all weights
 _JOB = record(
     "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros handed on
     "tasks", "batch", "relu",
@@ -216,7 +217,10 @@ class RingConvolution:
         if bias is not None:
             self._bias[: geometry.filters] = bias
         rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
-        row_blocks = _shares(-(-height // rows), height, parts * batch, threads)
+        row_blocks = -(-height // rows)
+        if height >= SPLIT * threads:  # a thread reads mostly what it has packed itself
+            row_blocks = max(row_blocks, threads)
+        row_blocks = _shares(row_blocks, height, parts * batch, threads)
         rows = -(-height // row_blocks)
         row_blocks = -(-height // rows)
         self._scratch_bytes = rows * out_width * blocks * LANES * 4
