@@ -76,7 +76,7 @@ def test_a_higher_price_buys_fewer_bytes(objective):
 
 def test_three_tables(objective):
     begin = start()
-    point = learn(objective, replace(begin, chroma=begin.chroma * 2, hardness=()), PRICE, QUICK)
+    point = learn(objective, replace(begin, chroma=begin.chroma * 2, hardness=(), cells=()), PRICE, QUICK)
     assert len(point.tables) == 3 and point.chroma[0] != point.chroma[1]
 
 

@@ -111,7 +111,7 @@ def test_export_json_is_a_table_of_one_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "resnet50"], "no table is named 'resnet50'; there are "),
+        (["show", "vgg16"], "no table is named 'vgg16'; there are "),
         (["show", "missing.json"], "No such file or directory: 'missing.json'"),
         (["show", "standard", "--quality", "0"], "expected a number 1..100"),
         (["show", "standard", "--quality", "nan"], "expected a number 1..100"),
