@@ -3,6 +3,7 @@
     python benchmarks/cifar.py unpack $DNNJPEG_DATA/data/cifar10 cifar
     learn="dnnjpeg learn-table --data cifar/train.npy --headerless --bfloat16"
     $learn --model zoo.py:cifar_resnet20 --points 6 -o tables/cifar_resnet20.json
+    $learn --model zoo.py:cifar_resnet56 --qualities 15,25,35,45,55,62,70,80,90 -o tables/cifar_resnet56.json
     $learn --model zoo.py:cifar_resnet20 --method j4d --qualities 25,60 --subsampling 4:4:4 --steps 60 \
         -o j4d-cifar_resnet20.json
     dnnjpeg evaluate --model zoo.py:cifar_resnet20 --data cifar/test.npy --labels cifar/test_labels.npy \
@@ -13,7 +14,7 @@
         --reference pillow@5,10,15,20,25,30,40,50,60,70,80,90,95 \
         -o benchmarks/results/cifar/cifar_resnet20.json
 
-and the first table as cifar_resnet56 reads it, for which it was not learned, with fewer qualities.
+and the first two tables as cifar_resnet56 reads them, with fewer qualities.
 `python benchmarks/cifar.py` prints the README's table: the largest gain of top-1 at the scan bytes of a file
 of Pillow's, and the largest cut of scan bytes at its top-1.
 """
