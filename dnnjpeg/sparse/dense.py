@@ -39,7 +39,7 @@ class DenseConv2d(FastConv2d):
         y: Tensor = run(x)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
             y = y.contiguous(memory_format=torch.channels_last)
-            y.activation = self.activation  # type: ignore[attr-defined]
+        y.activation = self.activation  # type: ignore[attr-defined]
         return y
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -70,7 +70,6 @@ class DenseConv2d(FastConv2d):
                 y: Tensor = convolution(
                     x, packed, bias, padding, stride, dilation, self.groups, activation, limits, ""
                 )
-                y.activation = self.activation  # type: ignore[attr-defined]
                 return y
 
             return prepacked
@@ -102,9 +101,4 @@ class DenseConv2d(FastConv2d):
         geometry = self._geometry(x)
         layer = Depthwise(geometry, weight, bias, activation=self.activation)
 
-        def run(x: Tensor) -> Tensor:
-            y = layer(x, torch.get_num_threads())
-            y.activation = self.activation  # type: ignore[attr-defined]
-            return y
-
-        return run
+        return lambda x: layer(x, torch.get_num_threads())
