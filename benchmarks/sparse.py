@@ -5,8 +5,8 @@
     python benchmarks/sparse.py show
 
 Everything that is compared takes turns in one process. With one thread, processor time is measured, with
-several wall time. Compressing the input is part of the time. Results go to benchmarks/results/sparse.json,
-item by item: what is there is measured again only with --again.
+several wall time. Compressing the input is part of the time. Results go to benchmarks/results, item by
+item: what is there is measured again only with --again.
 """
 
 import json
@@ -66,7 +66,7 @@ def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str,
 
         return run
 
-    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:4]}
+    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:5]}
     times = clock(candidates, seconds / 2)
     best = min(times, key=lambda tiling: times[tiling])
     functions = {**peers(geometry, first, last, weights, bias), "cps": candidates[best]}
@@ -238,10 +238,28 @@ def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _load() -> dict[str, Any]:
-    path = RESULTS / "sparse.json"
+def by_processor(results: Sequence[dict[str, Any]]) -> str:
+    """The means of several results, by processor."""
+    lines = [
+        f"| geometric means of the nine layers | {' | '.join(f'{zeros:.0%} zeros' for zeros in ZEROS)} |",
+        f"|---|{'---:|' * len(ZEROS)}",
+    ]
+    for result in results:
+        for threads, items in result["layers"].items():
+            columns = zip(*(row.values() for row in items.values()), strict=True)
+            speeds = [[_speeds(item["milliseconds"])[0] for item in column] for column in columns]
+            name = f"{result['machine']['cpu']}, {_threads(threads)}"
+            lines.append(_row(name, [f"{mean(column):.2f}" for column in speeds]))
+    return "\n".join(lines)
+
+
+def _load(name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     return {"layers": found.get("layers", {}), "networks": found.get("networks", {})}
+
+
+FILE = click.option("--name", "file", default="sparse", show_default=True, help="Of the file of results.")
 
 
 @click.group()
@@ -256,17 +274,18 @@ def main() -> None:
 )
 @click.option("--only", multiple=True, type=click.Choice(list(LAYERS)))
 @click.option("--again", is_flag=True)
-def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> None:
+@FILE
+def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool, file: str) -> None:
     """Single layers."""
     torch.set_num_threads(threads)
     for name in only or LAYERS:
-        results = _load()
+        results = _load(file)
         place = results["layers"].setdefault(str(threads), {})
         if name not in place or again:
             with torch.inference_mode():
                 place[name] = {str(zeros): measure_layer(LAYERS[name], zeros, seconds) for zeros in ZEROS}
             results["layers"][str(threads)] = {key: place[key] for key in LAYERS if key in place}
-            write("sparse", {"torch": torch.__version__, **results})
+            write(file, {"torch": torch.__version__, **results})
 
 
 @main.command()
@@ -274,23 +293,26 @@ def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> 
 @click.option("--seconds", type=float, default=8, show_default=True, help="For each network.")
 @click.option("--only", multiple=True, type=click.Choice(NETWORKS))
 @click.option("--again", is_flag=True)
-def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool) -> None:
+@FILE
+def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool, file: str) -> None:
     """Whole networks."""
     torch.set_num_threads(threads)
     for name in only or NETWORKS:
-        results = _load()
+        results = _load(file)
         place = results["networks"].setdefault(str(threads), {})
         if name not in place or again:
             with torch.inference_mode():
                 place[name] = measure_network(name, seconds)
             results["networks"][str(threads)] = {key: place[key] for key in NETWORKS if key in place}
-            write("sparse", {"torch": torch.__version__, **results})
+            write(file, {"torch": torch.__version__, **results})
 
 
 @main.command()
 def show() -> None:
     """Print the tables of the README."""
-    click.echo(as_markdown(_load()))
+    click.echo(as_markdown(_load("sparse")))
+    click.echo("")
+    click.echo(by_processor([json.loads(file.read_text()) for file in sorted(RESULTS.glob("sparse*.json"))]))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_a_changed_source_has_a_folder_of_its_own(
     shutil.copytree(Path(jit.__file__).parent, copy)
     monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
     seen = {fresh()}
-    for name in ("codec/quantize.py", "codec/dct.py", "sparse/ring.py", "simd.py", "vector.py"):
+    for name in ("codec/quantize.py", "codec/dct.py", "sparse/kernel.py", "simd.py", "vector.py"):
         (copy / name).write_text((copy / name).read_text() + "\n")
         assert fresh() not in seen
         seen.add(fresh())

@@ -35,7 +35,7 @@ from dnnjpeg.sparse.trace import Site, sites
 MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
 LARGE = 0.85  # of the best dense time: a gain that a network will surely show
 TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
-_TRIED = 4  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
+_TRIED = 5  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
 
 Progress = Callable[[Sequence[Site]], Any]
 

@@ -23,6 +23,7 @@ _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
 _PREFETCH = "llvm.prefetch.p0"
+_ARGUMENTS = 18
 _EDGES = 4  # a ring of up to so many columns has loops of its own for the ends of a row
 
 
@@ -54,7 +55,7 @@ class _Emitter:
 
     def __init__(self, module: ir.Module, ring: Ring, first: int, count: int, name: str) -> None:
         self.ring, self.first, self.count = ring, first, count
-        signature = ir.FunctionType(ir.VoidType(), [_I64] * 11)
+        signature = ir.FunctionType(ir.VoidType(), [_I64] * _ARGUMENTS)
         self.function = ir.Function(module, signature, name)
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
@@ -65,9 +66,10 @@ class _Emitter:
 
     def _emit(self) -> None:
         b, ring = self.builder, self.ring
-        (cells, values, indices, weights, out, row_bytes, width, outputs, pad, ahead, lines) = (
-            self.function.args
-        )
+        (
+            cells, values, indices, weights, out, row_bytes, width, outputs, pad, ahead, lines,
+            fresh, bias, done, result, result_row, result_pixel, relu,
+        ) = self.function.args  # fmt: skip
         self.weights, self.values, self.indices, self.cells = weights, values, indices, cells
         self.acc = {
             key: b.alloca(_VECTOR.ir)
@@ -78,31 +80,106 @@ class _Emitter:
         self.at = self._variable(0)  # the next non-zero of the row
         self.value_at = self._variable(values)
         self.ahead = self._variable(ahead)
-        bases = [b.sub(out, b.mul(row_bytes, _I64(self.first + r))) for r in range(self.count)]
-        pixel = ring.blocks * LANES * 4
-        last = b.add(outputs, _I64(ring.columns - 1))
+        self.pad, self.lines, self.relu = pad, lines, relu
+        pixel = _I64(ring.blocks * LANES * 4)
+        # by row: the place of the first column's sums, and bytes to the next
+        self.enters: list[tuple[ir.Value, ir.Value]] = []
+        self.leaves: list[tuple[ir.Value, ir.Value]] = []
+        self.clamped: list[ir.Value] = []
+        for k in range(self.first, self.first + self.count):
+            begins, ends = (b.trunc(b.lshr(mask, _I64(k)), ir.IntType(1)) for mask in (fresh, done))
+            sums = b.sub(out, b.mul(row_bytes, _I64(k)))
+            finished = b.sub(result, b.mul(result_row, _I64(k)))
+            self.enters.append((b.select(begins, bias, sums), b.select(begins, _I64(0), pixel)))
+            self.leaves.append((b.select(ends, finished, sums), b.select(ends, result_pixel, pixel)))
+            self.clamped.append(b.and_(ends, b.icmp_unsigned("!=", relu, _I64(0))))
+        columns, stride = ring.columns, ring.stride
+        # from column `inner` to `outer` all inputs and outputs are there
+        inner = self._larger(_I64(max(1, columns - 1)), b.sdiv(b.add(pad, _I64(stride - 1)), _I64(stride)))
+        outer = self._smaller(outputs, b.sdiv(b.add(width, pad), _I64(stride)))
+        last = b.add(outputs, _I64(columns - 1))
         column = self._variable(0)
         with self._loop(column, last):
             o = b.load(column)
             with b.if_then(b.icmp_unsigned("<", o, outputs), likely=True):
-                for r, n in product(range(self.count), range(ring.blocks)):
-                    address = b.add(bases[r], b.add(b.mul(o, _I64(pixel)), _I64(n * LANES * 4)))
-                    b.store(self._load(address, _VECTOR.ir, 64), self.acc[0, r, n])
+                self._enter(o)
             self._prefetch(lines)
-            for phase in range(ring.stride):
-                x = b.sub(b.add(b.mul(o, _I64(ring.stride)), _I64(phase)), pad)
+            for phase in range(stride):
+                x = b.sub(b.add(b.mul(o, _I64(stride)), _I64(phase)), pad)
                 with b.if_then(b.icmp_unsigned("<", x, width), likely=True):
                     self._cell(x, o, outputs, phase)
-            done = b.sub(o, _I64(ring.columns - 1))
+            done = b.sub(o, _I64(columns - 1))
             with b.if_then(b.icmp_unsigned("<", done, outputs), likely=True):
-                for r, n in product(range(self.count), range(ring.blocks)):
-                    address = b.add(bases[r], b.add(b.mul(done, _I64(pixel)), _I64(n * LANES * 4)))
-                    pointer = b.inttoptr(address, _VECTOR.ir.as_pointer())
-                    b.store(b.load(self.acc[ring.columns - 1, r, n]), pointer, align=64)
-            for t in reversed(range(1, ring.columns)):
+                self._leave(done)
+            for t in reversed(range(1, columns)):
                 for r, n in product(range(self.count), range(ring.blocks)):
                     b.store(b.load(self.acc[t - 1, r, n]), self.acc[t, r, n])
+            if self.count == ring.rows:  # else at the edge of the picture: rare
+                with b.if_then(b.icmp_signed("==", b.add(o, _I64(1)), inner)):
+                    self._inner(column, outer)
         b.ret_void()
+
+    def _inner(self, column: ir.Value, outer: ir.Value) -> None:
+        """Columns that need no look at the ends of the row, as many at once as the ring has: instead of
+        sums, their names move on.
+        """
+        b, ring = self.builder, self.ring
+        columns, acc = ring.columns, self.acc
+        head, body, after = self._block("head"), self._block("body"), self._block("after")
+        b.branch(head)
+        b.position_at_end(head)
+        o = b.add(b.load(column), _I64(1))
+        b.cbranch(b.icmp_signed("<=", b.add(o, _I64(columns)), outer), body, after)
+        b.position_at_end(body)
+        for k in range(columns):
+            self.acc = {(t, r, n): acc[(t - k) % columns, r, n] for t, r, n in acc}
+            place = b.add(o, _I64(k))
+            self._enter(place)
+            self._prefetch(self.lines)
+            for phase in range(ring.stride):
+                x = b.sub(b.add(b.mul(place, _I64(ring.stride)), _I64(phase)), self.pad)
+                self._list(x, phase, range(len(range(phase, ring.width, ring.stride))))
+            self._leave(b.sub(place, _I64(columns - 1)))
+        self.acc = acc
+        b.store(b.add(b.load(column), _I64(columns)), column)
+        self._back(b.branch(head))
+        b.position_at_end(after)
+
+    def _enter(self, o: ir.Value) -> None:
+        """The sums of the output column o come into the ring."""
+        b = self.builder
+        for r, (start, step) in enumerate(self.enters):
+            place = b.add(start, b.mul(o, step))
+            for n in range(self.ring.blocks):
+                sums = self._load(b.add(place, _I64(n * LANES * 4)), _VECTOR.ir, 64)
+                b.store(sums, self.acc[0, r, n])
+
+    def _leave(self, o: ir.Value) -> None:
+        b, blocks = self.builder, range(self.ring.blocks)
+        for r, (start, step) in enumerate(self.leaves):
+            slots = [self.acc[self.ring.columns - 1, r, n] for n in blocks]
+            with b.if_then(self.clamped[r]):
+                for slot in slots:
+                    self._clamp(slot, "<", 0.0)
+                with b.if_then(b.icmp_unsigned("==", self.relu, _I64(6))):
+                    for slot in slots:
+                        self._clamp(slot, ">", 6.0)
+            place = b.add(start, b.mul(o, step))
+            for n, slot in enumerate(slots):
+                pointer = b.inttoptr(b.add(place, _I64(n * LANES * 4)), _VECTOR.ir.as_pointer())
+                b.store(b.load(slot), pointer, align=64)
+
+    def _clamp(self, slot: ir.Value, beyond: str, limit: float) -> None:
+        """NaN stays."""
+        b, bound = self.builder, ir.Constant(_VECTOR.ir, [limit] * LANES)
+        v = b.load(slot)
+        b.store(b.select(b.fcmp_ordered(beyond, v, bound), bound, v), slot)
+
+    def _larger(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
+
+    def _smaller(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def _cell(self, x: ir.Value, o: ir.Value, outputs: ir.Value, phase: int) -> None:
         """All non-zeros of a column; at the ends of a row, only for the output columns that there are."""
@@ -112,9 +189,8 @@ class _Emitter:
             self._list(x, phase, range(slots))
             return
         # slot t holds the output column o - t
-        low = b.sub(o, b.sub(outputs, _I64(1)))
-        low = b.select(b.icmp_signed("<", low, _I64(0)), _I64(0), low)
-        high = b.select(b.icmp_signed("<", o, _I64(slots - 1)), o, _I64(slots - 1))
+        low = self._larger(_I64(0), b.sub(o, b.sub(outputs, _I64(1))))
+        high = self._smaller(o, _I64(slots - 1))
         code = b.add(b.mul(low, _I64(slots)), high)
         whole, end = self._block("whole"), self._block("end")
         switch = b.switch(code, end)
@@ -169,6 +245,8 @@ class _Emitter:
     def _multiply(self, channel: ir.Value, value: ir.Value, phase: int, slots: range) -> None:
         b, ring = self.builder, self.ring
         base = b.add(self.weights, b.mul(channel, _I64(ring.channel_bytes)))
+        # opaque, or the addition is part of every address, which Intel's processors do anew each time
+        base = b.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [base], False)
         wide = fill(b, value, _VECTOR)
         for t, r, n in product(slots, range(self.count), range(ring.blocks)):
             tap = (self.first + r) * ring.width + phase + t * ring.stride
@@ -243,7 +321,7 @@ def sweep(
     count: Any,
     args: Any,
 ) -> Any:
-    """One sweep for the kernel rows first..first+count-1 of the ring; `args` is the tuple of 11 integers
+    """One sweep for the kernel rows first..first+count-1 of the ring; `args` is a tuple of integers
 
     cells: address of the row's ends of lists, int32[width + 1], or its patterns, bits [width][channels]
     values: address of the row's non-zeros, float32
@@ -251,13 +329,17 @@ def sweep(
     weights: address of the slice, float32[channels][rows][Kw][NB][16], 64-byte aligned
     out: address of the sums that kernel row 0 adds to, float32[outputs][NB][16], 64-byte aligned
     row_bytes: kernel row r adds to the row r·row_bytes before
+    fresh, bias: bit r: the sums of kernel row r begin here, with float32[NB][16] at the address `bias`
+    done, result, result_row, result_pixel: bit r: they end here, and go to r·result_row before the address
+        `result`, every result_pixel bytes
+    relu: what they go through then: 0 nothing, 1 ReLU, 6 ReLU6
     width, outputs, pad: columns of the input, of the output, and of padding at the left
     ahead, lines: address of what is needed next, and how many cache lines of it to fetch at each column
     """
     ring = Ring(*(literal.literal_value for literal in (width, stride, rows, blocks, pattern)))
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
-        numbers = [builder.extract_value(values[-1], i) for i in range(11)]
+        numbers = [builder.extract_value(values[-1], i) for i in range(_ARGUMENTS)]
         variants = [(f, c) for f in range(ring.rows) for c in range(1, ring.rows - f + 1)]
         end = builder.append_basic_block("swept")
         code = builder.add(builder.mul(values[5], _I64(ring.rows + 1)), values[6])

@@ -1,12 +1,13 @@
 """How a layer is cut for the ring kernel, and which ways of cutting it are worth trying."""
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from dnnjpeg.jit import host_has
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 
-SLICE = 24 << 10  # bytes of weights in use, so that they stay in the first cache
 TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
@@ -32,6 +33,16 @@ class Tiling:
 def registers() -> int:
     """Sums of 16 numbers that the processor holds beside what else is in use."""
     return 28 if host_has("avx512f") or host_has("avx512bw") else 7
+
+
+@cache
+def first_cache() -> int:
+    """Bytes of the processor's first cache for data; a guess where the system does not say."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index0/size").read_text()
+        return int(text.strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 32 << 10
 
 
 def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
@@ -60,14 +71,12 @@ def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
     filters, ring_rows = tiling.filters, tiling.ring_rows
     block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
     taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
-    slice_bytes = block * ring_rows * width * filters * LANES * 4
-    touched = slice_bytes * min(1.0, density * 3)
-    spill = max(0.0, touched / SLICE - 1)
+    # a weight is used again when about all others of its slice have been
+    spill = max(0.0, block * ring_rows * width * filters * LANES * 4 / (0.75 * first_cache()) - 1)
     latency = max(1.0, 4 / (taps * filters))  # a sum waits four cycles for itself
-    weight = (1 + min(0.8, 0.5 * spill)) * latency
-    nonzero = taps * filters * weight + 1 + (2 if taps * filters < 6 else 0)
-    sums = 2.5 * ring_rows * filters / stride_x
-    column = density * min(geometry.channels, tiling.block) * nonzero + sums + 8
+    weight = (1 + min(0.8, 0.3 * spill)) * latency
+    column = density * min(geometry.channels, tiling.block) * (taps * filters * weight + 1)
+    column += 4.5 * ring_rows * filters / stride_x + 4
     rows = geometry.output[0] if ring_rows == 1 else geometry.height * 1.02
     sweeps = rows * (kernel_rows / ring_rows) * -(-geometry.channels // tiling.block)
     sweeps *= -(-geometry.filters // (LANES * filters))
