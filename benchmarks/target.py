@@ -3,13 +3,16 @@
     python benchmarks/target.py --model zoo.py:resnet18 --model zoo.py:mobilenet_v2 \
         --data val --labels val.csv
 
-Of each network, and of all together. An interrupted run goes on where it was; what is done is in the results.
+Of each network, and of all together, or of those that `--ask` names. The table `own` is the one that is named
+after the network, or `universal` for several. An interrupted run goes on where it was; what is done is in the
+results.
 """
 
 import hashlib
 import inspect
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import platformdirs
+import torch
 from common import RESULTS, write
 from tqdm import tqdm
 
@@ -26,7 +30,8 @@ from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.measure import Bench, Measurement
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
 from dnnjpeg.models import Network, load_network
-from dnnjpeg.table import load_table
+from dnnjpeg.readings import Readings
+from dnnjpeg.table import Table, load_table
 
 GROUP = 50
 PILLOW = "pillow-optimize"
@@ -64,34 +69,35 @@ TOLERANCE = 0.005  # of top-1, for the milder of two comparisons
 class Encoder:
     """Encoding to a target with a memory on disk, one file for each group of pictures."""
 
-    def __init__(self, dataset: Dataset, table: str, threads: int, folder: Path) -> None:
-        self.dataset, self.table, self.threads, self.folder = dataset, load_table(table), threads, folder
+    def __init__(self, dataset: Dataset, threads: int, folder: Path) -> None:
+        self.dataset, self.threads, self.folder = dataset, threads, folder
         folder.mkdir(parents=True, exist_ok=True)
         sources = [inspect.getsource(module) for module in (target, rule, pruning)]
-        state = repr((sources, self.table.to_json()))
-        self.state = hashlib.sha256(state.encode() + dataset.pictures.tobytes()).hexdigest()
+        self.state = hashlib.sha256(repr(sources).encode() + dataset.pictures.tobytes()).hexdigest()
 
-    def __call__(self, networks: Sequence[Network], keep: str, prune: bool) -> dict[str, Any]:
-        """Files, and by picture whether the rule is kept, of all pictures."""
-        what = f"{', '.join(network.name for network in networks)}: {keep}{', pruned' * prune}"
+    def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:
+        """Files, and by picture whether the rule is kept, of all pictures; and a name for all that they
+        depend on.
+        """
+        what = f"{', '.join(network.name for network in networks)}: {table.name}, {keep}{', pruned' * prune}"
+        state = repr((self.state, table.to_json(), [n.digest for n in networks], keep, prune))
         files: list[bytes] = []
         kept: list[bool] = []
         for start in tqdm(range(0, len(self.dataset), GROUP), what, unit=f" x {GROUP} pictures"):
-            key = repr((self.state, [n.digest for n in networks], keep, prune, start, GROUP))
-            path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+            path = self.folder / f"{hashlib.sha256(f'{state} {start} {GROUP}'.encode()).hexdigest()[:32]}.npz"
             if not path.exists():
-                self._encode(path, start, networks=networks, keep=keep, prune=prune)
+                self._encode(path, start, networks=networks, table=table, keep=keep, prune=prune)
             with np.load(path) as part:
                 data, ends = part["data"].tobytes(), part["ends"].tolist()
                 files += [data[a:b] for a, b in pairwise([0, *ends])]
                 kept += part["kept"].tolist()
-        return {"files": files, "kept": kept}
+        return {"files": files, "kept": kept, "state": hashlib.sha256(state.encode()).hexdigest()}
 
     def _encode(self, path: Path, start: int, **how: Any) -> None:
         pictures = list(self.dataset.pictures[start : start + GROUP])
         size = pictures[0].shape[0]
         found = encode_to_target(
-            pictures, self.table, size=size, threads=self.threads, signature=False, progressive="auto", **how
+            pictures, size=size, threads=self.threads, signature=False, progressive="auto", **how
         )
         data = np.frombuffer(b"".join(one.data for one in found), np.uint8)
         ends = np.cumsum([len(one.data) for one in found])
@@ -151,28 +157,32 @@ def row(
     }
 
 
-def settings(networks: Sequence[Network], rules: Sequence[str]) -> Iterator[tuple[list[Network], str, bool]]:
-    groups = [[network] for network in networks] + ([list(networks)] if len(networks) > 1 else [])
-    for prune in (False, True):
-        for asked in groups:
-            for keep in rules:
-                yield asked, keep, prune
+def settings(
+    networks: Sequence[Network], ask: Sequence[str], tables: Sequence[str], rules: Sequence[str]
+) -> Iterator[tuple[list[Network], str, str, bool]]:
+    """Who is asked, the table, the rule, and whether to prune."""
+    groups = [[network] for network in networks if not ask or network.name in ask]
+    groups += [list(networks)] * (not ask and len(networks) > 1)
+    for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
+        own = asked[0].name if len(asked) == 1 else "universal"
+        yield asked, own if table == "own" else table, keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     """A row for each setting; top-1 of networks that were asked in bold."""
     clean = results["clean_top1"]
     lines = [
-        f"| asked | keep | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
-        f"|---|---|---:|---:|{'---:|' * len(clean)}",
-        f"| originals | | | | {' | '.join(f'{top1:.1f}' for top1 in clean.values())} |",
+        f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
+        f"|---|---|---|---:|---:|{'---:|' * len(clean)}",
+        f"| originals | | | | | {' | '.join(f'{top1:.1f}' for top1 in clean.values())} |",
     ]
     for one in results["settings"]:
         asked = ", ".join(one["asked"]) if len(one["asked"]) < len(clean) else "all"
         savings = [_saving(net["equal_top1"]) for net in one["networks"].values() if net["asked"]]
         cells = (
             asked,
-            one["keep"] + ", pruned" * one["prune"],
+            one["keep"],
+            one["table"] + ", pruned" * one["prune"],
             f"{one['bytes']['value']:,.0f} ({one['bytes']['low']:,.0f}..{one['bytes']['high']:,.0f})",
             ", ".join(savings),
             *(
@@ -191,65 +201,81 @@ def _saving(found: dict[str, Any]) -> str:
     return text if found["reached"] else f"~{text}"
 
 
+def measure(
+    bench: Bench, encoder: Encoder, settings: Sequence[tuple[list[Network], str, str, bool]]
+) -> Iterator[dict[str, Any]]:
+    """The results, after each setting."""
+    dataset = bench.dataset
+    pillow = [bench.measure(load_codec(PILLOW), quality) for quality in tqdm(QUALITIES, PILLOW)]
+    results: dict[str, Any] = {
+        "pictures": len(dataset),
+        "clean_top1": _top1(bench.clean),
+        "pillow": [
+            {
+                "quality": one.quality,
+                "bytes": round(float(one.bytes.mean())),
+                "top1": _top1(one.readings),
+            }
+            for one in pillow
+        ],
+        "settings": [],
+    }
+    for networks, table, keep, prune in settings:
+        found = encoder(networks, load_table(table), keep, prune)
+        names = [network.name for network in networks]
+        what = {
+            "asked": names,
+            "keep": keep,
+            "table": table,
+            "prune": prune,
+            "kept": round(100 * float(np.mean(found["kept"])), 2),
+        }
+        measured = bench.measure(as_codec(dataset, found["files"], found["state"]), 0)
+        results["settings"].append(what | row(measured, names, bench, pillow))
+        yield results
+
+
+def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
+    return {name: round(100 * float(read.top1.mean()), 2) for name, read in readings.items()}
+
+
 @click.command()
 @click.option("--model", "models", metavar="SPEC", multiple=True, help="Network; may be given several times.")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Pictures.")
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="CSV: file, label.")
-@click.option("--table", default="standard", show_default=True)
+@click.option("--ask", metavar="NAME", multiple=True, help="A network to ask.  [default: each, and all]")
+@click.option("--table", "tables", multiple=True, default=["standard"], show_default=True)
 @click.option("--keep", "rules", multiple=True, default=["top1", "divergence=0.3"], show_default=True)
 @click.option("--size", default=224, show_default=True, help="To which pictures are cut.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures.")
 @click.option("--threads", default=2, show_default=True, help="Of the encoder.")
+@click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16, for all that is measured.")
 @click.option("--name", default="target", show_default=True, help="Of the file of results.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and encode nothing.")
 def main(
     models: tuple[str, ...],
     data: Path,
     labels: Path,
-    table: str,
+    ask: tuple[str, ...],
+    tables: tuple[str, ...],
     rules: tuple[str, ...],
     size: int,
     limit: int | None,
     threads: int,
+    bfloat16: bool,
     name: str,
     show: bool,
 ) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/NAME.json after each setting."""
     if not show:
         dataset = load_dataset(data, labels, size=size, limit=limit)
-        networks = [load_network(spec) for spec in models]
-        folder = platformdirs.user_cache_path("dnnjpeg") / "target"
-        bench = Bench(dataset, {network.name: network for network in networks}, folder)
-        encoder = Encoder(dataset, table, threads, folder)
-        pillow = [bench.measure(load_codec(PILLOW), quality) for quality in tqdm(QUALITIES, PILLOW)]
-        results: dict[str, Any] = {
-            "table": table,
-            "pictures": len(dataset),
-            "clean_top1": {key: round(100 * float(read.top1.mean()), 2) for key, read in bench.clean.items()},
-            "pillow": [
-                {
-                    "quality": one.quality,
-                    "bytes": round(float(one.bytes.mean())),
-                    "top1": {
-                        key: round(100 * float(read.top1.mean()), 2) for key, read in one.readings.items()
-                    },
-                }
-                for one in pillow
-            ],
-            "settings": [],
-        }
-        for asked, keep, prune in settings(networks, rules):
-            found = encoder(asked, keep, prune)
-            names = [network.name for network in asked]
-            codec = as_codec(dataset, found["files"], f"{encoder.state} {names} {keep} {prune}")
-            what = {
-                "asked": names,
-                "keep": keep,
-                "prune": prune,
-                "kept": round(100 * float(np.mean(found["kept"])), 2),
-            }
-            results["settings"].append(what | row(bench.measure(codec, 0), names, bench, pillow))
-            write(name, results)
+        folder = platformdirs.user_cache_path("dnnjpeg") / "target" / ("bfloat16" if bfloat16 else "float32")
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            networks = [load_network(spec) for spec in models]
+            encoder = Encoder(dataset, threads, folder)
+            bench = Bench(dataset, {network.name: network for network in networks}, folder)
+            for results in measure(bench, encoder, list(settings(networks, ask, tables, rules))):
+                write(name, results)
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
