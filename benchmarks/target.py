@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -72,7 +73,7 @@ class Encoder:
     def __init__(self, dataset: Dataset, threads: int, folder: Path) -> None:
         self.dataset, self.threads, self.folder = dataset, threads, folder
         folder.mkdir(parents=True, exist_ok=True)
-        sources = [inspect.getsource(module) for module in (target, rule, pruning)]
+        sources = [inspect.getsource(what) for what in (target, rule, pruning, sys.modules[Table.__module__])]
         self.state = hashlib.sha256(repr(sources).encode() + dataset.pictures.tobytes()).hexdigest()
 
     def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:

@@ -52,6 +52,8 @@ SHOWN = [
     ("sparse.py", "show"),
     ("jpegdl.py", "show"),
     ("finetune.py", "show"),
+    ("target.py", "--show"),
+    ("target.py", "--show", "--name", "target_650"),
 ]
 
 
