@@ -3,6 +3,9 @@
     python benchmarks/jpegdl.py run --work DIR     trains whatever is missing in DIR; may be interrupted
     python benchmarks/jpegdl.py robust --work DIR  attacks the trained networks
     python benchmarks/jpegdl.py collect --work DIR writes results/jpegdl.json, and prints the tables
+    python benchmarks/jpegdl.py show               prints the tables
+
+Longer trainings, `run --epochs 120`, have a folder and a file of results of their own, `--name jpegdl_120`.
 
 Needs DNNJPEG_DATA, with data/cifar10, data/flowers17 and models/zoo.py. A tenth of the training pictures
 chooses the epoch; test pictures are read once, at the end. The protocol was fixed before any was read, but
@@ -101,6 +104,7 @@ def main() -> None:
 WORK = click.option(
     "--work", required=True, type=click.Path(file_okay=False, path_type=Path), help="What is kept."
 )
+NAME = click.option("--name", default="jpegdl", show_default=True, help="Of the file of results.")
 
 
 @main.command()
@@ -152,7 +156,8 @@ def robust(work: Path, pictures: int, threads: int, only: str) -> None:
 
 @main.command()
 @WORK
-def collect(work: Path) -> None:
+@NAME
+def collect(work: Path, name: str) -> None:
     """Write the results, and print the tables of the README."""
     done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
     records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
@@ -163,14 +168,15 @@ def collect(work: Path) -> None:
     }
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
     found = {"runs": runs, "gains, points": gains(work, done), "robust, by bound of 255": robustness}
-    write("jpegdl", {"arms": ARMS, **found})
-    click.echo(tables(json.loads((RESULTS / "jpegdl.json").read_text())))
+    write(name, {"arms": ARMS, **found})
+    click.echo(tables(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
 @main.command()
-def show() -> None:
+@NAME
+def show(name: str) -> None:
     """Print the tables of the README."""
-    click.echo(tables(json.loads((RESULTS / "jpegdl.json").read_text())))
+    click.echo(tables(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -192,6 +198,8 @@ def tables(results: dict[str, Any]) -> str:
         deviation = "" if one["deviation"] is None else f"{one['deviation']:.1f}"
         gain = f"{one['value']:+.1f} ({one['low']:+.1f}..{one['high']:+.1f})"
         lines.append(f"| {one['dataset']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
+    if not results["robust, by bound of 255"]:
+        return "\n".join(lines)
     attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
     for name, found in results["robust, by bound of 255"].items():
