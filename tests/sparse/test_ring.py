@@ -29,6 +29,13 @@ LAYERS = [
     (Geometry(16, 9, 8, 30, (1, 1), (2, 3)), Tiling(False, 16, 1, 1)),
     (Geometry(3, 30, 31, 64, (7, 7), (2, 2), (3, 3)), Tiling(True, 16, 1, 1)),
     (Geometry(1, 4, 4, 1, (4, 4)), Tiling(True, 16, 1, 4)),
+    # filters that fill their vectors: sums go straight to the map
+    (Geometry(40, 9, 21, 64, (3, 3), (1, 1), (1, 1)), Tiling(False, 16, 4, 1)),
+    (Geometry(20, 13, 14, 32, (3, 3), (2, 2), (1, 1)), Tiling(True, 32, 2, 1)),
+    (Geometry(20, 6, 23, 32, (3, 3), (1, 1), (1, 1)), Tiling(True, 16, 2, 3)),
+    # rows of the output that read padding only
+    (Geometry(18, 3, 9, 32, (2, 3), (1, 1), (4, 5)), Tiling(True, 16, 2, 2)),
+    (Geometry(18, 4, 3, 16, (1, 1), (3, 1), (3, 2)), Tiling(False, 16, 1, 1)),
 ]
 
 
@@ -52,6 +59,8 @@ def test_layers(geometry: Geometry, tiling: Tiling, threads: int) -> None:
             y, _ = layer.convolve(lists, channels_last=out_last)
             assert y is not None and y.shape == expected.shape and close(y, expected)
             assert y.is_contiguous(memory_format=torch.channels_last if out_last else torch.contiguous_format)
+            y, _ = rectified.convolve(lists, channels_last=out_last)
+            assert y is not None and close(y, expected.clamp(0, 6))
             residual = torch.randn(y.shape).contiguous(memory_format=torch.channels_last)
             y, _ = rectified.convolve(lists, channels_last=out_last, residual=residual)
             assert y is not None and close(y, (expected + residual).clamp(0, 6))
