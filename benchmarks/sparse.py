@@ -9,6 +9,7 @@ several wall time. Compressing the input is part of the time. Results go to benc
 item: what is there is measured again only with --again.
 """
 
+import itertools
 import json
 import math
 import os
@@ -202,9 +203,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         for name, item in items.items():
             times, convolutions = item["milliseconds"], item["convolutions"]
             cells = [f"{times[key]:.2f}" for key in ("eager", "eager_channels_last", "compiled", "plan")]
-            best = min(value for key, value in times.items() if key != "plan")
             cells += [
-                f"{best / times['plan']:.2f}x",
+                f"{_network_speed(times):.2f}x",
                 f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
             ]
             lines.append(_row(f"{name}, {_threads(threads)}", cells))
@@ -225,6 +225,11 @@ def _speeds(times: dict[str, float]) -> tuple[float, float, float]:
     return min(times[name] for name in TORCH) / ours, times["im2col"] / ours, times["mec"] / ours
 
 
+def _network_speed(times: dict[str, float]) -> float:
+    """Of the plan, over the fastest of the others."""
+    return min(value for key, value in times.items() if key != "plan") / times["plan"]
+
+
 def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
     """How many times fewer elements than im2col's the representations have, by zeros."""
     names = {"mec": "MEC", "cpo": "CPO", "cps": "CPS", "lists": "lists of the kernel"}
@@ -239,7 +244,7 @@ def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
 
 
 def by_processor(results: Sequence[dict[str, Any]]) -> str:
-    """The means of several results, by processor."""
+    """The means of several results, and the speed of networks, by processor."""
     lines = [
         f"| geometric means of the nine layers | {' | '.join(f'{zeros:.0%} zeros' for zeros in ZEROS)} |",
         f"|---|{'---:|' * len(ZEROS)}",
@@ -250,6 +255,11 @@ def by_processor(results: Sequence[dict[str, Any]]) -> str:
             speeds = [[_speeds(item["milliseconds"])[0] for item in column] for column in columns]
             name = f"{result['machine']['cpu']}, {_threads(threads)}"
             lines.append(_row(name, [f"{mean(column):.2f}" for column in speeds]))
+    lines += ["", f"| networks | {' | '.join(result['machine']['cpu'] for result in results)} |"]
+    lines.append(f"|---|{'---:|' * len(results)}")
+    for threads, name in itertools.product(results[0]["networks"], NETWORKS):
+        items = [result["networks"][threads][name]["milliseconds"] for result in results]
+        lines.append(_row(f"{name}, {_threads(threads)}", [f"{_network_speed(item):.2f}x" for item in items]))
     return "\n".join(lines)
 
 
