@@ -130,9 +130,13 @@ def run(work: Path, epochs: int | None, seeds: int, threads: int, only: str) -> 
 
 def _claim(path: Path) -> bool:
     """Whether no living process has it."""
-    if path.exists():
+    try:
+        with path.open("x") as file:
+            file.write(str(os.getpid()))
+        return True
+    except FileExistsError:
         with suppress(ProcessLookupError):
-            os.kill(int(path.read_text()), 0)
+            os.kill(int(path.read_text() or os.getpid()), 0)
             return False
     path.write_text(str(os.getpid()))
     return True

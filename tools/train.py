@@ -118,6 +118,8 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     except ModuleNotFoundError:
         raise click.UsageError("torch is missing, and train needs it: pip install 'dnnjpeg[learn]'") from None
     _check_use(how["layer"], how["table"])
+    if how["test_labels"] is not None and how["test"] is None:
+        raise click.UsageError("--test-labels is of --test, which is not given")
     if not resume and (output / "state.pt").exists():
         raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
     try:
@@ -332,14 +334,12 @@ def _progress(count: int, log: Path) -> "Iterator[Callable[[Epoch], None]]":
     """A progress bar and the log, a line an epoch, moved by what it yields."""
     from tqdm import tqdm
 
-    with (
-        tqdm(total=count, desc="epochs", leave=False, disable=not sys.stderr.isatty()) as bar,
-        log.open("w", encoding="utf-8") as file,
-    ):
+    lines: list[str] = []
+    with tqdm(total=count, desc="epochs", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def show(epoch: "Epoch") -> None:
-            file.write(json.dumps(asdict(epoch)) + "\n")
-            file.flush()
+            lines.append(json.dumps(asdict(epoch)) + "\n")
+            write_atomic(log, "".join(lines).encode())
             bar.set_postfix_str(f"validation {100 * epoch.val_top1:.1f} %", refresh=False)
             bar.update(epoch.epoch - bar.n)
 

@@ -80,6 +80,8 @@ class JPEGLayer(nn.Module):
         for name, value in (("kappa" if alpha is None else "alpha", hardness), ("least", least)):
             if not is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value!r}, expected a number above 0")
+        if least > 255:
+            raise ValueError(f"least is {least}, expected at most 255, the largest step")
         if integer_steps and least < 1:
             raise ValueError(f"least is {least}, expected at least 1: integer_steps are 1..255")
         if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:

@@ -4,6 +4,7 @@ Pictures are cut and flipped first, then written and read as real files where po
 layer where there is one, then the network. Steps are learned by Adam without decay, weights by SGD.
 """
 
+import hashlib
 import io
 import os
 import time
@@ -112,7 +113,8 @@ class _Training:
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
         before = None if layer is None else [tensor.tolist() for tensor in layer.state_dict().values()]
-        self.identity = repr((recipe, network.digest, before, len(learning), len(validation), points))
+        data = [_digest(part) for part in (learning, validation)]
+        self.identity = repr((recipe, network.digest, network.preprocess, before, data, points))
 
     def advance(self) -> Epoch:
         """One epoch; the first of a fine-tuning is none, and judges what there is."""
@@ -233,6 +235,13 @@ class _Training:
             part.load_state_dict(kept)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256(repr(dataset.pictures.shape).encode())
+    for array in (dataset.pictures, dataset.labels):
+        digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:

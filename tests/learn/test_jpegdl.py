@@ -308,6 +308,7 @@ def test_frozen_in_onnx(tmp_path: Path) -> None:
         ({"kappa": 0}, "kappa is 0, expected a number above 0"),
         ({"alpha": math.nan}, "alpha is nan"),
         ({"least": -1}, "least is -1"),
+        ({"least": 256}, "least is 256, expected at most 255"),
         ({"least": 0.5, "integer_steps": True}, "least is 0.5, expected at least 1"),
         ({"levels": 256}, "levels is 256, expected an odd number"),
         ({"levels": 1}, "levels is 1"),

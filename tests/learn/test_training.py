@@ -131,6 +131,13 @@ def test_state_of_another_training_is_refused(parts, tmp_path) -> None:
         train(fresh(), *parts, replace(QUICK, epochs=1, lr=0.1), state=state)
     with pytest.raises(ValueError, match="another training"):
         train(fresh(), *parts, replace(QUICK, epochs=1), layer=JPEGLayer(), state=state)
+    learning, validation = parts
+    for other in (
+        replace(learning, pictures=255 - learning.pictures),
+        replace(learning, labels=learning.labels[::-1].copy()),
+    ):
+        with pytest.raises(ValueError, match="another training"):
+            train(fresh(), other, validation, replace(QUICK, epochs=1), state=state)
     state.unlink()
     train(fresh(), *parts, replace(QUICK, epochs=1), layer=JPEGLayer(), state=state)
     for other in (JPEGLayer(kappa=6), JPEGLayer(integer_steps=True), JPEGLayer(np.full((2, 64), 2.0))):

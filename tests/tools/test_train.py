@@ -151,6 +151,9 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
     result = train(*basic, *QUICK, "-o", out, "--resume", "--lr", 0.02)
     assert result.exit_code == 1 and "another training" in result.output
     assert train(*basic, *QUICK, "-o", out, "--resume").exit_code == 0
+    log = (out / "log.jsonl").read_text()
+    assert train(*basic, *QUICK, "-o", out, "--resume", "--lr", 1e12).exit_code == 1
+    assert log.count("\n") == 3 and (out / "log.jsonl").read_text() == log  # what failed had no epoch to note
     for name in ("network.safetensors", "jpeg.safetensors"):
         from safetensors.torch import load_file
 
@@ -164,6 +167,7 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     cases = [
         ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
         (short, 1, "has no labels, which only distillation can do without"),
+        ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
         ([*basic[:6], "--test", data / "other.npy"], 1, "give --test-labels"),
         ([*basic, "--finetune", "bn"], 1, "no batch norms"),
         ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
