@@ -51,6 +51,7 @@ SHOWN = [
     ("tables.py",),
     ("sparse.py", "show"),
     ("jpegdl.py", "show"),
+    ("jpegdl.py", "show", "--name", "jpegdl_120"),
     ("finetune.py", "show"),
     ("target.py", "--show"),
     ("target.py", "--show", "--name", "target_650"),
