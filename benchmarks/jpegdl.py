@@ -136,7 +136,7 @@ def _claim(path: Path) -> bool:
         return True
     except FileExistsError:
         with suppress(ProcessLookupError):
-            os.kill(int(path.read_text() or os.getpid()), 0)
+            os.kill(int(path.read_text() or os.getpid()), 0)  # empty where it has just been made
             return False
     path.write_text(str(os.getpid()))
     return True

@@ -5,8 +5,9 @@
     python benchmarks/sparse.py show
 
 Everything that is compared takes turns in one process. With one thread, processor time is measured, with
-several wall time. Compressing the input is part of the time. Results go to benchmarks/results, item by
-item: what is there is measured again only with --again.
+several wall time. Compressing the input is part of the time. Results go to benchmarks/results/NAME.json,
+item by item: what is there is measured again only with --again. Each processor has a file of its own, named
+sparse and what follows; `show` prints the first in full, and sums up all of them.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 from dnnjpeg.sparse import cpo, cps, im2col, mec, optimize_, restore_
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.ring import RingConvolution
-from dnnjpeg.sparse.select import clock
+from dnnjpeg.sparse.select import TRIED, clock
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
 LAYERS = {
@@ -67,7 +68,7 @@ def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str,
 
         return run
 
-    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:5]}
+    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:TRIED]}
     times = clock(candidates, seconds / 2)
     best = min(times, key=lambda tiling: times[tiling])
     functions = {**peers(geometry, first, last, weights, bias), "cps": candidates[best]}
@@ -257,9 +258,10 @@ def by_processor(results: Sequence[dict[str, Any]]) -> str:
             lines.append(_row(name, [f"{mean(column):.2f}" for column in speeds]))
     lines += ["", f"| networks | {' | '.join(result['machine']['cpu'] for result in results)} |"]
     lines.append(f"|---|{'---:|' * len(results)}")
-    for threads, name in itertools.product(results[0]["networks"], NETWORKS):
-        items = [result["networks"][threads][name]["milliseconds"] for result in results]
-        lines.append(_row(f"{name}, {_threads(threads)}", [f"{_network_speed(item):.2f}x" for item in items]))
+    for threads, name in itertools.product(("1", "2"), NETWORKS):
+        items = [result["networks"].get(threads, {}).get(name) for result in results]
+        cells = [f"{_network_speed(item['milliseconds']):.2f}x" if item else "" for item in items]
+        lines.append(_row(f"{name}, {_threads(threads)}", cells))
     return "\n".join(lines)
 
 

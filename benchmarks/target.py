@@ -8,11 +8,9 @@ after the network, or `universal` for several. An interrupted run goes on where 
 results.
 """
 
-import hashlib
 import inspect
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +24,7 @@ from common import RESULTS, write
 from tqdm import tqdm
 
 from dnnjpeg import encode_to_target, pruning, rule, target
+from dnnjpeg.cache import Arrays, Cache, digest, key
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.measure import Bench, Measurement
@@ -68,33 +67,33 @@ TOLERANCE = 0.005  # of top-1, for the milder of two comparisons
 
 
 class Encoder:
-    """Encoding to a target with a memory on disk, one file for each group of pictures."""
+    """Encoding to a target with a cache, one file for each group of pictures."""
 
     def __init__(self, dataset: Dataset, threads: int, folder: Path) -> None:
-        self.dataset, self.threads, self.folder = dataset, threads, folder
-        folder.mkdir(parents=True, exist_ok=True)
-        sources = [inspect.getsource(what) for what in (target, rule, pruning, sys.modules[Table.__module__])]
-        self.state = hashlib.sha256(repr(sources).encode() + dataset.pictures.tobytes()).hexdigest()
+        self.dataset, self.threads, self.cache = dataset, threads, Cache(folder)
+        sources = [inspect.getsource(what) for what in (target, rule, pruning, inspect.getmodule(Table))]
+        self.state = key(sources, dataset.pictures.shape, digest(dataset.pictures))
 
     def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:
         """Files, and by picture whether the rule is kept, of all pictures; and a name for all that they
         depend on.
         """
         what = f"{', '.join(network.name for network in networks)}: {table.name}, {keep}{', pruned' * prune}"
-        state = repr((self.state, table.to_json(), [n.digest for n in networks], keep, prune))
+        state = key(self.state, table.to_json(), [n.digest for n in networks], keep, prune)
         files: list[bytes] = []
         kept: list[bool] = []
         for start in tqdm(range(0, len(self.dataset), GROUP), what, unit=f" x {GROUP} pictures"):
-            path = self.folder / f"{hashlib.sha256(f'{state} {start} {GROUP}'.encode()).hexdigest()[:32]}.npz"
-            if not path.exists():
-                self._encode(path, start, networks=networks, table=table, keep=keep, prune=prune)
-            with np.load(path) as part:
-                data, ends = part["data"].tobytes(), part["ends"].tolist()
-                files += [data[a:b] for a, b in pairwise([0, *ends])]
-                kept += part["kept"].tolist()
-        return {"files": files, "kept": kept, "state": hashlib.sha256(state.encode()).hexdigest()}
+            name = key(state, start, GROUP)
+            part = self.cache.load(name)
+            if not part:
+                part = self._encode(start, networks=networks, table=table, keep=keep, prune=prune)
+                self.cache.save(name, part)
+            data, ends = part["data"].tobytes(), part["ends"].tolist()
+            files += [data[a:b] for a, b in pairwise([0, *ends])]
+            kept += part["kept"].tolist()
+        return {"files": files, "kept": kept, "state": state}
 
-    def _encode(self, path: Path, start: int, **how: Any) -> None:
+    def _encode(self, start: int, **how: Any) -> Arrays:
         pictures = list(self.dataset.pictures[start : start + GROUP])
         size = pictures[0].shape[0]
         found = encode_to_target(
@@ -102,9 +101,7 @@ class Encoder:
         )
         data = np.frombuffer(b"".join(one.data for one in found), np.uint8)
         ends = np.cumsum([len(one.data) for one in found])
-        temporary = path.with_suffix(".part.npz")
-        np.savez(temporary, data=data, ends=ends, kept=[one.kept for one in found])
-        temporary.replace(path)
+        return {"data": data, "ends": ends, "kept": np.array([one.kept for one in found])}
 
 
 def as_codec(dataset: Dataset, files: Sequence[bytes], name: str) -> Codec:

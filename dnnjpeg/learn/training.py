@@ -4,7 +4,6 @@ Pictures are cut and flipped first, then written and read as real files where po
 layer where there is one, then the network. Steps are learned by Adam without decay, weights by SGD.
 """
 
-import hashlib
 import io
 import os
 import time
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompress
@@ -113,8 +113,11 @@ class _Training:
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
         before = None if layer is None else [tensor.tolist() for tensor in layer.state_dict().values()]
-        data = [_digest(part) for part in (learning, validation)]
-        self.identity = repr((recipe, network.digest, network.preprocess, before, data, points))
+        data = [
+            (part.pictures.shape, digest(part.pictures), part.labels is not None and digest(part.labels))
+            for part in (learning, validation)
+        ]
+        self.identity = repr((recipe, network.identity, before, data, points))
 
     def advance(self) -> Epoch:
         """One epoch; the first of a fine-tuning is none, and judges what there is."""
@@ -235,13 +238,6 @@ class _Training:
             part.load_state_dict(kept)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-
-
-def _digest(dataset: Dataset) -> str:
-    digest = hashlib.sha256(repr(dataset.pictures.shape).encode())
-    for array in (dataset.pictures, dataset.labels):
-        digest.update(b"" if array is None else np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:

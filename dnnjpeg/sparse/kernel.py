@@ -59,8 +59,7 @@ def _finish_vector(at, place, lanes, part, out, residual, relu, keep):
 def _finish(job, j, image, first, pixels, scratch, blocks):
     """Sums of a block of filters over `pixels` pixels from number `first` on: residual, its ReLU, map."""
     begin = j * blocks * LANES
-    out = 0 if job.first_layout else job.out
-    residual = job.residual
+    out, residual = 0 if job.first_layout else job.out, job.residual
     keep = job.first_layout or job.to_cells
     whole = min(blocks, (job.filters - begin) // LANES)
     left = job.filters - begin - whole * LANES
@@ -131,6 +130,7 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
 
 
 def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) -> Any:
+    """The body of the kernel for a `sweep.Ring`."""
 
     def convolve(jobs):
         job = numba.carray(jobs, 1)

@@ -35,7 +35,7 @@ from dnnjpeg.sparse.trace import Site, sites
 MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
 LARGE = 0.85  # of the best dense time: a gain that a network will surely show
 TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
-_TRIED = 5  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
+TRIED = 5  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
 
 Progress = Callable[[Sequence[Site]], Any]
 
@@ -223,7 +223,7 @@ def _dense_methods(site: Site) -> Sequence[str]:
 
 
 def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:
-    best = tilings(geometry, True, zeros)[:_TRIED]
+    best = tilings(geometry, True, zeros)[:TRIED]
     return [*best, replace(best[0], patterns=False)]
 
 

@@ -103,14 +103,14 @@ class _Emitter:
             o = b.load(column)
             with b.if_then(b.icmp_unsigned("<", o, outputs), likely=True):
                 self._enter(o)
-            self._prefetch(lines)
+            self._prefetch()
             for phase in range(stride):
                 x = b.sub(b.add(b.mul(o, _I64(stride)), _I64(phase)), pad)
                 with b.if_then(b.icmp_unsigned("<", x, width), likely=True):
                     self._cell(x, o, outputs, phase)
-            done = b.sub(o, _I64(columns - 1))
-            with b.if_then(b.icmp_unsigned("<", done, outputs), likely=True):
-                self._leave(done)
+            leaving = b.sub(o, _I64(columns - 1))
+            with b.if_then(b.icmp_unsigned("<", leaving, outputs), likely=True):
+                self._leave(leaving)
             for t in reversed(range(1, columns)):
                 for r, n in product(range(self.count), range(ring.blocks)):
                     b.store(b.load(self.acc[t - 1, r, n]), self.acc[t, r, n])
@@ -135,7 +135,7 @@ class _Emitter:
             self.acc = {(t, r, n): acc[(t - k) % columns, r, n] for t, r, n in acc}
             place = b.add(o, _I64(k))
             self._enter(place)
-            self._prefetch(self.lines)
+            self._prefetch()
             for phase in range(ring.stride):
                 x = b.sub(b.add(b.mul(place, _I64(ring.stride)), _I64(phase)), self.pad)
                 self._list(x, phase, range(len(range(phase, ring.width, ring.stride))))
@@ -256,10 +256,10 @@ class _Emitter:
             product_ = call(b, named("fma", _VECTOR), _VECTOR.ir, [wide, weight, b.load(slot)])
             b.store(product_, slot)
 
-    def _prefetch(self, lines: ir.Value) -> None:
+    def _prefetch(self) -> None:
         b = self.builder
         line, pointer = self._variable(0), ir.IntType(8).as_pointer()
-        with self._loop(line, lines):
+        with self._loop(line, self.lines):
             address = b.load(self.ahead)
             call_prefetch(b, b.inttoptr(address, pointer))
             b.store(b.add(address, _I64(64)), self.ahead)
