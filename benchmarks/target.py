@@ -23,10 +23,11 @@ import torch
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg import encode_to_target, pruning, rule, target
+from dnnjpeg import encode_to_target, pruning, rule, search, target
 from dnnjpeg.cache import Arrays, Cache, digest, key
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
+from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.measure import Bench, Measurement
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
 from dnnjpeg.models import Network, load_network
@@ -71,7 +72,9 @@ class Encoder:
 
     def __init__(self, dataset: Dataset, threads: int, folder: Path) -> None:
         self.dataset, self.threads, self.cache = dataset, threads, Cache(folder)
-        sources = [inspect.getsource(what) for what in (target, rule, pruning, inspect.getmodule(Table))]
+        sources = [
+            inspect.getsource(what) for what in (target, search, rule, pruning, inspect.getmodule(Table))
+        ]
         self.state = key(sources, dataset.pictures.shape, digest(dataset.pictures))
 
     def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:
@@ -127,6 +130,17 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
     }
 
 
+def at_equal_loss(found: Measurement, name: str, pillow: Sequence[Measurement]) -> dict[str, Any]:
+    """Per cent of bytes against Pillow at the mean loss of the files, between its qualities."""
+    losses = means([one.readings[name].loss for one in (found, *pillow)])
+    sizes = means([one.bytes for one in (found, *pillow)])
+    reference = Curve(sizes[:, 1:], -losses[:, 1:]).log_bytes_at(-losses[:, 0])
+    return {
+        "loss": estimate(losses[:, 0], 3),
+        "bytes_change": estimate(per_cent(np.log(sizes[:, 0]) - reference)),
+    }
+
+
 def estimate(samples: Samples, digits: int = 2) -> dict[str, float]:
     one = Estimate.of(samples)
     return {"value": round(one.value, digits), "low": round(one.low, digits), "high": round(one.high, digits)}
@@ -144,6 +158,7 @@ def row(
             "top1": estimate(100 * top1),
             "top1_change": estimate(100 * (top1 - clean)),
             "agrees": estimate(100 * agrees),
+            "equal_loss": at_equal_loss(found, name, pillow),
         }
         if name in asked:
             networks[name]["equal_top1"] = saving(found, name, pillow, 0)
@@ -167,8 +182,10 @@ def settings(
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    """A row for each setting; top-1 of networks that were asked in bold."""
+    """A row for each setting; networks that were asked in bold."""
     clean = results["clean_top1"]
+    if all("price" in one["keep"] for one in results["settings"]):
+        return _at_prices(results)
     lines = [
         f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
         f"|---|---|---|---:|---:|{'---:|' * len(clean)}",
@@ -188,6 +205,28 @@ def as_markdown(results: dict[str, Any]) -> str:
                 for net in one["networks"].values()
             ),
         )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _at_prices(results: dict[str, Any]) -> str:
+    """Bytes against Pillow at equal mean loss, by network."""
+    names = list(results["clean_top1"])
+    lines = [
+        f"| asked | keep | table | bytes | {' | '.join(names)} |",
+        f"|---|---|---|---:|{'---:|' * len(names)}",
+    ]
+    for one in results["settings"]:
+        cells = [
+            ", ".join(one["asked"]) if len(one["asked"]) < len(names) else "all",
+            one["keep"],
+            one["table"],
+            f"{one['bytes']['value']:,.0f}",
+        ]
+        for net in one["networks"].values():
+            change = net["equal_loss"]["bytes_change"]
+            text = f"{change['value']:+.0f} % ({change['low']:+.0f}..{change['high']:+.0f})"
+            cells.append(f"**{text}**" if net["asked"] else text)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -26,27 +26,34 @@ class Rule:
 
     text: "top1": the class that is first; "top5": the five classes that are first, in any order. These keep
         top-1 and top-5 accuracy whatever the labels are. "divergence=X": the probabilities of the classes,
-        but for less than X nat of KL(original || file).
-    places: how many classes must stay first; 0 for a divergence. bound: X; infinity for places.
+        but for less than X nat of KL(original || file). "price=X": nothing, but a byte of the file weighs as
+        much as X nat of the networks' mean divergence.
+    places: how many classes must stay first; or bound: X, of a divergence; or price: X. 0 for the others.
     """
 
     text: str
-    places: int
-    bound: float
+    places: int = 0
+    bound: float = 0.0
+    price: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The rule that `text` names. Raises ValueError."""
         if text in ("top1", "top5"):
-            return cls(text, int(text[3:]), math.inf)
-        number = re.fullmatch(r"divergence=([0-9]*\.?[0-9]+)", text)
-        if number is None or float(number[1]) == 0:
-            raise ValueError(f"keep is {text!r}, expected top1, top5, or divergence=X with X above 0, as 0.3")
-        return cls(text, 0, float(number[1]))
+            return cls(text, places=int(text[3:]))
+        found = re.fullmatch(r"(divergence|price)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
+        number = float(found[2]) if found else 0.0
+        if found is None or not 0 < number < math.inf:
+            raise ValueError(
+                f"keep is {text!r}, expected top1, top5, divergence=X or price=X with X above 0, as "
+                "divergence=0.3 or price=1e-4"
+            )
+        return cls(text, bound=number) if found[1] == "divergence" else cls(text, price=number)
 
     def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
-        """By how much the rule is kept (above 0) or broken, [N]: by how many logits the classes that must be
-        first are ahead of all others, or the share of the bound that is left. Differentiable in the logits.
+        """By how much a rule without a price is kept (above 0) or broken, [N]: by how many logits the classes
+        that must be first are ahead of all others, or the share of the bound that is left. Differentiable in
+        the logits.
 
         logits, clean: of the files and of the originals, N x classes.
         """
@@ -54,8 +61,13 @@ class Rule:
             first = clean >= clean.topk(self.places).values[:, -1:]
             last = logits.masked_fill(~first, math.inf).amin(1)
             return last - logits.masked_fill(first, -math.inf).amax(1)
-        log_clean = clean.log_softmax(1)
-        return 1 - (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1) / self.bound
+        return 1 - divergence(logits, clean) / self.bound
+
+
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """KL(clean || logits) of N x classes logits each, nat, [N]."""
+    log_clean = clean.log_softmax(1)
+    return (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1)
 
 
 class Judges:
@@ -85,6 +97,13 @@ class Judges:
                 logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
                 kept[left] = (self.rule.margin(logits, clean[np.asarray(which)[left]]) > 0).numpy()
         return kept.tolist()
+
+    def divergences(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[float]:
+        """The mean of the networks' divergences from what they read in the originals, nat, by file."""
+        read = [torch.from_numpy(network.read(files)) for network in self.networks]
+        numbers = list(which)
+        found = [divergence(one, clean[numbers]) for one, clean in zip(read, self.clean, strict=True)]
+        return torch.stack(found).mean(0).clamp(min=0).tolist()
 
     def gradients(
         self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]

@@ -6,11 +6,10 @@ import heapq
 import inspect
 import io
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import Image
 from dnnjpeg.checks import check_integer, is_number
 from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
+from dnnjpeg.search import Encoded, cheapest, climb, together
 from dnnjpeg.table import Table, load_table
 
 if TYPE_CHECKING:
@@ -32,29 +32,9 @@ QUALITIES = (
 )  # fmt: skip
 """Those that are tried for networks: each makes a file about 8 % larger than the one before."""
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
-STRIDE = 6
 PRUNED = 16  # the largest quality
 _OF_COEFFICIENTS = frozenset(inspect.signature(write_coefficients).parameters)  # the options that apply
 _NOTE = "dnnjpeg keeps "
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A file, and how it was made.
-
-    subsampling: None is the table's own.
-    kept: False where the target was missed: no candidate keeps to the rule, and this is the largest; or none
-        is within the limit, and this is the smallest.
-    """
-
-    data: bytes
-    quality: float
-    subsampling: str | None
-    kept: bool = True
-    pruned: bool = False
-
-
-Search = Generator[Encoded, bool | None, Encoded]  # yields a candidate, is sent whether it is kept
 
 
 def encode_to_target(
@@ -78,11 +58,13 @@ def encode_to_target(
     table: an installed table's name, the path of a JSON file, or a Table.
     networks, keep: networks, from `load_network` or named as there, and what all of them must still read:
         "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
-        (the probabilities of all classes, but for less than X nat). Other networks may read something else.
+        (the probabilities of all classes, but for less than X nat); or "price=X": the divergence is not
+        bounded, but weighed against the bytes, of which each is worth X nat, as 1e-4. Of all files of so
+        many bytes, these have the least mean divergence. Other networks may read something else.
     target_bytes, target_bpp: or a limit of the whole file, in bytes or in bits per pixel; the file is that of
         the largest whole quality within it.
-    prune: with networks, then drop the coefficients that they miss least. About half the bytes go, and with
-        them most of what other networks, and people, see.
+    prune: with networks and all rules but a price, then drop the coefficients that they miss least. About
+        half the bytes go, and with them most of what other networks, and people, see.
     subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit.
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
         option `signature` is False, the comment goes on with what is kept for which networks.
@@ -92,8 +74,9 @@ def encode_to_target(
     options: others of `encode`.
 
     For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
-    smallest up, one of six is read, and of the six before the first that is kept, all others. As a larger
-    file is not always read better than a smaller one, some smaller file can be missed.
+    smallest up, one of six is read, and of the six before the first that is kept, all others; or, at a price,
+    those around the best. As a larger file is not always read better than a smaller one, some better file can
+    be missed.
 
     Raises ValueError for a target that is none, and what `encode`, `load_network` and `Network.read` raise.
     """
@@ -208,6 +191,8 @@ def _smallest(
     from dnnjpeg.rule import Judges, Rule, view
 
     rule = Rule.parse(keep)
+    if prune and rule.price:
+        raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {keep!r}")
     readers = [load_network(network) if isinstance(network, str) else network for network in networks]
     size = size or max(reader.preprocess.size for reader in readers)
     show = partial(view, size=size)
@@ -216,11 +201,12 @@ def _smallest(
         return []
     judges = Judges(readers, rule, list(pool.map(lambda one: show(one.shown()), pictures)))
 
-    def judge(which: Sequence[int], candidates: Iterable[Encoded]) -> list[bool]:
-        seen = pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates)
-        return judges.judge(which, list(seen))
+    def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> Sequence[float]:
+        seen = list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
+        return judges.divergences(which, seen) if rule.price else judges.judge(which, seen)
 
-    found = _together([climb(_candidates(one, subsampling, note)) for one in pictures], judge, pool)
+    search = partial(cheapest, price=rule.price) if rule.price else climb
+    found = together([search(_candidates(one, subsampling, note)) for one in pictures], ask, pool)
     return _prune(pictures, found, note, judges, size, pool) if prune else found
 
 
@@ -254,41 +240,3 @@ def _candidates(picture: _Picture, subsampling: str | None, note: str) -> Iterat
     names = SUBSAMPLINGS if subsampling is None and coloured else (subsampling,)
     series = (map(partial(picture.encode, subsampling=name, note=note), QUALITIES) for name in names)
     return heapq.merge(*series, key=lambda one: len(one.data))
-
-
-def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
-    """Read the last of every `stride` candidates; before the first that is kept, the others of its group.
-
-    Ends with the first that is kept of those, or with the last candidate of all, kept or not.
-    """
-    while group := list(islice(candidates, stride)):
-        *before, last = group
-        if (yield last):
-            for one in before:
-                if (yield one):
-                    return one
-            return last
-    return replace(last, kept=False)
-
-
-def _together(
-    searches: Sequence[Search],
-    judge: Callable[[Sequence[int], Iterable[Encoded]], list[bool]],
-    pool: ThreadPoolExecutor,
-) -> list[Encoded]:
-    """The results of searches that go on in step, so that what they ask can be judged in one batch."""
-    found: dict[int, Encoded] = {}
-
-    def advance(i: int, kept: bool | None) -> Encoded | None:
-        try:
-            return searches[i].send(kept)
-        except StopIteration as end:
-            found[i] = end.value
-            return None
-
-    verdicts: dict[int, bool | None] = dict.fromkeys(range(len(searches)))
-    while verdicts:
-        asked = zip(verdicts, pool.map(advance, verdicts.keys(), verdicts.values()), strict=True)
-        candidates = {i: one for i, one in asked if one is not None}
-        verdicts = dict(zip(candidates, judge(list(candidates), candidates.values()), strict=True))
-    return [found[i] for i in range(len(searches))]

@@ -17,7 +17,7 @@ from PIL import Image
 from dnnjpeg import encode, encode_to_target, inspect
 from dnnjpeg.batch import Recipe, Task, run
 from dnnjpeg.table import load_table
-from dnnjpeg.target import QUALITIES, Encoded, climb
+from dnnjpeg.target import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]
 NETWORKS = """
@@ -118,35 +118,6 @@ def test_limit_needs_no_torch():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-# The search
-
-
-@given(verdicts=st.lists(st.booleans(), min_size=1, max_size=40), stride=st.integers(1, 8))
-def test_climb(verdicts, stride):
-    """The search against the rule in words, for every pattern of what is kept."""
-    candidates = [Encoded(bytes(i), i, None) for i in range(len(verdicts))]
-    search = climb(iter(candidates), stride)
-    asked, kept = [], None
-    while True:
-        try:
-            asked.append(search.send(kept).quality)
-        except StopIteration as end:
-            found = end.value
-            break
-        kept = verdicts[asked[-1]]
-    lasts = sorted({*range(stride - 1, len(verdicts), stride), len(verdicts) - 1})
-    hits = [last for last in lasts if verdicts[last]]
-    assert len(set(asked)) == len(asked)
-    if not hits:
-        assert asked == lasts
-        assert (found.quality, found.kept) == (len(verdicts) - 1, False)
-    else:
-        group = range(max([-1, *(last for last in lasts if last < hits[0])]) + 1, hits[0] + 1)
-        assert found.kept
-        assert found.quality == min(i for i in group if verdicts[i])
-        assert set(asked) <= {*lasts, *group}
-
-
 # Networks
 
 
@@ -166,6 +137,41 @@ def test_networks_read_the_same(network, keep):
     # the rule is what stops it, not the ladder
     assert len({one.quality for one in found}) > 3
     assert max(one.quality for one in found) > 4
+
+
+@pytest.mark.parametrize("price", [1e-5, 1e-3])
+def test_bytes_have_a_price(network, price):
+    """Divergence and bytes together: near the least there is, and well below any one quality for all."""
+    nets = [network("one"), network("two")]
+    found = encode_to_target(PICTURES, networks=nets, keep=f"price={price}", signature=False, threads=2)
+    costs = []
+    for picture, one in zip(PICTURES, found, strict=True):
+        files = [
+            encode(picture, quality=q, subsampling=s, signature=False)
+            for q in QUALITIES
+            for s in ("4:2:0", "4:4:4")
+        ]
+        clean = [read(net, picture) for net in nets]
+        lost = [
+            np.mean([divergence(a, read(net, file)) for a, net in zip(clean, nets, strict=True)])
+            for file in files
+        ]
+        which = files.index(one.data)
+        costs.append([price * len(file) + loss for file, loss in zip(files, lost, strict=True)])
+        costs[-1].append(costs[-1][which])
+        assert one.kept
+    *fixed, ours = np.mean(costs, axis=0)
+    least = np.min(costs, axis=1).mean()
+    assert ours < least + 0.5 * (min(fixed) - least)
+
+
+def test_dearer_bytes_are_fewer(network):
+    net = network("one")
+    sizes = [
+        sum(len(one.data) for one in encode_to_target(PICTURES, networks=[net], keep=f"price={price}"))
+        for price in ("1e-6", "1e-4", "0.01")
+    ]
+    assert sizes == sorted(set(sizes), reverse=True)
 
 
 def test_it_comes_near_the_smallest_there_is(network):
@@ -311,11 +317,19 @@ def test_no_pictures_and_wrong_pictures():
 
 @pytest.mark.parametrize(
     "keep",
-    ["", "top2", "top", "Top1", "divergence", "divergence=", "divergence=0", "divergence=-1", "divergence=x"],
-)
+    [
+        "", "top2", "top", "Top1", "divergence", "divergence=", "divergence=0", "divergence=-1",
+        "divergence=x", "price=0", "price=-1", "price=1e999", "price=inf", "price=1e", "price",
+    ],
+)  # fmt: skip
 def test_wrong_rules(network, keep):
-    with pytest.raises(ValueError, match="expected top1, top5, or divergence=X"):
+    with pytest.raises(ValueError, match="expected top1, top5, divergence=X or price=X"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
+
+
+def test_at_a_price_nothing_is_pruned(network):
+    with pytest.raises(ValueError, match="keep is 'price=1e-4'"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep="price=1e-4", prune=True)
 
 
 def test_rule_that_cannot_be_broken(network):

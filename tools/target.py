@@ -16,7 +16,9 @@ _OPTIONS = (
                       "not given may read something else."),
     click.option("--keep", metavar="RULE",
                  help="What the networks must still read: top1 (the same class first), top5 (the same five "
-                      "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat)."),
+                      "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat). Or "
+                      "price=1e-4: so much divergence, in nat, is a byte worth; no other choice of files of "
+                      "so many bytes is read better."),
     click.option("--prune", is_flag=True,
                  help="Then drop the coefficients that the networks miss least: half of the bytes or more, "
                       "and with them most of what other networks, and people, see."),
@@ -67,7 +69,10 @@ def target(
         from dnnjpeg.models import load_network
         from dnnjpeg.rule import Rule
 
-        Rule.parse(keep)
+        if Rule.parse(keep).price and prune:
+            raise click.UsageError(
+                f"--prune is for what must be kept: top1, top5 or divergence=X, not {keep}"
+            )
         loaded = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(networks)]
     except ImportError as error:
         raise click.UsageError(
