@@ -185,9 +185,15 @@ class _Training:
         """Of a batch, and the mean bytes of the layer's files where there is a price."""
         device, layer, price = self.network.device, self.layer, self.recipe.price
         files = recompress(pictures, self.points, generator) if self.points else pictures
-        inputs = pixels(files, device)
+        inputs = behind = pixels(files, device)
+        size = torch.zeros((), device=device)
+        with torch.set_grad_enabled(self.recipe.layer_lr > 0):  # a layer left as it is needs no gradients
+            if layer is not None:
+                behind = layer(inputs)
+            if layer is not None and price:
+                size = layer.bits(inputs).mean() / 8
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.network(inputs if layer is None else layer(inputs))
+            logits = self.network(behind)
             if self.teacher is not None:
                 with torch.no_grad():
                     target = self.teacher(pixels(pictures, device)).log_softmax(1)
@@ -195,9 +201,6 @@ class _Training:
             loss = F.kl_div(logits.log_softmax(1), target, reduction="batchmean", log_target=True)
         else:
             loss = F.cross_entropy(logits, torch.from_numpy(labels).to(device))
-        if not price or layer is None:
-            return loss, 0.0
-        size = layer.bits(inputs).mean() / 8
         return loss + price * size, float(size.detach())
 
     def _parts(self) -> list[nn.Module]:

@@ -81,6 +81,20 @@ def test_layer_is_trained_without_decay(parts) -> None:
     assert 0.01 < moved.mean() < 0.5
 
 
+@pytest.mark.parametrize("price", [0.0, 1e-4])
+def test_a_layer_left_as_it_is_costs_no_gradients(parts, price: float) -> None:
+    """Of the steps, and of the pictures, which no layer needs."""
+    for rate in (0.0, 0.03):
+        layer, seen = JPEGLayer(np.full((2, 64), 20.0)), []
+        layer.register_forward_hook(lambda _, given, out, seen=seen: seen.append((given[0], out)))
+        network = fresh()
+        before = weights(network)
+        train(network, *parts, replace(QUICK, epochs=1, layer_lr=rate, price=price), layer=layer)
+        assert any(out.requires_grad for _, out in seen) == (layer.log_q.grad is not None) == (rate > 0)
+        assert not any(given.requires_grad for given, _ in seen)
+        assert not torch.equal(weights(network)["0.weight"], before["0.weight"])
+
+
 def test_price_makes_files_smaller(parts) -> None:
     sizes = {}
     for price in (1e-6, 3e-2):
