@@ -34,6 +34,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 _LAYER = (
     "kappa", "alpha", "learn_hardness", "levels", "least", "integer_steps", "rounds", "subsampling",
 )  # fmt: skip
+_STATE, _NETWORK, _REPORT = "state.pt", "network.safetensors", "report.json"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -120,8 +121,7 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     _check_use(how["layer"], how["table"])
     if how["test_labels"] is not None and how["test"] is None:
         raise click.UsageError("--test-labels is of --test, which is not given")
-    if not resume and (output / "state.pt").exists():
-        raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
+    _check_folder(output, resume)
     try:
         job = _prepare(**how)
         output.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,9 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command with --resume goes on from here", err=True)
+        is_kept = (output / _STATE).exists()
+        hint = "the same command with --resume goes on from here" if is_kept else "no epoch was finished"
+        click.echo(f"interrupted; {hint}", err=True)
         raise SystemExit(130) from None
 # fmt: on
 
@@ -145,6 +147,17 @@ def _check_use(layer: bool | None, table: str | None) -> None:
             if name == "qualities":
                 raise click.UsageError("--quality is of a table: give --table")
             raise click.UsageError(f"--{name.replace('_', '-')} is of a layer: give --layer")
+
+
+def _check_folder(output: Path, resume: bool) -> None:
+    """Refuses to overwrite a training, and to go on with what is not there."""
+    if (output / _STATE).exists():
+        if not resume:
+            raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
+    elif any((output / name).exists() for name in (_NETWORK, _REPORT)):
+        raise click.UsageError(f"{output} has a finished training: give another folder, or delete it")
+    elif resume:
+        raise click.UsageError(f"{output} has no interrupted training: begin one without --resume")
 
 
 @dataclass(frozen=True)
@@ -226,7 +239,7 @@ def _run(job: _Job, output: Path) -> None:
     from dnnjpeg.learn.recipe import best_epoch
     from dnnjpeg.learn.training import train as run
 
-    state = output / "state.pt"
+    state = output / _STATE
     with _progress(job.recipe.epochs, output / "log.jsonl") as show:
         log = run(
             job.network, job.learning, job.validation, job.recipe,
@@ -235,7 +248,7 @@ def _run(job: _Job, output: Path) -> None:
     best = best_epoch(log, job.recipe)
     provenance = _provenance(job)
     report = provenance | {"best": asdict(best), "test": _test(job)}
-    _save(output / "network.safetensors", job.network.module.state_dict(), provenance)
+    _save(output / _NETWORK, job.network.module.state_dict(), provenance)
     if job.layer is not None:
         _save(output / "jpeg.safetensors", job.layer.state_dict(), provenance)
         for which in range(len(job.layer.points())):
@@ -243,7 +256,7 @@ def _run(job: _Job, output: Path) -> None:
             description = f"trained with {job.network.name} as a JPEG layer before it"
             table = job.layer.to_table(name, which=which, description=description, provenance=provenance)
             table.save(output / f"{name}.json")
-    write_atomic(output / "report.json", json.dumps(report, indent=1).encode() + b"\n")
+    write_atomic(output / _REPORT, json.dumps(report, indent=1).encode() + b"\n")
     _plot(log, job.layer, output / "log.png")
     state.unlink()
     click.echo(

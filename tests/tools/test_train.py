@@ -152,13 +152,48 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
     assert result.exit_code == 1 and "another training" in result.output
     assert train(*basic, *QUICK, "-o", out, "--resume").exit_code == 0
     log = (out / "log.jsonl").read_text()
-    assert train(*basic, *QUICK, "-o", out, "--resume", "--lr", 1e12).exit_code == 1
-    assert log.count("\n") == 3 and (out / "log.jsonl").read_text() == log  # what failed had no epoch to note
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "log.jsonl").write_text(log)
+    assert train(*basic, *QUICK, "-o", alone, "--lr", 1e12).exit_code == 1
+    assert log.count("\n") == 3
+    assert (alone / "log.jsonl").read_text() == log  # what failed had no epoch to note
     for name in ("network.safetensors", "jpeg.safetensors"):
         from safetensors.torch import load_file
 
         one, other = load_file(whole / name), load_file(out / name)
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
+    """What is finished is not overwritten, and what is not there does not go on; nothing is loaded for it."""
+    from dnnjpeg.learn import training
+
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    assert train(*basic, *QUICK, "-o", out).exit_code == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dnnjpeg.models.load_network", stop)
+        for more in ((), ("--resume",)):
+            result = train(*basic, *QUICK, *more, "-o", out)
+            assert result.exit_code == 2 and "finished training" in result.output
+            assert "another folder" in result.output
+        result = train(*basic, *QUICK, "--resume", "-o", empty)
+        assert result.exit_code == 2 and "no interrupted training" in result.output
+        assert "without --resume" in result.output
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before and not empty.exists()
+    (out / "report.json").unlink()  # the network alone is worth as much
+    assert train(*basic, *QUICK, "-o", out).exit_code == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "advance", stop)
+        result = train(*basic, *QUICK, "-o", empty)
+    assert result.exit_code == 130 and "--resume" not in result.output and "no epoch" in result.output
+    assert train(*basic, *QUICK, "-o", empty).exit_code == 0
 
 
 def test_bad_input_is_told(basic, data, tmp_path) -> None:
