@@ -118,9 +118,7 @@ def train(output: Path, resume: bool, **how: Any) -> None:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise click.UsageError("torch is missing, and train needs it: pip install 'dnnjpeg[learn]'") from None
-    _check_use(how["layer"], how["table"])
-    if how["test_labels"] is not None and how["test"] is None:
-        raise click.UsageError("--test-labels is of --test, which is not given")
+    _check_use(how)
     _check_folder(output, resume)
     try:
         job = _prepare(**how)
@@ -136,17 +134,24 @@ def train(output: Path, resume: bool, **how: Any) -> None:
 # fmt: on
 
 
-def _check_use(layer: bool | None, table: str | None) -> None:
-    """Refuses options of what is not there."""
-    is_given = click.get_current_context().get_parameter_source
+def _check_use(how: dict[str, Any]) -> None:
+    """Refuses options of what is not there, and one of two that go together."""
+    context, layer, table = click.get_current_context(), how["layer"], how["table"]
     has_layer = layer or (layer is None and table is None)
     idle = [] if has_layer else [*_LAYER, "start", "sensitive", "layer_lr", "price"]
-    idle += [] if table else ["qualities"]
-    for name in idle:
-        if is_given(name) is ParameterSource.COMMANDLINE:
-            if name == "qualities":
-                raise click.UsageError("--quality is of a table: give --table")
-            raise click.UsageError(f"--{name.replace('_', '-')} is of a layer: give --layer")
+    for option in context.command.params:
+        if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        if option.name in idle:
+            given = (option.secondary_opts if how[option.name] is False else option.opts)[0]
+            why = ", and --no-layer is given" if layer is False else ": give --layer"
+            raise click.UsageError(f"{given} is of a layer{why}")
+        if option.name == "qualities" and table is None:
+            raise click.UsageError("--quality is of a table: give --table")
+    if how["test_labels"] is not None and how["test"] is None:
+        raise click.UsageError("--test-labels is of --test, which is not given")
+    if (how["start"] == "sensitivity") != (how["sensitive"] is not None):
+        raise click.UsageError("--start sensitivity and --sensitive SPEC go together: one is from the other")
 
 
 def _check_folder(output: Path, resume: bool) -> None:
@@ -221,8 +226,6 @@ def _layer(
     from dnnjpeg.learn.sensitivity import fisher
     from dnnjpeg.models import load_network
 
-    if (start == "sensitivity") != (sensitive is not None):
-        raise ValueError("--start sensitivity and --sensitive SPEC go together: one is from the other")
     subsampling = options["subsampling"]
     if sensitive is not None:
         objective = Objective([load_network(sensitive, device=device)], learning, use_labels=False)

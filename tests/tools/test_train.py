@@ -196,6 +196,19 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
     assert train(*basic, *QUICK, "-o", empty).exit_code == 0
 
 
+@pytest.mark.parametrize("options", [("--start", "sensitivity"), ("--sensitive", MODEL)])
+def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -> None:
+    """Half of what they need is wrong usage, found before anything is loaded."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("dnnjpeg.models.load_network", load)
+    monkeypatch.setattr("dnnjpeg.dataset.load_dataset", load)
+    result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "--start sensitivity and --sensitive SPEC go together" in result.output
+
+
 def test_bad_input_is_told(basic, data, tmp_path) -> None:
     wrong, short = tmp_path / "wrong.npy", basic[:4]
     np.save(wrong, np.full(COUNT, CLASSES))
@@ -208,8 +221,9 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 1, "levels is 256"),
         ([*basic, "--least", 0.5], 1, "least is 0.5, expected at least 1"),
-        ([*basic, "--no-layer", "--real-steps"], 2, "--integer-steps is of a layer"),
-        ([*basic, "--start", "sensitivity"], 1, "--sensitive"),
+        ([*basic, "--no-layer", "--real-steps"], 2, "--real-steps is of a layer, and --no-layer is given"),
+        ([*basic, "--no-layer", "--integer-steps"], 2, "--integer-steps is of a layer"),
+        ([*basic, "--table", "standard", "--real-steps"], 2, "--real-steps is of a layer: give --layer"),
         ([*basic, "--table", "nothing"], 1, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
         ([*basic, "--quality", "50"], 2, "--quality is of a table"),
