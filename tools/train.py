@@ -1,10 +1,9 @@
 """`dnnjpeg train`: networks trained behind a JPEG layer with trainable steps, or adapted to given files."""
 
-import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -260,7 +259,11 @@ def _run(job: _Job, output: Path) -> None:
             table = job.layer.to_table(name, which=which, description=description, provenance=provenance)
             table.save(output / f"{name}.json")
     write_atomic(output / _REPORT, json.dumps(report, indent=1).encode() + b"\n")
-    _plot(log, job.layer, output / "log.png")
+    with suppress(ModuleNotFoundError):  # without matplotlib
+        from dnnjpeg.evaluate.plot import plot_training
+
+        point = None if job.layer is None else job.layer.points()[0]
+        write_atomic(output / "log.png", plot_training(log, point))
     state.unlink()
     click.echo(
         f"epoch {best.epoch} is kept: {100 * best.val_top1:.1f} % of the validation pictures are right"
@@ -314,35 +317,6 @@ def _save(path: Path, tensors: "dict[str, Tensor]", provenance: dict[str, Any]) 
 
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     write_atomic(path, save(whole, {"dnnjpeg": json.dumps(provenance)}))
-
-
-def _plot(log: Sequence["Epoch"], layer: "JPEGLayer | None", path: Path) -> None:
-    """Losses, accuracy and the steps, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    tables = [] if layer is None else layer.points()[0].tables
-    figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
-    losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
-    epochs = [epoch.epoch for epoch in log]
-    passes = [epoch for epoch in log if epoch.loss is not None]
-    losses.plot([epoch.epoch for epoch in passes], [epoch.loss for epoch in passes], label="training")
-    losses.plot(epochs, [epoch.val_loss for epoch in log], label="validation")
-    losses.set(xlabel="epoch", ylabel="loss, nat")
-    losses.legend()
-    accuracy.plot(epochs, [100 * epoch.val_top1 for epoch in log])
-    accuracy.set(xlabel="epoch", ylabel="validation pictures, top-1, %")
-    names = ("Y", "Cb, Cr") if len(tables) == 2 else ("Y", "Cb", "Cr")
-    for panel, table, name in zip(panels, tables, names, strict=False):
-        image = panel.imshow([table[row : row + 8] for row in range(0, 64, 8)], cmap="viridis")
-        panel.set(title=f"steps of {name}", xticks=[], yticks=[])
-        figure.colorbar(image, ax=panel, shrink=0.8)
-    for panel in (losses, accuracy):
-        panel.grid(alpha=0.3)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    write_atomic(path, file.getvalue())
 
 
 @contextmanager
