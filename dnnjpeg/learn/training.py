@@ -44,13 +44,14 @@ def train(
     state: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`.
+    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`; the
+    network's digest is still of the weights before.
 
     learning, validation: with labels, unless the recipe is "distill"; squares at least as large as the
         network takes. Validation pictures are cut to their centre.
     points: what pictures are written as, each drawn among these: real files, decoded by Pillow.
     state: a file that keeps the training after each epoch. Where it is there, the training goes on from it,
-        to the same result as without the interruption.
+        to the same result as without the interruption; network and layer are given as they were at first.
     on_epoch: called after each epoch, those of a resumed training included.
 
     Raises ValueError for labels that are missing or not the network's, pictures that are too small, a network
@@ -112,21 +113,26 @@ class _Training:
         self.rates = [recipe.lr, recipe.layer_lr]
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
-        before = None if layer is None else [tensor.tolist() for tensor in layer.state_dict().values()]
+        learned = [] if layer is None else [name for name, _ in layer.named_parameters()]
+        before = [
+            (name, digest(tensor.cpu().numpy()))
+            for part in self._parts()
+            for name, tensor in part.state_dict().items()
+        ]
         data = [
             (part.pictures.shape, digest(part.pictures), part.labels is not None and digest(part.labels))
             for part in (learning, validation)
         ]
-        self.identity = repr((recipe, network.identity, before, data, points))
+        self.identity = repr((recipe, network.identity, learned, before, data, points))
 
     def advance(self) -> Epoch:
         """One epoch; the first of a fine-tuning is none, and judges what there is."""
         recipe, began = self.recipe, time.monotonic()
-        if recipe.finetune and not self.epochs:
-            return self._judge(0, None, [0.0], began)
         number = self.epochs[-1].epoch if self.epochs else 0
-        self.module.train(recipe.finetune is None)
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
+        if recipe.finetune and not self.epochs:
+            return self._judge(0, None, [], began)
+        self.module.train(recipe.finetune is None)
         losses, sizes = [], []
         count = max(len(self.learning) // recipe.batch, 1)
         for step, (pictures, labels) in enumerate(self._batches(number)):
@@ -147,8 +153,9 @@ class _Training:
     def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
         """What an epoch has come to; keeps the weights where it is the best so far."""
         self.module.eval()
+        form = "soft" if self.layer is None else self.layer.form
         try:
-            logits = read(self.network, self.val, self.layer)
+            logits = read(self.network, self.val, self.layer, form)
         except ValueError as error:
             raise ValueError(f"{error} after epoch {number}: give rates below {self.rates}") from None
         readings = compare(logits, self.val_clean, self.val_labels)
@@ -160,7 +167,7 @@ class _Training:
             round(val_loss, 5),
             round(val_top1, 5),
             round(time.monotonic() - began, 2),
-            round(float(np.mean(sizes)), 1) if self.recipe.price else None,
+            round(float(np.mean(sizes)), 1) if self.recipe.price and sizes else None,
             None if self.layer is None else _mean_steps(self.layer),
         )
         self.epochs.append(epoch)
@@ -233,7 +240,8 @@ class _Training:
             raise ValueError(f"{file} is not the state of a training: delete it to begin anew") from error
         if identity != self.identity:
             raise ValueError(
-                f"{file} is the state of another training: delete it, or give the options it was begun with"
+                f"{file} is the state of another training: delete it, or give the network and the options "
+                "that it was begun with"
             )
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.best = state["best"]

@@ -131,6 +131,21 @@ def test_resumed_is_as_if_never_interrupted(parts, tmp_path, kind) -> None:
         assert torch.equal(layer.log_q, layer_again.log_q)
 
 
+def test_a_network_that_was_trained_has_no_way_back(parts, tmp_path) -> None:
+    """Distilling goes by what the network read before: one that has moved since cannot say."""
+    network, points = network_of(classifier()), [standard_table().at(10)]
+    recipe = Recipe(finetune="distill", epochs=2, batch=16, lr=0.003, pad=0)
+
+    def interrupt(epoch) -> None:
+        if epoch.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network, *parts, recipe, points=points, state=tmp_path / "state.pt", on_epoch=interrupt)
+    with pytest.raises(ValueError, match="give the network and the options that it was begun with"):
+        train(network, *parts, recipe, points=points, state=tmp_path / "state.pt")
+
+
 def test_seed_says_what_comes_out(parts) -> None:
     def run(seed: int) -> list[float]:
         return [epoch.loss for epoch in train(fresh(), *parts, replace(QUICK, epochs=2, seed=seed))]
@@ -157,6 +172,11 @@ def test_state_of_another_training_is_refused(parts, tmp_path) -> None:
     for other in (JPEGLayer(kappa=6), JPEGLayer(integer_steps=True), JPEGLayer(np.full((2, 64), 2.0))):
         with pytest.raises(ValueError, match="another training"):
             train(fresh(), *parts, replace(QUICK, epochs=1), layer=other, state=state)
+    learned = JPEGLayer(learn_hardness=True)
+    with pytest.raises(ValueError, match="another training"):
+        train(fresh(), *parts, replace(QUICK, epochs=1), layer=learned, state=state)
+    with pytest.raises(ValueError, match="another training"):
+        train(fresh(1), *parts, replace(QUICK, epochs=1), layer=JPEGLayer(), state=state)
     state.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not the state of a training"):
         train(fresh(), *parts, replace(QUICK, epochs=1), state=state)
@@ -196,6 +216,30 @@ def test_distillation_wins_back_what_files_take(parts) -> None:
     assert after.divergence.mean() == pytest.approx(best.val_loss, rel=1e-3)
     assert after.agrees.mean() == pytest.approx(best.val_top1, abs=1e-5)
     assert best.val_loss < 0.8 * before
+
+
+@pytest.mark.parametrize("form", ["hard", "file", "sampled"])
+def test_validation_is_of_the_form_in_training(parts, form) -> None:
+    layer = JPEGLayer(np.full((2, 64), 60.0), kappa=2)
+    layer.form = form
+    network, recipe = network_of(classifier()), Recipe(finetune="all", epochs=1, lr=0, layer_lr=0)
+    log = train(network, *parts, recipe, layer=layer)
+
+    def loss(form) -> float:
+        logits = read(network, parts[1].pictures, layer, form)
+        return compare(logits, logits, parts[1].labels).loss.mean()
+
+    assert abs(log[0].val_loss - loss("soft")) > 1e-3
+    if form == "sampled":  # drawn by the seed
+        assert train(network, *parts, recipe, layer=layer)[0].val_loss == log[0].val_loss
+    else:
+        assert [epoch.val_loss for epoch in log] == pytest.approx([loss(form)] * 2, abs=1e-4)
+
+
+def test_no_files_are_counted_before_the_first_pass(parts) -> None:
+    recipe, layer = Recipe(finetune="all", epochs=1, lr=1e-4, price=1e-6), JPEGLayer(np.full((2, 64), 9.0))
+    first, second = train(network_of(classifier()), *parts, recipe, layer=layer)
+    assert first.bytes is None and second.bytes > 300
 
 
 def test_fine_tuning_never_ends_worse(parts) -> None:
