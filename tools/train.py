@@ -72,7 +72,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
               help="Hardness by step.  [default: 5, without --alpha]")
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Hardness, whatever the step.")
 @click.option("--learn-hardness", is_flag=True, help="Train it, by frequency.")
-@click.option("--levels", type=click.IntRange(3), help="Hold coefficients to so many indices, as 255.")
+@click.option("--levels", type=click.IntRange(3),
+              help="Hold coefficients to so many indices, as 255; files by jpeg.json alone are not held.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
               help="The smallest step; below 1 only with --real-steps: files cannot hold it.")
 @click.option("--integer-steps/--real-steps", default=True, show_default=True,
@@ -199,6 +200,7 @@ def _prepare(
     import torch
 
     from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.learn.batches import check_labels
     from dnnjpeg.learn.recipe import Recipe
     from dnnjpeg.models import load_network
 
@@ -209,6 +211,8 @@ def _prepare(
     tested = None if test is None else load_dataset(test, test_labels, size=size)
     if tested is not None and tested.labels is None:
         raise ValueError(f"{test} has no labels to test against: give --test-labels")
+    if tested is not None:
+        check_labels(network, tested)  # before a long training, not after it
     points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
     options = {name: rest.pop(name) for name in _LAYER}
     jpeg = None
@@ -238,6 +242,7 @@ def _layer(
 
 def _run(job: _Job, output: Path) -> None:
     """Train, test, write."""
+    from dnnjpeg.learn.batches import accuracies
     from dnnjpeg.learn.recipe import best_epoch
     from dnnjpeg.learn.training import train as run
 
@@ -249,7 +254,9 @@ def _run(job: _Job, output: Path) -> None:
         )  # fmt: skip
     best = best_epoch(log, job.recipe)
     provenance = _provenance(job)
-    report = provenance | {"best": asdict(best), "test": _test(job)}
+    found = {} if job.test is None else accuracies(job.network, job.test, job.layer, job.points)
+    test = {name: round(accuracy, 5) for name, accuracy in found.items()}
+    report = provenance | {"best": asdict(best), "test": test or None}
     _save(output / _NETWORK, job.network.module.state_dict(), provenance)
     if job.layer is not None:
         _save(output / "jpeg.safetensors", job.layer.state_dict(), provenance)
@@ -265,34 +272,11 @@ def _run(job: _Job, output: Path) -> None:
         point = None if job.layer is None else job.layer.points()[0]
         write_atomic(output / "log.png", plot_training(log, point))
     state.unlink()
-    click.echo(
-        f"epoch {best.epoch} is kept: {100 * best.val_top1:.1f} % of the validation pictures are right"
-    )
-    for form, accuracy in (report["test"] or {}).items():
+    how = "read as the originals were" if job.recipe.finetune == "distill" else "right"
+    share = f"{100 * best.val_top1:.1f} % of the validation pictures"
+    click.echo(f"epoch {best.epoch} is kept: {share} are {how}")
+    for form, accuracy in test.items():
         click.echo(f"test pictures, {form}: {100 * accuracy:.1f} %")
-
-
-def _test(job: _Job) -> dict[str, float] | None:
-    """Top-1 of the test pictures by what stands before the network."""
-    from dnnjpeg.learn.batches import cut, read, recompress
-    from dnnjpeg.readings import compare
-
-    test = job.test
-    if test is None:
-        return None
-    pictures = cut(test.pictures, job.network.preprocess.size)
-    logits = {}
-    if job.layer is None:
-        logits["original"] = read(job.network, pictures)
-    else:
-        logits = {f"{form} layer": read(job.network, pictures, job.layer, form) for form in ("soft", "hard")}
-        logits["real files"] = read(job.network, pictures, job.layer, "real")
-    for point in job.points:
-        logits[f"quality {point.quality}"] = read(job.network, recompress(pictures, [point]), job.layer)
-    return {
-        name: round(float(compare(read_, read_, test.labels).top1.mean()), 5)
-        for name, read_ in logits.items()
-    }
 
 
 def _provenance(job: _Job) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.files import write_atomic
-from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompress
+from dnnjpeg.learn.batches import Pictures, augment, check_labels, cut, pixels, read, recompress
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
 from dnnjpeg.models import Network
@@ -90,12 +90,8 @@ class _Training:
         self.val = cut(validation.pictures, self.size)
         clean = network.read(self.val)
         for part in (learning, validation):
-            if part.labels is None and not self.is_distilled:
-                raise ValueError(f"{part.source} has no labels, which only distillation can do without")
-            if part.labels is not None and part.labels.max() >= clean.shape[1] and not self.is_distilled:
-                raise ValueError(
-                    f"{part.source} has the label {part.labels.max()}, the network {clean.shape[1]} classes"
-                )
+            if not self.is_distilled:
+                check_labels(network, part)
         if recipe.price and (layer is None or len(layer.log_q) > 1):
             raise ValueError("price is of a layer's files: it needs a layer, of one round")
         self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels

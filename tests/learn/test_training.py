@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
-from dnnjpeg.learn.batches import augment, cut, read, recompress  # noqa: E402
+from dnnjpeg.learn.batches import accuracies, augment, cut, read, recompress  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
 from dnnjpeg.learn.training import train  # noqa: E402
@@ -277,6 +277,31 @@ def test_forms_of_reading(parts) -> None:
     assert not np.allclose(read(network, some, layer), expected, atol=1e-3)
     assert layer.form == "soft"
     assert np.allclose(read(network, some), network.read(some))
+
+
+def test_accuracies_by_what_stands_before(parts) -> None:
+    network, layer, point = (
+        network_of(classifier()),
+        JPEGLayer(np.full((2, 64), 60.0)),
+        standard_table().at(9),
+    )
+    test = parts[1]
+
+    def right(logits) -> float:
+        return (logits.argmax(1) == test.labels).mean()
+
+    files = recompress(test.pictures, [point])
+    assert accuracies(network, test, points=[point]) == pytest.approx(
+        {"original": 1, "quality 9": right(read(network, files))}
+    )
+    forms = {"soft layer": "soft", "hard layer": "hard", "real files": "real"}
+    expected = {name: right(read(network, test.pictures, layer, form)) for name, form in forms.items()}
+    found = accuracies(network, test, layer, [point])
+    assert found == pytest.approx(expected | {"quality 9": right(read(network, files, layer))})
+    assert min(found.values()) < 1
+    for labels, message in ((None, "has no labels"), (test.labels + CLASSES, "the label 7, the network 4")):
+        with pytest.raises(ValueError, match=message):
+            accuracies(network, replace(test, labels=labels))
 
 
 def test_recompress_is_what_a_decoder_makes() -> None:

@@ -128,6 +128,7 @@ def test_distillation_needs_no_labels(data, tmp_path) -> None:
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [one["epoch"] for one in log] == [0, 1, 2] and log[0]["loss"] is None
     assert json.loads((out / "report.json").read_text())["test"] is None
+    assert "of the validation pictures are read as the originals were" in result.output
 
 
 def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
@@ -217,6 +218,7 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         (short, 1, "has no labels, which only distillation can do without"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
         ([*basic[:6], "--test", data / "other.npy"], 1, "give --test-labels"),
+        ([*basic[:8], "--test-labels", wrong], 1, f"other.npy has the label {CLASSES}, the network"),
         ([*basic, "--finetune", "bn"], 1, "no batch norms"),
         ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 1, "levels is 256"),
@@ -235,4 +237,4 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     for arguments, code, message in cases:
         result = train(*arguments, "--epochs", 1, "-o", tmp_path / "out")
         assert result.exit_code == code and message in result.output, (arguments, result.output)
-        assert not (tmp_path / "out" / "network.safetensors").exists()
+        assert not list(tmp_path.glob("out/*"))  # nothing was trained
