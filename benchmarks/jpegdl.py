@@ -65,6 +65,7 @@ def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
     """
     network, layer = restore(job, work)
     test = data(job.dataset)[2]
+    count = min(count, len(test))
     index = np.sort(np.random.default_rng(0).permutation(len(test))[:count])
     pictures = cut(test.pictures[index], network.preprocess.size)
     labels = torch.from_numpy(test.labels[index])
@@ -119,11 +120,13 @@ def run(work: Path, epochs: int | None, seeds: int, threads: int, only: str) -> 
     work.mkdir(parents=True, exist_ok=True)
     for job in jobs(seeds):
         claim = work / f"{job.name}.claim"
-        if only not in job.name or (work / f"{job.name}.json").exists() or not _claim(claim):
+        record = work / f"{job.name}.json"
+        if only not in job.name or record.exists() or not _claim(claim):
             continue
         try:
-            run_job(job, work, epochs)
-            click.echo(f"{job.name}: {json.loads((work / f'{job.name}.json').read_text())['test']}")
+            if not record.exists():  # since a moment ago
+                run_job(job, work, epochs)
+                click.echo(f"{job.name}: {json.loads(record.read_text())['test']}")
         finally:
             claim.unlink()
 
@@ -136,7 +139,8 @@ def _claim(path: Path) -> bool:
         return True
     except FileExistsError:
         with suppress(ProcessLookupError):
-            os.kill(int(path.read_text() or os.getpid()), 0)  # empty where it has just been made
+            with suppress(FileNotFoundError):  # where it has just been given up
+                os.kill(int(path.read_text() or os.getpid()), 0)  # empty where it has just been made
             return False
     path.write_text(str(os.getpid()))
     return True

@@ -147,6 +147,8 @@ def fresh(job: Job) -> Network:
 
 
 def run_job(job: Job, work: Path, epochs: int | None) -> None:
+    for kind in ("right.npy", "robust.json"):  # of a network that is trained again
+        (work / f"{job.name}.{kind}").unlink(missing_ok=True)
     learning, validation, test = data(job.dataset)
     recipe = asdict(RECIPES[job.dataset]) | {"seed": job.seed}
     if epochs is not None:

@@ -1,10 +1,9 @@
 """`dnnjpeg train`: networks trained behind a JPEG layer with trainable steps, or adapted to given files."""
 
-import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 _LAYER = (
     "kappa", "alpha", "learn_hardness", "levels", "least", "integer_steps", "rounds", "subsampling",
 )  # fmt: skip
+_STATE, _NETWORK, _REPORT = "state.pt", "network.safetensors", "report.json"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -72,7 +72,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
               help="Hardness by step.  [default: 5, without --alpha]")
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Hardness, whatever the step.")
 @click.option("--learn-hardness", is_flag=True, help="Train it, by frequency.")
-@click.option("--levels", type=click.IntRange(3), help="Hold coefficients to so many indices, as 255.")
+@click.option("--levels", type=click.IntRange(3),
+              help="Hold coefficients to so many indices, as 255; files by jpeg.json alone are not held.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
               help="The smallest step; below 1 only with --real-steps: files cannot hold it.")
 @click.option("--integer-steps/--real-steps", default=True, show_default=True,
@@ -117,11 +118,8 @@ def train(output: Path, resume: bool, **how: Any) -> None:
         import torch  # noqa: F401
     except ModuleNotFoundError:
         raise click.UsageError("torch is missing, and train needs it: pip install 'dnnjpeg[learn]'") from None
-    _check_use(how["layer"], how["table"])
-    if how["test_labels"] is not None and how["test"] is None:
-        raise click.UsageError("--test-labels is of --test, which is not given")
-    if not resume and (output / "state.pt").exists():
-        raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
+    _check_use(how)
+    _check_folder(output, resume)
     try:
         job = _prepare(**how)
         output.mkdir(parents=True, exist_ok=True)
@@ -129,22 +127,42 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("interrupted; the same command with --resume goes on from here", err=True)
+        is_kept = (output / _STATE).exists()
+        hint = "the same command with --resume goes on from here" if is_kept else "no epoch was finished"
+        click.echo(f"interrupted; {hint}", err=True)
         raise SystemExit(130) from None
 # fmt: on
 
 
-def _check_use(layer: bool | None, table: str | None) -> None:
-    """Refuses options of what is not there."""
-    is_given = click.get_current_context().get_parameter_source
+def _check_use(how: dict[str, Any]) -> None:
+    """Refuses options of what is not there, and one of two that go together."""
+    context, layer, table = click.get_current_context(), how["layer"], how["table"]
     has_layer = layer or (layer is None and table is None)
     idle = [] if has_layer else [*_LAYER, "start", "sensitive", "layer_lr", "price"]
-    idle += [] if table else ["qualities"]
-    for name in idle:
-        if is_given(name) is ParameterSource.COMMANDLINE:
-            if name == "qualities":
-                raise click.UsageError("--quality is of a table: give --table")
-            raise click.UsageError(f"--{name.replace('_', '-')} is of a layer: give --layer")
+    for option in context.command.params:
+        if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        if option.name in idle:
+            given = (option.secondary_opts if how[option.name] is False else option.opts)[0]
+            why = ", and --no-layer is given" if layer is False else ": give --layer"
+            raise click.UsageError(f"{given} is of a layer{why}")
+        if option.name == "qualities" and table is None:
+            raise click.UsageError("--quality is of a table: give --table")
+    if how["test_labels"] is not None and how["test"] is None:
+        raise click.UsageError("--test-labels is of --test, which is not given")
+    if (how["start"] == "sensitivity") != (how["sensitive"] is not None):
+        raise click.UsageError("--start sensitivity and --sensitive SPEC go together: one is from the other")
+
+
+def _check_folder(output: Path, resume: bool) -> None:
+    """Refuses to overwrite a training, and to go on with what is not there."""
+    if (output / _STATE).exists():
+        if not resume:
+            raise click.UsageError(f"{output} has an interrupted training: go on with --resume, or delete it")
+    elif any((output / name).exists() for name in (_NETWORK, _REPORT)):
+        raise click.UsageError(f"{output} has a finished training: give another folder, or delete it")
+    elif resume:
+        raise click.UsageError(f"{output} has no interrupted training: begin one without --resume")
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,7 @@ def _prepare(
     import torch
 
     from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.learn.batches import check_labels
     from dnnjpeg.learn.recipe import Recipe
     from dnnjpeg.models import load_network
 
@@ -192,6 +211,8 @@ def _prepare(
     tested = None if test is None else load_dataset(test, test_labels, size=size)
     if tested is not None and tested.labels is None:
         raise ValueError(f"{test} has no labels to test against: give --test-labels")
+    if tested is not None:
+        check_labels(network, tested)  # before a long training, not after it
     points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
     options = {name: rest.pop(name) for name in _LAYER}
     jpeg = None
@@ -208,8 +229,6 @@ def _layer(
     from dnnjpeg.learn.sensitivity import fisher
     from dnnjpeg.models import load_network
 
-    if (start == "sensitivity") != (sensitive is not None):
-        raise ValueError("--start sensitivity and --sensitive SPEC go together: one is from the other")
     subsampling = options["subsampling"]
     if sensitive is not None:
         objective = Objective([load_network(sensitive, device=device)], learning, use_labels=False)
@@ -223,10 +242,11 @@ def _layer(
 
 def _run(job: _Job, output: Path) -> None:
     """Train, test, write."""
+    from dnnjpeg.learn.batches import accuracies
     from dnnjpeg.learn.recipe import best_epoch
     from dnnjpeg.learn.training import train as run
 
-    state = output / "state.pt"
+    state = output / _STATE
     with _progress(job.recipe.epochs, output / "log.jsonl") as show:
         log = run(
             job.network, job.learning, job.validation, job.recipe,
@@ -234,8 +254,10 @@ def _run(job: _Job, output: Path) -> None:
         )  # fmt: skip
     best = best_epoch(log, job.recipe)
     provenance = _provenance(job)
-    report = provenance | {"best": asdict(best), "test": _test(job)}
-    _save(output / "network.safetensors", job.network.module.state_dict(), provenance)
+    found = {} if job.test is None else accuracies(job.network, job.test, job.layer, job.points)
+    test = {name: round(accuracy, 5) for name, accuracy in found.items()}
+    report = provenance | {"best": asdict(best), "test": test or None}
+    _save(output / _NETWORK, job.network.module.state_dict(), provenance)
     if job.layer is not None:
         _save(output / "jpeg.safetensors", job.layer.state_dict(), provenance)
         for which in range(len(job.layer.points())):
@@ -243,37 +265,18 @@ def _run(job: _Job, output: Path) -> None:
             description = f"trained with {job.network.name} as a JPEG layer before it"
             table = job.layer.to_table(name, which=which, description=description, provenance=provenance)
             table.save(output / f"{name}.json")
-    write_atomic(output / "report.json", json.dumps(report, indent=1).encode() + b"\n")
-    _plot(log, job.layer, output / "log.png")
+    write_atomic(output / _REPORT, json.dumps(report, indent=1).encode() + b"\n")
+    with suppress(ModuleNotFoundError):  # without matplotlib
+        from dnnjpeg.evaluate.plot import plot_training
+
+        point = None if job.layer is None else job.layer.points()[0]
+        write_atomic(output / "log.png", plot_training(log, point))
     state.unlink()
-    click.echo(
-        f"epoch {best.epoch} is kept: {100 * best.val_top1:.1f} % of the validation pictures are right"
-    )
-    for form, accuracy in (report["test"] or {}).items():
+    how = "read as the originals were" if job.recipe.finetune == "distill" else "right"
+    share = f"{100 * best.val_top1:.1f} % of the validation pictures"
+    click.echo(f"epoch {best.epoch} is kept: {share} are {how}")
+    for form, accuracy in test.items():
         click.echo(f"test pictures, {form}: {100 * accuracy:.1f} %")
-
-
-def _test(job: _Job) -> dict[str, float] | None:
-    """Top-1 of the test pictures by what stands before the network."""
-    from dnnjpeg.learn.batches import cut, read, recompress
-    from dnnjpeg.readings import compare
-
-    test = job.test
-    if test is None:
-        return None
-    pictures = cut(test.pictures, job.network.preprocess.size)
-    logits = {}
-    if job.layer is None:
-        logits["original"] = read(job.network, pictures)
-    else:
-        logits = {f"{form} layer": read(job.network, pictures, job.layer, form) for form in ("soft", "hard")}
-        logits["real files"] = read(job.network, pictures, job.layer, "real")
-    for point in job.points:
-        logits[f"quality {point.quality}"] = read(job.network, recompress(pictures, [point]), job.layer)
-    return {
-        name: round(float(compare(read_, read_, test.labels).top1.mean()), 5)
-        for name, read_ in logits.items()
-    }
 
 
 def _provenance(job: _Job) -> dict[str, Any]:
@@ -298,35 +301,6 @@ def _save(path: Path, tensors: "dict[str, Tensor]", provenance: dict[str, Any]) 
 
     whole = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     write_atomic(path, save(whole, {"dnnjpeg": json.dumps(provenance)}))
-
-
-def _plot(log: Sequence["Epoch"], layer: "JPEGLayer | None", path: Path) -> None:
-    """Losses, accuracy and the steps, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    tables = [] if layer is None else layer.points()[0].tables
-    figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
-    losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
-    epochs = [epoch.epoch for epoch in log]
-    passes = [epoch for epoch in log if epoch.loss is not None]
-    losses.plot([epoch.epoch for epoch in passes], [epoch.loss for epoch in passes], label="training")
-    losses.plot(epochs, [epoch.val_loss for epoch in log], label="validation")
-    losses.set(xlabel="epoch", ylabel="loss, nat")
-    losses.legend()
-    accuracy.plot(epochs, [100 * epoch.val_top1 for epoch in log])
-    accuracy.set(xlabel="epoch", ylabel="validation pictures, top-1, %")
-    names = ("Y", "Cb, Cr") if len(tables) == 2 else ("Y", "Cb", "Cr")
-    for panel, table, name in zip(panels, tables, names, strict=False):
-        image = panel.imshow([table[row : row + 8] for row in range(0, 64, 8)], cmap="viridis")
-        panel.set(title=f"steps of {name}", xticks=[], yticks=[])
-        figure.colorbar(image, ax=panel, shrink=0.8)
-    for panel in (losses, accuracy):
-        panel.grid(alpha=0.3)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    write_atomic(path, file.getvalue())
 
 
 @contextmanager

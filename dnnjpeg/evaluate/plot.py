@@ -1,12 +1,16 @@
-"""A report as a picture of curves."""
+"""Reports, and logs of trainings, as pictures of curves."""
 
 import io
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from dnnjpeg.learn.recipe import Epoch
+from dnnjpeg.point import OperatingPoint
 
 _LABELS = {"loss": "mean loss, nat", "divergence": "mean divergence, nat", "top1": "top-1 accuracy, %"}
 _MARKERS = "osD^vP*Xph<>"
@@ -28,6 +32,35 @@ def plot(report: dict[str, Any], title: str) -> bytes:
     lines, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=2 * len(metrics), fontsize=8)
     figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def plot_training(log: Sequence[Epoch], point: OperatingPoint | None) -> bytes:
+    """A PNG, a row of panels: the losses and the accuracy over the epochs, and each table of the point as its
+    64 steps, where a layer was trained.
+    """
+    tables = () if point is None else point.tables
+    figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
+    losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
+    epochs = [epoch.epoch for epoch in log]
+    passes = [epoch for epoch in log if epoch.loss is not None]
+    losses.plot([epoch.epoch for epoch in passes], [epoch.loss for epoch in passes], label="training")
+    losses.plot(epochs, [epoch.val_loss for epoch in log], label="validation")
+    losses.set(xlabel="epoch", ylabel="loss, nat")
+    losses.legend()
+    accuracy.plot(epochs, [100 * epoch.val_top1 for epoch in log])
+    accuracy.set(xlabel="epoch", ylabel="validation pictures, top-1, %")
+    names = ("Y", "Cb, Cr") if len(tables) == 2 else ("Y", "Cb", "Cr")
+    for panel, table, name in zip(panels, tables, names, strict=False):
+        image = panel.imshow([table[row : row + 8] for row in range(0, 64, 8)], cmap="viridis")
+        panel.set(title=f"steps of {name}", xticks=[], yticks=[])
+        figure.colorbar(image, ax=panel, shrink=0.8)
+    for panel in (losses, accuracy):
+        panel.grid(alpha=0.3)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -18,6 +18,7 @@ Attack = Literal["fgsm", "pgd", "bpda"]
 _STRIDE = 2.5  # times the bound over the number of steps: far enough to cross the ball (Madry et al. 2018)
 
 
+@torch.no_grad()
 def attack(
     kind: Attack,
     network: Callable[[Tensor], Tensor],
@@ -52,11 +53,14 @@ def attack(
             value = layer(place)
         return straight_through(place, value)
 
+    def loss(place: Tensor) -> Tensor:
+        return F.cross_entropy(network(through(place)), labels, reduction="none")
+
     def step(place: Tensor, stride: float) -> tuple[Tensor, Tensor]:
         """The losses here, and the next place."""
         leaf = place.detach().requires_grad_()
         with torch.enable_grad():
-            losses = F.cross_entropy(network(through(leaf)), labels, reduction="none")
+            losses = loss(leaf)
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
         moved = place + stride * gradient.sign()
         return losses.detach(), _within(moved, pixels, bound)
@@ -68,11 +72,12 @@ def attack(
     place = _within(pixels + bound * (2 * noise - 1), pixels, bound)
     best, most = place, torch.full(labels.shape, -torch.inf, device=pixels.device)
     for number in range(steps + 1):
-        losses, following = step(place, _STRIDE * bound / steps)
+        is_last = number == steps
+        losses, following = (loss(place), place) if is_last else step(place, _STRIDE * bound / steps)
         is_more = losses > most
         best = torch.where(is_more.view(-1, 1, 1, 1), place, best)
         most = torch.where(is_more, losses, most)
-        place = following if number < steps else place
+        place = following
     return best
 
 

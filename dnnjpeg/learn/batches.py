@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnnjpeg.codec.encoder import encode
+from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
 from dnnjpeg.models import Network
 from dnnjpeg.point import OperatingPoint
-from dnnjpeg.readings import decode
+from dnnjpeg.readings import compare, decode
 
 Pictures = NDArray[np.uint8]  # N x H x W x 3
 
@@ -48,6 +49,37 @@ def read(
     if not np.isfinite(logits).all():
         raise ValueError(f"{network.name} returns NaN or infinity")
     return logits
+
+
+def accuracies(
+    network: Network, test: Dataset, layer: JPEGLayer | None = None, points: Sequence[OperatingPoint] = ()
+) -> dict[str, float]:
+    """Top-1, 0..1, by what stands before the network: "soft layer", "hard layer" and "real files" of it, or
+    "original" without one; and "quality Q", files of each point, behind the soft layer where there is one.
+
+    test: pictures with labels; of larger ones the centre is cut. Raises ValueError for labels that are
+    missing or not the network's, for smaller pictures, and for logits that are not finite.
+    """
+    check_labels(network, test)
+    pictures = cut(test.pictures, network.preprocess.size)
+    logits = {}
+    if layer is None:
+        logits["original"] = read(network, pictures)
+    else:
+        logits = {f"{form} layer": read(network, pictures, layer, form) for form in ("soft", "hard")}
+        logits["real files"] = read(network, pictures, layer, "real")
+    for point in points:
+        logits[f"quality {point.quality}"] = read(network, recompress(pictures, [point]), layer)
+    return {name: float(compare(one, one, test.labels).top1.mean()) for name, one in logits.items()}
+
+
+def check_labels(network: Network, data: Dataset) -> None:
+    """Raises ValueError for a data set without labels, or with others than the network's classes."""
+    classes = network.read(data.pictures[:1]).shape[1]
+    if data.labels is None:
+        raise ValueError(f"{data.source} has no labels, which only distillation can do without")
+    if data.labels.max() >= classes:
+        raise ValueError(f"{data.source} has the label {data.labels.max()}, the network {classes} classes")
 
 
 def recompress(

@@ -106,7 +106,8 @@ class JPEGLayer(nn.Module):
         one and none is given; a layer has no cells. `options` are those of the class.
         """
         layer = cls(point.tables, **{"subsampling": point.subsampling, **options})
-        if any(kappa is not None for kappa in point.hardness) and not {"kappa", "alpha"} & options.keys():
+        is_given = options.get("kappa") is not None or options.get("alpha") is not None
+        if any(kappa is not None for kappa in point.hardness) and not is_given:
             known = [np.broadcast_to(np.array(kappa, float), 64) for kappa in point.hardness]
             kappas = torch.tensor(np.nan_to_num(known, nan=_HARDNESS[1]), dtype=torch.float32)
             with torch.no_grad():
@@ -156,8 +157,10 @@ class JPEGLayer(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Holds steps to least..255; for after an optimizer's step."""
+        """Holds steps to least..255 and κ to 1..10,000; for after an optimizer's step."""
         self.log_q.clamp_(math.log(self.least), math.log(255))
+        if not self.is_alpha:  # κ of an alpha comes back with its step
+            self.log_hardness.clamp_(*map(math.log, _HARDNESS))
 
     def rounded(self) -> Self:
         """A copy whose steps are those of `points`."""
@@ -245,9 +248,9 @@ class FrozenJPEG(nn.Module):
         self.steps: Tensor
         self.forward_map: Tensor
         self.inverse_map: Tensor
-        self.register_buffer("steps", steps.detach()[:, None, :, None, None])
-        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).float().contiguous())
-        self.register_buffer("inverse_map", pixels.float())
+        self.register_buffer("steps", steps.detach()[:, None, :, None, None].float())
+        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).to(self.steps).contiguous())
+        self.register_buffer("inverse_map", pixels.to(self.steps))
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
@@ -271,14 +274,18 @@ def sensitivity_steps(sensitivity: NDArray[np.float64], largest: float = 5.0) ->
 
 
 def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.float64]:
-    """JPEG-DL's first steps for ImageNet, 2 x 64: 2 E|z| / sqrt(2^(b - 1)), b = 8, over the data set."""
+    """JPEG-DL's first steps for ImageNet, 2 x 64: 2 E|z| / sqrt(2^(b - 1)), b = 8, over the data set.
+
+    Where pictures have nothing, as grey ones in chroma: 0.001.
+    """
     total = np.zeros((3, 64))
     for start in range(0, len(dataset), _PART):
         part = torch.from_numpy(dataset.pictures[start : start + _PART]).permute(0, 3, 1, 2)
         for c, plane in enumerate(to_coefficients(part, subsampling)):
             total[c] += plane.abs().double().mean(1).sum(0).numpy()
     mean = total / len(dataset)
-    return 2 * np.stack([mean[0], mean[1:].mean(0)]) / math.sqrt(2 ** (_MAGNITUDE_BITS - 1))
+    steps = 2 * np.stack([mean[0], mean[1:].mean(0)]) / math.sqrt(2 ** (_MAGNITUDE_BITS - 1))
+    return np.maximum(steps, 1e-3)
 
 
 def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.files import write_atomic
-from dnnjpeg.learn.batches import Pictures, augment, cut, pixels, read, recompress
+from dnnjpeg.learn.batches import Pictures, augment, check_labels, cut, pixels, read, recompress
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
 from dnnjpeg.models import Network
@@ -44,13 +44,14 @@ def train(
     state: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`.
+    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`; the
+    network's digest is still of the weights before.
 
     learning, validation: with labels, unless the recipe is "distill"; squares at least as large as the
         network takes. Validation pictures are cut to their centre.
     points: what pictures are written as, each drawn among these: real files, decoded by Pillow.
     state: a file that keeps the training after each epoch. Where it is there, the training goes on from it,
-        to the same result as without the interruption.
+        to the same result as without the interruption; network and layer are given as they were at first.
     on_epoch: called after each epoch, those of a resumed training included.
 
     Raises ValueError for labels that are missing or not the network's, pictures that are too small, a network
@@ -89,12 +90,8 @@ class _Training:
         self.val = cut(validation.pictures, self.size)
         clean = network.read(self.val)
         for part in (learning, validation):
-            if part.labels is None and not self.is_distilled:
-                raise ValueError(f"{part.source} has no labels, which only distillation can do without")
-            if part.labels is not None and part.labels.max() >= clean.shape[1] and not self.is_distilled:
-                raise ValueError(
-                    f"{part.source} has the label {part.labels.max()}, the network {clean.shape[1]} classes"
-                )
+            if not self.is_distilled:
+                check_labels(network, part)
         if recipe.price and (layer is None or len(layer.log_q) > 1):
             raise ValueError("price is of a layer's files: it needs a layer, of one round")
         self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels
@@ -112,21 +109,26 @@ class _Training:
         self.rates = [recipe.lr, recipe.layer_lr]
         self.epochs: list[Epoch] = []
         self.best: list[dict[str, Tensor]] = []
-        before = None if layer is None else [tensor.tolist() for tensor in layer.state_dict().values()]
+        learned = [] if layer is None else [name for name, _ in layer.named_parameters()]
+        before = [
+            (name, digest(tensor.cpu().numpy()))
+            for part in self._parts()
+            for name, tensor in part.state_dict().items()
+        ]
         data = [
             (part.pictures.shape, digest(part.pictures), part.labels is not None and digest(part.labels))
             for part in (learning, validation)
         ]
-        self.identity = repr((recipe, network.identity, before, data, points))
+        self.identity = repr((recipe, network.identity, learned, before, data, points))
 
     def advance(self) -> Epoch:
         """One epoch; the first of a fine-tuning is none, and judges what there is."""
         recipe, began = self.recipe, time.monotonic()
-        if recipe.finetune and not self.epochs:
-            return self._judge(0, None, [0.0], began)
         number = self.epochs[-1].epoch if self.epochs else 0
-        self.module.train(recipe.finetune is None)
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
+        if recipe.finetune and not self.epochs:
+            return self._judge(0, None, [], began)
+        self.module.train(recipe.finetune is None)
         losses, sizes = [], []
         count = max(len(self.learning) // recipe.batch, 1)
         for step, (pictures, labels) in enumerate(self._batches(number)):
@@ -147,8 +149,9 @@ class _Training:
     def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
         """What an epoch has come to; keeps the weights where it is the best so far."""
         self.module.eval()
+        form = "soft" if self.layer is None else self.layer.form
         try:
-            logits = read(self.network, self.val, self.layer)
+            logits = read(self.network, self.val, self.layer, form)
         except ValueError as error:
             raise ValueError(f"{error} after epoch {number}: give rates below {self.rates}") from None
         readings = compare(logits, self.val_clean, self.val_labels)
@@ -160,7 +163,7 @@ class _Training:
             round(val_loss, 5),
             round(val_top1, 5),
             round(time.monotonic() - began, 2),
-            round(float(np.mean(sizes)), 1) if self.recipe.price else None,
+            round(float(np.mean(sizes)), 1) if self.recipe.price and sizes else None,
             None if self.layer is None else _mean_steps(self.layer),
         )
         self.epochs.append(epoch)
@@ -185,9 +188,15 @@ class _Training:
         """Of a batch, and the mean bytes of the layer's files where there is a price."""
         device, layer, price = self.network.device, self.layer, self.recipe.price
         files = recompress(pictures, self.points, generator) if self.points else pictures
-        inputs = pixels(files, device)
+        inputs = behind = pixels(files, device)
+        size = torch.zeros((), device=device)
+        with torch.set_grad_enabled(self.recipe.layer_lr > 0):  # a layer left as it is needs no gradients
+            if layer is not None:
+                behind = layer(inputs)
+            if layer is not None and price:
+                size = layer.bits(inputs).mean() / 8
         with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.network(inputs if layer is None else layer(inputs))
+            logits = self.network(behind)
             if self.teacher is not None:
                 with torch.no_grad():
                     target = self.teacher(pixels(pictures, device)).log_softmax(1)
@@ -195,9 +204,6 @@ class _Training:
             loss = F.kl_div(logits.log_softmax(1), target, reduction="batchmean", log_target=True)
         else:
             loss = F.cross_entropy(logits, torch.from_numpy(labels).to(device))
-        if not price or layer is None:
-            return loss, 0.0
-        size = layer.bits(inputs).mean() / 8
         return loss + price * size, float(size.detach())
 
     def _parts(self) -> list[nn.Module]:
@@ -230,7 +236,8 @@ class _Training:
             raise ValueError(f"{file} is not the state of a training: delete it to begin anew") from error
         if identity != self.identity:
             raise ValueError(
-                f"{file} is the state of another training: delete it, or give the options it was begun with"
+                f"{file} is the state of another training: delete it, or give the network and the options "
+                "that it was begun with"
             )
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.best = state["best"]

@@ -13,6 +13,8 @@ pytest.importorskip("torch")
 from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.report import report
 from dnnjpeg.evaluate.text import as_text
+from dnnjpeg.learn.recipe import Epoch
+from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import Readings
 
 N, SIDE = 300, 100
@@ -176,3 +178,20 @@ def test_plot(labelled: bool, shape: tuple[int, int]) -> None:
     saturated = counts[np.ptp(colours.astype(int), axis=1) > 60]
     assert (saturated > 500).sum() >= 5  # lines of many colours on a white ground
     assert (pixels == 255).all(axis=1).mean() > 0.5
+
+
+@pytest.mark.parametrize("tables", [0, 2, 3])
+def test_plot_of_a_training(tables: int) -> None:
+    """Losses, accuracy, and a panel for each table of steps."""
+    pytest.importorskip("matplotlib")
+    from dnnjpeg.evaluate.plot import plot_training
+
+    losses = (None, 2.0, 1.0)  # as of a fine-tuning, whose first has none
+    log = [Epoch(i, loss, 1.5 - i / 3, i / 4, 1.0, None, None) for i, loss in enumerate(losses)]
+    point = OperatingPoint.from_tables([[16] * 63 + [99]] * tables) if tables else None
+    with Image.open(io.BytesIO(plot_training(log, point))) as image:
+        assert image.format == "PNG" and image.height > 400
+        assert image.width == pytest.approx(528 * (2 + tables), abs=2)
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    is_yellow = (pixels == (253, 231, 36)).all(axis=1).sum()  # the largest step
+    assert (is_yellow > 100) == (tables > 0)

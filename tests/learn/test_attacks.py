@@ -95,6 +95,38 @@ def test_keeps_the_worst_place() -> None:
     assert (losses[1] >= losses[0] - 1e-4).float().mean() > 0.9
 
 
+def test_a_gradient_a_step() -> None:
+    """None of the last place, of which only the loss is asked for; and bit for bit what PGD is with one."""
+    pixels, labels = some(8)
+    network, counts = network_of(linear()), []
+
+    def wavy(place: Tensor) -> Tensor:
+        if place.requires_grad:
+            place.register_hook(lambda _: counts.append(1))
+        return place + 20 * torch.sin(place)
+
+    def loss(place: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(network(wavy(place)), labels, reduction="none")
+
+    noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(0))
+    place = best = (pixels + 6 * (2 * noise - 1)).clamp(0, 255)
+    most = torch.full((8,), -torch.inf)
+    for _ in range(4):
+        leaf = place.clone().requires_grad_()
+        losses = loss(leaf)
+        losses.sum().backward()
+        best = torch.where((losses > most).view(-1, 1, 1, 1), place, best)
+        most = losses.detach().maximum(most)
+        moved = place + 2.5 * 6 / 3 * leaf.grad.sign()
+        place = moved.maximum(pixels - 6).minimum(pixels + 6).clamp(0, 255)
+    counts.clear()
+    assert torch.equal(attack("pgd", network, pixels, labels, 6.0, layer=wavy, steps=3), best)
+    assert len(counts) == 3
+    counts.clear()
+    attack("fgsm", network, pixels, labels, 6.0, layer=wavy)
+    assert len(counts) == 1
+
+
 def test_same_seed_same_attack() -> None:
     pixels, labels = some()
     network = network_of(linear())

@@ -195,6 +195,26 @@ def test_first_steps_from_magnitudes() -> None:
     assert np.allclose(found[0], 2 * mean / math.sqrt(128), rtol=1e-3, atol=1e-3)
 
 
+def test_first_steps_of_grey_pictures() -> None:
+    """Whose chroma is nothing: any step will do."""
+    grey = np.repeat(pictures(8)[..., :1], 3, axis=3)
+    found = magnitude_steps(Dataset(grey, None, tuple(map(str, range(8))), "drawn"))
+    layer = JPEGLayer(found, least=1e-5)
+    assert (layer.log_q.exp()[0, 1] < 0.01).all() and layer.log_q.exp()[0, 0].max() > 5
+
+
+def test_learned_hardness_stays_where_it_can_be_learned() -> None:
+    """Beyond its bounds κ would have no gradient, and never come back."""
+    layer = JPEGLayer(np.full((2, 64), 6.0), learn_hardness=True)
+    with torch.no_grad():
+        layer.log_hardness[0, 0] -= 100
+        layer.log_hardness[0, 1] += 100
+    layer.clamp_()
+    assert layer.log_hardness.exp()[0].mean(1).tolist() == pytest.approx([1, 1e4], rel=1e-4)
+    layer(pixels()).square().mean().backward()
+    assert (layer.log_hardness.grad[0, 0] != 0).any()
+
+
 def test_tables_in_and_out() -> None:
     layer = JPEGLayer.from_point(POINT, levels=255, rounds=2)
     assert layer.subsampling == "4:4:4" and layer.levels == 255
@@ -206,6 +226,7 @@ def test_tables_in_and_out() -> None:
     kappas = JPEGLayer.from_point(soft).log_kappa()[0].exp()
     assert torch.allclose(kappas[0], torch.tensor(7.0))
     assert kappas[1].tolist() == pytest.approx([1e4] * 63 + [3.0], rel=1e-4)
+    assert torch.equal(JPEGLayer.from_point(soft, kappa=None, alpha=None).log_kappa()[0].exp(), kappas)
     assert JPEGLayer.from_point(soft, kappa=5).log_kappa().exp().unique().tolist() == pytest.approx([5])
 
 
@@ -269,6 +290,14 @@ def test_frozen_is_hard(levels: int | None) -> None:
     layer = JPEGLayer.from_point(standard_table().at(50))
     with pytest.raises(ValueError, match="subsampling is 4:2:0, expected 4:4:4"):
         layer.frozen()
+
+
+def test_frozen_stands_where_the_layer_does() -> None:
+    layer = JPEGLayer(steps()).double()
+    layer.form = "hard"
+    given = pixels(3)
+    assert ((layer.frozen()(given) - layer(given)).abs() > 1e-3).float().mean() < 0.01
+    assert {tensor.device.type for tensor in layer.to("meta").frozen().buffers()} == {"meta"}
 
 
 def test_frozen_can_be_exported() -> None:

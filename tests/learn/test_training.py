@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
-from dnnjpeg.learn.batches import augment, cut, read, recompress  # noqa: E402
+from dnnjpeg.learn.batches import accuracies, augment, cut, read, recompress  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
 from dnnjpeg.learn.training import train  # noqa: E402
@@ -81,6 +81,20 @@ def test_layer_is_trained_without_decay(parts) -> None:
     assert 0.01 < moved.mean() < 0.5
 
 
+@pytest.mark.parametrize("price", [0.0, 1e-4])
+def test_a_layer_left_as_it_is_costs_no_gradients(parts, price: float) -> None:
+    """Of the steps, and of the pictures, which no layer needs."""
+    for rate in (0.0, 0.03):
+        layer, seen = JPEGLayer(np.full((2, 64), 20.0)), []
+        layer.register_forward_hook(lambda _, given, out, seen=seen: seen.append((given[0], out)))
+        network = fresh()
+        before = weights(network)
+        train(network, *parts, replace(QUICK, epochs=1, layer_lr=rate, price=price), layer=layer)
+        assert any(out.requires_grad for _, out in seen) == (layer.log_q.grad is not None) == (rate > 0)
+        assert not any(given.requires_grad for given, _ in seen)
+        assert not torch.equal(weights(network)["0.weight"], before["0.weight"])
+
+
 def test_price_makes_files_smaller(parts) -> None:
     sizes = {}
     for price in (1e-6, 3e-2):
@@ -117,6 +131,21 @@ def test_resumed_is_as_if_never_interrupted(parts, tmp_path, kind) -> None:
         assert torch.equal(layer.log_q, layer_again.log_q)
 
 
+def test_a_network_that_was_trained_has_no_way_back(parts, tmp_path) -> None:
+    """Distilling goes by what the network read before: one that has moved since cannot say."""
+    network, points = network_of(classifier()), [standard_table().at(10)]
+    recipe = Recipe(finetune="distill", epochs=2, batch=16, lr=0.003, pad=0)
+
+    def interrupt(epoch) -> None:
+        if epoch.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network, *parts, recipe, points=points, state=tmp_path / "state.pt", on_epoch=interrupt)
+    with pytest.raises(ValueError, match="give the network and the options that it was begun with"):
+        train(network, *parts, recipe, points=points, state=tmp_path / "state.pt")
+
+
 def test_seed_says_what_comes_out(parts) -> None:
     def run(seed: int) -> list[float]:
         return [epoch.loss for epoch in train(fresh(), *parts, replace(QUICK, epochs=2, seed=seed))]
@@ -143,6 +172,11 @@ def test_state_of_another_training_is_refused(parts, tmp_path) -> None:
     for other in (JPEGLayer(kappa=6), JPEGLayer(integer_steps=True), JPEGLayer(np.full((2, 64), 2.0))):
         with pytest.raises(ValueError, match="another training"):
             train(fresh(), *parts, replace(QUICK, epochs=1), layer=other, state=state)
+    learned = JPEGLayer(learn_hardness=True)
+    with pytest.raises(ValueError, match="another training"):
+        train(fresh(), *parts, replace(QUICK, epochs=1), layer=learned, state=state)
+    with pytest.raises(ValueError, match="another training"):
+        train(fresh(1), *parts, replace(QUICK, epochs=1), layer=JPEGLayer(), state=state)
     state.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not the state of a training"):
         train(fresh(), *parts, replace(QUICK, epochs=1), state=state)
@@ -184,6 +218,30 @@ def test_distillation_wins_back_what_files_take(parts) -> None:
     assert best.val_loss < 0.8 * before
 
 
+@pytest.mark.parametrize("form", ["hard", "file", "sampled"])
+def test_validation_is_of_the_form_in_training(parts, form) -> None:
+    layer = JPEGLayer(np.full((2, 64), 60.0), kappa=2)
+    layer.form = form
+    network, recipe = network_of(classifier()), Recipe(finetune="all", epochs=1, lr=0, layer_lr=0)
+    log = train(network, *parts, recipe, layer=layer)
+
+    def loss(form) -> float:
+        logits = read(network, parts[1].pictures, layer, form)
+        return compare(logits, logits, parts[1].labels).loss.mean()
+
+    assert abs(log[0].val_loss - loss("soft")) > 1e-3
+    if form == "sampled":  # drawn by the seed
+        assert train(network, *parts, recipe, layer=layer)[0].val_loss == log[0].val_loss
+    else:
+        assert [epoch.val_loss for epoch in log] == pytest.approx([loss(form)] * 2, abs=1e-4)
+
+
+def test_no_files_are_counted_before_the_first_pass(parts) -> None:
+    recipe, layer = Recipe(finetune="all", epochs=1, lr=1e-4, price=1e-6), JPEGLayer(np.full((2, 64), 9.0))
+    first, second = train(network_of(classifier()), *parts, recipe, layer=layer)
+    assert first.bytes is None and second.bytes > 300
+
+
 def test_fine_tuning_never_ends_worse(parts) -> None:
     """Where every epoch makes it worse, the network is left as it was."""
     network = network_of(classifier())
@@ -219,6 +277,31 @@ def test_forms_of_reading(parts) -> None:
     assert not np.allclose(read(network, some, layer), expected, atol=1e-3)
     assert layer.form == "soft"
     assert np.allclose(read(network, some), network.read(some))
+
+
+def test_accuracies_by_what_stands_before(parts) -> None:
+    network, layer, point = (
+        network_of(classifier()),
+        JPEGLayer(np.full((2, 64), 60.0)),
+        standard_table().at(9),
+    )
+    test = parts[1]
+
+    def right(logits) -> float:
+        return (logits.argmax(1) == test.labels).mean()
+
+    files = recompress(test.pictures, [point])
+    assert accuracies(network, test, points=[point]) == pytest.approx(
+        {"original": 1, "quality 9": right(read(network, files))}
+    )
+    forms = {"soft layer": "soft", "hard layer": "hard", "real files": "real"}
+    expected = {name: right(read(network, test.pictures, layer, form)) for name, form in forms.items()}
+    found = accuracies(network, test, layer, [point])
+    assert found == pytest.approx(expected | {"quality 9": right(read(network, files, layer))})
+    assert min(found.values()) < 1
+    for labels, message in ((None, "has no labels"), (test.labels + CLASSES, "the label 7, the network 4")):
+        with pytest.raises(ValueError, match=message):
+            accuracies(network, replace(test, labels=labels))
 
 
 def test_recompress_is_what_a_decoder_makes() -> None:

@@ -128,6 +128,7 @@ def test_distillation_needs_no_labels(data, tmp_path) -> None:
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [one["epoch"] for one in log] == [0, 1, 2] and log[0]["loss"] is None
     assert json.loads((out / "report.json").read_text())["test"] is None
+    assert "of the validation pictures are read as the originals were" in result.output
 
 
 def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
@@ -152,13 +153,61 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
     assert result.exit_code == 1 and "another training" in result.output
     assert train(*basic, *QUICK, "-o", out, "--resume").exit_code == 0
     log = (out / "log.jsonl").read_text()
-    assert train(*basic, *QUICK, "-o", out, "--resume", "--lr", 1e12).exit_code == 1
-    assert log.count("\n") == 3 and (out / "log.jsonl").read_text() == log  # what failed had no epoch to note
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "log.jsonl").write_text(log)
+    assert train(*basic, *QUICK, "-o", alone, "--lr", 1e12).exit_code == 1
+    assert log.count("\n") == 3
+    assert (alone / "log.jsonl").read_text() == log  # what failed had no epoch to note
     for name in ("network.safetensors", "jpeg.safetensors"):
         from safetensors.torch import load_file
 
         one, other = load_file(whole / name), load_file(out / name)
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
+    """What is finished is not overwritten, and what is not there does not go on; nothing is loaded for it."""
+    from dnnjpeg.learn import training
+
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    assert train(*basic, *QUICK, "-o", out).exit_code == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dnnjpeg.models.load_network", stop)
+        for more in ((), ("--resume",)):
+            result = train(*basic, *QUICK, *more, "-o", out)
+            assert result.exit_code == 2 and "finished training" in result.output
+            assert "another folder" in result.output
+        result = train(*basic, *QUICK, "--resume", "-o", empty)
+        assert result.exit_code == 2 and "no interrupted training" in result.output
+        assert "without --resume" in result.output
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before and not empty.exists()
+    (out / "report.json").unlink()  # the network alone is worth as much
+    assert train(*basic, *QUICK, "-o", out).exit_code == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "advance", stop)
+        result = train(*basic, *QUICK, "-o", empty)
+    assert result.exit_code == 130 and "--resume" not in result.output and "no epoch" in result.output
+    assert train(*basic, *QUICK, "-o", empty).exit_code == 0
+
+
+@pytest.mark.parametrize("options", [("--start", "sensitivity"), ("--sensitive", MODEL)])
+def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -> None:
+    """Half of what they need is wrong usage, found before anything is loaded."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("dnnjpeg.models.load_network", load)
+    monkeypatch.setattr("dnnjpeg.dataset.load_dataset", load)
+    result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "--start sensitivity and --sensitive SPEC go together" in result.output
 
 
 def test_bad_input_is_told(basic, data, tmp_path) -> None:
@@ -169,12 +218,14 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         (short, 1, "has no labels, which only distillation can do without"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
         ([*basic[:6], "--test", data / "other.npy"], 1, "give --test-labels"),
+        ([*basic[:8], "--test-labels", wrong], 1, f"other.npy has the label {CLASSES}, the network"),
         ([*basic, "--finetune", "bn"], 1, "no batch norms"),
         ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 1, "levels is 256"),
         ([*basic, "--least", 0.5], 1, "least is 0.5, expected at least 1"),
-        ([*basic, "--no-layer", "--real-steps"], 2, "--integer-steps is of a layer"),
-        ([*basic, "--start", "sensitivity"], 1, "--sensitive"),
+        ([*basic, "--no-layer", "--real-steps"], 2, "--real-steps is of a layer, and --no-layer is given"),
+        ([*basic, "--no-layer", "--integer-steps"], 2, "--integer-steps is of a layer"),
+        ([*basic, "--table", "standard", "--real-steps"], 2, "--real-steps is of a layer: give --layer"),
         ([*basic, "--table", "nothing"], 1, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
         ([*basic, "--quality", "50"], 2, "--quality is of a table"),
@@ -186,4 +237,4 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     for arguments, code, message in cases:
         result = train(*arguments, "--epochs", 1, "-o", tmp_path / "out")
         assert result.exit_code == code and message in result.output, (arguments, result.output)
-        assert not (tmp_path / "out" / "network.safetensors").exists()
+        assert not list(tmp_path.glob("out/*"))  # nothing was trained
