@@ -26,7 +26,7 @@ Options of dnnjpeg alone:
 
 model: name of an installed table (``dnnjpeg.list_tables()``); the default is "standard".
 table: path of a table, a Table, or an OperatingPoint, which has its quality.
-quantizer, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
+adaptive, quantizer, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
 
 An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
 is whole.
@@ -63,6 +63,7 @@ _PASSED = {
     "xmp": "xmp",
     "icc_profile": "icc_profile",
     "streamtype": "streamtype",
+    "adaptive": "adaptive",
     "quantizer": "quantizer",
     "hardness": "hardness",
     "seed": "seed",

@@ -53,6 +53,9 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Table from a JSON file, in place of --model.")
 @click.option("--quality", type=click.FloatRange(1, 100),
               help="Lose as little, for the network, as a standard JPEG of that quality does.  [default: 75]")
+@click.option("--adaptive", is_flag=True,
+              help="That is for the usual picture, of the size that networks are shown: one with more to "
+                   "code gets less, one with less more. Of as many bytes in all, they are read better so.")
 @target_options
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
               help="Of chroma, in place of the table's, or with --network of the better of 4:2:0 and 4:4:4.")
@@ -190,8 +193,9 @@ def _recipe(
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
-    if aim and quality:
-        raise click.UsageError("--quality is what a target leads to: leave it out")
+    for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
+        if aim and value:
+            raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
     return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run)
 
 

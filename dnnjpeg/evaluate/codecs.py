@@ -51,8 +51,8 @@ def load_codec(name: str) -> Codec:
     """The codec of a name (see above).
 
     - `dnnjpeg:TABLE`: an installed table or the path of a JSON file, with every saving of the stream on:
-      baseline or progressive, whichever is smaller, and no signature. Options: subsampling, quantizer,
-      hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
+      baseline or progressive, whichever is smaller, and no signature. Options: adaptive, subsampling,
+      quantizer, hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
     - `pillow`, `pillow-optimize`, `pillow-progressive`: libjpeg-turbo with the standard tables, 4:2:0 unless
       told otherwise, as are all that follow.
     - `mozjpeg`: its `cjpeg`, which by itself goes to 4:2:2 at quality 80 and to 4:4:4 at 90.
@@ -195,6 +195,7 @@ def _import(package: str, codec: str, install: str) -> ModuleType:
 
 _FLAGS = {"true": True, "false": False}
 _OWN: dict[str, Expected] = {
+    "adaptive": _FLAGS,
     "subsampling": tuple(SUBSAMPLINGS),
     "quantizer": ("nearest", "probabilistic"),
     "hardness": float,

@@ -311,6 +311,7 @@ def test_full_standard_output(source, unbuffered):
         ("a.png -o out --target-bpp 0", "target-bpp"),
         ("a.png -o out --target-bpp 1 --target-bytes 999", "give one"),
         ("a.png -o out --target-bpp 1 --quality 30", "leave it out"),
+        ("a.png -o out --target-bpp 1 --adaptive", "leave it out"),
         ("a.png -o out --keep top1", "--network and --keep go together"),
         ("a.png -o out --network x.py:net", "--network and --keep go together"),
         ("a.png -o out --network x.py:net --target-bpp 1", "give one"),

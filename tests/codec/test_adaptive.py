@@ -1,0 +1,90 @@
+"""Quality by picture: the law in numbers, and the same file wherever it is asked for."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dnnjpeg import OperatingPoint, encode, inspect
+from dnnjpeg.codec.adaptive import USUAL_BITS, adapted_quality
+from dnnjpeg.plugins.opencv import imencode
+from dnnjpeg.standard import ijg_factor
+
+PICTURE = draw(72, 56, 3)
+FLAT = np.full((56, 72, 3), 90, np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (56, 72, 3), np.uint8)
+
+
+def quality_of(data: bytes) -> float:
+    quality = inspect(data).made_by.split()[-1]
+    return float(quality)
+
+
+@given(quality=st.floats(1, 100), bits=st.floats(0.01, 30))
+def test_steps_grow_with_the_root_of_the_bits(quality, bits):
+    found = adapted_quality(quality, bits)
+    wanted = ijg_factor(quality) * np.sqrt(bits / USUAL_BITS)
+    finer, coarser = ijg_factor(min(found + 1, 100)), ijg_factor(max(found - 1, 1))
+    assert finer <= wanted or found == 100
+    assert wanted <= coarser or found == 1
+    assert adapted_quality(quality, 2 * bits) <= found <= adapted_quality(quality, bits / 2)
+
+
+@given(quality=st.integers(1, 100))
+def test_the_usual_picture_keeps_its_quality(quality):
+    assert adapted_quality(quality, USUAL_BITS) == quality
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 90])
+def test_it_is_another_quality(quality):
+    found = [encode(picture, quality=quality, adaptive=True) for picture in (FLAT, PICTURE, NOISE)]
+    qualities = [quality_of(data) for data in found]
+    assert qualities[0] > quality > qualities[2]
+    assert qualities == sorted(qualities, reverse=True)
+    for picture, data, own in zip((FLAT, PICTURE, NOISE), found, qualities, strict=True):
+        assert data == encode(picture, quality=own)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr"])
+def test_other_pictures(mode):
+    image = Image.fromarray(NOISE).convert(mode)
+    data = encode(image, quality=60, adaptive=True)
+    assert quality_of(data) < 60
+    assert data == encode(image, quality=quality_of(data))
+
+
+def test_other_options_have_no_say_in_the_quality():
+    plain = quality_of(encode(NOISE, quality=50, adaptive=True))
+    for options in ({"subsampling": "4:4:4"}, {"progressive": True}, {"hardness": 20}, {"threads": 3}):
+        assert quality_of(encode(NOISE, quality=50, adaptive=True, **options)) == plain
+
+
+def test_plugins():
+    expected = encode(NOISE, "resnet18", quality=50, adaptive=True)
+    file = io.BytesIO()
+    Image.fromarray(NOISE).save(file, "DNNJPEG", model="resnet18", quality=50, adaptive=True)
+    assert file.getvalue() == expected
+    params = [cv2.IMWRITE_JPEG_QUALITY, 50]
+    _, data = imencode(".jpg", NOISE[..., ::-1], params, model="resnet18", adaptive=True)
+    assert data.tobytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"table": OperatingPoint(50, "4:2:0", (9,) * 64, ((9,) * 64,))}, "an OperatingPoint has one only"),
+        ({"streamtype": 2}, "streamtype=2 shares them"),
+        ({"streamtype": 1}, "streamtype=1 shares them"),
+        ({"quality": 0}, "quality is 0"),
+        ({"quality": float("nan")}, "quality is nan"),
+        ({"adaptive": "yes"}, "adaptive is 'yes'"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        encode(PICTURE, **{"adaptive": True, **options})
