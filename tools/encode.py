@@ -139,7 +139,8 @@ def encode(
                 found = {"bytes": result.bytes_after, "quality": result.quality}
                 pictures.append({"source": str(result.source)} | found)
             if result.data is not None and not recipe.dry_run:
-                _emit(result.data)
+                sys.stdout.buffer.write(result.data)
+                sys.stdout.buffer.flush()
     seconds = time.perf_counter() - start
     if as_json:
         lists = {"failures": failures} | ({"pictures": pictures} if recipe.target else {})
@@ -253,18 +254,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _emit(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise  # click knows
-    except OSError as error:
-        # what the buffer still holds would fail once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise click.ClickException(f"standard output: {error.strerror}") from None
 
 
 @contextmanager
