@@ -381,6 +381,8 @@ def test_points_from_bare_tables() -> None:
         ([[1] * 64] * 4, "tables has 4 tables, expected 1 to 3"),
         ([[1] * 63, [1] * 65], "luma has 63 steps, expected 64"),
         ([[1] * 64, [1] * 65], "chroma[0] has 65 steps, expected 64"),
+        ({"luma": [1] * 64, "chroma": [2] * 64}, "tables has the key 'luma', expected numbers 0..3"),
+        ({0: [1] * 64, "1": [2] * 64}, "tables has the key '1', expected numbers 0..3"),
         (np.zeros((2, 64), int), "luma[0] is"),
         (np.full((2, 64), math.nan), "luma[0] is"),
         (5, "tables is 5, expected 1 to 3 tables of 64 integers"),

@@ -225,6 +225,43 @@ def test_qtables_of_a_wrong_type(photo: Image.Image, qtables: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "qtables",
+    [
+        {"luma": FLAT[0], "chroma": FLAT[1]},
+        {0: FLAT[0], "1": FLAT[1]},
+        {5: FLAT[0]},
+        {-1: FLAT[0]},
+        {1.5: FLAT[0]},
+    ],
+)
+def test_qtables_by_name_are_not_put_in_an_order(photo: Image.Image, qtables: Any) -> None:
+    refused(photo, ValueError, "qtables.*0..3", qtables=qtables)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("dpi", 72, "dpi is 72, expected two numbers"),
+        ("dpi", "72", "dpi is '72', expected two numbers"),
+        ("dpi", ("72", "72"), r"dpi is \('72', '72'\), expected two numbers"),
+        ("dpi", (float("nan"), 1), r"dpi is \(nan, 1\), expected two numbers"),
+        ("dpi", (float("inf"), 1), r"dpi is \(inf, 1\), expected two numbers"),
+        ("qtables", 5, "qtables is 5, expected"),
+        ("subsampling", [], r"subsampling is \[\], expected"),
+        ("optimize", "no", "optimize is 'no', expected"),
+    ],
+)
+def test_a_wrong_type_is_named(photo: Image.Image, name: str, value: Any, message: str) -> None:
+    refused(photo, ValueError, message, **{name: value})
+
+
+@pytest.mark.parametrize("image", [None, "photo.png", np.zeros((8, 8), np.uint8)])
+def test_what_is_no_image_is_named(image: Any) -> None:
+    with pytest.raises(TypeError, match=f"image is a {type(image).__name__}, expected a PIL image"):
+        pillow.encode(image)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"quality": 35},
