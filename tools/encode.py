@@ -78,7 +78,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--only-if-smaller", is_flag=True,
               help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
-@click.option("--jobs", type=click.IntRange(1), default=_processors, show_default="processors",
+@click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
 def encode(

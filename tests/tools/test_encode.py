@@ -307,6 +307,7 @@ def test_full_standard_output(source, unbuffered):
         ("a.png -o out --background nocolour", "nocolour"),
         ("a.png -o out --strip --only-if-smaller", "--strip"),
         ("a.png -o out --jobs 0", "jobs"),
+        ("a.png -o out --jobs 1025", "jobs"),
         ("a.png -o out --target-bytes 0", "target-bytes"),
         ("a.png -o out --target-bpp 0", "target-bpp"),
         ("a.png -o out --target-bpp 1 --target-bytes 999", "give one"),
