@@ -17,7 +17,7 @@ from PIL import Image
 from dnnjpeg import encode, encode_to_target, inspect
 from dnnjpeg.batch import Recipe, Task, run
 from dnnjpeg.table import load_table
-from dnnjpeg.target import QUALITIES, Encoded, climb
+from dnnjpeg.target import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]
 NETWORKS = """
@@ -116,35 +116,6 @@ def test_limit_needs_no_torch():
         "assert found.kept and len(found.data) <= 400"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
-
-
-# The search
-
-
-@given(verdicts=st.lists(st.booleans(), min_size=1, max_size=40), stride=st.integers(1, 8))
-def test_climb(verdicts, stride):
-    """The search against the rule in words, for every pattern of what is kept."""
-    candidates = [Encoded(bytes(i), i, None) for i in range(len(verdicts))]
-    search = climb(iter(candidates), stride)
-    asked, kept = [], None
-    while True:
-        try:
-            asked.append(search.send(kept).quality)
-        except StopIteration as end:
-            found = end.value
-            break
-        kept = verdicts[asked[-1]]
-    lasts = sorted({*range(stride - 1, len(verdicts), stride), len(verdicts) - 1})
-    hits = [last for last in lasts if verdicts[last]]
-    assert len(set(asked)) == len(asked)
-    if not hits:
-        assert asked == lasts
-        assert (found.quality, found.kept) == (len(verdicts) - 1, False)
-    else:
-        group = range(max([-1, *(last for last in lasts if last < hits[0])]) + 1, hits[0] + 1)
-        assert found.kept
-        assert found.quality == min(i for i in group if verdicts[i])
-        assert set(asked) <= {*lasts, *group}
 
 
 # Networks
