@@ -49,6 +49,16 @@ def check_items(value: Any, name: str, expected: str) -> list[Any]:
     raise ValueError(f"{name} is {brief(value)}, expected {expected}")
 
 
+def check_tables(value: Any, name: str, expected: str) -> list[Any]:
+    """The tables of a list, or of a mapping by number, as Pillow's `image.quantization`, in its order."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not is_number(key, Integral) or not 0 <= key <= 3:
+                raise ValueError(f"{name} has the key {brief(key)}, expected numbers 0..3")
+        value = [value[key] for key in sorted(value)]
+    return check_items(value, name, expected)
+
+
 def check_steps(value: Any, name: str) -> Steps:
     """64 quantization steps 1..255."""
     steps = check_items(value, name, "64 integers")

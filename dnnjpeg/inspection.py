@@ -128,8 +128,15 @@ class Inspection:
 def inspect(data: bytes) -> Inspection:
     """The structure of any JPEG file, abbreviated streams included.
 
-    Raises ValueError, in one line, for what is not a JPEG, breaks off before its scan, or breaks the syntax.
+    Raises ValueError, in one line, for what is not a JPEG, breaks off before its scan, or breaks the syntax;
+    TypeError for a path, say, in place of bytes.
     """
+    try:
+        data = bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(
+            f"data is a {type(data).__name__}, expected the bytes of a file, as Path.read_bytes() gives them"
+        ) from None
     quantization: dict[int, Steps] = {}
     segments: dict[str, int] = {}
     metadata: list[str] = []
@@ -137,7 +144,7 @@ def inspect(data: bytes) -> Inspection:
     kind, precision, width, height = "tables only", 0, 0, 0
     components: tuple[Component, ...] = ()
     huffman_tables = restart_interval = scans = 0
-    for name, size, body in _segments(bytes(data)):
+    for name, size, body in _segments(data):
         segments[name] = segments.get(name, 0) + size
         metadata += [
             key for key, (marker, start) in _METADATA.items() if name == marker and body.startswith(start)

@@ -14,15 +14,16 @@ def plan(
     """A task for each picture of `paths`, files or folders, in order; a result for one not to be encoded.
 
     Under the folder `output` a file's name or, for a folder, the path below that folder is kept; a name that
-    does not say JPEG gets .jpg. Two pictures that would become one file: the second fails. A file that is
-    there already is replaced, or skipped with `skip_existing`; but it fails the picture where it lies in a
-    folder that was named in `paths` or holds a file that was, because it may be a source itself.
+    does not say JPEG gets .jpg. Two pictures that would become one file: the second fails; one named twice is
+    taken once. A file that is there already is replaced, or skipped with `skip_existing`; but it fails the
+    picture where it lies in a folder that was named in `paths` or holds a file that was, because it may be a
+    source itself.
 
     Without `output` every file is its own target. Of folders only JPEG files are taken then, without
         following links.
     """
     among_sources = _guard(paths, output)
-    claimed: set[str] = set()
+    claimed: dict[str, str] = {}  # by real target, the real source
     for path in paths:
         unreadable: list[OSError] = []
         sources: Iterable[Path] = (path,)
@@ -41,13 +42,14 @@ def plan(
             if output is not None:
                 target = output / jpeg_name(source.relative_to(path) if path.is_dir() else Path(source.name))
             real = os.path.realpath(target)
+            origin = os.path.realpath(source)
             if real in claimed:
-                if output is not None:
+                if claimed[real] != origin:
                     yield Result(
                         source, "failed", f"{target} is made from another picture: rename one of them"
                     )
                 continue
-            claimed.add(real)
+            claimed[real] = origin
             if output is not None and target.exists():
                 if skip_existing:
                     yield Result(source, "skipped", f"{target} exists")

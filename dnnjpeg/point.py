@@ -15,11 +15,11 @@ from dnnjpeg.checks import (
     check_cells,
     check_chroma,
     check_hardness,
-    check_items,
     check_keys,
     check_quality,
     check_record,
     check_steps,
+    check_tables,
 )
 from dnnjpeg.standard import STANDARD_LUMA, Steps, nearest_quality
 
@@ -111,9 +111,7 @@ class OperatingPoint:
             `image.quantization`. quality: None takes the standard quality that the luma steps resemble most.
         Raises ValueError for what is not 1..255 or not 64.
         """
-        if isinstance(tables, Mapping):
-            tables = [tables[key] for key in sorted(tables)]
-        items = check_items(tables, "tables", "1 to 3 tables of 64 integers")
+        items = check_tables(tables, "tables", "1 to 3 tables of 64 integers")
         if len(items) in (8, 64):  # one bare table
             items = [items]
         if not 1 <= len(items) <= 3:

@@ -148,7 +148,9 @@ class _Picture:
 
 def _as_image(image: Any) -> Image.Image:
     as_pixels(image, None)  # raises for what is no picture
-    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    return image
 
 
 def bare_comment(comment: bytes) -> bytes:

@@ -80,7 +80,7 @@ def imencode(
     from dnnjpeg.codec.encoder import encode
     from dnnjpeg.table import OperatingPoint
 
-    if ext.lower() not in _EXTENSIONS:
+    if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:
         raise ValueError(f"the extension is {ext!r}, expected one of {', '.join(_EXTENSIONS)}")
     if not isinstance(img, np.ndarray):
         raise TypeError(f"img is of type {type(img).__name__}, expected a numpy array")

@@ -37,7 +37,8 @@ is whole: ``dnnjpeg.files.write_atomic(path, dnnjpeg.plugins.pillow.encode(image
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -104,8 +105,11 @@ def encode(image: Image.Image, /, **options: Any) -> bytes:
     """The bytes that ``image.save(target, format="DNNJPEG", **options)`` writes.
 
     image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side. options: see the module. Raises
-    TypeError for an unknown option, ValueError for a bad value or an empty image, OSError for another mode.
+    TypeError for what is no image or an unknown option, ValueError for a bad value or an empty image, OSError
+    for another mode.
     """
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
     _check_names(options)
     return _encode(image, _merge(_defaults, options))
 
@@ -169,7 +173,6 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
             raise ValueError(f"{FORMAT} refuses {name}: {reason}")
     table, quality = _table(image, options)
     progressive = options.get("progressive") or options.get("progression") or False
-    dpi = tuple(round(x) for x in options.get("dpi", (0, 0)))
     exif = options.get("exif", b"")
     comment = options["comment"] if "comment" in options else image.info.get("comment")
     return encode(
@@ -177,9 +180,9 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
         table,
         quality,
         subsampling=_subsampling(image, options.get("subsampling", -1)),
-        optimize=bool(options["optimize"]) if "optimize" in options else None,
+        optimize=options.get("optimize"),
         progressive=progressive if isinstance(progressive, str) else bool(progressive),
-        dpi=None if dpi == (0, 0) else dpi,
+        dpi=_dpi(options.get("dpi")),
         exif=exif.tobytes() if isinstance(exif, Image.Exif) else exif,
         comment=comment.encode() if isinstance(comment, str) else comment or b"",
         **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
@@ -208,13 +211,13 @@ def _point(image: Image.Image, qtables: Any, quality: float | None) -> "Operatin
     """The operating point that ``qtables`` stands for, scaled where a quality is given."""
     from PIL.JpegPresets import presets
 
-    from dnnjpeg.checks import check_quality
+    from dnnjpeg.checks import check_quality, check_tables
     from dnnjpeg.standard import ijg_scale
     from dnnjpeg.table import OperatingPoint, parse_wizard
 
     tables: Any
     if not isinstance(qtables, str):
-        tables = [qtables[key] for key in sorted(qtables)] if isinstance(qtables, Mapping) else list(qtables)
+        tables = check_tables(qtables, "qtables", "1 to 4 tables of 64 integers")
     elif qtables == "keep":
         kept = _jpeg(image)
         tables = [kept.quantization[selector] for *_, selector in kept.layer]
@@ -241,7 +244,7 @@ def _subsampling(image: Image.Image, subsampling: Any) -> Any:
 
     if subsampling == -1:
         return None
-    if subsampling in presets:
+    if isinstance(subsampling, str) and subsampling in presets:
         return presets[subsampling]["subsampling"]
     if subsampling != "keep":
         return subsampling
@@ -253,6 +256,14 @@ def _subsampling(image: Image.Image, subsampling: Any) -> Any:
         if factors == [(across * width, down * height) for across, down in components]:
             return name
     raise ValueError(f"cannot keep the sampling factors {factors}; known are {', '.join(SUBSAMPLINGS)}")
+
+
+def _dpi(dpi: Any) -> Any:
+    """What the codec takes as its dpi: none where both round to 0."""
+    with suppress(TypeError, ValueError, OverflowError):  # the codec says what is wrong
+        if tuple(map(round, dpi)) == (0, 0):
+            return None
+    return dpi
 
 
 def _jpeg(image: Image.Image) -> "JpegImageFile":

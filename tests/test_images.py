@@ -1,8 +1,6 @@
-"""Pictures are found, and read as JPEG can hold them: right, or refused with the reason."""
+"""Pictures are read as JPEG can hold them: right, or refused with the reason."""
 
 import io
-import itertools
-import os
 import struct
 
 import cv2
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from dnnjpeg.images import open_picture, walk
+from dnnjpeg.images import open_picture
 
 
 def saved(image: Image.Image, format: str, **options) -> io.BytesIO:
@@ -378,75 +376,3 @@ def test_imagemagick_keeps_exif_in_a_png_text(photo):
     found.load(open_picture(source).metadata["exif"])
     assert found[0x0112] == 6
     assert open_picture(source, keep=False).image.size == photo.size[::-1]
-
-
-# --- folders
-
-
-def names(found, top) -> list[str]:
-    return [path.relative_to(top).as_posix() for path in found]
-
-
-@pytest.fixture
-def tree(tmp_path):
-    for name in (
-        "b.jpg",
-        "a.PNG",
-        "c.txt",
-        ".hidden.jpg",
-        ".0123.dnnjpeg-tmp",
-        "sub/z.tif",
-        "sub/deep/y.webp",
-        ".dot/x.jpg",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def test_walk_is_sorted_and_takes_pictures_only(tree):
-    assert names(walk(tree), tree) == ["a.PNG", "b.jpg", "sub/z.tif", "sub/deep/y.webp"]
-    assert names(walk(tree, recursive=False), tree) == ["a.PNG", "b.jpg"]
-    assert names(walk(str(tree), extensions={".jpg"}), tree) == ["b.jpg"]
-    assert names(walk(tree, skip=tree / "sub" / "deep"), tree) == ["a.PNG", "b.jpg", "sub/z.tif"]
-
-
-def test_walk_of_a_relative_folder(tree, monkeypatch):
-    monkeypatch.chdir(tree)
-    assert [str(path) for path in walk(".")] == ["a.PNG", "b.jpg", "sub/z.tif", "sub/deep/y.webp"]
-    (tree / "sub" / "up").symlink_to("..")
-    assert len(list(walk("."))) == len(list(walk("sub/.."))) == 4
-
-
-def test_walk_follows_links_but_no_loops(tree):
-    (tree / "sub" / "up").symlink_to("..")
-    (tree / "l.jpg").symlink_to("b.jpg")
-    (tree / "other").symlink_to("sub")
-    assert names(walk(tree), tree) == [
-        "a.PNG", "b.jpg", "l.jpg", "other/z.tif", "other/deep/y.webp", "sub/z.tif", "sub/deep/y.webp"
-    ]  # fmt: skip
-    assert names(walk(tree, follow_links=False), tree) == ["a.PNG", "b.jpg", "sub/z.tif", "sub/deep/y.webp"]
-
-
-def test_walk_ends_with_folders_that_link_to_each_other(tmp_path):
-    for one, other in (("a", "b"), ("b", "a")):
-        (tmp_path / one).mkdir()
-        (tmp_path / one / f"{one}.jpg").touch()
-        (tmp_path / one / "link").symlink_to(tmp_path / other)
-    assert names(walk(tmp_path / "a"), tmp_path) == ["a/a.jpg", "a/link/b.jpg"]
-
-
-def test_walk_reads_folders_as_it_goes(tree, monkeypatch):
-    read = []
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: read.append(path) or scandir(path))
-    assert len(list(itertools.islice(walk(tree), 2))) == 2
-    assert len(read) == 1
-
-
-def test_walk_reports_a_folder_it_cannot_read(tree):
-    errors = []
-    assert list(walk(tree / "none", on_error=errors.append)) == []
-    assert errors[0].filename == str(tree / "none")
-    with pytest.raises(FileNotFoundError):
-        list(walk(tree / "none"))

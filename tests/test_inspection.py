@@ -4,7 +4,9 @@ import io
 import json
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -358,3 +360,15 @@ def test_the_face_has_it(photo: Image.Image) -> None:
     assert document["made_by"] == "unknown"
     assert document["components"][0] == {"id": 1, "horizontal": 2, "vertical": 2, "table": 0}
     assert document["header_bytes"] == found.header_bytes
+
+
+@pytest.mark.parametrize("data", ["photo.jpg", Path("photo.jpg"), None, 5, io.BytesIO()])
+def test_only_bytes_are_inspected(data: Any) -> None:
+    with pytest.raises(TypeError, match=f"data is a {type(data).__name__}, expected the bytes of a file"):
+        inspect(data)
+
+
+def test_whatever_holds_bytes_is_inspected(photo: Image.Image) -> None:
+    data = dnnjpeg.encode(photo)
+    for held in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)):
+        assert inspect(held) == inspect(data)

@@ -66,6 +66,15 @@ def test_two_pictures_do_not_become_one(here):
     ]
 
 
+def test_a_picture_named_twice_is_taken_once(here):
+    here("in/a.png", "in/b.png")
+    Path("alias").symlink_to("in")
+    assert planned("in", "in/a.png", "alias/b.png", output="out") == [
+        "in/a.png > out/a.jpg",
+        "in/b.png > out/b.jpg",
+    ]
+
+
 def test_existing_outputs_are_replaced_or_skipped(here):
     here("in/a.png", "in/b.png", "out/a.jpg")
     assert planned("in", output="out") == ["in/a.png > out/a.jpg", "in/b.png > out/b.jpg"]

@@ -309,6 +309,8 @@ def test_no_pictures_and_wrong_pictures():
     assert encode_to_target(np.stack(PICTURES[:2]), target_bytes=999) == encode_to_target(
         PICTURES[:2], target_bytes=999
     )
+    grey = PICTURES[0][..., :1]
+    assert encode_to_target([grey], target_bytes=999) == encode_to_target([grey[..., 0]], target_bytes=999)
     with pytest.raises(TypeError, match="str"):
         encode_to_target(["a.png"], target_bytes=999)
     with pytest.raises(ValueError, match="zip"):

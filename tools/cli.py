@@ -1,6 +1,9 @@
 """`dnnjpeg`: the commands, each loaded when it is asked for."""
 
+import os
+import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -22,6 +25,24 @@ class _Commands(click.Group):
         command = getattr(import_module(f"dnnjpeg.tools.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click knows
+        except OSError as error:
+            _abandon_full_output()
+            reason = error.strerror or str(error)
+            raise click.ClickException(f"{reason}: {error.filename}" if error.filename else reason) from None
+
+
+def _abandon_full_output() -> None:
+    """What a full standard output's buffer still holds would fail once more at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -81,7 +81,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--only-if-smaller", is_flag=True,
               help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
-@click.option("--jobs", type=click.IntRange(1), default=_processors, show_default="processors",
+@click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
 def encode(
@@ -142,7 +142,8 @@ def encode(
                 found = {"bytes": result.bytes_after, "quality": result.quality}
                 pictures.append({"source": str(result.source)} | found)
             if result.data is not None and not recipe.dry_run:
-                _emit(result.data)
+                sys.stdout.buffer.write(result.data)
+                sys.stdout.buffer.flush()
     seconds = time.perf_counter() - start
     if as_json:
         lists = {"failures": failures} | ({"pictures": pictures} if recipe.target else {})
@@ -257,18 +258,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _emit(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise  # click knows
-    except OSError as error:
-        # what the buffer still holds would fail once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise click.ClickException(f"standard output: {error.strerror}") from None
 
 
 @contextmanager

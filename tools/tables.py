@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from dnnjpeg.checks import Cells, Hardness, check_quality
+from dnnjpeg.files import write_atomic
 from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table import Table, list_tables, load_table
 
@@ -99,18 +100,25 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.File("w", encoding="utf-8", atomic=True),
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     default="-",
     help="File; default stdout.",
 )
-def export(table: Table, quality: float, form: str, output: IO[str]) -> None:
+def export(table: Table, quality: float, form: str, output: Path) -> None:
     """Write the steps at one quality for other programs."""
     point = table.at(quality)
     if form == "json":
         one = Table(table.name, (point,), table.description, table.provenance)
-        output.write(json.dumps(one.to_json()) + "\n")
+        text = json.dumps(one.to_json()) + "\n"
     else:
-        output.write({"wizard": to_wizard, "csv": to_csv}[form](point))
+        text = {"wizard": to_wizard, "csv": to_csv}[form](point)
+    if str(output) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        write_atomic(output, text.encode())
+    except OSError as error:
+        raise click.FileError(str(output), error.strerror) from None
 
 
 def _entry(name: str, table: Table, path: Path | None) -> dict[str, Any]:

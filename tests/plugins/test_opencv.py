@@ -185,6 +185,12 @@ def test_bad_extensions(bgr: np.ndarray, ext: str) -> None:
         opencv.imencode(ext, bgr)
 
 
+@pytest.mark.parametrize("ext", [None, 5])
+def test_an_extension_of_another_type(bgr: np.ndarray, ext: Any) -> None:
+    with pytest.raises(ValueError, match=f"the extension is {ext}, expected one of .jpg"):
+        opencv.imencode(ext, bgr)
+
+
 @pytest.mark.parametrize(
     ("params", "error", "match"),
     [

@@ -1,10 +1,13 @@
 """The command line as a whole: it starts quickly and shows its commands."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import dnnjpeg
 from dnnjpeg.tools.cli import COMMANDS, main
@@ -50,3 +53,20 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["tables list", "tables export standard --quality 50", "inspect x.jpg"])
+def test_full_standard_output_is_one_line(tmp_path, arguments, unbuffered):
+    (tmp_path / "x.jpg").write_bytes(dnnjpeg.encode(Image.new("L", (8, 8))))
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", "from dnnjpeg.tools.cli import main; main()", *arguments.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")

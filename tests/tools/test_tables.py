@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,29 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "No such file or directory" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_export_to_a_folder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    for folder in (".", ""):
+        result = run("export", "standard", "--quality", 75, "-o", folder)
+        assert result.exit_code in (1, 2)
+        assert "directory" in result.stderr.lower()
+    assert list(Path().iterdir()) == []
+
+
+def test_export_writes_through_links_and_into_pipes(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to("file.txt")
+    (tmp_path / "file.txt").write_text("old")
+    assert run("export", "standard", "--quality", 75, "-o", tmp_path / "link.txt").exit_code == 0
+    assert (tmp_path / "link.txt").is_symlink()
+    expected = (tmp_path / "file.txt").read_bytes()
+    assert expected == run("export", "standard", "--quality", 75, "-o", "-").stdout_bytes
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run("export", "standard", "--quality", 75, "-o", tmp_path / "pipe").exit_code == 0
+        assert os.read(reader, 1 << 16) == expected
+    finally:
+        os.close(reader)

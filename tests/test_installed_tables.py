@@ -1,0 +1,80 @@
+"""Tables by name: the standard one, a user's own, and what is taken for a path."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnnjpeg.table import (
+    Table,
+    list_tables,
+    load_table,
+    standard_table,
+    user_folder,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DNNJPEG_TABLES", str(tmp_path))
+    return tmp_path
+
+
+def test_standard_is_installed(folder: Path) -> None:
+    assert list_tables()["standard"] is None
+    assert load_table("standard") is standard_table()
+
+
+def test_user_tables_load_by_name_and_again_when_they_change(folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=rf"no table is named 'mine'; there are standard.*{re.escape(str(folder))}"
+    ):
+        load_table("mine")
+    path = folder / "mine.json"
+    Table("mine", [standard_table().at(50)]).save(path)
+    assert list_tables()["mine"] == path
+    first = load_table("mine")
+    assert first.points == (standard_table().at(50),)
+    assert load_table("mine") is first
+    size = path.stat().st_size
+    Table("nine", [standard_table().at(50)]).save(path)
+    os.utime(path, ns=(1, 1))  # a new time, however coarse the clock
+    assert path.stat().st_size == size
+    assert load_table("mine").name == "nine"
+
+
+def test_a_name_that_two_files_claim_loads_by_path_alone(folder: Path) -> None:
+    path = folder / "standard.json"
+    Table("other", [standard_table().at(50)]).save(path)
+    assert list_tables()[str(path)] == path
+    assert load_table("standard") is standard_table()
+    assert load_table(str(path)).name == "other"
+
+
+def test_a_path_is_never_taken_for_a_name(folder: Path) -> None:
+    for path in ("missing.json", "./missing", folder / "missing"):
+        with pytest.raises(FileNotFoundError):
+            load_table(path)
+    with pytest.raises(ValueError, match="no table is named 'missing'"):
+        load_table("missing")
+
+
+def test_the_users_folder_is_the_platforms_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DNNJPEG_TABLES", raising=False)
+    assert user_folder().parts[-2:] == ("dnnjpeg", "tables")
+    monkeypatch.setenv("DNNJPEG_TABLES", "~/x")
+    assert user_folder() == Path.home() / "x"
+    monkeypatch.setenv("DNNJPEG_TABLES", str(tmp_path / "missing"))
+    assert "standard" in list_tables()
+
+
+def test_tables_and_inspection_import_neither_numpy_nor_platformdirs() -> None:
+    code = (
+        "import sys, dnnjpeg.table, dnnjpeg.inspection; dnnjpeg.table.standard_table().at(62.5);"
+        "print(sorted({'numpy', 'numba', 'torch', 'cv2', 'platformdirs', 'click'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,120 @@
+"""What is wrong with a table or a point is named by its field."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from dnnjpeg.table import (
+    Table,
+    standard_table,
+)
+
+
+def document(**changes: object) -> dict:
+    """The JSON of a table of two points."""
+    found = Table("mine", [standard_table().at(50), standard_table().at(90)]).to_json()
+    return found | changes
+
+
+def long(values: list) -> list:
+    """`values` filled up to 64."""
+    return values + [1] * (64 - len(values))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("quality", 0, "quality is 0, expected a number 1..100"),
+        ("quality", True, "quality is True, expected a number 1..100"),
+        ("quality", math.nan, "quality is nan, expected a number 1..100"),
+        ("subsampling", "4:2:1", "subsampling is '4:2:1', expected one of 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1"),
+        ("subsampling", ["4:2:0"], "subsampling is ['4:2:0'], expected one of"),
+        ("luma", long([1, 2, 3, 4, 5, 0]), "luma[5] is 0, expected an integer 1..255"),
+        ("luma", long([256]), "luma[0] is 256, expected an integer 1..255"),
+        ("luma", long([True]), "luma[0] is True, expected an integer 1..255"),
+        ("luma", long([16.0]), "luma[0] is 16.0, expected an integer 1..255"),
+        ("luma", long([None]), "luma[0] is None, expected an integer 1..255"),
+        ("luma", long(["1"]), "luma[0] is '1', expected an integer 1..255"),
+        ("luma", [1] * 63, "luma has 63 steps, expected 64"),
+        ("luma", 16, "luma is 16, expected 64 integers"),
+        ("luma", "1" * 64, "luma is '1111"),
+        ("luma", None, "luma is None, expected 64 integers"),
+        ("chroma", [], "chroma has 0 steps, expected 64"),
+        ("chroma", long([-1]), "chroma[0] is -1, expected an integer 1..255"),
+        ("chroma", [[1] * 64, long([9, 300])], "chroma[1][1] is 300, expected an integer 1..255"),
+        ("chroma", [[1] * 64] * 3, "chroma has 3 steps, expected 64"),
+        ("hardness", 0, "hardness is 0, expected a finite number above 0, or null"),
+        ("hardness", math.nan, "hardness is nan, expected a finite number above 0, or null"),
+        ("hardness", [1, math.inf], "hardness[1] is inf, expected a finite number above 0, or null"),
+        (
+            "hardness",
+            [None, long([2, "x"])],
+            "hardness[1][1] is 'x', expected a finite number above 0, or null",
+        ),
+        ("hardness", [None, [1] * 63], "hardness[1] has 63 entries, expected null, a number, or 64"),
+        ("hardness", [1, 2, 3], "hardness has 3 entries, expected one for each of 2 tables, or 64"),
+        ("hardness", True, "hardness is True, expected a finite number above 0, or null"),
+        ("hardness", "hard", "hardness is 'hard', expected null, a number, or one entry a table"),
+        ("cells", 0.49, "cells is 0.49, expected a number 0.5..2, or null"),
+        ("cells", [1, long([1, math.inf])], "cells[1][1] is inf, expected a number 0.5..2, or null"),
+        ("cells", [1, 2, 1.5], "cells has 3 entries, expected one for each of 2 tables, or 64"),
+        ("cells", "wide", "cells is 'wide', expected null, a number, or one entry a table"),
+        ("measured", [1], "measured is [1], expected an object"),
+        ("measured", {"bpp": math.nan}, "measured cannot be kept as JSON"),
+        ("lumma", [1] * 64, "lumma is not a field of a point, expected quality, subsampling, luma, chroma"),
+    ],
+)
+def test_a_wrong_field_of_a_point_is_named(field: str, value: object, message: str) -> None:
+    wrong = document()
+    wrong["points"][1][field] = value
+    with pytest.raises(ValueError, match=rf"^{re.escape('points[1].' + message)}"):
+        Table.from_json(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "jpeg"}, "format is 'jpeg', expected 'dnnjpeg-table'"),
+        ({"version": 2}, "version is 2, expected 1"),
+        ({"name": ""}, "name is '', expected printable text"),
+        ({"name": "a\nb"}, r"name is 'a\nb', expected printable text"),
+        ({"name": None}, "name is None, expected printable text"),
+        ({"description": 5}, "description is 5, expected text"),
+        ({"points": []}, "points is empty, expected at least one"),
+        ({"points": 5}, "points is 5, expected a list"),
+        ({"points": [5]}, "points[0].point is 5, expected an object"),
+        ({"points": [document()["points"][0]] * 2}, "points has quality 50 twice"),
+        ({"provenance": []}, "provenance is [], expected an object"),
+        ({"desciption": ""}, "desciption is not a field of a table"),
+    ],
+)
+def test_a_wrong_field_of_a_table_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(message)}"):
+        Table.from_json(document(**changes))
+
+
+@pytest.mark.parametrize("key", ["format", "version", "name", "points"])
+def test_a_missing_field_is_named(key: str) -> None:
+    short = document()
+    del short[key]
+    with pytest.raises(ValueError, match=f"^{key} is missing$"):
+        Table.from_json(short)
+
+
+def test_points_must_be_operating_points() -> None:
+    with pytest.raises(ValueError, match=r"^points\[1\] is 5, expected an OperatingPoint"):
+        Table("t", [standard_table().at(5), 5])
+    with pytest.raises(ValueError, match=r"^points\[0\]\.luma is missing"):
+        Table.from_json(document(points=[{"quality": 5, "subsampling": "4:2:0"}]))
+    with pytest.raises(ValueError, match=r"^table is \[\], expected an object"):
+        Table.from_json([])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"format": NaN}'])
+def test_a_file_that_is_no_table_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is not a table: "):
+        Table.load(path)

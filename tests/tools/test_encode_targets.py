@@ -1,0 +1,126 @@
+"""`dnnjpeg encode` to a target: networks and limits of size."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from encoding import COMMAND, encode, files, opened
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    preprocess = dict(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+    def forward(self, x):
+        logits = nn.functional.avg_pool2d(x, 8).flatten(1) @ torch.linspace(-9, 9, 480).reshape(48, 10).sin()
+        return LOGITS
+
+def net():
+    return Net()
+"""
+
+
+@pytest.fixture
+def network(tmp_path) -> str:
+    pytest.importorskip("torch")
+    (tmp_path / "nets.py").write_text(NETWORK.replace("LOGITS", "logits"))
+    return f"{tmp_path / 'nets.py'}:net"
+
+
+def test_network_and_rule(source, out, network):
+    from dnnjpeg import inspect
+    from dnnjpeg.models import load_network
+
+    result = encode(source, "-o", out, "--network", network, "--keep", "top1", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = json.loads(result.stdout)
+    digest = load_network(network).digest
+    assert (report["encoded"], report["failed"], report["keep"]) == (4, 0, "top1")
+    assert report["networks"] == [{"name": "net", "spec": network, "digest": digest}]
+    assert "quality" not in report
+    assert files(out) == ["a.jpg", "b.jpg", "sub/c d.jpg", "sub/deep/e.jpg"]
+    for name, picture in zip(files(out), report["pictures"], strict=True):
+        data = (out / name).read_bytes()
+        assert Path(picture["source"]).stem == Path(name).stem
+        assert picture["bytes"] == len(data)
+        made = inspect(data)
+        assert (made.table, made.quality) == ("standard", picture["quality"])
+        assert made.comment == f"dnnjpeg keeps top1 of net {digest} at quality {picture['quality']}"
+    loose, tight = (
+        json.loads(encode(source, "-o", out, "--network", network, "--keep", keep, "--json").stdout)
+        for keep in ("divergence=1", "divergence=0.0001")
+    )
+    assert loose["bytes_after"] < tight["bytes_after"]
+    for arguments in (["--no-signature"], ["--progressive"], ["--subsampling", "4:2:2"], ["--jobs", "2"]):
+        result = encode(source, "-o", out, "--network", network, "--keep", "top1", *arguments)
+        assert result.stdout.startswith("4 encoded, 0 failed")
+    encode(source / "a.png", "-o", out, "--network", network, "--keep", "top1", "--no-signature")
+    assert inspect((out / "a.jpg").read_bytes()).comment is None
+
+
+def test_network_from_stream_to_stream_and_in_place(source, out, network):
+    arguments = ["--network", network, "--keep", "top1"]
+    assert encode(source / "b.jpg", "-o", out, *arguments).exit_code == 0
+    expected = (out / "b.jpg").read_bytes()
+    assert encode("-", *arguments, input=(source / "b.jpg").read_bytes()).stdout_bytes == expected
+    assert encode(source / "b.jpg", "--in-place", *arguments).exit_code == 0
+    assert (source / "b.jpg").read_bytes() == expected
+
+
+def test_missed_target_is_a_failure(source, out, tmp_path, network):
+    before = (source / "b.jpg").read_bytes()
+    (tmp_path / "strict.py").write_text(NETWORK.replace("LOGITS", "(10000 * logits).sin()"))
+    strict = f"{tmp_path / 'strict.py'}:net"
+    result = encode(source / "b.jpg", "--in-place", "--network", strict, "--keep", "divergence=0.001")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{source / 'b.jpg'}: is read differently even at quality 100, ")
+    assert (source / "b.jpg").read_bytes() == before
+    result = encode(source, "-o", out, "--target-bytes", 300)
+    assert result.exit_code == 1
+    assert result.stderr.count(": is too large even at quality 1, ") == 4
+    assert not out.exists()
+
+
+def test_target_bytes_and_bpp(source, out):
+    report = json.loads(encode(source, "-o", out, "--target-bytes", 3000, "--json").stdout)
+    assert (report["encoded"], report["target_bytes"]) == (4, 3000)
+    assert all(2500 < (out / name).stat().st_size <= 3000 for name in files(out))
+    assert [picture["bytes"] for picture in report["pictures"]] == [
+        (out / name).stat().st_size for name in files(out)
+    ]
+    report = json.loads(encode(source, "-o", out, "--target-bpp", 1, "--json", "--progressive").stdout)
+    assert 0.8 < report["bits_per_pixel"] <= 1 == report["target_bpp"]
+    assert all(opened(out / name).info["progressive"] for name in files(out))
+
+
+@pytest.mark.parametrize(
+    ("spec", "keep", "message"),
+    [
+        ("nets.py:net", "top3", "keep is 'top3', expected top1, top5, or divergence=X"),
+        ("nets.py:none", "top1", "net"),
+        ("missing.py:net", "top1", "missing.py"),
+        ("nets", "top1", "nets"),
+        ("nan.py:net", "top1", "NaN"),
+    ],
+)
+def test_wrong_networks(source, out, network, tmp_path, monkeypatch, spec, keep, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nan.py").write_text(NETWORK.replace("LOGITS", "logits / 0"))
+    result = encode(source, "-o", out, "--network", spec, "--keep", keep)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not out.exists()
+
+
+def test_networks_need_torch(source, out):
+    code = "import sys; sys.modules['torch'] = None\n" + COMMAND[-2]
+    command = [*COMMAND[:-2], code, "encode", source, "-o", out]
+    done = subprocess.run(
+        [*command, "--network", "x.py:net", "--keep", "top1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'dnnjpeg[learn]'" in done.stderr
+    assert subprocess.run([*command, "--target-bpp", "2"], capture_output=True, check=False).returncode == 0
