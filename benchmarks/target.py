@@ -11,7 +11,9 @@ results.
 import inspect
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -141,9 +143,10 @@ def at_equal_loss(found: Measurement, name: str, pillow: Sequence[Measurement]) 
     }
 
 
-def estimate(samples: Samples, digits: int = 2) -> dict[str, float]:
-    one = Estimate.of(samples)
-    return {"value": round(one.value, digits), "low": round(one.low, digits), "high": round(one.high, digits)}
+def estimate(samples: Samples, digits: int = 2) -> dict[str, float | None]:
+    """None is beyond all of Pillow's qualities."""
+    found = asdict(Estimate.of(samples))
+    return {key: round(value, digits) if math.isfinite(value) else None for key, value in found.items()}
 
 
 def row(
@@ -225,7 +228,8 @@ def _at_prices(results: dict[str, Any]) -> str:
         ]
         for net in one["networks"].values():
             change = net["equal_loss"]["bytes_change"]
-            text = f"{change['value']:+.0f} % ({change['low']:+.0f}..{change['high']:+.0f})"
+            value, low, high = ("?" if x is None else f"{x:+.0f}" for x in change.values())
+            text = "beyond" if value == "?" else f"{value} % ({low}..{high})"
             cells.append(f"**{text}**" if net["asked"] else text)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
