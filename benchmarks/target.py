@@ -133,13 +133,17 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
 
 
 def at_equal_loss(found: Measurement, name: str, pillow: Sequence[Measurement]) -> dict[str, Any]:
-    """Per cent of bytes against Pillow at the mean loss of the files, between its qualities."""
+    """Per cent of bytes against Pillow at the mean loss of the files, between its qualities; and the smallest
+    of these that is read as well, None where none is.
+    """
     losses = means([one.readings[name].loss for one in (found, *pillow)])
     sizes = means([one.bytes for one in (found, *pillow)])
     reference = Curve(sizes[:, 1:], -losses[:, 1:]).log_bytes_at(-losses[:, 0])
+    reached = [one.quality for one, loss in zip(pillow, losses[0, 1:], strict=True) if loss <= losses[0, 0]]
     return {
         "loss": estimate(losses[:, 0], 3),
         "bytes_change": estimate(per_cent(np.log(sizes[:, 0]) - reference)),
+        "pillow_quality": min(reached, default=None),
     }
 
 
@@ -181,7 +185,8 @@ def settings(
     groups += [list(networks)] * (not ask and len(networks) > 1)
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
-        yield asked, own if table == "own" else table, keep, prune
+        if not (prune and rule.Rule.parse(keep).price):
+            yield asked, own if table == "own" else table, keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -213,7 +218,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 
 def _at_prices(results: dict[str, Any]) -> str:
-    """Bytes against Pillow at equal mean loss, by network."""
+    """Bytes against Pillow at equal mean loss, by network, and the quality that it takes for that."""
     names = list(results["clean_top1"])
     lines = [
         f"| asked | keep | table | bytes | {' | '.join(names)} |",
@@ -227,9 +232,9 @@ def _at_prices(results: dict[str, Any]) -> str:
             f"{one['bytes']['value']:,.0f}",
         ]
         for net in one["networks"].values():
-            change = net["equal_loss"]["bytes_change"]
+            change, quality = (net["equal_loss"][key] for key in ("bytes_change", "pillow_quality"))
             value, low, high = ("?" if x is None else f"{x:+.0f}" for x in change.values())
-            text = "beyond" if value == "?" else f"{value} % ({low}..{high})"
+            text = "beyond" if value == "?" else f"{value} % ({low}..{high}) at {quality:g}"
             cells.append(f"**{text}**" if net["asked"] else text)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
