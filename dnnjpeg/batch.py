@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,7 +125,7 @@ def encode_file(task: Task | Result, recipe: Recipe) -> Result:
 
 @_step
 def _read(task: Task, recipe: Recipe) -> _Open:
-    bytes_before = _size(task.source) if task.content is None else len(task.content)
+    bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, keep=recipe.keep, background=recipe.background)
     if "comment" in picture.metadata:
@@ -174,13 +173,6 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         data=data if task.target is None else None,
         quality=opened.quality if status == "encoded" else None,
     )
-
-
-def _size(path: Path) -> int:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("not a regular file")
-    return status.st_size
 
 
 def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[Result]:

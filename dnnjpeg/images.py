@@ -1,6 +1,7 @@
 """Pictures on disk: finding them in folders, and reading one as a JPEG can hold it."""
 
 import os
+import stat
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,6 +103,8 @@ def open_picture(
     Raises OSError for what cannot be read as a picture, whole, and ValueError for a picture that JPEG
     cannot hold.
     """
+    if isinstance(source, str | os.PathLike) and not stat.S_ISREG(Path(source).stat().st_mode):
+        raise OSError("not a regular file")
     try:
         with Image.open(source, formats=FORMATS) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)

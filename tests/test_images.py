@@ -1,7 +1,9 @@
 """Pictures are read as JPEG can hold them: right, or refused with the reason."""
 
 import io
+import os
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -376,3 +378,10 @@ def test_imagemagick_keeps_exif_in_a_png_text(photo):
     found.load(open_picture(source).metadata["exif"])
     assert found[0x0112] == 6
     assert open_picture(source, keep=False).image.size == photo.size[::-1]
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    """And nobody waits for one to write into it."""
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OSError, match="not a regular file"):
+        open_picture(tmp_path / "a.png")

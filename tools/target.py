@@ -1,5 +1,6 @@
 """The options of `dnnjpeg encode` that ask for a target in place of a quality."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,8 @@ def target(
     """
     limits = {"target_bytes": target_bytes, "target_bpp": target_bpp}
     given = {name: value for name, value in limits.items() if value is not None}
+    if not math.isfinite(target_bpp or 0):
+        raise click.UsageError(f"--target-bpp is {target_bpp}, expected a finite number")
     if len(given) + bool(networks or keep) > 1:
         raise click.UsageError("--keep, --target-bytes and --target-bpp are three targets: give one")
     if bool(networks) != bool(keep):

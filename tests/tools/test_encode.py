@@ -248,6 +248,8 @@ def test_full_standard_output(source, unbuffered):
         ("a.png -o out --jobs 1025", "jobs"),
         ("a.png -o out --target-bytes 0", "target-bytes"),
         ("a.png -o out --target-bpp 0", "target-bpp"),
+        ("a.png -o out --target-bpp nan", "target-bpp"),
+        ("a.png -o out --target-bpp inf", "target-bpp"),
         ("a.png -o out --target-bpp 1 --target-bytes 999", "give one"),
         ("a.png -o out --target-bpp 1 --quality 30", "leave it out"),
         ("a.png -o out --target-bpp 1 --adaptive", "leave it out"),
