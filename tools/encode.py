@@ -55,7 +55,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Lose as little, for the network, as a standard JPEG of that quality does.  [default: 75]")
 @click.option("--adaptive", is_flag=True,
               help="That is for the usual picture, of the size that networks are shown: one with more to "
-                   "code gets less, one with less more. Of as many bytes in all, they are read better so.")
+                   "code gets less, one with less more. They are read a little better so, for as many bytes.")
 @target_options
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
               help="Of chroma, in place of the table's, or with --network of the better of 4:2:0 and 4:4:4.")

@@ -64,7 +64,7 @@ def encode(
         the shape.
     adaptive: `quality` is that of the usual picture, of about the size that networks are shown; a picture
         with more to code has less of it, one with less has more: steps grow with the square root of the bits.
-        Of as many bytes in all, pictures are read better so. Takes twice as long.
+        Of as many bytes in all, pictures are read a little better so. Takes twice as long.
     quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
         where the point has a hardness.
     hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
