@@ -3,7 +3,7 @@
     python benchmarks/target.py --model zoo.py:resnet18 --model zoo.py:mobilenet_v2 \
         --data val --labels val.csv
 
-Of each network, and of all together, or of those that `--ask` names. The table `own` is the one that is named
+Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is the one that is named
 after the network, or `universal` for several. An interrupted run goes on where it was; what is done is in the
 results.
 """
@@ -181,8 +181,9 @@ def settings(
     networks: Sequence[Network], ask: Sequence[str], tables: Sequence[str], rules: Sequence[str]
 ) -> Iterator[tuple[list[Network], str, str, bool]]:
     """Who is asked, the table, the rule, and whether to prune."""
-    groups = [[network] for network in networks if not ask or network.name in ask]
-    groups += [list(networks)] * (not ask and len(networks) > 1)
+    by_name = {network.name: network for network in networks}
+    names = list(ask) or [*by_name, *["+".join(by_name)] * (len(by_name) > 1)]
+    groups = [[by_name[name] for name in group.split("+")] for group in names]
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
         if not (prune and rule.Rule.parse(keep).price):
@@ -289,7 +290,9 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 @click.option("--model", "models", metavar="SPEC", multiple=True, help="Network; may be given several times.")
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Pictures.")
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="CSV: file, label.")
-@click.option("--ask", metavar="NAME", multiple=True, help="A network to ask.  [default: each, and all]")
+@click.option(
+    "--ask", metavar="NAME[+NAME]...", multiple=True, help="Whom to ask.  [default: each network, and all]"
+)
 @click.option("--table", "tables", multiple=True, default=["standard"], show_default=True)
 @click.option("--keep", "rules", multiple=True, default=["top1", "divergence=0.3"], show_default=True)
 @click.option("--size", default=224, show_default=True, help="To which pictures are cut.")
