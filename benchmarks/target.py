@@ -3,9 +3,9 @@
     python benchmarks/target.py --model zoo.py:resnet18 --model zoo.py:mobilenet_v2 \
         --data val --labels val.csv
 
-Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is the one that is named
-after the network, or `universal` for several. An interrupted run goes on where it was; what is done is in the
-results.
+Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is
+the one that is named after the network, or `universal` for several. An interrupted run goes on where it was;
+what is done is in the results.
 """
 
 import inspect
