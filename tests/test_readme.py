@@ -56,6 +56,7 @@ SHOWN = [
     ("finetune.py", "show"),
     ("target.py", "--show"),
     ("target.py", "--show", "--name", "target_650"),
+    ("target.py", "--show", "--name", "target_price"),
 ]
 
 
