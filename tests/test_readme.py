@@ -57,6 +57,7 @@ SHOWN = [
     ("target.py", "--show"),
     ("target.py", "--show", "--name", "target_650"),
     ("target.py", "--show", "--name", "target_price"),
+    ("target.py", "--show", "--name", "target_price_together"),
 ]
 
 
