@@ -201,10 +201,9 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"| originals | | | | | {' | '.join(f'{top1:.1f}' for top1 in clean.values())} |",
     ]
     for one in results["settings"]:
-        asked = ", ".join(one["asked"]) if len(one["asked"]) < len(clean) else "all"
         savings = [_saving(net["equal_top1"]) for net in one["networks"].values() if net["asked"]]
         cells = (
-            asked,
+            _asked(one),
             one["keep"],
             one["table"] + ", pruned" * one["prune"],
             f"{one['bytes']['value']:,.0f} ({one['bytes']['low']:,.0f}..{one['bytes']['high']:,.0f})",
@@ -227,7 +226,7 @@ def _at_prices(results: dict[str, Any]) -> str:
     ]
     for one in results["settings"]:
         cells = [
-            ", ".join(one["asked"]) if len(one["asked"]) < len(names) else "all",
+            _asked(one),
             one["keep"],
             one["table"],
             f"{one['bytes']['value']:,.0f}",
@@ -239,6 +238,10 @@ def _at_prices(results: dict[str, Any]) -> str:
             cells.append(f"**{text}**" if net["asked"] else text)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _asked(setting: dict[str, Any]) -> str:
+    return ", ".join(setting["asked"]) if len(setting["asked"]) < len(setting["networks"]) else "all"
 
 
 def _saving(found: dict[str, Any]) -> str:

@@ -132,7 +132,7 @@ def inspect(data: bytes) -> Inspection:
     TypeError for a path, say, in place of bytes.
     """
     try:
-        data = bytes(memoryview(data))
+        data = data if isinstance(data, bytes) else bytes(memoryview(data))
     except TypeError:
         raise TypeError(
             f"data is a {type(data).__name__}, expected the bytes of a file, as Path.read_bytes() gives them"

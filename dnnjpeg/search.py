@@ -24,9 +24,8 @@ class Encoded:
     pruned: bool = False
 
 
-Search = Generator[
-    Encoded, float, Encoded
-]  # yields a candidate, is sent whether it is kept, or its divergence
+# Yields a candidate, is sent whether it is kept, or its divergence.
+Search = Generator[Encoded, float, Encoded]
 
 
 def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
