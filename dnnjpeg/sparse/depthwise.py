@@ -4,7 +4,7 @@ A few neighbouring outputs of a row are summed together, in registers: every inp
 them. What lies outside the map is read from a row of zeros.
 """
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -17,10 +17,10 @@ from numba.core.extending import intrinsic
 from torch import Tensor
 
 from dnnjpeg.jit import callback
-from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_scalar, splat
+from dnnjpeg.simd import address, lanes_of, load, load_scalar, splat
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, record, run
+from dnnjpeg.sparse.threads import Job, number, record, run, take
 from dnnjpeg.vector import call, named, vector
 
 OUTPUTS = 4  # summed together, where none of them touches the border
@@ -28,7 +28,7 @@ LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "r
 _VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 _JOB = record(
-    "next", "source", "out", "tasks",  # rows taken, addresses, rows
+    "source", "out", "tasks",  # addresses, rows
     "weights", "bias", "zeros", "limits", "height", "width", "channels", "out_height", "out_width",
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
@@ -110,10 +110,14 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
         lanes = lanes_of(np.uint64((1 << (job.channels - whole * LANES)) - 1), "i1x16")
         low = splat(load_scalar(job.limits, "f32"), "f32x16")
         high = splat(load_scalar(job.limits + 4, "f32"), "f32x16")
+        owner = me = number(at, job)
         while True:
-            task = fetch_add(at, 1)
-            if task >= job.tasks:
-                break
+            task = take(at, job, job.tasks, owner)
+            if task < 0:
+                owner = (owner + 1) % job.threads
+                if owner == me:
+                    break
+                continue
             image, row = divmod(task, job.out_height)
             source = job.source + image * job.height * row_bytes
             out = job.out + task * job.out_width * pixel
@@ -184,18 +188,23 @@ class Depthwise:
         self._height, self._width = geometry.output
         pad_y, pad_x = geometry.padding
         inside = (geometry.width - columns + pad_x) // stride + 1
-        self._job = Job(
+        self._job = partial(
+            Job,
             _JOB,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
             limits=self._limits.data_ptr(), height=geometry.height, width=geometry.width, channels=channels,
             out_height=self._height, out_width=self._width, pad_y=pad_y, pad_x=pad_x,
             first=-(-pad_x // stride), last=min(self._width, inside),
         )  # fmt: skip
+        self._jobs: dict[int, Job] = {}  # by threads
 
     def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
         """The output, channels last, of float32 N x C x H x W."""
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels = x.shape[:2]
         out = torch.empty(batch, channels, self._height, self._width, memory_format=torch.channels_last)
-        run(self._code, self._job.copy(0, x.data_ptr(), out.data_ptr(), batch * self._height), threads)
+        job = self._jobs.get(threads)
+        if job is None:
+            job = self._jobs[threads] = self._job(threads=threads)
+        run(self._code, job.copy(x.data_ptr(), out.data_ptr(), batch * self._height), threads)
         return out

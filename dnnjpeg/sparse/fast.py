@@ -81,13 +81,14 @@ class FastConv2d(nn.Conv2d):
         """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
         asked for.
         """
-        weight = self.weight
+        weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
+        assert weight is not None
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             raise RuntimeError(
                 f"{type(self).__name__} is for inference and has no gradient: call it under "
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
-        mean = None if self.norm is None else self.norm.running_mean
+        mean = None if norm is None else norm._buffers["running_mean"]
         state = (_version(weight), weight.data_ptr(), None if mean is None else _version(mean))
         if state != self._state:
             self._ready.clear()
@@ -159,4 +160,7 @@ def fits(x: Tensor) -> bool:
 
 
 def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:  # tensors of the inference mode have none
+        return 0

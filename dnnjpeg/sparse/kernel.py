@@ -15,19 +15,18 @@ from dnnjpeg.jit import callback, inlined
 from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_where, select, splat, store, store_where
 from dnnjpeg.sparse.lists import LANES, pack_row
 from dnnjpeg.sparse.sweep import sweep
-from dnnjpeg.sparse.threads import record
+from dnnjpeg.sparse.threads import number, record, take
 from dnnjpeg.sparse.transpose import transpose
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 JOB = record(
-    "next", "threads", "nonzeros",  # tasks taken, threads that have begun, non-zeros handed on
-    "tasks", "batch", "relu", "direct",
-    "values", "indices", "cells", "out", "residual", "scratch",  # addresses; 0 for none
-    "to_values", "to_indices", "to_cells",  # of the output's lists
-    "value_bytes", "cell_bytes", "first_layout",
-    "to_block", "to_blocks", "to_patterns", "to_value_bytes", "to_cell_bytes",
+    "nonzeros",  # that are handed on
+    "values", "out", "residual", "scratch", "to_values",  # addresses; 0 for none
+    "tasks", "groups", "relu", "direct", "first_layout",
+    "indices", "cells", "value_bytes", "cell_bytes",  # see `lists.Format`
+    "to_indices", "to_cells", "to_value_bytes", "to_cell_bytes", "to_block", "to_blocks", "to_patterns",
     "weights", "bias", "height", "width", "block", "blocks", "kernel_rows", "stride", "pad_y", "pad_x",
-    "out_height", "out_width", "filters", "rows", "row_blocks", "scratch_bytes",
+    "out_height", "out_width", "filters", "filter_blocks", "rows", "row_blocks", "scratch_bytes",
 )  # fmt: skip
 
 
@@ -60,7 +59,7 @@ def _finish(job, j, image, first, pixels, scratch, blocks):
     """Sums of a block of filters over `pixels` pixels from number `first` on: residual, its ReLU, map."""
     begin = j * blocks * LANES
     out, residual = 0 if job.first_layout else job.out, job.residual
-    keep = job.first_layout or job.to_cells
+    keep = job.first_layout or job.to_values
     whole = min(blocks, (job.filters - begin) // LANES)
     left = job.filters - begin - whole * LANES
     lanes = lanes_of(np.uint64((1 << max(0, min(left, LANES - 1))) - 1), "i1x16")
@@ -116,8 +115,8 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
             segment = (image * job.out_height + y) * job.to_blocks + begin // job.to_block
             source = scratch + ((y - r0) * job.out_width * blocks * LANES + k * job.to_block) * 4
             values = job.to_values + segment * job.to_value_bytes
-            indices = job.to_indices + segment * (job.to_value_bytes >> 1)
-            cells = job.to_cells + segment * job.to_cell_bytes
+            indices = job.to_values + job.to_indices + segment * (job.to_value_bytes >> 1)
+            cells = job.to_values + job.to_cells + segment * job.to_cell_bytes
             if job.to_patterns:
                 nonzeros += pack_row(
                     source, blocks * 64, job.out_width, channels, values, indices, cells, job.to_block, True
@@ -126,7 +125,7 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
                 nonzeros += pack_row(
                     source, blocks * 64, job.out_width, channels, values, indices, cells, job.to_block, False
                 )
-    fetch_add(at + 16, nonzeros)
+    fetch_add(at, nonzeros)
 
 
 def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) -> Any:
@@ -136,19 +135,25 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
         job = numba.carray(jobs, 1)
         at = address(job)
         job = job[0]
-        scratch = job.scratch + fetch_add(at + 8, 1) * job.scratch_bytes
+        owner = me = number(at, job)
+        scratch = job.scratch + me * job.scratch_bytes
         groups = job.kernel_rows // ring_rows
         every = (1 << ring_rows) - 1
         relu = 0 if job.residual else job.relu  # else it has to wait
         slice_bytes = job.block * ring_rows * width * blocks * 64
         row_bytes = job.out_width * blocks * 64
+        parts = job.tasks // (job.groups * job.filter_blocks)
         before = -1
         while True:
-            task = fetch_add(at, 1)
-            if task >= job.tasks:
-                break
-            j, rest = divmod(task, job.batch * job.row_blocks)
-            image, part = divmod(rest, job.row_blocks)
+            task = take(at, job, job.tasks, owner)
+            if task < 0:
+                owner = (owner + 1) % job.threads
+                if owner == me:
+                    break
+                continue
+            group, rest = divmod(task, job.tasks // job.groups)
+            j, part = divmod(rest, parts)
+            image, part = divmod(group * parts + part, job.row_blocks)
             r0 = part * job.rows
             r1 = min(job.out_height, r0 + job.rows)
             pixels = (r1 - r0) * job.out_width
@@ -194,9 +199,9 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
                             sweep(
                                 width, stride, ring_rows, blocks, pattern, first, count,
                                 (
-                                    job.cells + segment * job.cell_bytes,
+                                    job.values + job.cells + segment * job.cell_bytes,
                                     job.values + segment * job.value_bytes,
-                                    job.indices + segment * (job.value_bytes // 2), weights,
+                                    job.values + job.indices + segment * (job.value_bytes // 2), weights,
                                     scratch + target * row_bytes, row_bytes,
                                     job.width, job.out_width, job.pad_x, ahead, lines, begins, bias, ends,
                                     result + target * result_row, result_row, result_pixel, relu,
@@ -206,7 +211,7 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
                     weights += slice_bytes
             if not job.direct:
                 _finish(job, j, image, r0 * job.out_width, pixels, scratch, blocks)
-            if job.to_cells:
+            if job.to_values:
                 _hand_on(job, at, j, image, r0, r1, scratch, blocks)
 
     return convolve

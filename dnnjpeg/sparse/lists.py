@@ -29,17 +29,16 @@ from dnnjpeg.simd import (
 )
 from dnnjpeg.sparse import memory
 from dnnjpeg.sparse.geometry import Memory
-from dnnjpeg.sparse.threads import Job, record, run
+from dnnjpeg.sparse.threads import Job, number, record, run, take
 from dnnjpeg.sparse.transpose import transpose
 
 LANES = 16
 _NUMBERS = np.arange(LANES, dtype=np.uint16)
 _JOB = record(
-    "next", "threads", "nonzeros",  # rows taken, threads that have begun, non-zeros found
+    "nonzeros",  # that are found
     "source", "memory", "scratch",  # addresses
     "image_bytes", "row_bytes", "pixel_bytes", "channel_bytes",  # from one to the next of the source
-    "rows", "share",  # of the rows, that a thread takes at once
-    "height", "width", "channels", "block", "blocks",
+    "rows", "height", "width", "channels", "block", "blocks",
     "indices", "cells", "value_bytes", "cell_bytes",  # see `Format`
     "scratch_bytes",  # of a thread
 )  # fmt: skip
@@ -73,10 +72,15 @@ class Format:
             "indices": indices,  # where these begin
             "cells": cells,  # where the patterns, or the ends of the lists, begin
             "bytes": cells + rows * cell_bytes + 64,
+            "elements": self.batch * self.channels * self.height * self.width,
         }.items():
             object.__setattr__(self, name, value)
 
-    rows = value_bytes = cell_bytes = indices = cells = bytes = 0
+    rows = value_bytes = cell_bytes = indices = cells = bytes = elements = 0
+
+    def places(self) -> dict[str, int]:
+        """Where a kernel finds what it needs, from the address of the values on."""
+        return {name: getattr(self, name) for name in ("indices", "cells", "value_bytes", "cell_bytes")}
 
 
 class Lists:
@@ -94,8 +98,7 @@ class Lists:
     @property
     def zeros(self) -> float:
         """Share of the elements that are zero."""
-        form = self.format
-        return 1 - self.nonzeros / (form.batch * form.channels * form.height * form.width)
+        return 1 - self.nonzeros / self.format.elements
 
     def memory(self) -> Memory:
         """What is used; the room for denser input is reserved, and not touched."""
@@ -108,18 +111,20 @@ class Lists:
 
 
 @inlined
-def _pack_group(v, group, values, indices, count, word, pattern, numbers, patterns):
+def _append(v, values, count):
+    """The non-zeros of a vector, behind those that there are; the new count, and which they are."""
     nonzero = (reinterpret(v, "u32x16") << 1) != 0  # NaN is one, -0 is not
     bits = mask_bits(nonzero)
     store(values + 4 * count, compress(v, nonzero))
-    if patterns:
-        word |= bits << np.uint64(LANES * (group & 3))
-        store(pattern + 8 * (group >> 2), word)
-        if group & 3 == 3:
-            word = np.uint64(0)
-    else:
-        store(indices + 2 * count, compress(numbers + np.uint16(LANES * group), nonzero))
-    return count + np.int64(count_ones(bits)), word
+    return count + np.int64(count_ones(bits)), bits
+
+
+@inlined
+def _append_indexed(v, group, values, indices, count, numbers):
+    nonzero = (reinterpret(v, "u32x16") << 1) != 0
+    store(indices + 2 * count, compress(numbers + np.uint16(LANES * group), nonzero))
+    count, _ = _append(v, values, count)
+    return count
 
 
 @inlined
@@ -137,17 +142,30 @@ def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block
         store(cells, np.int32(0))
     for x in range(width):
         at = source + x * pixel_bytes
-        pattern = cells + x * (block >> 3)
-        word = np.uint64(0)
-        if patterns and block > 64:
-            store(pattern + 8, word)
-        for group in range(groups):
-            v = load(at + 64 * group, "f32x16")
-            count, word = _pack_group(v, group, values, indices, count, word, pattern, numbers, patterns)
-        if tail:
-            v = load_where(at + 64 * groups, lanes, "f32x16")
-            count, word = _pack_group(v, groups, values, indices, count, word, pattern, numbers, patterns)
-        if not patterns:
+        if patterns:
+            pattern = cells + x * (block >> 3)
+            for pair in range(groups >> 1):
+                count, low = _append(load(at + 128 * pair, "f32x16"), values, count)
+                count, high = _append(load(at + 128 * pair + 64, "f32x16"), values, count)
+                store(pattern + 4 * pair, np.uint32(low | high << np.uint64(16)))
+            if channels < block:
+                for group in range(groups & -2, block >> 4):
+                    bits = np.uint64(0)
+                    if group < groups:
+                        count, bits = _append(load(at + 64 * group, "f32x16"), values, count)
+                    elif group == groups and tail:
+                        count, bits = _append(load_where(at + 64 * group, lanes, "f32x16"), values, count)
+                    store(pattern + 2 * group, np.uint16(bits))
+            elif groups & 1:
+                count, bits = _append(load(at, "f32x16"), values, count)
+                store(pattern, np.uint16(bits))
+        else:
+            for group in range(groups):
+                v = load(at + 64 * group, "f32x16")
+                count = _append_indexed(v, group, values, indices, count, numbers)
+            if tail:
+                v = load_where(at + 64 * groups, lanes, "f32x16")
+                count = _append_indexed(v, groups, values, indices, count, numbers)
             store(cells + 4 * (x + 1), np.int32(count))
     return count
 
@@ -157,37 +175,40 @@ def _packer(patterns: bool) -> Any:
         job = numba.carray(jobs, 1)
         at = address(job)
         job = job[0]
-        scratch = job.scratch + fetch_add(at + 8, 1) * job.scratch_bytes
+        owner = me = number(at, job)
+        scratch = job.scratch + me * job.scratch_bytes
+        nonzeros = 0
         while True:
-            begin = fetch_add(at, job.share)
-            if begin >= job.rows:
-                break
-            nonzeros = 0
-            for row in range(begin, min(job.rows, begin + job.share)):
-                image = row // job.height
-                source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
-                for b in range(job.blocks):
-                    channels = min(job.block, job.channels - b * job.block)
-                    start = source + b * job.block * job.channel_bytes
-                    pixel_bytes = job.pixel_bytes
-                    if job.channel_bytes != 4:
-                        pixel_bytes = job.block * 4
-                        for c in range(0, channels, LANES):
-                            for x in range(0, job.width, LANES):
-                                transpose(
-                                    start + c * job.channel_bytes + 4 * x, job.channel_bytes,
-                                    min(LANES, channels - c), min(LANES, job.width - x),
-                                    scratch + x * pixel_bytes + 4 * c, pixel_bytes,
-                                )  # fmt: skip
-                        start = scratch
-                    segment = row * job.blocks + b
-                    nonzeros += pack_row(
-                        start, pixel_bytes, job.width, channels,
-                        job.memory + segment * job.value_bytes,
-                        job.memory + job.indices + segment * (job.value_bytes >> 1),
-                        job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
-                    )  # fmt: skip
-            fetch_add(at + 16, nonzeros)
+            row = take(at, job, job.rows, owner)
+            if row < 0:
+                owner = (owner + 1) % job.threads
+                if owner == me:
+                    break
+                continue
+            image = row // job.height
+            source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
+            for b in range(job.blocks):
+                channels = min(job.block, job.channels - b * job.block)
+                start = source + b * job.block * job.channel_bytes
+                pixel_bytes = job.pixel_bytes
+                if job.channel_bytes != 4:
+                    pixel_bytes = job.block * 4
+                    for c in range(0, channels, LANES):
+                        for x in range(0, job.width, LANES):
+                            transpose(
+                                start + c * job.channel_bytes + 4 * x, job.channel_bytes,
+                                min(LANES, channels - c), min(LANES, job.width - x),
+                                scratch + x * pixel_bytes + 4 * c, pixel_bytes,
+                            )  # fmt: skip
+                    start = scratch
+                segment = row * job.blocks + b
+                nonzeros += pack_row(
+                    start, pixel_bytes, job.width, channels,
+                    job.memory + segment * job.value_bytes,
+                    job.memory + job.indices + segment * (job.value_bytes >> 1),
+                    job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
+                )  # fmt: skip
+        fetch_add(at, nonzeros)
 
     return pack_rows
 
@@ -205,13 +226,12 @@ class Packer:
         self._code = _code(format.patterns)
         self._threads = min(threads, max(1, format.batch * format.height // 4))
         self._scratch = 4 * format.block * (-(-format.width // LANES) * LANES)
-        rows = format.batch * format.height
         self._job = Job(
             _JOB,
-            rows=rows, share=-(-rows // self._threads), height=format.height, width=format.width,
+            self._threads,
+            rows=format.batch * format.height, height=format.height, width=format.width,
             channels=format.channels, block=format.block, blocks=-(-format.channels // format.block),
-            indices=format.indices, cells=format.cells, value_bytes=format.value_bytes,
-            cell_bytes=format.cell_bytes, scratch_bytes=self._scratch,
+            scratch_bytes=self._scratch, **format.places(),
         )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Lists:
@@ -225,10 +245,10 @@ class Packer:
                 channels = 1
         lists = Lists(self.format)
         job = self._job.copy(
-            0, 0, 0, x.data_ptr(), lists.block.address,
+            0, x.data_ptr(), lists.block.address,
             0 if channels == 1 else memory.scratch(self._scratch * self._threads),
             4 * images, 4 * rows, 4 * pixels, 4 * channels,
         )  # fmt: skip
         run(self._code, job, self._threads)
-        lists.nonzeros = job[2]
+        lists.nonzeros = job[0]
         return lists

@@ -56,7 +56,7 @@ class SparseConv2d(FastConv2d):
         """As in `FastConv2d`."""
         self._check(x)
         threads = torch.get_num_threads()
-        key = (x.shape, x.dtype, x.device, threads)
+        key = (x.shape, x.dtype, x.is_cpu, threads)
         layer: RingConvolution | None = self._ready.get(key)
         if layer is None:
             if not fits(x) or self.is_for_another(x.shape) or (self.geometry is None and obstacle(self)):

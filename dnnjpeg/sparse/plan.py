@@ -41,7 +41,7 @@ class LayerPlan:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "tiling": self.tiling and self.tiling._asdict()}
 
     @classmethod
     def of(cls, document: Any) -> Self:

@@ -1,5 +1,8 @@
 """The fast execution of CPO and CPS: sums in registers, lists of non-zeros, weights in the order of use."""
 
+from functools import partial
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,6 +15,14 @@ from dnnjpeg.sparse.tiling import Tiling
 
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 SPLIT = 7  # output rows that are worth a thread, as each reads all weights
+
+
+class _Call(NamedTuple):
+    """What is the same each time that a layer is called in the same way."""
+
+    job: Job
+    out: tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
+    following: Format | None
 
 
 class RingConvolution:
@@ -46,7 +57,7 @@ class RingConvolution:
         rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
         row_blocks = -(-height // rows)
         if height >= SPLIT * threads:  # a thread reads mostly what it has packed itself
-            row_blocks = max(row_blocks, threads)
+            row_blocks = -(-row_blocks // threads) * threads
         row_blocks = _shares(row_blocks, height, parts * batch, threads)
         rows = -(-height // row_blocks)
         row_blocks = -(-height // rows)
@@ -59,16 +70,18 @@ class RingConvolution:
             and geometry.padding[0] < kernel_rows
             and (height - 1) * stride_y - geometry.padding[0] < geometry.height
         )
-        self._job = Job(
+        self._job = partial(
+            Job,
             JOB,
+            threads,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), height=geometry.height,
             width=geometry.width, block=block, blocks=-(-geometry.channels // block), kernel_rows=kernel_rows,
             stride=stride_y, pad_y=geometry.padding[0], pad_x=geometry.padding[1], out_height=height,
-            out_width=out_width, filters=geometry.filters, rows=rows, row_blocks=row_blocks,
-            scratch_bytes=self._scratch_bytes,
+            out_width=out_width, filters=geometry.filters, filter_blocks=parts, rows=rows,
+            row_blocks=row_blocks, scratch_bytes=self._scratch_bytes,
         )  # fmt: skip
         self._packers: dict[int, Packer] = {}
-        self._formats: dict[tuple[int, Tiling], Format] = {}
+        self._calls: dict[tuple[Any, ...], _Call] = {}
 
     def compress(self, x: Tensor) -> Lists:
         """Lists of an input, float32 N x C x H x W, channels last or not."""
@@ -100,40 +113,58 @@ class RingConvolution:
         onward: its block must divide the filters in registers, see `Tiling.can_feed`.
         dense: without it the output is only made as lists.
         """
-        form, block = lists.format, lists.block
-        batch = form.batch
-        out = following = None
-        if dense:
-            layout = torch.channels_last if channels_last else torch.contiguous_format
-            out = torch.empty((batch, *self.output), memory_format=layout)
-        onto = (0,) * 3
-        steps = (0,) * 5
-        if onward is not None:
-            following = Lists(self._format(batch, onward))
-            to, start = following.format, following.block.address
-            onto = (start, start + to.indices, start + to.cells)
-            blocks = -(-self.geometry.filters // to.block)
-            steps = (to.block, blocks, int(to.patterns), to.value_bytes, to.cell_bytes)
-        job = self._job.copy(
-            0, 0, 0, self._parts * batch * self._row_blocks, batch,
-            ACTIVATIONS[activation or self._activation],
-            self._can_be_direct and dense and channels_last and residual is None and onward is None,
-            block.address, block.address + form.indices, block.address + form.cells,
-            0 if out is None else out.data_ptr(), 0 if residual is None else residual.data_ptr(),
+        form = lists.format
+        key = (form.batch, channels_last, residual is None, activation, onward, dense)
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = self._call(form, *key[1:])
+        out = torch.empty_strided(*call.out) if dense else None
+        following = None if call.following is None else Lists(call.following)
+        job = call.job.copy(
+            0,
+            lists.block.address,
+            0 if out is None else out.data_ptr(),
+            0 if residual is None else residual.data_ptr(),
             memory.scratch(self._scratch_bytes * self.threads),
-            *onto, form.value_bytes, form.cell_bytes, not channels_last, *steps,
-        )  # fmt: skip
+            0 if following is None else following.block.address,
+        )
         run(self._code, job, self.threads)
         if following is not None:
-            following.nonzeros = job[2]
+            following.nonzeros = job[0]
         return out, following
 
-    def _format(self, batch: int, onward: Tiling) -> Format:
-        form = self._formats.get((batch, onward))
-        if form is None:
-            form = Format(batch, *self.output, onward.block, onward.patterns)
-            self._formats[batch, onward] = form
-        return form
+    def _call(
+        self,
+        form: Format,
+        channels_last: bool,
+        alone: bool,
+        activation: str | None,
+        onward: Tiling | None,
+        dense: bool,
+    ) -> "_Call":
+        """alone: without a residual."""
+        shape = (form.batch, *self.output)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        images = form.batch * self._row_blocks
+        fields = {
+            "tasks": self._parts * images,
+            "groups": self.threads if images % self.threads == 0 else 1,
+            "relu": ACTIVATIONS[activation or self._activation],
+            "direct": self._can_be_direct and dense and channels_last and alone and onward is None,
+            "first_layout": not channels_last,
+            **form.places(),
+        }
+        following = None
+        if onward is not None:
+            following = Format(*shape, onward.block, onward.patterns)
+            fields |= {f"to_{name}": value for name, value in following.places().items()}
+            fields |= {
+                "to_block": onward.block,
+                "to_blocks": -(-self.geometry.filters // onward.block),
+                "to_patterns": onward.patterns,
+            }
+        job = self._job(**fields)
+        return _Call(job, (shape, torch.empty(shape, memory_format=layout).stride()), following)
 
     def reads(self, lists: Lists) -> bool:
         """Whether lists are of this layer's form."""

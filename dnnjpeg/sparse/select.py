@@ -224,7 +224,7 @@ def _dense_methods(site: Site) -> Sequence[str]:
 
 def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:
     best = tilings(geometry, True, zeros)[:TRIED]
-    return [*best, replace(best[0], patterns=False)]
+    return [*best, best[0]._replace(patterns=False)]
 
 
 def _fastest(times: dict[str, float], methods: Sequence[str]) -> str:

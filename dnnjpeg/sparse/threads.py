@@ -1,5 +1,8 @@
 """Compiled jobs in several threads: torch's own where they can be had, so that two pools do not fight for the
 processor, else Python's.
+
+A job has tasks, and each thread its own share of them, the same in every call: what it writes lies in its
+own cache, and is read there by the next job. A thread that is done with its own takes over those of others.
 """
 
 import ctypes
@@ -11,11 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir
+from numba.core import types
+from numba.core.extending import intrinsic
+
+from dnnjpeg.jit import inlined
+from dnnjpeg.simd import fetch_add
+
+LINE = 64  # bytes that go from cache to cache together
 
 
 @cache
-def _gomp() -> Any:
-    """GOMP_parallel of the OpenMP that torch has loaded; None where it uses another."""
+def _openmp() -> Any:
+    """The OpenMP that torch has loaded, if it is GNU's; None where it uses another."""
     if torch.__config__.parallel_info().find("ATen parallel backend: OpenMP") < 0:
         return None
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
@@ -23,10 +34,9 @@ def _gomp() -> Any:
             library = ctypes.CDLL(os.fspath(path), mode=os.RTLD_NOW | os.RTLD_NOLOAD)
         except OSError:
             continue
-        function = library.GOMP_parallel
-        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-        function.restype = None
-        return function
+        library.GOMP_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        library.GOMP_parallel.restype = None
+        return library
     return None
 
 
@@ -37,15 +47,20 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def record(*names: str) -> np.dtype[Any]:
     """The type of a job: 64-bit integers, those that change with each call first."""
-    return np.dtype([(name, np.int64) for name in names])
+    own = ("threads", "arrived", "number", "taken")
+    return np.dtype([(name, np.int64) for name in (*names, *own)])
 
 
 class Job:
     """What does not change from call to call, by name."""
 
-    def __init__(self, kind: np.dtype[Any], **values: int) -> None:
+    def __init__(self, kind: np.dtype[Any], threads: int, **values: int) -> None:
         assert kind.names is not None
-        self._kind: Any = ctypes.c_int64 * len(kind.names)
+        values["threads"], values["taken"] = threads, kind.itemsize
+        if threads > 1 and (library := _openmp()):
+            values["number"] = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value or 0
+        self.threads = threads
+        self._kind: Any = ctypes.c_int64 * (len(kind.names) + threads * LINE // 8)
         self._template = self._kind(*(values.get(name, 0) for name in kind.names))
 
     def copy(self, *values: int) -> Any:
@@ -55,14 +70,41 @@ class Job:
         return job
 
 
+@intrinsic
+def _called(typingctx: Any, function: Any) -> Any:
+    """What the C function `int f(void)` at an address returns."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), []), ir.IntType(64))
+
+    return types.int64(types.int64), codegen
+
+
+@inlined
+def number(at, job):
+    """Of the thread that calls: from 0 on, and where it can be had the same in each call.
+
+    at: address of the job; job: its fields.
+    """
+    return _called(job.number) if job.number else fetch_add(at + job.taken - 24, 1)
+
+
+@inlined
+def take(at, job, tasks, owner):
+    """A task of thread number `owner` that nobody has taken, of 0..tasks-1; -1 if none is left."""
+    task = owner * tasks // job.threads + fetch_add(at + job.taken + LINE * owner, 1)
+    return task if task < (owner + 1) * tasks // job.threads else -1
+
+
 def run(code: Any, job: Any, threads: int) -> None:
-    """Run `code`, a `jit.callback` that takes its tasks from a counter in the job, in each of `threads`
-    threads with the same job; returns when all are done.
+    """Run `code`, a `jit.callback` that gets its tasks from `take`, in each of `threads` threads with the
+    same job; returns when all are done.
     """
     if threads == 1:
         code.ctypes(job)
-    elif (parallel := _gomp()) is not None:
-        parallel(code.address, job, threads, 0)
+    elif library := _openmp():
+        library.GOMP_parallel(code.address, job, threads, 0)
     else:
         others = [_pool(threads - 1).submit(code.ctypes, job) for _ in range(threads - 1)]
         code.ctypes(job)

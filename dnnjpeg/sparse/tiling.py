@@ -1,8 +1,8 @@
 """How a layer is cut for the ring kernel, and which ways of cutting it are worth trying."""
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from dnnjpeg.jit import host_has
 from dnnjpeg.sparse.geometry import Geometry
@@ -11,8 +11,7 @@ from dnnjpeg.sparse.lists import LANES
 TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
-@dataclass(frozen=True)
-class Tiling:
+class Tiling(NamedTuple):
     """How a layer is cut. `patterns` chooses between the two forms of a list: CPS and CPO."""
 
     patterns: bool

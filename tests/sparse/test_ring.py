@@ -165,7 +165,7 @@ def test_several_threads_of_python_share_a_layer() -> None:
 
 
 def test_threads_where_torch_has_no_pool_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_gomp", lambda: None)
+    monkeypatch.setattr(pools, "_openmp", lambda: None)
     geometry = Geometry(16, 24, 24, 16, (3, 3), (1, 1), (1, 1))
     weights = weights_for(geometry, 0)
     x = sparse_input(geometry, 0.5, 2, False, 0)
