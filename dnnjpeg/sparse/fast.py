@@ -160,7 +160,4 @@ def fits(x: Tensor) -> bool:
 
 
 def _version(tensor: Tensor) -> int:
-    try:
-        return tensor._version
-    except RuntimeError:  # tensors of the inference mode have none
-        return 0
+    return 0 if tensor.is_inference() else tensor._version
