@@ -18,7 +18,8 @@ import click
 
 from dnnjpeg.table import SUBSAMPLINGS
 
-from .target import describe, target, target_options  # mypy does not know the way by dnnjpeg.tools
+from .paths import NamedPath  # mypy does not know the way by dnnjpeg.tools
+from .target import describe, target, target_options
 
 if TYPE_CHECKING:
     from dnnjpeg.batch import Recipe, Result, Task, Totals
@@ -43,7 +44,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
                 type=click.Path(exists=True, allow_dash=True, path_type=Path))
-@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=click.Path(allow_dash=True, path_type=Path),
+@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
               help="Folder for the JPEG files, made where it is missing; for one picture also a file, or - "
                    "for standard output.")
 @click.option("--in-place", is_flag=True, help="Replace the JPEG files themselves, each in one step.")

@@ -19,6 +19,8 @@ from dnnjpeg.files import write_atomic
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
 
+from .paths import NamedPath
+
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import Search, Show
     from dnnjpeg.learn.objective import Objective
@@ -47,8 +49,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="CSV with the columns file and label; .npy for an array. Without labels, the loss is the "
                    "divergence from what the networks read in the originals.")
-@click.option("-o", "--output", metavar="FILE.json", required=True,
-              type=click.Path(dir_okay=False, path_type=Path),
+@click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
               help="The table. Beside it a folder FILE.report: all that was measured, and a plot.")
 @click.option("--name", help="Of the table.  [default: the file's]")
 @click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn"]), default="response",
@@ -82,7 +83,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
 @click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, a little less exact.")
-@click.option("--cache", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
               help="Where readings of real files are kept: an interrupted run goes on from them, and several "
                    "networks share the files.  [default: in the user's cache folder]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted descent of j4d.")

@@ -12,6 +12,8 @@ from dnnjpeg.files import write_atomic
 from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table import Table, list_tables, load_table
 
+from .paths import NamedPath
+
 
 def _load(ctx: click.Context, parameter: click.Parameter, name: str) -> Table:
     try:
@@ -100,7 +102,7 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=NamedPath(dir_okay=False, allow_dash=True),
     default="-",
     help="File; default stdout.",
 )

@@ -19,6 +19,8 @@ from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
 from dnnjpeg.table import load_table
 
+from .paths import NamedPath
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,8 +61,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
               default=0.1, show_default=True, help="Of the pictures: they choose the epoch that is kept.")
 @click.option("--test", metavar="DIR|FILE.npy", type=_PATH, help="Other pictures, read once, at the end.")
 @click.option("--test-labels", metavar="FILE", type=_FILE, help="Theirs, as --labels.")
-@click.option("-o", "--output", metavar="DIR", required=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Where all results go; made if missing.")
+@click.option("-o", "--output", metavar="DIR", required=True, type=NamedPath(file_okay=False),
+              help="Where all results go; made if missing.")
 @click.option("--layer/--no-layer", default=None,
               help="A JPEG layer before the network, trained with it.  [default: unless --table is given]")
 @click.option("--start", type=click.Choice(["ones", "magnitude", "sensitivity", "standard"]), default="ones",

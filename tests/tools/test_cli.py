@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -36,6 +38,34 @@ def test_unknown_command_is_wrong_usage():
     result = CliRunner().invoke(main, ["encdoe"])
     assert result.exit_code == 2
     assert "encdoe" in result.stderr
+
+
+def paths(command: click.Command, context: click.Context) -> Iterator[click.Parameter]:
+    """The parameters that are paths, of a command and those below it."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            yield parameter
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from paths(command.get_command(context, name), context)
+
+
+def test_no_path_may_be_empty():
+    """To pathlib, an empty one is the current folder."""
+    context = click.Context(main)
+    found = list(paths(main, context))
+    assert {"output", "cache", "picture", "report_file", "files"} <= {parameter.name for parameter in found}
+    for parameter in found:
+        with pytest.raises(click.BadParameter, match=r"is empty|does not exist"):
+            parameter.type.convert("", parameter, context)
+
+
+def test_empty_output_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (8, 8)).save("x.png")
+    result = CliRunner().invoke(main, ["encode", "x.png", "-o", ""])
+    assert result.exit_code == 2 and "'-o' / '--output': the path is empty, expected" in result.stderr
+    assert os.listdir() == ["x.png"]  # noqa: PTH208
 
 
 def test_warmup_says_how_long_it_took():

@@ -1,0 +1,18 @@
+"""Paths on the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class NamedPath(click.Path):
+    """A path that need not exist, but has a name: to pathlib, an empty one is the current folder."""
+
+    def __init__(self, **options: bool) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty, expected a name, as . for the current directory", param, ctx)
+        return super().convert(value, param, ctx)
