@@ -18,7 +18,7 @@ import click
 
 from dnnjpeg.table import SUBSAMPLINGS
 
-from .paths import NamedPath  # mypy does not know the way by dnnjpeg.tools
+from .paths import NamedPath, read_stdin  # mypy does not know the way by dnnjpeg.tools
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _where(
             raise click.UsageError(f"-o {name} is the source: use --in-place")
         if skip_existing:
             return lambda: iter([Result(source, "skipped", f"{output} exists")])
-    content = sys.stdin.buffer.read() if source == STREAM else None
+    content = read_stdin() if source == STREAM else None
     return lambda: iter([Task(source, None if output == STREAM else output, content)])
 
 

@@ -10,7 +10,7 @@ from dnnjpeg.inspection import Inspection, Likeness
 from dnnjpeg.inspection import inspect as inspect_bytes
 from dnnjpeg.point import format_steps
 
-from .paths import NamedPath
+from .paths import NamedPath, read_stdin
 
 
 @click.command()
@@ -22,7 +22,7 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     for path in files:
         name = click.format_filename(path)
         try:
-            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            data = read_stdin() if str(path) == "-" else path.read_bytes()
             found = inspect_bytes(data)
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else None

@@ -1,5 +1,6 @@
-"""Paths on the command line."""
+"""Paths on the command line, and what - stands for there."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,3 +17,10 @@ class NamedPath(click.Path):
         if value == "":
             self.fail("the path is empty, expected a name, as . for the current directory", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def read_stdin() -> bytes:
+    """All of standard input. Raises OSError where it is closed."""
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin.buffer.read()

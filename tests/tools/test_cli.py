@@ -100,3 +100,36 @@ def test_full_standard_output_is_one_line(tmp_path, arguments, unbuffered):
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
+
+
+CLOSED = "standard output is closed, expected somewhere to write to, as /dev/null"
+
+
+@pytest.mark.parametrize(
+    ("closing", "arguments", "code", "message"),
+    [
+        ("<&-", "inspect -", 1, "-: standard input is closed"),
+        ("<&-", "encode - -o y.jpg", 1, "Error: standard input is closed"),
+        ("<&-", "encode x.jpg -o y.jpg", 0, ""),
+        (">&-", "encode x.jpg -o -", 1, f"Error: {CLOSED}"),
+        (">&-", "encode x.jpg -o y.jpg", 1, f"Error: {CLOSED}"),
+        (">&-", "inspect x.jpg", 1, f"Error: {CLOSED}"),
+        (">&-", "tables list", 1, f"Error: {CLOSED}"),
+        (">&-", "--help", 1, f"Error: {CLOSED}"),
+        ("2>&-", "encode x.jpg -o y.jpg", 0, ""),
+        ("2>&-", "inspect y.jpg", 1, ""),
+        (">&- 2>&-", "tables list", 1, ""),
+    ],
+)
+def test_closed_streams_are_one_line(tmp_path, closing, arguments, code, message):
+    (tmp_path / "x.jpg").write_bytes(dnnjpeg.encode(Image.new("L", (8, 8))))
+    program = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", *program, *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (code, message and message + "\n")
+    assert (tmp_path / "y.jpg").exists() == ("y.jpg" in arguments and code == 0)
