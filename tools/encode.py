@@ -18,7 +18,7 @@ import click
 
 from dnnjpeg.table import SUBSAMPLINGS
 
-from .paths import NamedPath, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def encode(
     todo = tasks()
     first = next(todo, None)
     if first is None:
-        click.echo(f"no pictures in {_line(', '.join(map(str, paths)))}", err=True)
+        click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
     _prepare(recipe)
 
@@ -136,7 +136,7 @@ def encode(
         for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
             totals.add(result)
             if result.status == "failed":
-                tqdm.write(_line(f"{result.source}: {result.reason}"), file=sys.stderr)
+                tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
                     failures.append({"source": str(result.source), "reason": result.reason})
             elif as_json and result.quality is not None:
@@ -220,7 +220,7 @@ def _where(
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
         return lambda: plan(paths, output, recursive=recursive, skip_existing=skip_existing)
-    name = _line(str(output))
+    name = one_line(str(output))
     if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
         raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
     if not _is_single(paths):
@@ -276,11 +276,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _line(text: str) -> str:
-    """`text` in one line: file names may hold any byte but / and NUL."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dnnjpeg.inspection import Inspection, Likeness
 from dnnjpeg.inspection import inspect as inspect_bytes
 from dnnjpeg.point import format_steps
 
-from .paths import NamedPath, read_stdin
+from .paths import NamedPath, one_line, read_stdin
 
 
 @click.command()
@@ -20,7 +20,7 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     """Say what made JPEG files, their tables, subsampling and size by segment. - is standard input."""
     failed = False
     for path in files:
-        name = click.format_filename(path)
+        name = one_line(str(path))
         try:
             data = read_stdin() if str(path) == "-" else path.read_bytes()
             found = inspect_bytes(data)

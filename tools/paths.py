@@ -24,3 +24,8 @@ def read_stdin() -> bytes:
     if sys.stdin is None:
         raise OSError("standard input is closed")
     return sys.stdin.buffer.read()
+
+
+def one_line(text: str) -> str:
+    """`text` in one line: file names may hold any byte but / and NUL."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
