@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.checks import check_integer, check_items, check_quality, check_steps, is_number
+from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
@@ -196,7 +196,10 @@ def write_coefficients(
     tables = check_items(tables, "tables", "a list of 1 to 3 tables")
     if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
-    steps = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
+    steps = tuple(
+        check_steps(check_array(t, f"tables[{i}]", "64 steps, or 8x8").ravel().tolist(), f"tables[{i}]")
+        for i, t in enumerate(tables)
+    )
     if not 1 <= len(steps) <= 3:
         raise ValueError(f"tables has {len(steps)} tables, expected 1 to 3")
     coding = _coding(
