@@ -121,7 +121,11 @@ def learn_table(
 
     with processes():
         try:
-            _run(*_prepare(qualities=qualities or spread, **how), output, name or output.stem)
+            try:
+                prepared = _prepare(qualities=qualities or spread, **how)
+            except (ValueError, OSError) as error:
+                raise click.UsageError(str(error)) from None
+            _run(*prepared, output, name or output.stem)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:

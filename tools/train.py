@@ -123,7 +123,10 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     _check_use(how)
     _check_folder(output, resume)
     try:
-        job = _prepare(**how)
+        try:
+            job = _prepare(**how)
+        except (ValueError, OSError) as error:
+            raise click.UsageError(str(error)) from None
         output.mkdir(parents=True, exist_ok=True)
         _run(job, output)
     except (ValueError, OSError) as error:
