@@ -119,8 +119,8 @@ def encode(
     to_stream = output == STREAM
     if to_stream and (as_json or sys.stdout.buffer.isatty()):
         raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
-    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     tasks = _where(paths, output, in_place, recursive, skip_existing)
+    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     todo = tasks()
     first = next(todo, None)
     if first is None:
@@ -194,10 +194,10 @@ def _recipe(
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
-    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
-        if aim and value:
+        if value and (keep or target_bytes or target_bpp):
             raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
+    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run)
 
 

@@ -179,13 +179,13 @@ def _prepare(
 
     if weights and len(models) > 1:
         raise ValueError("--weights is of one network: several are given")
+    if plan and len(set(models)) > 1:
+        raise ValueError("--plan is of one network: several are given")
     loaded = {name: load_codec(name) for name in wanted}
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
     if plan:
         from dnnjpeg.sparse.plan import Plan, apply_
 
-        if len(networks) > 1:
-            raise ValueError("--plan is of one network: several are given")
         if networks[0].device.type != "cpu":
             raise ValueError(f"--plan is for the CPU, and --device is {device}")
         apply_(networks[0].module, Plan.load(plan))

@@ -157,6 +157,8 @@ def _check_use(how: dict[str, Any]) -> None:
         raise click.UsageError("--test-labels is of --test, which is not given")
     if (how["start"] == "sensitivity") != (how["sensitive"] is not None):
         raise click.UsageError("--start sensitivity and --sensitive SPEC go together: one is from the other")
+    if how["price"] and how["rounds"] > 1:
+        raise click.UsageError(f"--price is of the files of one round, and --rounds is {how['rounds']}")
 
 
 def _check_folder(output: Path, resume: bool) -> None:
@@ -206,9 +208,15 @@ def _prepare(
 
     from dnnjpeg.dataset import load_dataset
     from dnnjpeg.learn.batches import check_labels
+    from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Recipe
     from dnnjpeg.models import load_network
 
+    options = {name: rest.pop(name) for name in _LAYER}
+    recipe = Recipe(seed=seed, **rest)
+    points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
+    if has_layer := layer or (layer is None and table is None):
+        JPEGLayer(**options)  # what it refuses is refused before pictures and networks are loaded
     torch.manual_seed(seed)
     network = load_network(model, weights=weights, device=device)
     size = size or network.preprocess.size
@@ -218,12 +226,8 @@ def _prepare(
         raise ValueError(f"{test} has no labels to test against: give --test-labels")
     if tested is not None:
         check_labels(network, tested)  # before a long training, not after it
-    points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
-    options = {name: rest.pop(name) for name in _LAYER}
-    jpeg = None
-    if layer or (layer is None and table is None):
-        jpeg = _layer(start, sensitive, learning, device, options)
-    return _Job(network, jpeg, points, learning, held_out, tested, Recipe(seed=seed, **rest))
+    jpeg = _layer(start, sensitive, learning, device, options) if has_layer else None
+    return _Job(network, jpeg, points, learning, held_out, tested, recipe)
 
 
 def _layer(

@@ -197,9 +197,21 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
     assert train(*basic, *QUICK, "-o", empty).exit_code == 0
 
 
-@pytest.mark.parametrize("options", [("--start", "sensitivity"), ("--sensitive", MODEL)])
-def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -> None:
-    """Half of what they need is wrong usage, found before anything is loaded."""
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--start", "sensitivity"), "--start sensitivity and --sensitive SPEC go together"),
+        (("--sensitive", MODEL), "--start sensitivity and --sensitive SPEC go together"),
+        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given"),
+        (("--levels", 256), "levels is 256, expected an odd number"),
+        (("--least", 0.5), "least is 0.5, expected at least 1"),
+        (("--rounds", 101), "rounds is 101, expected an integer 1..100"),
+        (("--rounds", 2, "--price", 1e-4), "--price is of the files of one round, and --rounds is 2"),
+        (("--lr", "inf"), "lr is inf, expected a number"),
+        (("--table", "nothing"), "no table is named 'nothing'"),
+    ],
+)
+def test_wrong_usage_is_found_before_anything_is_loaded(basic, tmp_path, monkeypatch, options, message):
 
     def load(*_: object, **__: object) -> None:
         raise AssertionError
@@ -207,7 +219,7 @@ def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -
     monkeypatch.setattr("dnnjpeg.models.load_network", load)
     monkeypatch.setattr("dnnjpeg.dataset.load_dataset", load)
     result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "--start sensitivity and --sensitive SPEC go together" in result.output
+    assert result.exit_code == 2 and message in result.output
 
 
 def test_bad_input_is_told(basic, data, tmp_path) -> None:
