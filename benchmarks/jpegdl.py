@@ -25,7 +25,7 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from trainings import ARMS, MAIN, NETWORKS, Job, data, jobs, recipe_of, restore, right, run_job
+from trainings import ARMS, MAIN, NETWORKS, Job, check_epochs, data, jobs, recipe_of, restore, right, run_job
 
 from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.files import write_atomic
@@ -120,13 +120,7 @@ def run(work: Path, epochs: int | None, seeds: int, threads: int, only: str) -> 
     work.mkdir(parents=True, exist_ok=True)
     wanted = {job: recipe_of(job, epochs) for job in jobs(seeds) if only in job.name}
     for job, recipe in wanted.items():
-        record = work / f"{job.name}.json"
-        trained = json.loads(record.read_text())["recipe"]["epochs"] if record.exists() else recipe.epochs
-        if trained != recipe.epochs:
-            raise click.UsageError(
-                f"{record} is a training of {trained} epochs, not of {recipe.epochs}: give another folder as "
-                "--work"
-            )
+        check_epochs(work / f"{job.name}.json", recipe.epochs)
     for job, recipe in wanted.items():
         claim = work / f"{job.name}.claim"
         record = work / f"{job.name}.json"

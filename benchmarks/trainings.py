@@ -154,6 +154,14 @@ def recipe_of(job: Job, epochs: int | None) -> Recipe:
     return replace(recipe, layer_lr=0.0) if job.arm == "untrained" else recipe
 
 
+def check_epochs(record: Path, epochs: int) -> None:
+    """Refuses the record of a training of other epochs, which would be taken for one of these."""
+    if record.exists() and (trained := json.loads(record.read_text())["recipe"]["epochs"]) != epochs:
+        raise click.UsageError(
+            f"{record} is a training of {trained} epochs, not of {epochs}: give another folder as --work"
+        )
+
+
 def run_job(job: Job, work: Path, recipe: Recipe) -> None:
     for kind in ("right.npy", "robust.json"):  # of a network that is trained again
         (work / f"{job.name}.{kind}").unlink(missing_ok=True)
