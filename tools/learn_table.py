@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import click
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.point import SUBSAMPLINGS
 from dnnjpeg.provenance import command, short
 
 from .paths import NamedPath
@@ -212,7 +212,10 @@ def _run(learning: "Objective", held_out: "Objective", search: "Search", output:
     points = select(found, measured, curve)
     networks = ", ".join(network.name for network in learning.networks)
     Table(name, points, f"learned for {networks} by {search.method}", provenance).save(output)
-    _plot(report, points, folder / "curve.png")
+    with suppress(ModuleNotFoundError):  # without matplotlib
+        from dnnjpeg.evaluate.plot import plot_table
+
+        write_atomic(folder / "curve.png", plot_table(report, points))
     for state in folder.glob("*.pt"):
         state.unlink()
     for point in points:
@@ -244,27 +247,6 @@ def _provenance(objective: "Objective", held_out: "Objective", search: "Search")
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) -> None:
-    """Loss over bytes, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
-    panel = figure.subplots()
-    lines = {
-        "standard, 4:2:0": (report["standard"], "k.--"),
-        "candidates": ([one["measured"] for one in report["candidates"]], "C0x"),
-        "points of the table": ([point.measured for point in points], "C3o-"),
-    }
-    for label, (records, style) in lines.items():
-        panel.plot([r["bytes"] for r in records], [r["loss"] for r in records], style, label=label)
-    panel.set(xscale="log", xlabel="bytes a picture", ylabel="mean loss, nat")
-    panel.grid(alpha=0.3)
-    panel.legend()
-    figure.savefig(path)
 
 
 def _bar(items: Iterable[T], what: str) -> Iterable[T]:
