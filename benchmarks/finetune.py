@@ -21,7 +21,7 @@ import torch
 from common import RESULTS, write
 from jpegdl import WORK
 from PIL import Image
-from trainings import data, root
+from trainings import check_epochs, data, root
 
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.statistics import Estimate, means
@@ -124,9 +124,11 @@ def run(work: Path, epochs: int, threads: int, only: str) -> None:
     """Train and measure what is missing."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    for name, kind in RATES:
-        file = work / f"{name}-{kind}.json"
-        if only in name and not file.exists():
+    files = {(name, kind): work / f"{name}-{kind}.json" for name, kind in RATES if only in name}
+    for file in files.values():
+        check_epochs(file, epochs)
+    for (name, kind), file in files.items():
+        if not file.exists():
             write_atomic(file, json.dumps(run_job(name, kind, work, epochs)).encode() + b"\n")
             (work / f"{name}-{kind}.pt").unlink()
 

@@ -25,7 +25,7 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from trainings import ARMS, MAIN, NETWORKS, Job, data, jobs, restore, right, run_job
+from trainings import ARMS, MAIN, NETWORKS, Job, check_epochs, data, jobs, recipe_of, restore, right, run_job
 
 from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.files import write_atomic
@@ -118,14 +118,17 @@ def run(work: Path, epochs: int | None, seeds: int, threads: int, only: str) -> 
     """Train what is missing. Several processes may share the work."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    for job in jobs(seeds):
+    wanted = {job: recipe_of(job, epochs) for job in jobs(seeds) if only in job.name}
+    for job, recipe in wanted.items():
+        check_epochs(work / f"{job.name}.json", recipe.epochs)
+    for job, recipe in wanted.items():
         claim = work / f"{job.name}.claim"
         record = work / f"{job.name}.json"
-        if only not in job.name or record.exists() or not _claim(claim):
+        if record.exists() or not _claim(claim):
             continue
         try:
             if not record.exists():  # since a moment ago
-                run_job(job, work, epochs)
+                run_job(job, work, recipe)
                 click.echo(f"{job.name}: {json.loads(record.read_text())['test']}")
         finally:
             claim.unlink()

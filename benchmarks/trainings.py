@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -146,22 +146,33 @@ def fresh(job: Job) -> Network:
     return load_network(f"{HERE / 'networks.py'}:{job.network}")
 
 
-def run_job(job: Job, work: Path, epochs: int | None) -> None:
+def recipe_of(job: Job, epochs: int | None) -> Recipe:
+    """How a job is trained, for so many epochs in place of its data set's."""
+    recipe = replace(RECIPES[job.dataset], seed=job.seed)
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
+    return replace(recipe, layer_lr=0.0) if job.arm == "untrained" else recipe
+
+
+def check_epochs(record: Path, epochs: int) -> None:
+    """Refuses the record of a training of other epochs, which would be taken for one of these."""
+    if record.exists() and (trained := json.loads(record.read_text())["recipe"]["epochs"]) != epochs:
+        raise click.UsageError(
+            f"{record} is a training of {trained} epochs, not of {epochs}: give another folder as --work"
+        )
+
+
+def run_job(job: Job, work: Path, recipe: Recipe) -> None:
     for kind in ("right.npy", "robust.json"):  # of a network that is trained again
         (work / f"{job.name}.{kind}").unlink(missing_ok=True)
     learning, validation, test = data(job.dataset)
-    recipe = asdict(RECIPES[job.dataset]) | {"seed": job.seed}
-    if epochs is not None:
-        recipe["epochs"] = epochs
-    if job.arm == "untrained":
-        recipe["layer_lr"] = 0.0
     points: list[OperatingPoint] = []
     if job.arm == "JPEG augmentation":
         points = [standard_table().at(quality) for quality in range(10, 91, 10)]
     network, layer = fresh(job), layer_of(job, learning, work)
     state = work / f"{job.name}.pt"
-    log = train(network, learning, validation, Recipe(**recipe), layer=layer, points=points, state=state)
-    best = best_epoch(log, Recipe(**recipe))
+    log = train(network, learning, validation, recipe, layer=layer, points=points, state=state)
+    best = best_epoch(log, recipe)
     accuracies = {}
     forms = ("soft", "hard", "integer steps", "real") if layer is not None else ("soft",)
     for form in forms:
@@ -174,7 +185,7 @@ def run_job(job: Job, work: Path, epochs: int | None) -> None:
     save_file({key: value.contiguous() for key, value in tensors.items()}, work / f"{job.name}.safetensors")
     record = {
         **asdict(job),
-        "recipe": recipe,
+        "recipe": asdict(recipe),
         "pictures": [len(learning), len(validation), len(test)],
         "epoch": best.epoch,
         "validation": round(100 * best.val_top1, 2),

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
 from reprlib import repr as brief
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnnjpeg.standard import Steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Hardness = (
     float | tuple[float | None, ...] | None
@@ -47,6 +50,16 @@ def check_items(value: Any, name: str, expected: str) -> list[Any]:
         with suppress(TypeError):
             return list(value)
     raise ValueError(f"{name} is {brief(value)}, expected {expected}")
+
+
+def check_array(value: Any, name: str, expected: str, kind: type | None = None) -> "NDArray[Any]":
+    """An array, or what makes one: not lists of unequal length, for instance."""
+    import numpy as np  # here: tables do without
+
+    try:
+        return np.asarray(value, kind)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {brief(value)}, expected {expected}") from None
 
 
 def check_tables(value: Any, name: str, expected: str) -> list[Any]:

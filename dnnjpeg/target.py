@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from dnnjpeg.checks import check_integer, is_number
+from dnnjpeg.checks import check_integer, check_items, is_number
 from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.search import Encoded, cheapest, climb, together
@@ -89,11 +90,12 @@ def encode_to_target(
         raise ValueError("prune is True, but there are no networks to say what can be dropped")
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise TypeError("images is one picture, expected a list of them")
+    images = check_items(images, "images", "a list of pictures")
     if not isinstance(table, Table):
         table = load_table(table)
     pictures = [
         _Picture(_as_image(image), table, {**options, **own})
-        for image, own in zip(images, metadata or [{}] * len(images), strict=True)
+        for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
         if keep is not None:
@@ -144,6 +146,18 @@ class _Picture:
         image = self.image.convert("RGB")
         image.info = {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
         return image
+
+
+def _by_image(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:
+    if metadata is None:
+        return [{}] * count
+    entries = check_items(metadata, "metadata", "a list of mappings, one for each image")
+    if len(entries) != count:
+        raise ValueError(f"metadata has {len(entries)} entries, expected one for each of {count} images")
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"metadata[{i}] is {brief(entry)}, expected a mapping, as {{'comment': b'...'}}")
+    return entries
 
 
 def _as_image(image: Any) -> Image.Image:

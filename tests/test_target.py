@@ -313,8 +313,24 @@ def test_no_pictures_and_wrong_pictures():
     assert encode_to_target([grey], target_bytes=999) == encode_to_target([grey[..., 0]], target_bytes=999)
     with pytest.raises(TypeError, match="str"):
         encode_to_target(["a.png"], target_bytes=999)
-    with pytest.raises(ValueError, match="zip"):
-        encode_to_target(PICTURES[:2], target_bytes=999, metadata=[{}])
+    with pytest.raises(ValueError, match="images is None, expected a list of pictures"):
+        encode_to_target(None, target_bytes=999)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([{}], "metadata has 1 entries, expected one for each of 2 images"),
+        ([], "metadata has 0 entries, expected one for each of 2 images"),
+        ([{}] * 3, "metadata has 3 entries, expected one for each of 2 images"),
+        ({"comment": b"x"}, "metadata is {'comment': b'x'}, expected a list of mappings, one for each image"),
+        ([{}, None], r"metadata\[1\] is None, expected a mapping, as {'comment': b'...'}"),
+        ([b"x", b"y"], r"metadata\[0\] is b'x', expected a mapping"),
+    ],
+)
+def test_wrong_metadata(metadata, message):
+    with pytest.raises(ValueError, match=message):
+        encode_to_target(PICTURES[:2], target_bytes=999, metadata=metadata)
 
 
 @pytest.mark.parametrize(

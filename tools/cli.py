@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,15 @@ class _Commands(click.Group):
         command = getattr(import_module(f"dnnjpeg.tools.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if sys.stderr is None:  # closed: a file opened later would take its place
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        if sys.stdout is None:
+            raise click.ClickException(
+                "standard output is closed, expected somewhere to write to, as /dev/null"
+            )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

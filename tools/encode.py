@@ -18,7 +18,8 @@ import click
 
 from dnnjpeg.table import SUBSAMPLINGS
 
-from .target import describe, target, target_options  # mypy does not know the way by dnnjpeg.tools
+from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .target import describe, target, target_options
 
 if TYPE_CHECKING:
     from dnnjpeg.batch import Recipe, Result, Task, Totals
@@ -43,7 +44,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
                 type=click.Path(exists=True, allow_dash=True, path_type=Path))
-@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=click.Path(allow_dash=True, path_type=Path),
+@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
               help="Folder for the JPEG files, made where it is missing; for one picture also a file, or - "
                    "for standard output.")
 @click.option("--in-place", is_flag=True, help="Replace the JPEG files themselves, each in one step.")
@@ -118,12 +119,12 @@ def encode(
     to_stream = output == STREAM
     if to_stream and (as_json or sys.stdout.buffer.isatty()):
         raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
-    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     tasks = _where(paths, output, in_place, recursive, skip_existing)
+    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     todo = tasks()
     first = next(todo, None)
     if first is None:
-        click.echo(f"no pictures in {_line(', '.join(map(str, paths)))}", err=True)
+        click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
     _prepare(recipe)
 
@@ -135,7 +136,7 @@ def encode(
         for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
             totals.add(result)
             if result.status == "failed":
-                tqdm.write(_line(f"{result.source}: {result.reason}"), file=sys.stderr)
+                tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
                     failures.append({"source": str(result.source), "reason": result.reason})
             elif as_json and result.quality is not None:
@@ -193,10 +194,10 @@ def _recipe(
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
-    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
-        if aim and value:
+        if value and (keep or target_bytes or target_bpp):
             raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
+    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run)
 
 
@@ -219,7 +220,7 @@ def _where(
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
         return lambda: plan(paths, output, recursive=recursive, skip_existing=skip_existing)
-    name = _line(str(output))
+    name = one_line(str(output))
     if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
         raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
     if not _is_single(paths):
@@ -230,7 +231,7 @@ def _where(
             raise click.UsageError(f"-o {name} is the source: use --in-place")
         if skip_existing:
             return lambda: iter([Result(source, "skipped", f"{output} exists")])
-    content = sys.stdin.buffer.read() if source == STREAM else None
+    content = read_stdin() if source == STREAM else None
     return lambda: iter([Task(source, None if output == STREAM else output, content)])
 
 
@@ -275,11 +276,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _line(text: str) -> str:
-    """`text` in one line: file names may hold any byte but / and NUL."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
 from dnnjpeg.provenance import command, cpu_name, short
 
+from .paths import NamedPath
+
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.codecs import Codec
     from dnnjpeg.evaluate.measure import Bench, Measurement
@@ -70,11 +72,10 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 @click.option("--plan", metavar="FILE.json", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Run the network as `dnnjpeg sparse tune` found it fastest.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
-@click.option("-o", "--output", metavar="FILE.json", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("-o", "--output", metavar="FILE.json", type=NamedPath(dir_okay=False),
               help="All figures, with the machine, the versions and the command.")
-@click.option("--plot", "picture", metavar="FILE.png", type=click.Path(dir_okay=False, path_type=Path),
-              help="The curves.")
-@click.option("--cache", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--plot", "picture", metavar="FILE.png", type=NamedPath(dir_okay=False), help="The curves.")
+@click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
               help="Where measurements are kept, so that none is done twice.  [default: in the user's cache "
                    "folder]")
 def evaluate(
@@ -178,13 +179,13 @@ def _prepare(
 
     if weights and len(models) > 1:
         raise ValueError("--weights is of one network: several are given")
+    if plan and len(set(models)) > 1:
+        raise ValueError("--plan is of one network: several are given")
     loaded = {name: load_codec(name) for name in wanted}
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
     if plan:
         from dnnjpeg.sparse.plan import Plan, apply_
 
-        if len(networks) > 1:
-            raise ValueError("--plan is of one network: several are given")
         if networks[0].device.type != "cpu":
             raise ValueError(f"--plan is for the CPU, and --device is {device}")
         apply_(networks[0].module, Plan.load(plan))

@@ -10,19 +10,19 @@ from dnnjpeg.inspection import Inspection, Likeness
 from dnnjpeg.inspection import inspect as inspect_bytes
 from dnnjpeg.point import format_steps
 
+from .paths import NamedPath, one_line, read_stdin
+
 
 @click.command()
-@click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)
-)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=NamedPath(allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, one for each file.")
 def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     """Say what made JPEG files, their tables, subsampling and size by segment. - is standard input."""
     failed = False
     for path in files:
-        name = click.format_filename(path)
+        name = one_line(str(path))
         try:
-            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            data = read_stdin() if str(path) == "-" else path.read_bytes()
             found = inspect_bytes(data)
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else None

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,10 @@ import click
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.point import SUBSAMPLINGS
 from dnnjpeg.provenance import command, short
+
+from .paths import NamedPath
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import Search, Show
@@ -47,8 +49,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="CSV with the columns file and label; .npy for an array. Without labels, the loss is the "
                    "divergence from what the networks read in the originals.")
-@click.option("-o", "--output", metavar="FILE.json", required=True,
-              type=click.Path(dir_okay=False, path_type=Path),
+@click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
               help="The table. Beside it a folder FILE.report: all that was measured, and a plot.")
 @click.option("--name", help="Of the table.  [default: the file's]")
 @click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn"]), default="response",
@@ -82,7 +83,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
 @click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, a little less exact.")
-@click.option("--cache", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
               help="Where readings of real files are kept: an interrupted run goes on from them, and several "
                    "networks share the files.  [default: in the user's cache folder]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted descent of j4d.")
@@ -120,7 +121,11 @@ def learn_table(
 
     with processes():
         try:
-            _run(*_prepare(qualities=qualities or spread, **how), output, name or output.stem)
+            try:
+                prepared = _prepare(qualities=qualities or spread, **how)
+            except (ValueError, OSError) as error:
+                raise click.UsageError(str(error)) from None
+            _run(*prepared, output, name or output.stem)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
@@ -207,7 +212,10 @@ def _run(learning: "Objective", held_out: "Objective", search: "Search", output:
     points = select(found, measured, curve)
     networks = ", ".join(network.name for network in learning.networks)
     Table(name, points, f"learned for {networks} by {search.method}", provenance).save(output)
-    _plot(report, points, folder / "curve.png")
+    with suppress(ModuleNotFoundError):  # without matplotlib
+        from dnnjpeg.evaluate.plot import plot_table
+
+        write_atomic(folder / "curve.png", plot_table(report, points))
     for state in folder.glob("*.pt"):
         state.unlink()
     for point in points:
@@ -239,27 +247,6 @@ def _provenance(objective: "Objective", held_out: "Objective", search: "Search")
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _plot(report: dict[str, Any], points: Sequence[OperatingPoint], path: Path) -> None:
-    """Loss over bytes, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        return
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
-    panel = figure.subplots()
-    lines = {
-        "standard, 4:2:0": (report["standard"], "k.--"),
-        "candidates": ([one["measured"] for one in report["candidates"]], "C0x"),
-        "points of the table": ([point.measured for point in points], "C3o-"),
-    }
-    for label, (records, style) in lines.items():
-        panel.plot([r["bytes"] for r in records], [r["loss"] for r in records], style, label=label)
-    panel.set(xscale="log", xlabel="bytes a picture", ylabel="mean loss, nat")
-    panel.grid(alpha=0.3)
-    panel.legend()
-    figure.savefig(path)
 
 
 def _bar(items: Iterable[T], what: str) -> Iterable[T]:

@@ -13,6 +13,8 @@ import click
 from dnnjpeg.files import write_atomic
 from dnnjpeg.provenance import command, short
 
+from .paths import NamedPath
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -45,10 +47,10 @@ def sparse() -> None:
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at a time.")
 @click.option("--threads", type=click.IntRange(1), help="[default: as many as torch takes]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pictures drawn.")
-@click.option("-o", "--output", metavar="FILE.json", required=True,
-              type=click.Path(dir_okay=False, path_type=Path), help="The plan.")
-@click.option("--report", "report_file", metavar="FILE.json",
-              type=click.Path(dir_okay=False, path_type=Path), help="All that was measured.")
+@click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
+              help="The plan.")
+@click.option("--report", "report_file", metavar="FILE.json", type=NamedPath(dir_okay=False),
+              help="All that was measured.")
 def tune(
     model: str,
     weights: Path | None,

@@ -12,6 +12,8 @@ from dnnjpeg.files import write_atomic
 from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table import Table, list_tables, load_table
 
+from .paths import NamedPath, one_line
+
 
 def _load(ctx: click.Context, parameter: click.Parameter, name: str) -> Table:
     try:
@@ -46,7 +48,7 @@ def list_command(as_json: bool) -> None:
         try:
             found[name] = load_table(name)
         except (ValueError, OSError) as error:
-            click.echo(f"{click.format_filename(name)}: {error}", err=True)
+            click.echo(one_line(f"{name}: {error}"), err=True)
     if as_json:
         click.echo(
             json.dumps([_entry(name, table, installed[name]) for name, table in found.items()], indent=2)
@@ -54,9 +56,7 @@ def list_command(as_json: bool) -> None:
     else:
         for name, table in found.items():
             span = f"quality {table.points[0].quality} to {table.points[-1].quality}"
-            click.echo(
-                f"{click.format_filename(name)}  {table.description} ({len(table.points)} points, {span})"
-            )
+            click.echo(f"{one_line(name)}  {table.description} ({len(table.points)} points, {span})")
     sys.exit(len(found) < len(installed))
 
 
@@ -100,7 +100,7 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=NamedPath(dir_okay=False, allow_dash=True),
     default="-",
     help="File; default stdout.",
 )

@@ -19,6 +19,8 @@ from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
 from dnnjpeg.table import load_table
 
+from .paths import NamedPath
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,8 +61,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
               default=0.1, show_default=True, help="Of the pictures: they choose the epoch that is kept.")
 @click.option("--test", metavar="DIR|FILE.npy", type=_PATH, help="Other pictures, read once, at the end.")
 @click.option("--test-labels", metavar="FILE", type=_FILE, help="Theirs, as --labels.")
-@click.option("-o", "--output", metavar="DIR", required=True,
-              type=click.Path(file_okay=False, path_type=Path), help="Where all results go; made if missing.")
+@click.option("-o", "--output", metavar="DIR", required=True, type=NamedPath(file_okay=False),
+              help="Where all results go; made if missing.")
 @click.option("--layer/--no-layer", default=None,
               help="A JPEG layer before the network, trained with it.  [default: unless --table is given]")
 @click.option("--start", type=click.Choice(["ones", "magnitude", "sensitivity", "standard"]), default="ones",
@@ -121,7 +123,10 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     _check_use(how)
     _check_folder(output, resume)
     try:
-        job = _prepare(**how)
+        try:
+            job = _prepare(**how)
+        except (ValueError, OSError) as error:
+            raise click.UsageError(str(error)) from None
         output.mkdir(parents=True, exist_ok=True)
         _run(job, output)
     except (ValueError, OSError) as error:
@@ -152,6 +157,8 @@ def _check_use(how: dict[str, Any]) -> None:
         raise click.UsageError("--test-labels is of --test, which is not given")
     if (how["start"] == "sensitivity") != (how["sensitive"] is not None):
         raise click.UsageError("--start sensitivity and --sensitive SPEC go together: one is from the other")
+    if how["price"] and how["rounds"] > 1:
+        raise click.UsageError(f"--price is of the files of one round, and --rounds is {how['rounds']}")
 
 
 def _check_folder(output: Path, resume: bool) -> None:
@@ -201,9 +208,15 @@ def _prepare(
 
     from dnnjpeg.dataset import load_dataset
     from dnnjpeg.learn.batches import check_labels
+    from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Recipe
     from dnnjpeg.models import load_network
 
+    options = {name: rest.pop(name) for name in _LAYER}
+    recipe = Recipe(seed=seed, **rest)
+    points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
+    if has_layer := layer or (layer is None and table is None):
+        JPEGLayer(**options)  # what it refuses is refused before pictures and networks are loaded
     torch.manual_seed(seed)
     network = load_network(model, weights=weights, device=device)
     size = size or network.preprocess.size
@@ -213,12 +226,8 @@ def _prepare(
         raise ValueError(f"{test} has no labels to test against: give --test-labels")
     if tested is not None:
         check_labels(network, tested)  # before a long training, not after it
-    points = [] if table is None else [load_table(table).at(quality) for quality in qualities]
-    options = {name: rest.pop(name) for name in _LAYER}
-    jpeg = None
-    if layer or (layer is None and table is None):
-        jpeg = _layer(start, sensitive, learning, device, options)
-    return _Job(network, jpeg, points, learning, held_out, tested, Recipe(seed=seed, **rest))
+    jpeg = _layer(start, sensitive, learning, device, options) if has_layer else None
+    return _Job(network, jpeg, points, learning, held_out, tested, recipe)
 
 
 def _layer(

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.checks import check_integer, check_items, check_quality, check_steps, is_number
+from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
 from dnnjpeg.codec import markers
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
-from dnnjpeg.codec.pixels import as_pixels, mode_components
+from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
@@ -97,7 +97,8 @@ def encode(
             raise ValueError(
                 f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
             )
-        quality = _adapted(image, mode, quality, threads)
+        image = as_pixels(image, mode)
+        quality = _adapted(image, check_quality(quality), threads)
     point, name = _point(table, quality)
     if hardness is not None:
         if quantizer == "nearest":
@@ -124,12 +125,9 @@ def encode(
     return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
 
 
-def _adapted(image: Any, mode: str | None, quality: float, threads: int) -> int:
+def _adapted(pixels: Pixels, quality: float, threads: int) -> int:
     """The quality of this picture."""
-    quality, pixels = check_quality(quality), as_pixels(image, mode)
-    stream = encode(
-        image, quality=YARDSTICK, mode=mode, optimize=False, streamtype=IMAGE_ONLY, threads=threads
-    )
+    stream = encode(pixels, quality=YARDSTICK, optimize=False, streamtype=IMAGE_ONLY, threads=threads)
     return adapted_quality(quality, 8 * len(stream) / (pixels.width * pixels.height))
 
 
@@ -196,7 +194,10 @@ def write_coefficients(
     tables = check_items(tables, "tables", "a list of 1 to 3 tables")
     if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
-    steps = tuple(check_steps(np.ravel(np.asarray(t)).tolist(), f"tables[{i}]") for i, t in enumerate(tables))
+    steps = tuple(
+        check_steps(check_array(t, f"tables[{i}]", "64 steps, or 8x8").ravel().tolist(), f"tables[{i}]")
+        for i, t in enumerate(tables)
+    )
     if not 1 <= len(steps) <= 3:
         raise ValueError(f"tables has {len(steps)} tables, expected 1 to 3")
     coding = _coding(

@@ -58,11 +58,13 @@ def mode_components(mode: str) -> int:
 
 
 def as_pixels(image: Any, mode: str | None) -> Pixels:
-    """A PIL image, or a uint8 array of the given mode, as pixels.
+    """A PIL image, or a uint8 array of the given mode, as pixels; pixels stay as they are.
 
     Raises TypeError for anything else, OSError for a PIL image in a mode that JPEG does not have, ValueError
     for an array whose shape does not fit its mode and for an empty picture.
     """
+    if isinstance(image, Pixels):
+        return image
     if isinstance(image, np.ndarray):
         return _from_array(image, mode)
     if not hasattr(image, "mode") or not hasattr(image, "tobytes"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dnnjpeg.checks import check_array
 from dnnjpeg.codec.bits import COUNT_ROWS, count_tokens
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import AC, SYMBOLS, ScanTables
@@ -39,7 +40,7 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
     geometry, blocks = frame.planes(True)
     out = np.zeros((blocks, 64), np.int16)
     for c, (part, given) in enumerate(zip(frame.components, planes, strict=True)):
-        plane = np.asarray(given)
+        plane = check_array(given, f"planes[{c}]", "an array of integers")
         if not np.issubdtype(plane.dtype, np.integer):
             raise TypeError(f"planes[{c}] is an array of {plane.dtype}, expected integers")
         if plane.shape not in ((part.rows, part.columns, 8, 8), (part.rows, part.columns, 64)):

@@ -1,4 +1,4 @@
-"""Reports, and logs of trainings, as pictures of curves."""
+"""Reports, learned tables, and logs of trainings, as pictures of curves."""
 
 import io
 from collections.abc import Sequence
@@ -32,6 +32,25 @@ def plot(report: dict[str, Any], title: str) -> bytes:
     lines, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=2 * len(metrics), fontsize=8)
     figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> bytes:
+    """A PNG: the loss over the bytes, of standard files, of the candidates for a table, and of its points.
+
+    report: `standard` and `candidates`, as `dnnjpeg learn-table` writes them.
+    """
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    panel = figure.subplots()
+    lines = {
+        "standard, 4:2:0": (report["standard"], "k.--"),
+        "candidates": ([one["measured"] for one in report["candidates"]], "C0x"),
+        "points of the table": ([point.measured for point in points], "C3o-"),
+    }
+    for label, (records, style) in lines.items():
+        panel.plot([one["bytes"] for one in records], [one["loss"] for one in records], style, label=label)
+    _axes(panel, "bytes" if report["provenance"]["data"]["bytes"] == "files" else "scan_bytes", "loss")
+    panel.legend()
     return _png(figure)
 
 
@@ -87,11 +106,16 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
         )
     clean = report["clean"][network][metric]["value"]
     panel.axhline(scale * clean, color="black", linestyle="--", linewidth=1)
+    _axes(panel, rate, metric)
+    panel.set_title(network, fontsize=10)
+
+
+def _axes(panel: Axes, rate: str, metric: str) -> None:
+    """A metric over the bytes, on a logarithmic scale."""
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("bytes a picture" if rate == "bytes" else "bytes a picture, without headers")
     panel.set_ylabel(_LABELS[metric])
-    panel.set_title(network, fontsize=10)
     panel.grid(alpha=0.3)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dnnjpeg.checks import check_integer, is_number
+from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import block_grids, component_tables, from_coefficients, to_coefficients
@@ -289,9 +289,10 @@ def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.
 
 
 def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:
-    array = np.ones((2, 64)) if steps is None else np.asarray(steps, np.float64)
+    expected = "1 to 3 tables x 64"
+    array = np.ones((2, 64)) if steps is None else check_array(steps, "steps", expected, float)
     if array.ndim != 2 or not 1 <= len(array) <= 3 or array.shape[1] != 64:
-        raise ValueError(f"steps has the shape {array.shape}, expected 1 to 3 tables x 64")
+        raise ValueError(f"steps has the shape {array.shape}, expected {expected}")
     if not (np.isfinite(array) & (array > 0)).all():
         raise ValueError("steps holds numbers that are not above 0")
     return array

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode, inspect
 from dnnjpeg.codec.adaptive import USUAL_BITS, adapted_quality
+from dnnjpeg.codec.pixels import _from_array
 from dnnjpeg.plugins.opencv import imencode
 from dnnjpeg.standard import ijg_factor
 
@@ -56,6 +57,21 @@ def test_other_pictures(mode):
     data = encode(image, quality=60, adaptive=True)
     assert quality_of(data) < 60
     assert data == encode(image, quality=quality_of(data))
+
+
+def test_a_picture_is_made_pixels_once(monkeypatch):
+    """An array whose rows cannot be read in place is copied for it."""
+    made = []
+
+    def make(array, mode):
+        made.append(mode)
+        return _from_array(array, mode)
+
+    monkeypatch.setattr("dnnjpeg.codec.pixels._from_array", make)
+    turned = NOISE.swapaxes(0, 1)
+    data = encode(turned, quality=60, mode="BGR", adaptive=True)
+    assert made == ["BGR"]
+    assert data == encode(turned.copy(), quality=quality_of(data), mode="BGR")
 
 
 def test_other_options_have_no_say_in_the_quality():

@@ -244,6 +244,12 @@ PLANE = np.zeros((1, 1, 8, 8), int)
         (ValueError, r"planes\[0\] holds .*1024", ([PLANE + 1024], ONES, 8, 8)),
         (ValueError, r"planes\[0\] holds .*-1024", ([PLANE - 1024], ONES, 8, 8)),
         (ValueError, r"planes\[0\] holds", ([PLANE.astype(np.uint64) + np.uint64(2**63)], ONES, 8, 8)),
+        (ValueError, r"planes\[0\] is \[\[1\], \[1, 2\]\], expected an array", ([[[1], [1, 2]]], ONES, 8, 8)),
+        (
+            ValueError,
+            r"tables\[0\] is \[\[1.*, expected 64 steps",
+            ([PLANE], [[[1] * 8] * 7 + [[1] * 7]], 8, 8),
+        ),
         (ValueError, "tables has 0 tables", ([PLANE], [], 8, 8)),
         (ValueError, "tables has 4 tables", ([PLANE], ONES * 4, 8, 8)),
         (ValueError, r"tables\[0\] has 63 steps", ([PLANE], [np.ones(63, int)], 8, 8)),

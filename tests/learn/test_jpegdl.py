@@ -345,6 +345,8 @@ def test_frozen_in_onnx(tmp_path: Path) -> None:
         ({"subsampling": "4:1:0"}, "subsampling is '4:1:0'"),
         ({"steps": np.ones((4, 64))}, r"\(4, 64\), expected 1 to 3 tables x 64"),
         ({"steps": np.ones(64)}, "expected 1 to 3 tables"),
+        ({"steps": [[1] * 64, [1] * 63]}, r"steps is \[\[1, .*\], expected 1 to 3 tables x 64"),
+        ({"steps": ["a"]}, r"steps is \['a'\], expected 1 to 3 tables x 64"),
         ({"steps": np.zeros((2, 64))}, "not above 0"),
     ],
 )

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -36,6 +38,34 @@ def test_unknown_command_is_wrong_usage():
     result = CliRunner().invoke(main, ["encdoe"])
     assert result.exit_code == 2
     assert "encdoe" in result.stderr
+
+
+def paths(command: click.Command, context: click.Context) -> Iterator[click.Parameter]:
+    """The parameters that are paths, of a command and those below it."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            yield parameter
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from paths(command.get_command(context, name), context)
+
+
+def test_no_path_may_be_empty():
+    """To pathlib, an empty one is the current folder."""
+    context = click.Context(main)
+    found = list(paths(main, context))
+    assert {"output", "cache", "picture", "report_file", "files"} <= {parameter.name for parameter in found}
+    for parameter in found:
+        with pytest.raises(click.BadParameter, match=r"is empty|does not exist"):
+            parameter.type.convert("", parameter, context)
+
+
+def test_empty_output_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (8, 8)).save("x.png")
+    result = CliRunner().invoke(main, ["encode", "x.png", "-o", ""])
+    assert result.exit_code == 2 and "'-o' / '--output': the path is empty, expected" in result.stderr
+    assert os.listdir() == ["x.png"]  # noqa: PTH208
 
 
 def test_warmup_says_how_long_it_took():
@@ -70,3 +100,36 @@ def test_full_standard_output_is_one_line(tmp_path, arguments, unbuffered):
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
+
+
+CLOSED = "standard output is closed, expected somewhere to write to, as /dev/null"
+
+
+@pytest.mark.parametrize(
+    ("closing", "arguments", "code", "message"),
+    [
+        ("<&-", "inspect -", 1, "-: standard input is closed"),
+        ("<&-", "encode - -o y.jpg", 1, "Error: standard input is closed"),
+        ("<&-", "encode x.jpg -o y.jpg", 0, ""),
+        (">&-", "encode x.jpg -o -", 1, f"Error: {CLOSED}"),
+        (">&-", "encode x.jpg -o y.jpg", 1, f"Error: {CLOSED}"),
+        (">&-", "inspect x.jpg", 1, f"Error: {CLOSED}"),
+        (">&-", "tables list", 1, f"Error: {CLOSED}"),
+        (">&-", "--help", 1, f"Error: {CLOSED}"),
+        ("2>&-", "encode x.jpg -o y.jpg", 0, ""),
+        ("2>&-", "inspect y.jpg", 1, ""),
+        (">&- 2>&-", "tables list", 1, ""),
+    ],
+)
+def test_closed_streams_are_one_line(tmp_path, closing, arguments, code, message):
+    (tmp_path / "x.jpg").write_bytes(dnnjpeg.encode(Image.new("L", (8, 8))))
+    program = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closing}', "sh", *program, *arguments.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (code, message and message + "\n")
+    assert (tmp_path / "y.jpg").exists() == ("y.jpg" in arguments and code == 0)

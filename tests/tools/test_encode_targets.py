@@ -115,6 +115,26 @@ def test_wrong_networks(source, out, network, tmp_path, monkeypatch, spec, keep,
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quality", "50", "-o", "out"], "--quality: a target leads to each picture's own quality"),
+        (["--adaptive", "-o", "out"], "--adaptive: a target leads to each picture's own quality"),
+        ([], "where to?"),
+        (["--in-place", "-o", "out"], "--in-place takes"),
+    ],
+)
+def test_wrong_usage_is_found_before_networks_are_loaded(source, monkeypatch, arguments, message):
+    pytest.importorskip("torch")
+
+    def load(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("dnnjpeg.models.load_network", load)
+    result = encode(source, "--network", "x.py:net", "--keep", "top1", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+
+
 def test_networks_need_torch(source, out):
     code = "import sys; sys.modules['torch'] = None\n" + COMMAND[-2]
     command = [*COMMAND[:-2], code, "encode", source, "-o", out]

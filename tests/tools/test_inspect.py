@@ -113,6 +113,14 @@ def test_names_that_are_not_utf8(jpeg: bytes, tmp_path: Path) -> None:
     assert json.loads(run("--json", path).stdout)["file"] == path
 
 
+def test_names_that_would_steer_a_terminal(jpeg: bytes, tmp_path: Path) -> None:
+    good, bad = tmp_path / "two\nlines\x1b[31m.jpg", tmp_path / "a\rb.jpg"
+    good.write_bytes(jpeg)
+    result = run(good, bad)
+    assert result.stdout.startswith(f"{tmp_path}/two\\nlines\\x1b[31m.jpg: 160x120, ")
+    assert result.stderr == f"{tmp_path}/a\\rb.jpg: No such file or directory\n"
+
+
 def test_malformed_files(data_dir: Path) -> None:
     paths = sorted((data_dir / "malformed").glob("*.jpg"))
     result = run("--json", *paths)

@@ -194,14 +194,14 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
     model, source = basic[:2], basic[2:4]  # and labels, cache
     out = tmp_path / "out.json"
     cases = [
-        ([*model, *source, "--labels", shuffled], 1, "chance would name"),
-        ([*model, *source, "--labels", one], 1, "have label 0"),
-        ([*model, "--data", folder], 1, "no pictures"),
-        ([*basic, "--limit", 1], 1, "share"),
-        (["--model", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 1, "NaN"),
-        (["--model", "nothing", *source], 1, "names no network"),
+        ([*model, *source, "--labels", shuffled], 2, "chance would name"),
+        ([*model, *source, "--labels", one], 2, "have label 0"),
+        ([*model, "--data", folder], 2, "no pictures"),
+        ([*basic, "--limit", 1], 2, "share"),
+        (["--model", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 2, "NaN"),
+        (["--model", "nothing", *source], 2, "names no network"),
         ([*basic, "--qualities", "0,50"], 2, "1 to 100"),
-        ([*basic, "--device", "nowhere"], 1, "nowhere"),
+        ([*basic, "--device", "nowhere"], 2, "nowhere"),
         ([*basic, "-o", tmp_path / "none" / "out.json"], 2, "no folder"),
     ]
     for arguments, code, message in cases:

@@ -62,12 +62,13 @@ def test_tuned_and_run(folder: Path) -> None:
     assert result.stdout.startswith("4 pictures; as it is ") and "top-1: as it is" in result.stdout
 
 
-def test_evaluated_with_a_plan(folder: Path) -> None:
+def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tune(folder).exit_code == 0
     arguments = ["--model", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]
     arguments += ["--plan", folder / "plan.json", "--cache", folder / "cache"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
+    monkeypatch.setattr("dnnjpeg.models.load_network", None)  # it is refused before anything is loaded
     two = CliRunner().invoke(evaluate, [*map(str, arguments), "--model", f"{NETWORKS}:two"])
     assert two.exit_code == 2 and "--plan is of one network" in two.stderr
 

@@ -56,6 +56,14 @@ def test_list_goes_on_after_a_file_that_is_no_table(folder: Path) -> None:
     assert result.stderr == f"broken: {folder / 'broken.json'} is not a table: format is missing\n"
 
 
+def test_list_holds_a_line_a_name(folder: Path) -> None:
+    (folder / "two\nlines.json").write_text((folder / "mine.json").read_text())
+    (folder / "bro\rken.json").write_text("{}")
+    result = run("list")
+    assert "\ntwo\\nlines  learned on" in result.stdout
+    assert result.stderr == f"bro\\rken: {folder}/bro\\rken.json is not a table: format is missing\n"
+
+
 def test_show_the_points() -> None:
     lines = run("show", "mine").stdout.splitlines()
     assert lines == [

@@ -197,9 +197,21 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
     assert train(*basic, *QUICK, "-o", empty).exit_code == 0
 
 
-@pytest.mark.parametrize("options", [("--start", "sensitivity"), ("--sensitive", MODEL)])
-def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -> None:
-    """Half of what they need is wrong usage, found before anything is loaded."""
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--start", "sensitivity"), "--start sensitivity and --sensitive SPEC go together"),
+        (("--sensitive", MODEL), "--start sensitivity and --sensitive SPEC go together"),
+        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given"),
+        (("--levels", 256), "levels is 256, expected an odd number"),
+        (("--least", 0.5), "least is 0.5, expected at least 1"),
+        (("--rounds", 101), "rounds is 101, expected an integer 1..100"),
+        (("--rounds", 2, "--price", 1e-4), "--price is of the files of one round, and --rounds is 2"),
+        (("--lr", "inf"), "lr is inf, expected a number"),
+        (("--table", "nothing"), "no table is named 'nothing'"),
+    ],
+)
+def test_wrong_usage_is_found_before_anything_is_loaded(basic, tmp_path, monkeypatch, options, message):
 
     def load(*_: object, **__: object) -> None:
         raise AssertionError
@@ -207,26 +219,29 @@ def test_sensitivities_are_of_a_network(basic, tmp_path, monkeypatch, options) -
     monkeypatch.setattr("dnnjpeg.models.load_network", load)
     monkeypatch.setattr("dnnjpeg.dataset.load_dataset", load)
     result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "--start sensitivity and --sensitive SPEC go together" in result.output
+    assert result.exit_code == 2 and message in result.output
 
 
 def test_bad_input_is_told(basic, data, tmp_path) -> None:
-    wrong, short = tmp_path / "wrong.npy", basic[:4]
+    wrong, short, folder = tmp_path / "wrong.npy", basic[:4], tmp_path / "empty"
+    folder.mkdir()
     np.save(wrong, np.full(COUNT, CLASSES))
     cases = [
         ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
+        ([*basic[:2], "--data", folder], 2, "holds no pictures"),
+        (["--model", "nothing", *basic[2:]], 2, "names no network"),
         (short, 1, "has no labels, which only distillation can do without"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
-        ([*basic[:6], "--test", data / "other.npy"], 1, "give --test-labels"),
-        ([*basic[:8], "--test-labels", wrong], 1, f"other.npy has the label {CLASSES}, the network"),
+        ([*basic[:6], "--test", data / "other.npy"], 2, "give --test-labels"),
+        ([*basic[:8], "--test-labels", wrong], 2, f"other.npy has the label {CLASSES}, the network"),
         ([*basic, "--finetune", "bn"], 1, "no batch norms"),
-        ([*basic, "--kappa", 5, "--alpha", 5], 1, "kappa and alpha are both given"),
-        ([*basic, "--levels", 256], 1, "levels is 256"),
-        ([*basic, "--least", 0.5], 1, "least is 0.5, expected at least 1"),
+        ([*basic, "--kappa", 5, "--alpha", 5], 2, "kappa and alpha are both given"),
+        ([*basic, "--levels", 256], 2, "levels is 256"),
+        ([*basic, "--least", 0.5], 2, "least is 0.5, expected at least 1"),
         ([*basic, "--no-layer", "--real-steps"], 2, "--real-steps is of a layer, and --no-layer is given"),
         ([*basic, "--no-layer", "--integer-steps"], 2, "--integer-steps is of a layer"),
         ([*basic, "--table", "standard", "--real-steps"], 2, "--real-steps is of a layer: give --layer"),
-        ([*basic, "--table", "nothing"], 1, "no table is named"),
+        ([*basic, "--table", "nothing"], 2, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
         ([*basic, "--quality", "50"], 2, "--quality is of a table"),
         ([*basic, "--no-layer", "--levels", 255], 2, "--levels is of a layer"),
