@@ -24,7 +24,6 @@ _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
 _PREFETCH = "llvm.prefetch.p0"
 _ARGUMENTS = 18
-_EDGES = 4  # a ring of up to so many columns has loops of its own for the ends of a row
 
 
 @dataclass(frozen=True)
@@ -93,42 +92,67 @@ class _Emitter:
             self.enters.append((b.select(begins, bias, sums), b.select(begins, _I64(0), pixel)))
             self.leaves.append((b.select(ends, finished, sums), b.select(ends, result_pixel, pixel)))
             self.clamped.append(b.and_(ends, b.icmp_unsigned("!=", relu, _I64(0))))
-        columns, stride = ring.columns, ring.stride
-        # from column `inner` to `outer` all inputs and outputs are there
-        inner = self._larger(_I64(max(1, columns - 1)), b.sdiv(b.add(pad, _I64(stride - 1)), _I64(stride)))
-        outer = self._smaller(outputs, b.sdiv(b.add(width, pad), _I64(stride)))
-        last = b.add(outputs, _I64(columns - 1))
-        column = self._variable(0)
-        with self._loop(column, last):
+        columns = ring.columns
+        self.width, self.outputs = width, outputs
+        column, end = self._variable(0), b.add(outputs, _I64(columns - 1))
+        if whole := self.count == ring.rows:  # else at the edge of the picture: rare
+            wide = b.icmp_signed(">=", outputs, _I64(columns - 1))  # else the ends of the row overlap
+            end = b.select(wide, outputs, end)
+            with b.if_then(wide):
+                self._head()
+                b.store(_I64(columns - 1), column)
+                self._inner(column)
+        with self._loop(column, end):
             o = b.load(column)
             with b.if_then(b.icmp_unsigned("<", o, outputs), likely=True):
                 self._enter(o)
             self._prefetch()
-            for phase in range(stride):
-                x = b.sub(b.add(b.mul(o, _I64(stride)), _I64(phase)), pad)
-                with b.if_then(b.icmp_unsigned("<", x, width), likely=True):
-                    self._cell(x, o, outputs, phase)
+            self._column(o, range(columns))
             leaving = b.sub(o, _I64(columns - 1))
             with b.if_then(b.icmp_unsigned("<", leaving, outputs), likely=True):
                 self._leave(leaving)
             for t in reversed(range(1, columns)):
                 for r, n in product(range(self.count), range(ring.blocks)):
                     b.store(b.load(self.acc[t - 1, r, n]), self.acc[t, r, n])
-            if self.count == ring.rows:  # else at the edge of the picture: rare
-                with b.if_then(b.icmp_signed("==", b.add(o, _I64(1)), inner)):
-                    self._inner(column, outer)
+        if whole:
+            with b.if_then(wide):
+                self._tail()
         b.ret_void()
 
-    def _inner(self, column: ir.Value, outer: ir.Value) -> None:
+    def _head(self) -> None:
+        """The first columns, each of which adds one to the ring."""
+        acc, last = self.acc, self.ring.columns - 1
+        for o in range(last):
+            self.acc = {(t - last + o, r, n): slot for (t, r, n), slot in acc.items()}
+            self._enter(_I64(o))
+            self._prefetch()
+            self._column(_I64(o), range(o + 1))
+        self.acc = acc
+
+    def _tail(self) -> None:
+        """Behind the last output column, where the ring empties."""
+        acc, last = self.acc, self.ring.columns - 1
+        for k in range(last):
+            self.acc = {(t + k, r, n): slot for (t, r, n), slot in acc.items()}
+            o = self.builder.add(self.outputs, _I64(k))
+            self._column(o, range(k + 1, last + 1))
+            self._leave(self.builder.sub(o, _I64(last)))
+        self.acc = acc
+
+    def _inner(self, column: ir.Value) -> None:
         """Columns that need no look at the ends of the row, as many at once as the ring has: instead of
         sums, their names move on.
         """
         b, ring = self.builder, self.ring
-        columns, acc = ring.columns, self.acc
+        columns, acc, stride = ring.columns, self.acc, _I64(ring.stride)
+        # up to `outer` all inputs are there, if they are from the first column on
+        outer = self._smaller(self.outputs, b.sdiv(b.add(self.width, self.pad), stride))
+        is_inside = b.icmp_signed("<=", self.pad, b.mul(_I64(columns - 1), stride))
+        outer = b.select(is_inside, outer, _I64(0))
         head, body, after = self._block("head"), self._block("body"), self._block("after")
         b.branch(head)
         b.position_at_end(head)
-        o = b.add(b.load(column), _I64(1))
+        o = b.load(column)
         b.cbranch(b.icmp_signed("<=", b.add(o, _I64(columns)), outer), body, after)
         b.position_at_end(body)
         for k in range(columns):
@@ -136,14 +160,26 @@ class _Emitter:
             place = b.add(o, _I64(k))
             self._enter(place)
             self._prefetch()
-            for phase in range(ring.stride):
-                x = b.sub(b.add(b.mul(place, _I64(ring.stride)), _I64(phase)), self.pad)
-                self._list(x, phase, range(len(range(phase, ring.width, ring.stride))))
+            self._column(place, range(columns), inside=True)
             self._leave(b.sub(place, _I64(columns - 1)))
         self.acc = acc
-        b.store(b.add(b.load(column), _I64(columns)), column)
+        b.store(b.add(o, _I64(columns)), column)
         self._back(b.branch(head))
         b.position_at_end(after)
+
+    def _column(self, o: ir.Value, slots: range, inside: bool = False) -> None:
+        """All non-zeros of the inputs that come with output column o, for the output columns o - t, t of
+        `slots`. inside: these inputs are there.
+        """
+        b, ring = self.builder, self.ring
+        for phase in range(ring.stride):
+            x = b.sub(b.add(b.mul(o, _I64(ring.stride)), _I64(phase)), self.pad)
+            reading = range(slots.start, min(slots.stop, len(range(phase, ring.width, ring.stride))))
+            if inside:
+                self._list(x, phase, reading)
+            else:
+                with b.if_then(b.icmp_unsigned("<", x, self.width), likely=True):
+                    self._list(x, phase, reading)
 
     def _enter(self, o: ir.Value) -> None:
         """The sums of the output column o come into the ring."""
@@ -175,37 +211,8 @@ class _Emitter:
         v = b.load(slot)
         b.store(b.select(b.fcmp_ordered(beyond, v, bound), bound, v), slot)
 
-    def _larger(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
-
     def _smaller(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
-
-    def _cell(self, x: ir.Value, o: ir.Value, outputs: ir.Value, phase: int) -> None:
-        """All non-zeros of a column; at the ends of a row, only for the output columns that there are."""
-        b, ring = self.builder, self.ring
-        slots = len(range(phase, ring.width, ring.stride))
-        if not 1 < slots <= _EDGES:
-            self._list(x, phase, range(slots))
-            return
-        # slot t holds the output column o - t
-        low = self._larger(_I64(0), b.sub(o, b.sub(outputs, _I64(1))))
-        high = self._smaller(o, _I64(slots - 1))
-        code = b.add(b.mul(low, _I64(slots)), high)
-        whole, end = self._block("whole"), self._block("end")
-        switch = b.switch(code, end)
-        switch.add_case(_I64(slots - 1), whole)
-        b.position_at_end(whole)
-        self._list(x, phase, range(slots))
-        b.branch(end)
-        for first, last in product(range(slots), range(slots)):
-            if first <= last and (first, last) != (0, slots - 1):
-                edge = self._block(f"edge{first}{last}")
-                switch.add_case(_I64(first * slots + last), edge)
-                b.position_at_end(edge)
-                self._list(x, phase, range(first, last + 1))
-                b.branch(end)
-        b.position_at_end(end)
 
     def _list(self, x: ir.Value, phase: int, slots: range) -> None:
         if self.ring.pattern:
