@@ -285,6 +285,7 @@ def test_comment_says_what_was_kept(network):
         ({"keep": "top1", "target_bytes": 9}, "2 of keep"),
         ({"keep": "top1"}, "networks and keep go together"),
         ({"networks": ["one"], "target_bpp": 1}, "networks and keep go together"),
+        ({"networks": "one", "keep": "top1"}, "networks is 'one', expected a list"),
         ({"target_bytes": 0}, "target_bytes is 0"),
         ({"target_bytes": 1.5}, "target_bytes is 1.5"),
         ({"target_bpp": 0}, "target_bpp is 0"),

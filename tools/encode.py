@@ -183,14 +183,14 @@ def _recipe(
     from dnnjpeg.batch import Recipe
     from dnnjpeg.table import load_table
 
-    if model and table_file:
+    if model is not None and table_file:
         raise click.UsageError("--model and --table name two tables: give one")
     if only_if_smaller and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
     if options["hardness"] and options["quantizer"] == "nearest":
         raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
     try:
-        table = load_table(table_file or model or "standard")
+        table = load_table(table_file or ("standard" if model is None else model))
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")

@@ -112,12 +112,9 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
         high = splat(load_scalar(job.limits + 4, "f32"), "f32x16")
         owner = me = number(at, job)
         while True:
-            task = take(at, job, job.tasks, owner)
+            task, owner = take(at, job, job.tasks, me, owner)
             if task < 0:
-                owner = (owner + 1) % job.threads
-                if owner == me:
-                    break
-                continue
+                break
             image, row = divmod(task, job.out_height)
             source = job.source + image * job.height * row_bytes
             out = job.out + task * job.out_width * pixel

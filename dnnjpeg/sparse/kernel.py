@@ -145,12 +145,9 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
         parts = job.tasks // (job.groups * job.filter_blocks)
         before = -1
         while True:
-            task = take(at, job, job.tasks, owner)
+            task, owner = take(at, job, job.tasks, me, owner)
             if task < 0:
-                owner = (owner + 1) % job.threads
-                if owner == me:
-                    break
-                continue
+                break
             group, rest = divmod(task, job.tasks // job.groups)
             j, part = divmod(rest, parts)
             image, part = divmod(group * parts + part, job.row_blocks)

@@ -179,12 +179,9 @@ def _packer(patterns: bool) -> Any:
         scratch = job.scratch + me * job.scratch_bytes
         nonzeros = 0
         while True:
-            row = take(at, job, job.rows, owner)
+            row, owner = take(at, job, job.rows, me, owner)
             if row < 0:
-                owner = (owner + 1) % job.threads
-                if owner == me:
-                    break
-                continue
+                break
             image = row // job.height
             source = job.source + image * job.image_bytes + (row - image * job.height) * job.row_bytes
             for b in range(job.blocks):

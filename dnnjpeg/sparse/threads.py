@@ -47,7 +47,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 def record(*names: str) -> np.dtype[Any]:
     """The type of a job: 64-bit integers, those that change with each call first."""
-    own = ("threads", "arrived", "number", "taken")
+    own = ("threads", "number", "counters")
     return np.dtype([(name, np.int64) for name in (*names, *own)])
 
 
@@ -56,11 +56,11 @@ class Job:
 
     def __init__(self, kind: np.dtype[Any], threads: int, **values: int) -> None:
         assert kind.names is not None
-        values["threads"], values["taken"] = threads, kind.itemsize
+        values["threads"], values["counters"] = threads, kind.itemsize
         if threads > 1 and (library := _openmp()):
             values["number"] = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value or 0
         self.threads = threads
-        self._kind: Any = ctypes.c_int64 * (len(kind.names) + threads * LINE // 8)
+        self._kind: Any = ctypes.c_int64 * (len(kind.names) + (threads + 1) * LINE // 8)
         self._template = self._kind(*(values.get(name, 0) for name in kind.names))
 
     def copy(self, *values: int) -> Any:
@@ -87,14 +87,23 @@ def number(at, job):
 
     at: address of the job; job: its fields.
     """
-    return _called(job.number) if job.number else fetch_add(at + job.taken - 24, 1)
+    arrived = at + job.counters + LINE * job.threads
+    return _called(job.number) if job.number else fetch_add(arrived, 1)
 
 
 @inlined
-def take(at, job, tasks, owner):
-    """A task of thread number `owner` that nobody has taken, of 0..tasks-1; -1 if none is left."""
-    task = owner * tasks // job.threads + fetch_add(at + job.taken + LINE * owner, 1)
-    return task if task < (owner + 1) * tasks // job.threads else -1
+def take(at, job, tasks, me, owner):
+    """A task of 0..tasks-1 that nobody has taken, and whose share it is of; -1 if none is left.
+
+    me: the thread's number; owner: whose share it took from last, at first its own.
+    """
+    while True:
+        task = owner * tasks // job.threads + fetch_add(at + job.counters + LINE * owner, 1)
+        if task < (owner + 1) * tasks // job.threads:
+            return task, owner
+        owner = (owner + 1) % job.threads
+        if owner == me:
+            return -1, owner
 
 
 def run(code: Any, job: Any, threads: int) -> None:

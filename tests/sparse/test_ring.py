@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from layers import geometries, sparse_input, truth, weights_for  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from dnnjpeg.sparse import lists, ring  # noqa: E402
 from dnnjpeg.sparse import threads as pools  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.lists import Lists  # noqa: E402
@@ -24,6 +25,7 @@ LAYERS = [
     (Geometry(150, 5, 2, 33, (3, 3), (1, 1), (1, 1)), Tiling(True, 128, 1, 1)),
     (Geometry(17, 12, 20, 40, (3, 3), (2, 2), (1, 1)), Tiling(True, 32, 4, 1)),
     (Geometry(5, 7, 19, 16, (1, 7), (1, 1), (0, 3)), Tiling(True, 16, 1, 1)),
+    (Geometry(5, 4, 3, 16, (1, 7), (1, 1), (0, 3)), Tiling(True, 16, 1, 1)),  # both ends of a row at once
     (Geometry(20, 19, 7, 20, (7, 1), (1, 1), (3, 0)), Tiling(True, 16, 2, 7)),
     (Geometry(16, 8, 8, 100, (1, 1)), Tiling(True, 64, 8, 1)),
     (Geometry(16, 9, 8, 30, (1, 1), (2, 3)), Tiling(False, 16, 1, 1)),
@@ -173,3 +175,15 @@ def test_threads_where_torch_has_no_pool_to_share(monkeypatch: pytest.MonkeyPatc
         layer = RingConvolution(geometry, weights, None, Tiling(True, 16, 1, 3), threads=count)
         y, _ = layer.convolve(layer.compress(x))
         assert y is not None and close(y, truth(x, geometry, weights))
+
+
+def test_threads_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenMP may give fewer than it was asked for: those there are do the work of all."""
+    geometry = Geometry(16, 24, 24, 32, (3, 3), (1, 1), (1, 1))
+    weights = weights_for(geometry, 0)
+    layer = RingConvolution(geometry, weights, None, Tiling(True, 16, 1, 3), threads=3)
+    x = sparse_input(geometry, 0.5, 2, False, 0)
+    for module in (ring, lists):
+        monkeypatch.setattr(module, "run", lambda code, job, threads: pools.run(code, job, threads - 1))
+    y, _ = layer.convolve(layer.compress(x))
+    assert y is not None and close(y, truth(x, geometry, weights))

@@ -235,6 +235,7 @@ def test_full_standard_output(source, unbuffered):
         ("a.png", "where to?"),
         ("none.png -o out", "does not exist"),
         ("a.png -o out --model nope", "standard"),
+        ("a.png -o out --model=", "no table is named ''"),
         ("a.png -o out --model standard --table t.json", "give one"),
         ("a.png -o out --table t.json", "t.json is not a table"),
         ("a.png -o out --quality 101", "101"),
