@@ -58,6 +58,7 @@ SHOWN = [
     ("target.py", "--show", "--name", "target_650"),
     ("target.py", "--show", "--name", "target_price"),
     ("target.py", "--show", "--name", "target_price_together"),
+    ("target.py", "--show", "--name", "target_price_left_out"),
 ]
 
 
