@@ -141,7 +141,7 @@ class RingConvolution:
         activation: str | None,
         onward: Tiling | None,
         dense: bool,
-    ) -> "_Call":
+    ) -> _Call:
         """alone: without a residual."""
         shape = (form.batch, *self.output)
         layout = torch.channels_last if channels_last else torch.contiguous_format
