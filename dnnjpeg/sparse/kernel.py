@@ -148,9 +148,10 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
             task, owner = take(at, job, job.tasks, me, owner)
             if task < 0:
                 break
-            group, rest = divmod(task, job.tasks // job.groups)
-            j, part = divmod(rest, parts)
-            image, part = divmod(group * parts + part, job.row_blocks)
+            # a group has rows of its own, for all filters: what one thread has packed, or nearly
+            group, rest = divmod(task, parts * job.filter_blocks)
+            j, rest = divmod(rest, parts)
+            image, part = divmod(group * parts + rest, job.row_blocks)
             r0 = part * job.rows
             r1 = min(job.out_height, r0 + job.rows)
             pixels = (r1 - r0) * job.out_width

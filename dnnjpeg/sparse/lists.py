@@ -111,9 +111,15 @@ class Lists:
 
 
 @inlined
+def _nonzero(v):
+    """Which lanes are: NaN is one, -0 is not."""
+    return (reinterpret(v, "u32x16") << 1) != 0
+
+
+@inlined
 def _append(v, values, count):
     """The non-zeros of a vector, behind those that there are; the new count, and which they are."""
-    nonzero = (reinterpret(v, "u32x16") << 1) != 0  # NaN is one, -0 is not
+    nonzero = _nonzero(v)
     bits = mask_bits(nonzero)
     store(values + 4 * count, compress(v, nonzero))
     return count + np.int64(count_ones(bits)), bits
@@ -121,8 +127,7 @@ def _append(v, values, count):
 
 @inlined
 def _append_indexed(v, group, values, indices, count, numbers):
-    nonzero = (reinterpret(v, "u32x16") << 1) != 0
-    store(indices + 2 * count, compress(numbers + np.uint16(LANES * group), nonzero))
+    store(indices + 2 * count, compress(numbers + np.uint16(LANES * group), _nonzero(v)))
     count, _ = _append(v, values, count)
     return count
 

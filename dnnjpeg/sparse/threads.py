@@ -59,7 +59,6 @@ class Job:
         values["threads"], values["counters"] = threads, kind.itemsize
         if threads > 1 and (library := _openmp()):
             values["number"] = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value or 0
-        self.threads = threads
         self._kind: Any = ctypes.c_int64 * (len(kind.names) + (threads + 1) * LINE // 8)
         self._template = self._kind(*(values.get(name, 0) for name in kind.names))
 
