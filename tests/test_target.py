@@ -279,62 +279,6 @@ def test_comment_says_what_was_kept(network):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "0 of keep, target_bytes and target_bpp"),
-        ({"keep": "top1", "target_bytes": 9}, "2 of keep"),
-        ({"keep": "top1"}, "networks and keep go together"),
-        ({"networks": ["one"], "target_bpp": 1}, "networks and keep go together"),
-        ({"networks": "one", "keep": "top1"}, "networks is 'one', expected a list"),
-        ({"target_bytes": 0}, "target_bytes is 0"),
-        ({"target_bytes": 1.5}, "target_bytes is 1.5"),
-        ({"target_bpp": 0}, "target_bpp is 0"),
-        ({"target_bpp": float("nan")}, "target_bpp is nan"),
-        ({"target_bytes": 999, "mode": "BGR"}, "mode"),
-        ({"target_bytes": 999, "table": "none such"}, "none such"),
-        ({"target_bytes": 999, "threads": 0}, "threads"),
-        ({"target_bytes": 999, "prune": True}, "prune"),
-    ],
-)
-def test_wrong_targets(options, message):
-    with pytest.raises(ValueError, match=message):
-        encode_to_target(PICTURES[:1], **options)
-
-
-def test_no_pictures_and_wrong_pictures():
-    with pytest.raises(TypeError, match="float"):
-        encode_to_target([PICTURES[0] / 255], target_bytes=999)
-    for one in (PICTURES[0], Image.fromarray(PICTURES[0])):
-        with pytest.raises(TypeError, match="images is one picture"):
-            encode_to_target(one, target_bytes=999)
-    assert encode_to_target(np.stack(PICTURES[:2]), target_bytes=999) == encode_to_target(
-        PICTURES[:2], target_bytes=999
-    )
-    grey = PICTURES[0][..., :1]
-    assert encode_to_target([grey], target_bytes=999) == encode_to_target([grey[..., 0]], target_bytes=999)
-    with pytest.raises(TypeError, match="str"):
-        encode_to_target(["a.png"], target_bytes=999)
-    with pytest.raises(ValueError, match="images is None, expected a list of pictures"):
-        encode_to_target(None, target_bytes=999)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "message"),
-    [
-        ([{}], "metadata has 1 entries, expected one for each of 2 images"),
-        ([], "metadata has 0 entries, expected one for each of 2 images"),
-        ([{}] * 3, "metadata has 3 entries, expected one for each of 2 images"),
-        ({"comment": b"x"}, "metadata is {'comment': b'x'}, expected a list of mappings, one for each image"),
-        ([{}, None], r"metadata\[1\] is None, expected a mapping, as {'comment': b'...'}"),
-        ([b"x", b"y"], r"metadata\[0\] is b'x', expected a mapping"),
-    ],
-)
-def test_wrong_metadata(metadata, message):
-    with pytest.raises(ValueError, match=message):
-        encode_to_target(PICTURES[:2], target_bytes=999, metadata=metadata)
-
-
-@pytest.mark.parametrize(
     "keep",
     [
         "", "top2", "top", "Top1", "divergence", "divergence=", "divergence=0", "divergence=-1",
