@@ -1,6 +1,6 @@
 """The shape of a convolution, and what every representation of its input can say of itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple, Self
 
@@ -93,6 +93,11 @@ class Geometry:
         """Elements of the im2col matrix of one picture."""
         rows, columns = self.output
         return rows * columns * self.taps
+
+    def turned(self) -> Self:
+        """With rows for columns and columns for rows."""
+        swapped = {name: getattr(self, name)[::-1] for name in ("kernel", "stride", "padding")}
+        return replace(self, height=self.width, width=self.height, end_padding=self.ends[::-1], **swapped)
 
     def check(self, x: Tensor) -> int:
         """The batch size of an input of this geometry. Raises ValueError for another."""

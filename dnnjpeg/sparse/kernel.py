@@ -27,6 +27,7 @@ JOB = record(
     "to_indices", "to_cells", "to_value_bytes", "to_cell_bytes", "to_block", "to_blocks", "to_patterns",
     "weights", "bias", "height", "width", "block", "blocks", "kernel_rows", "stride", "pad_y", "pad_x",
     "out_height", "out_width", "filters", "filter_blocks", "rows", "row_blocks", "scratch_bytes",
+    "out_row_bytes", "out_pixel_bytes",  # from one to the next of an output with channels last
 )  # fmt: skip
 
 
@@ -55,28 +56,30 @@ def _finish_vector(at, place, lanes, part, out, residual, relu, keep):
 
 
 @inlined
-def _finish(job, j, image, first, pixels, scratch, blocks):
-    """Sums of a block of filters over `pixels` pixels from number `first` on: residual, its ReLU, map."""
+def _finish(job, j, image, r0, r1, scratch, blocks):
+    """Sums of a block of filters in the rows r0..r1-1: residual, its ReLU, map."""
     begin = j * blocks * LANES
     out, residual = 0 if job.first_layout else job.out, job.residual
     keep = job.first_layout or job.to_values
     whole = min(blocks, (job.filters - begin) // LANES)
     left = job.filters - begin - whole * LANES
     lanes = lanes_of(np.uint64((1 << max(0, min(left, LANES - 1))) - 1), "i1x16")
-    pixel_bytes = 4 * job.filters
-    place = (image * job.out_height * job.out_width + first) * pixel_bytes + 4 * begin
+    plane = 4 * job.out_height * job.out_width
     if out or residual:
-        for p in range(pixels):
-            at = scratch + p * blocks * 64
-            for n in range(whole):
-                _finish_vector(at + 64 * n, place + 64 * n, lanes, False, out, residual, job.relu, keep)
-            if whole < blocks and left > 0:
-                _finish_vector(
-                    at + 64 * whole, place + 64 * whole, lanes, True, out, residual, job.relu, keep
-                )
-            place += pixel_bytes
+        at = scratch
+        for y in range(r0, r1):
+            place = image * job.filters * plane + y * job.out_row_bytes + 4 * begin
+            for _ in range(job.out_width):
+                for n in range(whole):
+                    _finish_vector(at + 64 * n, place + 64 * n, lanes, False, out, residual, job.relu, keep)
+                if whole < blocks and left > 0:
+                    _finish_vector(
+                        at + 64 * whole, place + 64 * whole, lanes, True, out, residual, job.relu, keep
+                    )
+                at += blocks * 64
+                place += job.out_pixel_bytes
     if job.out and job.first_layout:
-        plane = 4 * job.out_height * job.out_width
+        first, pixels = r0 * job.out_width, (r1 - r0) * job.out_width
         for n in range(blocks):
             count = min(LANES, job.filters - begin - LANES * n)
             if count <= 0:
@@ -157,9 +160,9 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
             pixels = (r1 - r0) * job.out_width
             bias = job.bias + j * blocks * 64
             if job.direct:
-                result_pixel = 4 * job.filters
-                result_row = job.out_width * result_pixel
-                result = job.out + (image * job.out_height + r0) * result_row + j * blocks * 64
+                result_row, result_pixel = job.out_row_bytes, job.out_pixel_bytes
+                result = job.out + image * job.out_height * job.out_width * job.filters * 4
+                result += r0 * result_row + j * blocks * 64
             else:
                 result, result_row, result_pixel = scratch, row_bytes, blocks * 64
             for y in range(r0, r1):
@@ -208,7 +211,7 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
                         ahead += lines * job.out_width * 64
                     weights += slice_bytes
             if not job.direct:
-                _finish(job, j, image, r0 * job.out_width, pixels, scratch, blocks)
+                _finish(job, j, image, r0, r1, scratch, blocks)
             if job.to_values:
                 _hand_on(job, at, j, image, r0, r1, scratch, blocks)
 

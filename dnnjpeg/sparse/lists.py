@@ -33,6 +33,7 @@ from dnnjpeg.sparse.threads import Job, number, record, run, take
 from dnnjpeg.sparse.transpose import transpose
 
 LANES = 16
+SHARED = 30_000  # elements that are worth a second thread
 _NUMBERS = np.arange(LANES, dtype=np.uint16)
 _JOB = record(
     "nonzeros",  # that are found
@@ -58,6 +59,7 @@ class Format:
     width: int
     block: int  # channels of a list: 16, 32, 64 or 128
     patterns: bool  # a list's channels are told by a pattern of bits, in place of a number for each
+    turned: bool = False  # what are rows and columns here are columns and rows of the picture
 
     def __post_init__(self) -> None:
         rows = self.batch * self.height * -(-self.channels // self.block)
@@ -227,6 +229,8 @@ class Packer:
         self.format = format
         self._code = _code(format.patterns)
         self._threads = min(threads, max(1, format.batch * format.height // 4))
+        if format.elements < SHARED:
+            self._threads = 1
         self._scratch = 4 * format.block * (-(-format.width // LANES) * LANES)
         self._job = Job(
             _JOB,
@@ -238,6 +242,8 @@ class Packer:
 
     def __call__(self, x: Tensor) -> Lists:
         """Of float32 N x C x H x W on the CPU, channels last or not."""
+        if self.format.turned:
+            x = x.mT
         images, channels, rows, pixels = x.stride()
         if channels != 1 and pixels != 1:
             if self.format.channels > 1:

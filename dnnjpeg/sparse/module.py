@@ -12,7 +12,6 @@ from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
-PARALLEL = 500_000  # multiplications of a call that are worth a second thread
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
 SPARSE = ("cpo", "cps")
 
@@ -102,11 +101,7 @@ class SparseConv2d(FastConv2d):
             zeros = float((x == 0).float().mean())
             tiling = tilings(geometry, True, zeros)[0]
         weight, bias = self.folded()
-        if geometry.multiplications * x.shape[0] < PARALLEL:
-            threads = 1
-        return RingConvolution(
-            geometry, weight, bias, tiling, activation=self.activation, threads=threads, batch=x.shape[0]
-        )
+        return RingConvolution(geometry, weight, bias, tiling, activation=self.activation, threads=threads)
 
     def _dense_layer(self) -> DenseConv2d:
         """For input with few zeros."""

@@ -14,13 +14,16 @@ from dnnjpeg.sparse.threads import Job, run
 from dnnjpeg.sparse.tiling import Tiling
 
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
-SPLIT = 7  # output rows that are worth a thread, as each reads all weights
+SPLIT = 7  # output rows that are worth a thread of their own
+COPIED = 1 << 20  # bytes of weights that each thread may read whole, as they stay in its second cache
+SHARED = 500_000  # multiplications, those by zero left out, that are worth a second thread
 
 
 class _Call(NamedTuple):
     """What is the same each time that a layer is called in the same way."""
 
     job: Job
+    scratch_bytes: int  # of a thread
     out: tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
     following: Format | None
 
@@ -30,6 +33,7 @@ class RingConvolution:
 
     weights: float32 filters x channels x Kh x Kw. bias: float32 filters, or None for zero.
     activation: of the output: none, relu or relu6.
+    threads: how many share what is worth it.
     """
 
     def __init__(
@@ -41,44 +45,39 @@ class RingConvolution:
         *,
         activation: str = "none",
         threads: int = 1,
-        batch: int = 1,
     ) -> None:
-        self.geometry, self.tiling, self.threads = geometry, tiling, threads
+        self.tiling, self.threads = tiling, threads
+        self.output = (geometry.filters, *geometry.output)
         self._activation = activation
+        if tiling.turned:
+            geometry, weights = geometry.turned(), weights.mT
+        self._geometry = geometry
         (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
-        blocks, ring_rows, block = tiling.filters, tiling.ring_rows, tiling.block
-        height, out_width = geometry.output
-        self._code = code(width, stride_x, ring_rows, blocks, block if tiling.patterns else 0)
+        blocks, block = tiling.filters, tiling.block
+        self._code = code(width, stride_x, tiling.ring_rows, blocks, block if tiling.patterns else 0)
         self._weights = _packed(weights, tiling)
-        parts = -(-geometry.filters // (LANES * blocks))
-        self._bias = torch.zeros(parts * LANES * blocks)
+        self._parts = -(-geometry.filters // (LANES * blocks))
+        self._bias = torch.zeros(self._parts * LANES * blocks)
         if bias is not None:
             self._bias[: geometry.filters] = bias
-        rows = max(1, min(height, SCRATCH // (out_width * blocks * LANES * 4)))
-        row_blocks = -(-height // rows)
-        if height >= SPLIT * threads:  # a thread reads mostly what it has packed itself
-            row_blocks = -(-row_blocks // threads) * threads
-        row_blocks = _shares(row_blocks, height, parts * batch, threads)
-        rows = -(-height // row_blocks)
-        row_blocks = -(-height // rows)
-        self._scratch_bytes = rows * out_width * blocks * LANES * 4
-        self._row_blocks, self._parts = row_blocks, parts
-        self.output = (geometry.filters, height, out_width)
+        self._multiplications = geometry.filters * kernel_rows * width / (stride_y * stride_x)  # a non-zero
+        height, out_width = geometry.output
         # no vector half full, no row that reads padding only
         self._can_be_direct = (
             geometry.filters % (LANES * blocks) == 0
             and geometry.padding[0] < kernel_rows
             and (height - 1) * stride_y - geometry.padding[0] < geometry.height
         )
+        pixel = 4 * geometry.filters
         self._job = partial(
             Job,
             JOB,
-            threads,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), height=geometry.height,
             width=geometry.width, block=block, blocks=-(-geometry.channels // block), kernel_rows=kernel_rows,
             stride=stride_y, pad_y=geometry.padding[0], pad_x=geometry.padding[1], out_height=height,
-            out_width=out_width, filters=geometry.filters, filter_blocks=parts, rows=rows,
-            row_blocks=row_blocks, scratch_bytes=self._scratch_bytes,
+            out_width=out_width, filters=geometry.filters, filter_blocks=self._parts,
+            out_row_bytes=pixel if tiling.turned else pixel * out_width,
+            out_pixel_bytes=pixel * height if tiling.turned else pixel,
         )  # fmt: skip
         self._packers: dict[int, Packer] = {}
         self._calls: dict[tuple[Any, ...], _Call] = {}
@@ -88,10 +87,8 @@ class RingConvolution:
         batch = x.shape[0]
         packer = self._packers.get(batch)
         if packer is None:
-            geometry, tiling = self.geometry, self.tiling
-            form = Format(
-                batch, geometry.channels, geometry.height, geometry.width, tiling.block, tiling.patterns
-            )
+            geometry = self._geometry
+            form = _format(batch, geometry.channels, geometry.height, geometry.width, self.tiling)
             packer = self._packers[batch] = Packer(form, self.threads)
         return packer(x)
 
@@ -114,7 +111,9 @@ class RingConvolution:
         dense: without it the output is only made as lists.
         """
         form = lists.format
-        key = (form.batch, channels_last, residual is None, activation, onward, dense)
+        threads = self.threads if lists.nonzeros * self._multiplications > SHARED else 1
+        last = channels_last or self.tiling.turned
+        key = (form.batch, threads, last, residual is None, activation, onward, dense)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._call(form, *key[1:])
@@ -125,17 +124,20 @@ class RingConvolution:
             lists.block.address,
             0 if out is None else out.data_ptr(),
             0 if residual is None else residual.data_ptr(),
-            memory.scratch(self._scratch_bytes * self.threads),
+            memory.scratch(call.scratch_bytes * threads),
             0 if following is None else following.block.address,
         )
-        run(self._code, job, self.threads)
+        run(self._code, job, threads)
         if following is not None:
             following.nonzeros = job[0]
+        if out is not None and last is not channels_last:
+            out = out.contiguous()
         return out, following
 
     def _call(
         self,
         form: Format,
+        threads: int,
         channels_last: bool,
         alone: bool,
         activation: str | None,
@@ -143,12 +145,15 @@ class RingConvolution:
         dense: bool,
     ) -> _Call:
         """alone: without a residual."""
-        shape = (form.batch, *self.output)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        images = form.batch * self._row_blocks
+        rows, row_blocks = self._rows(form.batch, threads)
+        scratch_bytes = rows * self._geometry.output[1] * self.tiling.filters * LANES * 4
+        images = form.batch * row_blocks
         fields = {
             "tasks": self._parts * images,
-            "groups": self.threads if images % self.threads == 0 else 1,
+            "groups": threads if images % threads == 0 else 1,
+            "rows": rows,
+            "row_blocks": row_blocks,
+            "scratch_bytes": scratch_bytes,
             "relu": ACTIVATIONS[activation or self._activation],
             "direct": self._can_be_direct and dense and channels_last and alone and onward is None,
             "first_layout": not channels_last,
@@ -156,20 +161,38 @@ class RingConvolution:
         }
         following = None
         if onward is not None:
-            following = Format(*shape, onward.block, onward.patterns)
+            following = _format(form.batch, self._geometry.filters, *self._geometry.output, onward)
             fields |= {f"to_{name}": value for name, value in following.places().items()}
             fields |= {
                 "to_block": onward.block,
-                "to_blocks": -(-self.geometry.filters // onward.block),
+                "to_blocks": -(-self._geometry.filters // onward.block),
                 "to_patterns": onward.patterns,
             }
-        job = self._job(**fields)
-        return _Call(job, (shape, torch.empty(shape, memory_format=layout).stride()), following)
+        shape = (form.batch, *self.output)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        strides = torch.empty(shape, memory_format=layout).stride()
+        return _Call(self._job(threads, **fields), scratch_bytes, (shape, strides), following)
+
+    def _rows(self, batch: int, threads: int) -> tuple[int, int]:
+        """Output rows of a task, and how many such blocks of rows there are."""
+        height, width = self._geometry.output
+        rows = max(1, min(height, SCRATCH // (width * self.tiling.filters * LANES * 4)))
+        blocks = -(-height // rows)
+        # a thread then reads mostly what it has packed itself
+        if height >= SPLIT * threads and 4 * self._weights.numel() <= COPIED:
+            blocks = -(-blocks // threads) * threads
+        blocks = _shares(blocks, height, self._parts * batch, threads)
+        rows = -(-height // blocks)
+        return rows, -(-height // rows)
 
     def reads(self, lists: Lists) -> bool:
         """Whether lists are of this layer's form."""
         form, tiling = lists.format, self.tiling
-        return form.block == tiling.block and form.patterns == tiling.patterns
+        return (form.block, form.patterns, form.turned) == (tiling.block, tiling.patterns, tiling.turned)
+
+
+def _format(batch: int, channels: int, height: int, width: int, tiling: Tiling) -> Format:
+    return Format(batch, channels, height, width, tiling.block, tiling.patterns, tiling.turned)
 
 
 def _shares(row_blocks: int, height: int, each: int, threads: int) -> int:

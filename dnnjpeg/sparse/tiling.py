@@ -18,6 +18,7 @@ class Tiling(NamedTuple):
     block: int  # CB, channels of a list: 16, 32, 64 or 128
     filters: int  # NB, filters in registers by 16
     ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
+    turned: bool = False  # rows and columns change places, so that the kernel's rows are its columns
 
     @property
     def method(self) -> str:
@@ -26,7 +27,7 @@ class Tiling(NamedTuple):
 
     def can_feed(self, onward: "Tiling") -> bool:
         """Whether a layer's output can be handed on as lists for another's tiling."""
-        return self.filters * LANES % onward.block == 0
+        return self.turned == onward.turned and self.filters * LANES % onward.block == 0
 
 
 def registers() -> int:
@@ -46,6 +47,16 @@ def first_cache() -> int:
 
 def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
     """Those worth trying for a layer with this share of zeros, the likeliest first."""
+    found = _tilings(geometry, patterns, zeros)
+    if geometry.kernel[1] == 1 < geometry.kernel[0]:
+        turned = _tilings(geometry.turned(), patterns, zeros)
+        found += [(cost, tiling._replace(turned=True)) for cost, tiling in turned]
+    found.sort(key=lambda pair: pair[0])
+    return [tiling for _, tiling in found]
+
+
+def _tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[tuple[float, Tiling]]:
+    """With their costs."""
     (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
     columns = -(-width // stride_x)
     blocks = -(-geometry.filters // LANES)
@@ -60,8 +71,7 @@ def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
                     continue
                 tiling = Tiling(patterns, block, filters, ring_rows)
                 found.append((_cost(geometry, tiling, 1 - zeros), tiling))
-    found.sort(key=lambda pair: pair[0])
-    return [tiling for _, tiling in found]
+    return found
 
 
 def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:

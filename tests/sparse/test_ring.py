@@ -27,6 +27,10 @@ LAYERS = [
     (Geometry(5, 7, 19, 16, (1, 7), (1, 1), (0, 3)), Tiling(True, 16, 1, 1)),
     (Geometry(5, 4, 3, 16, (1, 7), (1, 1), (0, 3)), Tiling(True, 16, 1, 1)),  # both ends of a row at once
     (Geometry(20, 19, 7, 20, (7, 1), (1, 1), (3, 0)), Tiling(True, 16, 2, 7)),
+    # rows and columns change places
+    (Geometry(20, 19, 7, 20, (7, 1), (1, 1), (3, 0)), Tiling(True, 16, 2, turned=True)),
+    (Geometry(20, 9, 6, 32, (5, 1), (2, 1), (1, 0), (2, 0)), Tiling(False, 32, 2, turned=True)),
+    (Geometry(17, 3, 5, 33, (3, 1), (1, 2), (1, 2)), Tiling(True, 16, 1, turned=True)),
     (Geometry(16, 8, 8, 100, (1, 1)), Tiling(True, 64, 8, 1)),
     (Geometry(16, 9, 8, 30, (1, 1), (2, 3)), Tiling(False, 16, 1, 1)),
     (Geometry(3, 30, 31, 64, (7, 7), (2, 2), (3, 3)), Tiling(True, 16, 1, 1)),
@@ -45,6 +49,14 @@ def close(y: Tensor, expected: Tensor) -> bool:
     return float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(expected.abs().max()))
 
 
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads share what would not be worth it."""
+    for module in (ring, lists):
+        monkeypatch.setattr(module, "SHARED", -1)
+
+
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(("geometry", "tiling"), LAYERS, ids=str)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_layers(geometry: Geometry, tiling: Tiling, threads: int) -> None:
@@ -73,13 +85,14 @@ def test_layers(geometry: Geometry, tiling: Tiling, threads: int) -> None:
 @settings(max_examples=25, deadline=None)
 def test_any_geometry(geometry: Geometry, zeros: float, seed: int, data: st.DataObject) -> None:
     """In tilings whose kernels are few: one vector of filters, one kernel row in the ring."""
-    tiling = Tiling(False, data.draw(st.sampled_from([16, 64])), 1, 1)
+    tiling = Tiling(False, data.draw(st.sampled_from([16, 64])), 1, 1, data.draw(st.booleans()))
     x, weights = sparse_input(geometry, zeros, 1, True, seed), weights_for(geometry, seed)
     layer = RingConvolution(geometry, weights, None, tiling)
     y, _ = layer.convolve(layer.compress(x))
     assert y is not None and close(y, truth(x, geometry, weights))
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("patterns", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lists_for_the_next_layer(patterns: bool, threads: int) -> None:
@@ -101,6 +114,24 @@ def test_lists_for_the_next_layer(patterns: bool, threads: int) -> None:
     z, _ = second.convolve(lists)
     expected, _ = second.convolve(second.compress(y))
     assert z is not None and torch.equal(z, expected)
+
+
+def test_lists_of_turned_pictures_are_for_layers_that_turn() -> None:
+    """A square picture's lists would fit otherwise too."""
+    geometry = Geometry(16, 8, 8, 16, (5, 1), (1, 1), (2, 0))
+    weights = [weights_for(geometry, seed) for seed in range(2)]
+    turned, plain = Tiling(True, 16, 1, turned=True), Tiling(True, 16, 1)
+    assert turned.can_feed(turned) and not turned.can_feed(plain) and not plain.can_feed(turned)
+    first, second, third = (
+        RingConvolution(geometry, kernel, None, tiling)
+        for kernel, tiling in ((weights[0], turned), (weights[1], turned), (weights[1], plain))
+    )
+    x = sparse_input(geometry, 0.5, 2, True, 0)
+    y, lists = first.convolve(first.compress(x), activation="relu", onward=turned)
+    assert y is not None and lists is not None
+    assert second.reads(lists) and not third.reads(lists) and not second.reads(third.compress(y))
+    z, _ = second.convolve(lists)
+    assert z is not None and close(z, truth(y, geometry, weights[1]))
 
 
 def test_numbers_that_are_none() -> None:
@@ -151,6 +182,7 @@ def test_tilings_fit_the_layer(geometry: Geometry, zeros: float, patterns: bool)
     for tiling in found:
         assert tiling.patterns == patterns and tiling.ring_rows in (1, geometry.kernel[0])
         assert tiling.block in (16, 32, 64, 128) and tiling.filters >= 1
+        assert not tiling.turned or geometry.kernel[1] == 1
 
 
 def test_several_threads_of_python_share_a_layer() -> None:
@@ -166,6 +198,7 @@ def test_several_threads_of_python_share_a_layer() -> None:
         assert y is not None and close(y, truth(x, geometry, weights))
 
 
+@pytest.mark.usefixtures("shared")
 def test_threads_where_torch_has_no_pool_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "_openmp", lambda: None)
     geometry = Geometry(16, 24, 24, 16, (3, 3), (1, 1), (1, 1))
@@ -177,6 +210,32 @@ def test_threads_where_torch_has_no_pool_to_share(monkeypatch: pytest.MonkeyPatc
         assert y is not None and close(y, truth(x, geometry, weights))
 
 
+def test_few_nonzeros_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes less time than to wake a thread."""
+    asked: list[int] = []
+
+    def run(code: object, job: object, threads: int) -> None:
+        asked.append(threads)
+        pools.run(code, job, threads)
+
+    for module in (ring, lists):
+        monkeypatch.setattr(module, "run", run)
+    geometry = Geometry(64, 28, 28, 64, (3, 3), (1, 1), (1, 1))
+    weights = weights_for(geometry, 0)
+    layer = RingConvolution(geometry, weights, None, Tiling(True, 64, 2, 1), threads=2)
+    for zeros, expected in ((0.5, [2, 2]), (0.999, [2, 1])):
+        asked.clear()
+        x = sparse_input(geometry, zeros, 1, True, 0)
+        y, _ = layer.convolve(layer.compress(x))
+        assert asked == expected and y is not None and close(y, truth(x, geometry, weights))
+    asked.clear()
+    small = Geometry(16, 24, 24, 16, (1, 1))
+    layer = RingConvolution(small, weights_for(small, 0), None, Tiling(True, 16, 1, 1), threads=2)
+    layer.convolve(layer.compress(sparse_input(small, 0, 1, True, 0)))
+    assert asked == [1, 1]
+
+
+@pytest.mark.usefixtures("shared")
 def test_threads_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenMP may give fewer than it was asked for: those there are do the work of all."""
     geometry = Geometry(16, 24, 24, 32, (3, 3), (1, 1), (1, 1))
