@@ -16,6 +16,10 @@ def processes() -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
+    # Functions there keep the group of the moment at which they are defined as a default. Optimizers import
+    # them: after the next line the group's threads would live on, and could abort the process at its end.
+    import torch.distributed.nn.functional  # noqa: F401
+
     distributed.init_process_group("gloo")
     try:
         yield

@@ -170,16 +170,16 @@ _WORKER = """
 import json, sys
 import torch
 from torch import distributed
+from dnnjpeg.learn.processes import processes
 torch.set_num_threads(1)
-distributed.init_process_group("gloo")
 from test_j4d import PRICE, QUICK, learn, make_objective, replace, start
-progress = []
-settings = replace(QUICK, mode="sampled", hardness="learned")
-quality = 40 if distributed.get_rank() == 0 else 70  # that of the first process counts
-point = learn(make_objective(), start(quality), PRICE, settings, on_step=progress.append)
-with open(f"{sys.argv[1]}/{distributed.get_rank()}.json", "w") as file:
-    json.dump({"point": point.to_json(), "loss": [one.loss for one in progress]}, file)
-distributed.destroy_process_group()
+with processes():
+    progress = []
+    settings = replace(QUICK, mode="sampled", hardness="learned")
+    quality = 40 if distributed.get_rank() == 0 else 70  # that of the first process counts
+    point = learn(make_objective(), start(quality), PRICE, settings, on_step=progress.append)
+    with open(f"{sys.argv[1]}/{distributed.get_rank()}.json", "w") as file:
+        json.dump({"point": point.to_json(), "loss": [one.loss for one in progress]}, file)
 """
 
 
