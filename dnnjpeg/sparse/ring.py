@@ -16,7 +16,7 @@ from dnnjpeg.sparse.tiling import Tiling
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 SPLIT = 7  # output rows that are worth a thread of their own
 COPIED = 1 << 20  # bytes of weights that each thread may read whole, as they stay in its second cache
-SHARED = 500_000  # multiplications, those by zero left out, that are worth a second thread
+SHARED = 250_000  # multiplications, those by zero left out, that are worth a second thread
 
 
 class _Call(NamedTuple):
