@@ -6,8 +6,6 @@ as many output rows too. A non-zero is broadcast once and multiplied with all th
 follow each other in memory.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -16,13 +14,13 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
+from dnnjpeg.sparse.emitter import Emitter
 from dnnjpeg.vector import call, fill, named, vector
 
 LANES = 16
 _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
-_PREFETCH = "llvm.prefetch.p0"
 _ARGUMENTS = 18
 
 
@@ -49,18 +47,12 @@ class Ring:
         return self.rows * self.width * self.blocks * LANES * 4
 
 
-class _Emitter:
-    """One LLVM function: the sweep for the kernel rows first..first+count-1 of the ring."""
+class _Sweep(Emitter):
+    """The sweep for the kernel rows first..first+count-1 of the ring."""
 
     def __init__(self, module: ir.Module, ring: Ring, first: int, count: int, name: str) -> None:
+        super().__init__(module, name, _ARGUMENTS)
         self.ring, self.first, self.count = ring, first, count
-        signature = ir.FunctionType(ir.VoidType(), [_I64] * _ARGUMENTS)
-        self.function = ir.Function(module, signature, name)
-        self.function.linkage = "internal"
-        self.function.attributes.add("noinline")
-        self.function.attributes.add("nounwind")
-        self.module = module
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self._emit()
 
     def _emit(self) -> None:
@@ -268,52 +260,8 @@ class _Emitter:
         line, pointer = self._variable(0), ir.IntType(8).as_pointer()
         with self._loop(line, self.lines):
             address = b.load(self.ahead)
-            call_prefetch(b, b.inttoptr(address, pointer))
+            self._fetch(b.inttoptr(address, pointer))
             b.store(b.add(address, _I64(64)), self.ahead)
-
-    # --- small parts ---
-
-    def _variable(self, value: ir.Value | int) -> ir.Value:
-        with self.builder.goto_entry_block():
-            slot = self.builder.alloca(_I64)
-        self.builder.store(value if isinstance(value, ir.Value) else _I64(value), slot)
-        return slot
-
-    def _load(self, address: ir.Value, kind: ir.Type, align: int) -> ir.Value:
-        return self.builder.load(self.builder.inttoptr(address, kind.as_pointer()), align=align)
-
-    def _block(self, name: str) -> ir.Block:
-        return self.builder.append_basic_block(name)
-
-    @contextmanager
-    def _loop(self, variable: ir.Value, end: ir.Value) -> Iterator[None]:
-        """While the variable is below `end`; it grows by one each time."""
-        b = self.builder
-        head, body, after = self._block("head"), self._block("body"), self._block("after")
-        b.branch(head)
-        b.position_at_end(head)
-        b.cbranch(b.icmp_unsigned("<", b.load(variable), end), body, after)
-        b.position_at_end(body)
-        yield
-        b.store(b.add(b.load(variable), _I64(1)), variable)
-        self._back(b.branch(head))
-        b.position_at_end(after)
-
-    def _back(self, branch: Any) -> None:
-        """The lists are short: an unrolled loop is slower."""
-        disable = self.module.add_metadata([ir.MetaDataString(self.module, "llvm.loop.unroll.disable")])
-        loop = ir.MDValue(self.module, (), name=str(len(self.module.metadata)))
-        loop.operands = (loop, disable)  # a loop's own node begins with itself
-        branch.set_metadata("llvm.loop", loop)
-
-
-def call_prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
-    """To the second level: the first is full of the weights in use."""
-    kinds = [pointer.type, _I32, _I32, _I32]
-    function = builder.module.globals.get(_PREFETCH) or ir.Function(
-        builder.module, ir.FunctionType(ir.VoidType(), kinds), _PREFETCH
-    )
-    builder.call(function, [pointer, _I32(0), _I32(2), _I32(1)])
 
 
 @intrinsic(prefer_literal=True)
@@ -355,7 +303,7 @@ def sweep(
             name = f"sweep.{ring.width}.{ring.stride}.{ring.rows}.{ring.blocks}.{ring.pattern}.{f}.{c}"
             function = builder.module.globals.get(name)
             if function is None:
-                function = _Emitter(builder.module, ring, f, c, name).function
+                function = _Sweep(builder.module, ring, f, c, name).function
             block = builder.append_basic_block("variant")
             switch.add_case(_I64(f * (ring.rows + 1) + c), block)
             builder.position_at_end(block)
