@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ LARGE = 0.85  # of the best dense time: a gain that a network will surely show
 TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
 TRIED = 5  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
 
+T = TypeVar("T")
 Progress = Callable[[Sequence[Site]], Any]
 
 
@@ -170,8 +171,8 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         "channels_last": True,
         "geometry": None if is_plain(module) else geometry,
     }
-    mirrored = [x] + [
-        x.flip(axes).contiguous(memory_format=torch.channels_last) for axes in ((2,), (3,), (2, 3))
+    mirrored = [
+        x.flip(axes).contiguous(memory_format=torch.channels_last) for axes in ((), (2,), (3,), (2, 3))
     ]
     convolutions: dict[Any, FastConv2d] = {}
     sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
@@ -326,7 +327,7 @@ def _settle(
     return Report(plans[choice], layers, network, choice, differences[choice])
 
 
-def over(inputs: Iterable[Tensor], function: Callable[[Tensor], Any]) -> Callable[[], Any]:
+def over(inputs: Iterable[T], function: Callable[[T], Any]) -> Callable[[], Any]:
     """The function of each input in turn: a processor that gets the same one again and again has soon learned
     by heart where its lists end.
     """
