@@ -15,9 +15,9 @@ from numba.core import types
 from numba.core.extending import intrinsic
 
 from dnnjpeg.sparse.emitter import Emitter
+from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.vector import call, fill, named, vector
 
-LANES = 16
 _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
