@@ -140,6 +140,9 @@ def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block
 
     Writes up to 64 bytes more than the lists take.
     """
+    if patterns and channels == block and pixel_bytes == 4 * block:  # all pixels as one: they are neighbours
+        channels = block = block * width
+        width = 1
     groups = channels // LANES
     tail = channels - LANES * groups
     lanes = lanes_of(np.uint64((1 << tail) - 1), "i1x16")
@@ -164,8 +167,8 @@ def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block
                         count, bits = _append(load_where(at + 64 * group, lanes, "f32x16"), values, count)
                     store(pattern + 2 * group, np.uint16(bits))
             elif groups & 1:
-                count, bits = _append(load(at, "f32x16"), values, count)
-                store(pattern, np.uint16(bits))
+                count, bits = _append(load(at + 64 * (groups - 1), "f32x16"), values, count)
+                store(pattern + 2 * (groups - 1), np.uint16(bits))
         else:
             for group in range(groups):
                 v = load(at + 64 * group, "f32x16")

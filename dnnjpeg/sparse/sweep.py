@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
+from dnnjpeg.jit import host_has
 from dnnjpeg.sparse.emitter import Emitter
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.vector import call, fill, named, vector
@@ -22,6 +23,9 @@ _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
 _ARGUMENTS = 18
+# AMD's processors load one vector of 512 bits a cycle, and beside it what goes to a general register, but not what
+# goes to a vector. Intel's have one place to broadcast from there, which is one of two where they multiply.
+_BY_REGISTER = host_has("sse4a") and host_has("avx512f")
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,9 @@ class _Sweep(Emitter):
         base = b.add(self.weights, b.mul(channel, _I64(ring.channel_bytes)))
         # opaque, or the addition is part of every address, which Intel's processors do anew each time
         base = b.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [base], False)
+        if _BY_REGISTER:
+            bits = b.asm(ir.FunctionType(_I32, [_I32]), "", "=r,0", [b.bitcast(value, _I32)], False)
+            value = b.bitcast(bits, _FLOAT)
         wide = fill(b, value, _VECTOR)
         for t, r, n in product(slots, range(self.count), range(ring.blocks)):
             tap = (self.first + r) * ring.width + phase + t * ring.stride
