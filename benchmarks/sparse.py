@@ -120,7 +120,9 @@ def peers(geometry: Geometry, weights: Tensor, bias: Tensor) -> dict[str, Callab
 
 
 def measure_network(name: str, seconds: float) -> dict[str, Any]:
-    """Milliseconds of the network as it is, compiled by torch, and with the plan, on one real picture."""
+    """Milliseconds of the network as it is, compiled by torch, and with the plan, on real pictures that
+    take turns; the plan is made for the first.
+    """
     from dnnjpeg.dataset import load_dataset
     from dnnjpeg.models import load_network
 
@@ -132,34 +134,33 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
         import numpy as np
         from PIL import Image
 
-        pictures = np.asarray(Image.open(folder)).reshape(-1, 32, 32, 3)[:1]
+        pictures = np.asarray(Image.open(folder)).reshape(-1, 32, 32, 3)[:INPUTS]
     else:
-        pictures = load_dataset(folder, folder.with_suffix(".csv"), size=size, limit=1).pictures
+        pictures = load_dataset(folder, folder.with_suffix(".csv"), size=size, limit=INPUTS).pictures
     given: list[Any] = []
     hook = network.module.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    network.read(pictures)
+    for picture in pictures:
+        network.read(picture[None])
     hook.remove()
-    last, module = given[0], network.module
-    report = optimize_(module, last)
+    module = network.module
+    report = optimize_(module, given[0])
     restore_(module)
-    first = last.contiguous()
+    inputs = [(x.contiguous(), x) for x in given]
     eager_first = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module.to(
         memory_format=torch.contiguous_format
     )
-    compiled = torch.compile(load_network(f"{data / 'models' / 'zoo.py'}:{name}").module)
+    compiled = torch.compile(load_network(f"{data / 'models' / 'zoo.py'}:{name}").module, dynamic=False)
     planned = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module
     from dnnjpeg.sparse import apply_
 
     apply_(planned, report.plan)
-    found = clock(
-        {
-            "eager": lambda: eager_first(first),
-            "eager_channels_last": lambda: module(last),
-            "compiled": lambda: compiled(last),
-            "plan": lambda: planned(last),
-        },
-        seconds,
-    )
+    functions: dict[str, Callable[[Pair], Tensor]] = {
+        "eager": lambda x: eager_first(x[0]),
+        "eager_channels_last": lambda x: module(x[1]),
+        "compiled": lambda x: compiled(x[1]),
+        "plan": lambda x: planned(x[1]),
+    }
+    found = clock({name: over(inputs, function) for name, function in functions.items()}, seconds)
     convolutions = [layer.times for layer in report.layers]
     saving = {
         method: sum(times.get(method, times["torch"]) for times in convolutions)

@@ -23,8 +23,8 @@ _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
 _FLOAT = ir.FloatType()
 _ARGUMENTS = 18
-# AMD's processors load one vector of 512 bits a cycle, and beside it what goes to a general register, but not what
-# goes to a vector. Intel's have one place to broadcast from there, which is one of two where they multiply.
+# AMD's processors load one vector of 512 bits a cycle, and beside it what goes to a general register, but not
+# what goes to a vector. Intel's broadcast from there only where they multiply, in one of two places.
 _BY_REGISTER = host_has("sse4a") and host_has("avx512f")
 
 

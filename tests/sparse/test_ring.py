@@ -35,6 +35,9 @@ LAYERS = [
     (Geometry(16, 9, 8, 30, (1, 1), (2, 3)), Tiling(False, 16, 1, 1)),
     (Geometry(3, 30, 31, 64, (7, 7), (2, 2), (3, 3)), Tiling(True, 16, 1, 1)),
     (Geometry(1, 4, 4, 1, (4, 4)), Tiling(True, 16, 1, 4)),
+    # channels that fill a block: the pixels of a row are packed as one
+    (Geometry(16, 5, 7, 20, (3, 3), (1, 1), (1, 1)), Tiling(True, 16, 2, 3)),
+    (Geometry(32, 5, 6, 32, (3, 3), (2, 2), (1, 1)), Tiling(True, 32, 2, 1)),
     # filters that fill their vectors: sums go straight to the map
     (Geometry(40, 9, 21, 64, (3, 3), (1, 1), (1, 1)), Tiling(False, 16, 4, 1)),
     (Geometry(20, 13, 14, 32, (3, 3), (2, 2), (1, 1)), Tiling(True, 32, 2, 1)),
