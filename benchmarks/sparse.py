@@ -25,7 +25,7 @@ from common import RESULTS, write
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.sparse import cpo, cps, im2col, mec, optimize_, restore_
+from dnnjpeg.sparse import apply_, cpo, cps, im2col, mec, optimize_, restore_
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.select import TRIED, clock, over
@@ -127,7 +127,8 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     from dnnjpeg.models import load_network
 
     data = Path(os.environ["DNNJPEG_DATA"])
-    network = load_network(f"{data / 'models' / 'zoo.py'}:{name}")
+    spec = f"{data / 'models' / 'zoo.py'}:{name}"
+    network = load_network(spec)
     size = network.preprocess.size
     folder = data / "data" / ("cifar10/test_0000.png" if size == 32 else "imagenet/val")
     if size == 32:
@@ -146,13 +147,9 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     report = optimize_(module, given[0])
     restore_(module)
     inputs = [(x.contiguous(), x) for x in given]
-    eager_first = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module.to(
-        memory_format=torch.contiguous_format
-    )
-    compiled = torch.compile(load_network(f"{data / 'models' / 'zoo.py'}:{name}").module, dynamic=False)
-    planned = load_network(f"{data / 'models' / 'zoo.py'}:{name}").module
-    from dnnjpeg.sparse import apply_
-
+    eager_first = load_network(spec).module.to(memory_format=torch.contiguous_format)
+    compiled = torch.compile(load_network(spec).module, dynamic=False)
+    planned = load_network(spec).module
     apply_(planned, report.plan)
     functions: dict[str, Callable[[Pair], Tensor]] = {
         "eager": lambda x: eager_first(x[0]),
@@ -306,10 +303,8 @@ def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool, lea
                 row = {str(zeros): measure_layer(LAYERS[name], zeros, seconds) for zeros in ZEROS}
             if least and name in place:
                 for zeros, item in row.items():
-                    before = place[name][zeros]["milliseconds"]
-                    item["milliseconds"] = {
-                        key: min(value, before[key]) for key, value in item["milliseconds"].items()
-                    }
+                    times, before = item["milliseconds"], place[name][zeros]["milliseconds"]
+                    times |= {key: min(times[key], before[key]) for key in times}
             place[name] = row
             results["layers"][str(threads)] = {key: place[key] for key in LAYERS if key in place}
             write(file, {"torch": torch.__version__, **results})

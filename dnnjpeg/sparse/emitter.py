@@ -6,8 +6,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from dnnjpeg.vector import call
+
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-_PREFETCH = "llvm.prefetch.p0"
 
 
 class Emitter:
@@ -55,10 +56,11 @@ class Emitter:
         loop.operands = (loop, disable)  # a loop's own node begins with itself
         branch.set_metadata("llvm.loop", loop)
 
-    def _fetch(self, pointer: ir.Value) -> None:
+    def _fetch(self, address: ir.Value) -> None:
         """To the second cache: the first is full of the weights in use."""
-        kinds = [pointer.type, _I32, _I32, _I32]
-        function = self.module.globals.get(_PREFETCH) or ir.Function(
-            self.module, ir.FunctionType(ir.VoidType(), kinds), _PREFETCH
-        )
-        self.builder.call(function, [pointer, _I32(0), _I32(2), _I32(1)])
+        pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
+        call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, _I32(0), _I32(2), _I32(1)])
+
+    def _opaque(self, value: ir.Value) -> ir.Value:
+        """The same integer, in a general register; LLVM cannot tell where it is from."""
+        return self.builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)

@@ -158,17 +158,13 @@ def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block
                 count, low = _append(load(at + 128 * pair, "f32x16"), values, count)
                 count, high = _append(load(at + 128 * pair + 64, "f32x16"), values, count)
                 store(pattern + 4 * pair, np.uint32(low | high << np.uint64(16)))
-            if channels < block:
-                for group in range(groups & -2, block >> 4):
-                    bits = np.uint64(0)
-                    if group < groups:
-                        count, bits = _append(load(at + 64 * group, "f32x16"), values, count)
-                    elif group == groups and tail:
-                        count, bits = _append(load_where(at + 64 * group, lanes, "f32x16"), values, count)
-                    store(pattern + 2 * group, np.uint16(bits))
-            elif groups & 1:
-                count, bits = _append(load(at + 64 * (groups - 1), "f32x16"), values, count)
-                store(pattern + 2 * (groups - 1), np.uint16(bits))
+            for group in range(groups & -2, block >> 4):
+                bits = np.uint64(0)
+                if group < groups:
+                    count, bits = _append(load(at + 64 * group, "f32x16"), values, count)
+                elif group == groups and tail:
+                    count, bits = _append(load_where(at + 64 * group, lanes, "f32x16"), values, count)
+                store(pattern + 2 * group, np.uint16(bits))
         else:
             for group in range(groups):
                 v = load(at + 64 * group, "f32x16")

@@ -249,10 +249,9 @@ class _Sweep(Emitter):
         b, ring = self.builder, self.ring
         base = b.add(self.weights, b.mul(channel, _I64(ring.channel_bytes)))
         # opaque, or the addition is part of every address, which Intel's processors do anew each time
-        base = b.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [base], False)
+        base = self._opaque(base)
         if _BY_REGISTER:
-            bits = b.asm(ir.FunctionType(_I32, [_I32]), "", "=r,0", [b.bitcast(value, _I32)], False)
-            value = b.bitcast(bits, _FLOAT)
+            value = b.bitcast(self._opaque(b.bitcast(value, _I32)), _FLOAT)
         wide = fill(b, value, _VECTOR)
         for t, r, n in product(slots, range(self.count), range(ring.blocks)):
             tap = (self.first + r) * ring.width + phase + t * ring.stride
@@ -264,10 +263,9 @@ class _Sweep(Emitter):
 
     def _prefetch(self) -> None:
         b = self.builder
-        line, pointer = self._variable(0), ir.IntType(8).as_pointer()
-        with self._loop(line, self.lines):
+        with self._loop(self._variable(0), self.lines):
             address = b.load(self.ahead)
-            self._fetch(b.inttoptr(address, pointer))
+            self._fetch(address)
             b.store(b.add(address, _I64(64)), self.ahead)
 
 
