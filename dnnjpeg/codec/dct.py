@@ -24,10 +24,10 @@ _HIGH = shuffler([lane + row for lane in range(8, 16) for row in (0, 16)])
 _FIRST = shuffler(range(8))
 _SECOND = shuffler(range(8, 16))
 
-_COS_2 = 0.5411961001461970  # √2 cos(6π/16)
-_COS_4 = 0.7071067811865476
-_COS_6 = 0.3826834323650898  # cos(6π/16)
-_SIN_2 = 1.3065629648763766  # √2 cos(2π/16)
+COS_2 = 0.5411961001461970  # √2 cos(6π/16)
+COS_4 = 0.7071067811865476
+COS_6 = 0.3826834323650898  # cos(6π/16)
+SIN_2 = 1.3065629648763766  # √2 cos(2π/16)
 
 
 @inlined
@@ -45,12 +45,12 @@ def _dct_8(a, b, c, d, e, f, g, h):
     turned = (s1 - s2) + t3
 
     u0, u1, u2 = d3 + d2, d2 + d1, d1 + d0
-    shared = (u0 - u2) * _COS_6
-    v0, v2 = _times_plus(u0, _COS_2, shared), _times_plus(u2, _SIN_2, shared)
-    w0, w1 = _times_plus(u1, _COS_4, d0), _times_plus(u1, -_COS_4, d0)
+    shared = (u0 - u2) * COS_6
+    v0, v2 = _times_plus(u0, COS_2, shared), _times_plus(u2, SIN_2, shared)
+    w0, w1 = _times_plus(u1, COS_4, d0), _times_plus(u1, -COS_4, d0)
     return (
-        t0 + t1, w0 + v2, _times_plus(turned, _COS_4, t3), w1 - v0,
-        t0 - t1, w1 + v0, _times_plus(turned, -_COS_4, t3), w0 - v2,
+        t0 + t1, w0 + v2, _times_plus(turned, COS_4, t3), w1 - v0,
+        t0 - t1, w1 + v0, _times_plus(turned, -COS_4, t3), w0 - v2,
     )  # fmt: skip
 
 

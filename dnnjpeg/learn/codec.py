@@ -13,24 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dnnjpeg.learn.quantizer import Mode, quantize
+from dnnjpeg.learn.exact import decoder_samples, encoder_indices
+from dnnjpeg.learn.quantizer import Mode, limit_of, quantize
 from dnnjpeg.table import SUBSAMPLINGS
 
 # The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.
 # All products with samples fit a float32 exactly.
 _YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 _RGB = ((0, 91881), (-22554, -46802), (116130, 0))
-
-# The inverse DCT of eight values as libjpeg's jidctint.c computes it, in 1/8192: weights of inputs 0, 2, 4, 6
-# and of 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the latter negated.
-_EVEN = (
-    (8192, 10703, 8192, 4433), (8192, 4433, -8192, -10704),
-    (8192, -4433, -8192, 10704), (8192, -10703, 8192, -4433),
-)  # fmt: skip
-_ODD = (
-    (11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436),
-    (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363),
-)  # fmt: skip
 
 
 class DifferentiableJPEG(nn.Module):
@@ -61,12 +51,31 @@ class DifferentiableJPEG(nn.Module):
         """
         integers = mode != "soft"
         tables = component_tables(log_q, log_kappa, integers=integers)
-        planes = to_coefficients(pixels, subsampling, integers=integers)
-        planes = [
-            quantize(plane, *table, mode, steady=steady) for plane, table in zip(planes, tables, strict=True)
-        ]
-        height, width = pixels.shape[-2:]
-        return from_coefficients(planes, height, width, subsampling, integers=integers)
+        return roundtrip(pixels, tables, mode, subsampling, integers=integers, steady=steady)
+
+
+def roundtrip(
+    pixels: Tensor,
+    tables: Sequence[tuple[Tensor, Tensor]],
+    mode: Mode,
+    subsampling: str,
+    *,
+    integers: bool,
+    levels: int | None = None,
+    steady: bool = False,
+) -> Tensor:
+    """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
+
+    integers: of `to_coefficients` and `from_coefficients`. levels: of `quantize`.
+    """
+    samples = _samples(pixels, subsampling, integers)
+    planes = []
+    for part, (q, kappa) in zip(samples, tables, strict=True):
+        is_file = integers and mode == "hard"
+        index = encoder_indices(part, q, limit_of(levels)) if is_file else None
+        planes.append(quantize(_dct(part), q, kappa, mode, index=index, levels=levels, steady=steady))
+    height, width = pixels.shape[-2:]
+    return from_coefficients(planes, height, width, subsampling, integers=integers)
 
 
 def component_tables(
@@ -106,6 +115,19 @@ def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: boo
     Returns three tensors [N, blocks, 64], blocks in raster order as `block_grids` counts them, frequencies in
     natural order, in the dtype of pixels (float32 at least).
     """
+    return [_dct(part) for part in _samples(pixels, subsampling, integers)]
+
+
+def file_indices(
+    pixels: Tensor, tables: Sequence[tuple[Tensor, Tensor]], subsampling: str, levels: int | None
+) -> list[Tensor]:
+    """Indices of Y, Cb, Cr that `roundtrip` finds in mode "hard" with `integers`, [N, blocks, 64]."""
+    samples = _samples(pixels, subsampling, True)
+    return [encoder_indices(part, q, limit_of(levels)) for part, (q, _) in zip(samples, tables, strict=True)]
+
+
+def _samples(pixels: Tensor, subsampling: str, integers: bool) -> list[Tensor]:
+    """What `to_coefficients` transforms, shaped as its result: Y less 128, Cb and Cr."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels has shape {tuple(pixels.shape)}, expected N x 3 x height x width")
     height, width = pixels.shape[-2:]
@@ -123,11 +145,12 @@ def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: boo
     if integers:  # .5 is rounded up in luma, down in chroma
         luma = straight_through(luma, (luma.detach() + 0.5).floor_())
         chroma = straight_through(chroma, (chroma.detach() - 0.5).ceil_())
-    matrix = _constant("dct", pixels).T
-    return [
-        _product(_blocks(plane, *grid), matrix)
-        for plane, grid in zip((luma[:, 0], chroma[:, 0], chroma[:, 1]), grids, strict=True)
-    ]
+    planes = luma[:, 0], chroma[:, 0], chroma[:, 1]
+    return [_blocks(plane, *grid) for plane, grid in zip(planes, grids, strict=True)]
+
+
+def _dct(samples: Tensor) -> Tensor:
+    return _product(samples, _constant("dct", samples).T)
 
 
 def from_coefficients(
@@ -146,7 +169,7 @@ def from_coefficients(
     for plane, grid in zip(planes, grids, strict=True):
         blocks = _product(plane, _constant("dct", plane))
         if integers:
-            blocks = straight_through(blocks, _inverse_dct(plane.detach()))
+            blocks = straight_through(blocks, decoder_samples(plane.detach()))
         samples.append(_plane(blocks, *grid))
     luma = samples[0][:, None, :height, :width]
     chroma = torch.stack([plane[:, : -(-height // v), : -(-width // h)] for plane in samples[1:]], dim=1)
@@ -208,13 +231,6 @@ class _Hold(torch.autograd.Function):
 _hold: Callable[[Tensor], Tensor] = _Hold.apply
 
 
-def _inverse_dct(plane: Tensor) -> Tensor:
-    """libjpeg's accurate integer inverse DCT, held to -128..127: columns first, two fractional bits kept."""
-    columns = _product(plane, _constant("columns", plane)).mul_(2**-11).add_(0.5).floor_()
-    rows = _product(columns, _constant("rows", plane)).mul_(2**-18).add_(0.5).floor_()
-    return rows.clamp_(-128, 127)
-
-
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b in their own precision, whatever autocast is on."""
     with torch.autocast(a.device.type, enabled=False):
@@ -242,21 +258,14 @@ def _constant(name: str, like: Tensor) -> Tensor:
     False
 )  # or those first asked for in that mode could not be differentiated through later
 def _constant_on(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The matrices above by name; `dct` has a row a frequency, `columns` and `rows` one an input."""
+    """The matrices above by name; `dct` has a row a frequency."""
     if name == "ycbcr":
         matrix = torch.tensor(_YCBCR, dtype=torch.float64) / 32768
     elif name == "rgb":
         matrix = torch.tensor(_RGB, dtype=torch.float64) / 65536
-    elif name == "dct":
+    else:
         x = torch.arange(8, dtype=torch.float64)
         basis = torch.cos((2 * x + 1) * x[:, None] * torch.pi / 16) / 2
         basis[0] /= 2**0.5
         matrix = torch.kron(basis, basis)
-    else:
-        even, odd = (torch.tensor(half, dtype=torch.float64).T for half in (_EVEN, _ODD))
-        inverse = torch.empty(8, 8, dtype=torch.float64)
-        inverse[0::2] = torch.cat([even, even.flip(1)], dim=1)
-        inverse[1::2] = torch.cat([odd, -odd.flip(1)], dim=1)
-        one = torch.eye(8, dtype=torch.float64)
-        matrix = torch.kron(inverse, one) if name == "columns" else torch.kron(one, inverse)
     return matrix.to(device, dtype)

@@ -18,8 +18,14 @@ from torch import Tensor, nn
 from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.dataset import Dataset
-from dnnjpeg.learn.codec import block_grids, component_tables, from_coefficients, to_coefficients
-from dnnjpeg.learn.quantizer import indices, quantize
+from dnnjpeg.learn.codec import (
+    block_grids,
+    component_tables,
+    file_indices,
+    from_coefficients,
+    roundtrip,
+    to_coefficients,
+)
 from dnnjpeg.learn.rate import scan_rate
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import decode
@@ -117,17 +123,13 @@ class JPEGLayer(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         if self.form not in _FORMS:
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(_FORMS)}")
-        height, width = pixels.shape[-2:]
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
         for log_q, log_kappa in zip(self.log_q, self.log_kappa(), strict=True):
             tables = component_tables(log_q, log_kappa, integers=is_file or self.integer_steps)
-            planes = to_coefficients(pixels, self.subsampling, integers=is_file)
-            planes = [
-                quantize(plane, *table, mode, levels=self.levels, steady=True)
-                for plane, table in zip(planes, tables, strict=True)
-            ]
-            pixels = from_coefficients(planes, height, width, self.subsampling, integers=is_file)
+            pixels = roundtrip(
+                pixels, tables, mode, self.subsampling, integers=is_file, levels=self.levels, steady=True
+            )
         return pixels
 
     def bits(self, pixels: Tensor) -> Tensor:
@@ -197,13 +199,11 @@ class JPEGLayer(nn.Module):
         assert self.levels is not None
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
         tables = component_tables(torch.tensor(point.tables).float().log(), torch.zeros(()), integers=True)
+        grids = block_grids(height, width, self.subsampling)
         planes = [
-            indices(plane, *table, "hard", self.levels // 2)[0].reshape(*grid, 64).short().numpy()
-            for plane, table, grid in zip(
-                to_coefficients(pixels, self.subsampling, integers=True),
-                tables,
-                block_grids(height, width, self.subsampling),
-                strict=True,
+            index[0].reshape(*grid, 64).short().numpy()
+            for index, grid in zip(
+                file_indices(pixels, tables, self.subsampling, self.levels), grids, strict=True
             )
         ]
         return write_coefficients(planes, point.tables, width, height, subsampling=self.subsampling)

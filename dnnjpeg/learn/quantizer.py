@@ -52,6 +52,7 @@ def quantize(
     kappa: Tensor,
     mode: Mode = "soft",
     *,
+    index: Tensor | None = None,
     levels: int | None = None,
     steady: bool = False,
 ) -> Tensor:
@@ -61,6 +62,7 @@ def quantize(
     mode: "soft" is the expectation Σ P(i|z) i q; "sampled" draws i from P with torch's generator; "hard" is
         the nearest index, with the encoder's rounding. All three have the gradients of "soft" with respect
         to z, q and κ (each with the others held fixed), in closed form; only the inputs are kept for them.
+    index: what to take for the nearest or the drawn index, in whole numbers shaped as z.
     levels: how many indices there are, z/q being held to ±(levels - 1)/2; None: no limit.
     steady: the derivative by q of coefficients of at least a step is that of a rounding error in proportion
         to the step, Q/q - t with t = z/q, in place of F(t) - t F'(t) for Q = q F(t). Over many coefficients,
@@ -74,8 +76,12 @@ def quantize(
         raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
     dtype = torch.promote_types(z.dtype, torch.float32)
     z, q, kappa = z.to(dtype), q.to(dtype), kappa.to(dtype)
-    limit = None if levels is None else (levels - 1) // 2
-    return _quantize(z, q, kappa, mode, reach(kappa), limit, steady)
+    return _quantize(z, q, kappa, mode, index, reach(kappa), limit_of(levels), steady)
+
+
+def limit_of(levels: int | None) -> int | None:
+    """The largest magnitude of so many indices."""
+    return None if levels is None else (levels - 1) // 2
 
 
 @torch.no_grad()
@@ -153,6 +159,7 @@ class _Quantize(torch.autograd.Function):
         q: Tensor,
         kappa: Tensor,
         mode: Mode,
+        index: Tensor | None,
         K: int,
         limit: int | None,
         steady: bool,
@@ -163,7 +170,8 @@ class _Quantize(torch.autograd.Function):
             _, nearest, r = _position(z, q, limit)
             value = nearest.add_(_moments(r, kappa, K, 1)[0]).mul_(q)
         else:
-            index = indices(z, q, kappa, mode, limit)
+            if index is None:
+                index = indices(z, q, kappa, mode, limit)
             drawn = [index] * (steady and mode == "sampled")  # which cannot be known again
             value = index * q
         ctx.save_for_backward(z, q, kappa, *drawn)
@@ -195,7 +203,7 @@ class _Quantize(torch.autograd.Function):
         if for_kappa:
             change = 2 * r * variance - (third[0] - first * second)  # of Q/q by κ: Cov(k, 2rk - k²)
             to_kappa = (gradient * q * change).sum_to_size(kappa.shape)
-        return to_z, to_q, to_kappa, None, None, None, None
+        return to_z, to_q, to_kappa, None, None, None, None, None
 
 
 _quantize: Callable[..., Tensor] = _Quantize.apply
