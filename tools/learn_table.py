@@ -57,8 +57,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
               help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
                    "through a differentiable JPEG; sensitivity: closed form, without "
                    "training; deepn: from the pictures alone, in the manner of DeepN-JPEG.")
-@click.option("--start", type=click.Choice(["sensitivity", "standard"]), default="sensitivity",
-              show_default=True, help="Where a descent begins.")
+@click.option("--start", metavar="sensitivity|NAME|FILE.json", default="sensitivity", show_default=True,
+              help="Where a descent begins: closed form, or a table, as standard.")
 @click.option("--points", type=click.IntRange(1, 50), default=9, show_default=True,
               help="How many to learn, near qualities 10 to 90; the best are kept.")
 @click.option("--qualities", metavar="LIST", callback=_qualities,

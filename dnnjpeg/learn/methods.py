@@ -14,7 +14,7 @@ from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.learn.processes import by_first
 from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
 from dnnjpeg.point import OperatingPoint
-from dnnjpeg.table import standard_table
+from dnnjpeg.table import load_table, standard_table
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
@@ -23,19 +23,24 @@ Show = Callable[[float, float], object]  # of one more step or trial: its mean l
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for, and how.
+    """What is looked for, and how. Raises ValueError for a start that is no table.
 
     qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
-    start: of j4d. minutes: to search in, where response and j4d stop early if need be.
+    start: of j4d: "sensitivity", or a table as `load_table` takes it.
+    minutes: to search in, where response and j4d stop early if need be.
     """
 
     method: Literal["response", "j4d", "sensitivity", "deepn"]
     qualities: Sequence[float]
     subsamplings: Sequence[str]
     tables: int = 2
-    start: Literal["sensitivity", "standard"] = "sensitivity"
+    start: str = "sensitivity"
     minutes: float | None = None
     settings: j4d.Settings = field(default_factory=j4d.Settings)
+
+    def __post_init__(self) -> None:
+        if self.start not in _FORMS:
+            load_table(self.start)
 
 
 def candidates(
@@ -86,14 +91,19 @@ def candidates(
 
 
 def _starts(objective: Objective, search: Search, subsampling: str) -> list[OperatingPoint]:
-    """By a closed form, or the standard ones."""
+    """By a closed form, or those of a table."""
+    name = search.start if search.method == "j4d" else search.method
+    table = standard_table() if name in _FORMS else load_table(name)
     starts = [
         replace(
-            point, subsampling=subsampling, chroma=point.chroma * (search.tables - 1), hardness=(), cells=()
+            point,
+            subsampling=subsampling,
+            chroma=(*point.chroma, point.chroma[-1])[: search.tables - 1],
+            hardness=(),
+            cells=(),
         )
-        for point in map(standard_table().at, search.qualities)
+        for point in map(table.at, search.qualities)
     ]
-    name = search.start if search.method == "j4d" else search.method
     if name not in _FORMS:
         return starts
     find = partial(_FORMS[name], objective, starts, tables=search.tables, seed=search.settings.seed)

@@ -168,6 +168,24 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
     assert dnnjpeg.load_table(out).points == dnnjpeg.load_table(whole).points
 
 
+def test_descent_begins_with_a_table(data, tmp_path):
+    """After one step of .03 in the logarithm, no step is far from where it began."""
+    chroma = [30, 31] * 32
+    start = dnnjpeg.OperatingPoint(40, "4:4:4", [24, 25] * 32, (chroma, [60] * 64), cells=(0.9, 1, 1))
+    dnnjpeg.Table("start", [start]).save(tmp_path / "start.json")
+    out = tmp_path / "out.json"
+    learn(
+        "--model", MODEL, "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 1,
+        "--start", tmp_path / "start.json", "--qualities", 40, "--subsampling", "4:2:0",
+        "--cache", data / "cache",
+    )  # fmt: skip
+    (found,) = json.loads((tmp_path / "out.report" / "report.json").read_text())["candidates"]
+    assert found["subsampling"] == "4:2:0" and not found.get("cells")
+    assert np.abs(np.array(found["luma"]) - start.luma).max() <= 1
+    assert np.abs(np.array(found["chroma"]) - chroma).max() <= 1
+    assert np.any(np.array(found["luma"]) != start.luma) or np.any(np.array(found["chroma"]) != chroma)
+
+
 def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     out = tmp_path / "universal.json"
     result = learn(
@@ -202,6 +220,7 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
         (["--model", "nothing", *source], 2, "names no network"),
         ([*basic, "--qualities", "0,50"], 2, "1 to 100"),
         ([*basic, "--device", "nowhere"], 2, "nowhere"),
+        ([*basic, "--start", "nothing"], 2, "no table is named 'nothing'"),
         ([*basic, "-o", tmp_path / "none" / "out.json"], 2, "no folder"),
     ]
     for arguments, code, message in cases:
