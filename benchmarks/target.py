@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from dnnjpeg import encode_to_target, pruning, rule, search, target
 from dnnjpeg.cache import Arrays, Cache, digest, key
+from dnnjpeg.codec import adaptive
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
@@ -75,7 +76,8 @@ class Encoder:
     def __init__(self, dataset: Dataset, threads: int, folder: Path) -> None:
         self.dataset, self.threads, self.cache = dataset, threads, Cache(folder)
         sources = [
-            inspect.getsource(what) for what in (target, search, rule, pruning, inspect.getmodule(Table))
+            inspect.getsource(what)
+            for what in (target, search, rule, pruning, adaptive, inspect.getmodule(Table))
         ]
         self.state = key(sources, dataset.pictures.shape, digest(dataset.pictures))
 
@@ -186,15 +188,15 @@ def settings(
     groups = [[by_name[name] for name in group.split("+")] for group in names]
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
-        if not (prune and rule.Rule.parse(keep).price):
+        if rule.Rule.parse(keep).is_bound or not prune:
             yield asked, own if table == "own" else table, keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     """A row for each setting; networks that were asked in bold."""
     clean = results["clean_top1"]
-    if all("price" in one["keep"] for one in results["settings"]):
-        return _at_prices(results)
+    if not any(rule.Rule.parse(one["keep"]).is_bound for one in results["settings"]):
+        return _at_equal_loss(results)
     lines = [
         f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
         f"|---|---|---|---:|---:|{'---:|' * len(clean)}",
@@ -217,7 +219,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _at_prices(results: dict[str, Any]) -> str:
+def _at_equal_loss(results: dict[str, Any]) -> str:
     """Bytes against Pillow at equal mean loss, by network, and the quality that it takes for that."""
     names = list(results["clean_top1"])
     lines = [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dnnjpeg.checks import check_quality
 from dnnjpeg.dataset import crop
 from dnnjpeg.models import Network
 
@@ -27,31 +28,41 @@ class Rule:
     text: "top1": the class that is first; "top5": the five classes that are first, in any order. These keep
         top-1 and top-5 accuracy whatever the labels are. "divergence=X": the probabilities of the classes,
         but for less than X nat of KL(original || file). "price=X": nothing, but a byte of the file weighs as
-        much as X nat of the networks' mean divergence.
-    places: how many classes must stay first; or bound: X, of a divergence; or price: X. 0 for the others.
+        much as X nat of the networks' mean divergence. "quality=X": nothing, but the usual picture has this
+        quality, and one that the networks find harder to read has more.
+    places: how many classes must stay first; or bound: X, of a divergence; or price: X; or quality: X. 0 for
+        the others.
     """
 
     text: str
     places: int = 0
     bound: float = 0.0
     price: float = 0.0
+    quality: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The rule that `text` names. Raises ValueError."""
         if text in ("top1", "top5"):
             return cls(text, places=int(text[3:]))
-        found = re.fullmatch(r"(divergence|price)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
+        found = re.fullmatch(r"(divergence|price|quality)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
         number = float(found[2]) if found else 0.0
         if found is None or not 0 < number < math.inf:
             raise ValueError(
-                f"keep is {text!r}, expected top1, top5, divergence=X or price=X with X above 0, as "
-                "divergence=0.3 or price=1e-4"
+                f"keep is {text!r}, expected top1, top5, divergence=X, price=X or quality=X with X above 0, "
+                "as divergence=0.3, price=1e-4 or quality=75"
             )
+        if found[1] == "quality":
+            return cls(text, quality=check_quality(number))
         return cls(text, bound=number) if found[1] == "divergence" else cls(text, price=number)
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it says of each file what must be read in it."""
+        return bool(self.places or self.bound)
+
     def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
-        """By how much a rule without a price is kept (above 0) or broken, [N]: by how many logits the classes
+        """By how much a rule that is a bound is kept (above 0) or broken, [N]: by how many logits the classes
         that must be first are ahead of all others, or the share of the bound that is left. Differentiable in
         the logits.
 

@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from dnnjpeg.checks import check_integer, check_items, is_number
-from dnnjpeg.codec.encoder import encode, write_coefficients
+from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
+from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
-from dnnjpeg.search import Encoded, cheapest, climb, together
+from dnnjpeg.search import Encoded, Search, cheapest, climb, judged, together
 from dnnjpeg.table import Table, load_table
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ def encode_to_target(
         "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
         (the probabilities of all classes, but for less than X nat); or "price=X": the divergence is not
         bounded, but weighed against the bytes, of which each is worth X nat, as 1e-4. Of all files of so
-        many bytes, these have the least mean divergence. Other networks may read something else.
+        many bytes, these have the least mean divergence. Other networks may read something else. Or
+        "quality=X": the usual picture has this quality of the table, and one that the networks find harder
+        to read, in one coarse file of it, has more. Networks that were not asked gain as well.
     target_bytes, target_bpp: or a limit of the whole file, in bytes or in bits per pixel; the file is that of
         the largest whole quality within it.
-    prune: with networks and all rules but a price, then drop the coefficients that they miss least. About
+    prune: with top1, top5 or a divergence, then drop the coefficients that they miss least. About
         half the bytes go, and with them most of what other networks, and people, see.
-    subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit.
+    subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit or a quality.
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
         option `signature` is False, the comment goes on with what is kept for which networks.
     size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
@@ -116,6 +119,14 @@ class _Picture:
         data = encode(self.image, self.table, quality, subsampling=subsampling, **options)
         return Encoded(data, quality, subsampling)
 
+    def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
+        """By one file at the yardstick: see `adapted_quality`."""
+        probe = Encoded(encode(self.image, quality=YARDSTICK, **self.upright()), YARDSTICK, None)
+        bits = bits_at_yardstick(as_pixels(self.image, None))
+        return judged(
+            probe, lambda found: self.encode(adapted_quality(quality, bits, found), subsampling, note)
+        )
+
     def comment(self, note: str, quality: float) -> dict[str, bytes]:
         """The option of `encode`: what there is, and the note unless there is none or no signature."""
         own = self.options.get("comment", b"")
@@ -145,8 +156,12 @@ class _Picture:
     def shown(self) -> Image.Image:
         """The picture with the orientation that its files will have."""
         image = self.image.convert("RGB")
-        image.info = {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+        image.info = self.upright()
         return image
+
+    def upright(self) -> dict[str, Any]:
+        """The metadata that may say which way up the picture is."""
+        return {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
 
 
 def _by_image(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:
@@ -208,7 +223,7 @@ def _smallest(
     from dnnjpeg.rule import Judges, Rule, view
 
     rule = Rule.parse(keep)
-    if prune and rule.price:
+    if prune and not rule.is_bound:
         raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {keep!r}")
     readers = [load_network(network) if isinstance(network, str) else network for network in networks]
     size = size or max(reader.preprocess.size for reader in readers)
@@ -220,10 +235,15 @@ def _smallest(
 
     def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> Sequence[float]:
         seen = list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
-        return judges.divergences(which, seen) if rule.price else judges.judge(which, seen)
+        return judges.judge(which, seen) if rule.is_bound else judges.divergences(which, seen)
 
-    search = partial(cheapest, price=rule.price) if rule.price else climb
-    found = together([search(_candidates(one, subsampling, note)) for one in pictures], ask, pool)
+    def search(one: _Picture) -> Search:
+        if rule.quality:
+            return one.judged(rule.quality, subsampling, note)
+        candidates = _candidates(one, subsampling, note)
+        return cheapest(candidates, rule.price) if rule.price else climb(candidates)
+
+    found = together(list(pool.map(search, pictures)), ask, pool)
     return _prune(pictures, found, note, judges, size, pool) if prune else found
 
 

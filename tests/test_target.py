@@ -174,6 +174,45 @@ def test_dearer_bytes_are_fewer(network):
     assert sizes == sorted(set(sizes), reverse=True)
 
 
+def judged_quality(nets: list[Any], picture: np.ndarray, quality: float) -> float:
+    """The law, by hand: what networks lose in the standard file of quality 20, and its bits a pixel."""
+    probe = encode(picture, quality=20)
+    lost = np.mean([divergence(read(net, picture), read(net, probe)) for net in nets])
+    bits = 8 * len(encode(picture, quality=20, optimize=False, streamtype=2)) / (72 * 56)
+    factor = 200 - 2 * quality if quality >= 50 else 5000 // quality
+    factor *= (bits / 0.58) ** 0.5 / ((lost + 0.06) / 0.43) ** 0.4
+    return 5000 / factor if factor > 100 else 100 - factor / 2
+
+
+@pytest.mark.parametrize("quality", [30, 75.0])
+def test_what_is_hard_to_read_has_more_quality(network, quality):
+    nets = [network("one"), network("two")]
+    keep = f"quality={quality:g}"
+    found = encode_to_target(PICTURES, load_table("resnet18"), networks=nets, keep=keep, subsampling="4:2:2")
+    wanted = [judged_quality(nets, picture, quality) for picture in PICTURES]
+    assert np.abs(np.array([one.quality for one in found]) - np.clip(wanted, 1, 100)).max() < 0.51
+    assert np.ptp([one.quality for one in found]) > 10
+    for picture, one in zip(PICTURES, found, strict=True):
+        comment = inspect(one.data).comment.encode()
+        assert one.kept and comment.startswith(b"dnnjpeg keeps quality=")
+        expected = encode(picture, "resnet18", one.quality, subsampling="4:2:2", comment=comment)
+        assert one.data == expected
+
+
+def test_what_is_hard_to_read_upside_down(network):
+    """Networks see the coarse file as upright as the original."""
+    net = network("one")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pictures = [draw(64, 48, seed) for seed in range(12)]
+    over = [picture[::-1, ::-1].copy() for picture in pictures]
+    found = encode_to_target(over, networks=[net], keep="quality=50", exif=exif.tobytes())
+    plain = encode_to_target(pictures, networks=[net], keep="quality=50")
+    # blocks are the same, and what is coded differs by signs: networks lose nearly the same
+    qualities = [[one.quality for one in files] for files in (found, plain)]
+    assert np.corrcoef(qualities)[0, 1] > 0.98
+
+
 def test_it_comes_near_the_smallest_there_is(network):
     net = network("one")
     found = encode_to_target(PICTURES, networks=[net], keep="top1", signature=False)
@@ -283,16 +322,23 @@ def test_comment_says_what_was_kept(network):
     [
         "", "top2", "top", "Top1", "divergence", "divergence=", "divergence=0", "divergence=-1",
         "divergence=x", "price=0", "price=-1", "price=1e999", "price=inf", "price=1e", "price",
+        "quality", "quality=0", "quality=-1",
     ],
 )  # fmt: skip
 def test_wrong_rules(network, keep):
-    with pytest.raises(ValueError, match="expected top1, top5, divergence=X or price=X"):
+    with pytest.raises(ValueError, match="expected top1, top5, divergence=X, price=X or quality=X"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
 
 
-def test_at_a_price_nothing_is_pruned(network):
-    with pytest.raises(ValueError, match="keep is 'price=1e-4'"):
-        encode_to_target(PICTURES[:1], networks=[network("one")], keep="price=1e-4", prune=True)
+def test_a_quality_is_at_most_100(network):
+    with pytest.raises(ValueError, match="quality is 101"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep="quality=101")
+
+
+@pytest.mark.parametrize("keep", ["price=1e-4", "quality=75"])
+def test_without_a_bound_nothing_is_pruned(network, keep):
+    with pytest.raises(ValueError, match=f"keep is '{keep}'"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep, prune=True)
 
 
 def test_rule_that_cannot_be_broken(network):

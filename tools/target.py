@@ -19,7 +19,8 @@ _OPTIONS = (
                  help="What the networks must still read: top1 (the same class first), top5 (the same five "
                       "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat). Or "
                       "price=1e-4: so much divergence, in nat, is a byte worth; no other choice of files of "
-                      "so many bytes is read better."),
+                      "so many bytes is read better. Or quality=75, of the usual picture: those that the "
+                      "networks find hard to read have more, which other networks gain by as well."),
     click.option("--prune", is_flag=True,
                  help="Then drop the coefficients that the networks miss least: half of the bytes or more, "
                       "and with them most of what other networks, and people, see."),
@@ -72,7 +73,8 @@ def target(
         from dnnjpeg.models import load_network
         from dnnjpeg.rule import Rule
 
-        if Rule.parse(keep).price and prune:
+        rule = Rule.parse(keep)
+        if prune and not rule.is_bound:
             raise click.UsageError(
                 f"--prune is for what must be kept: top1, top5 or divergence=X, not {keep}"
             )

@@ -98,7 +98,7 @@ def encode(
                 f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
             )
         image = as_pixels(image, mode)
-        quality = _adapted(image, check_quality(quality), threads)
+        quality = adapted_quality(check_quality(quality), bits_at_yardstick(image, threads))
     point, name = _point(table, quality)
     if hardness is not None:
         if quantizer == "nearest":
@@ -125,10 +125,10 @@ def encode(
     return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
 
 
-def _adapted(pixels: Pixels, quality: float, threads: int) -> int:
-    """The quality of this picture."""
+def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
+    """What `adapted_quality` asks of a picture, in bits a pixel."""
     stream = encode(pixels, quality=YARDSTICK, optimize=False, streamtype=IMAGE_ONLY, threads=threads)
-    return adapted_quality(quality, 8 * len(stream) / (pixels.width * pixels.height))
+    return 8 * len(stream) / (pixels.width * pixels.height)
 
 
 @lru_cache(maxsize=256, typed=True)

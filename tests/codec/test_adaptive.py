@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode, inspect
-from dnnjpeg.codec.adaptive import USUAL_BITS, adapted_quality
+from dnnjpeg.codec.adaptive import DOUBT, USUAL_BITS, USUAL_DIVERGENCE, adapted_quality
 from dnnjpeg.codec.pixels import _from_array
 from dnnjpeg.plugins.opencv import imencode
 from dnnjpeg.standard import ijg_factor
@@ -39,6 +39,17 @@ def test_steps_grow_with_the_root_of_the_bits(quality, bits):
 @given(quality=st.integers(1, 100))
 def test_the_usual_picture_keeps_its_quality(quality):
     assert adapted_quality(quality, USUAL_BITS) == quality
+
+
+@given(quality=st.integers(1, 100), bits=st.floats(0.01, 30), lost=st.floats(0, 20))
+def test_steps_shrink_with_a_power_of_the_divergence(quality, bits, lost):
+    usual = USUAL_DIVERGENCE - DOUBT
+    assert adapted_quality(quality, bits, usual) == adapted_quality(quality, bits)
+    found = adapted_quality(quality, bits, lost)
+    wanted = ijg_factor(quality) * (bits / USUAL_BITS) ** 0.5 * ((lost + 0.06) / 0.43) ** -0.4
+    assert ijg_factor(min(found + 1, 100)) <= wanted or found == 100
+    assert wanted <= ijg_factor(max(found - 1, 1)) or found == 1
+    assert found <= adapted_quality(quality, bits, 2 * lost)
 
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 90])
