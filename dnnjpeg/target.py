@@ -80,7 +80,7 @@ def encode_to_target(
     For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
     smallest up, one of six is read, and of the six before the first that is kept, all others; or, at a price,
     those around the best. As a larger file is not always read better than a smaller one, some better file can
-    be missed.
+    be missed. For a quality, one file is read.
 
     Raises ValueError for a target that is none, and what `encode`, `load_network` and `Network.read` raise.
     """
