@@ -82,7 +82,7 @@ def jobs(seeds: int) -> list[Job]:
         for seed in range(seeds)
         for arm in CONTROLS
         for dataset, networks in NETWORKS.items()
-        for network in (networks if arm == "JPEG-DL" else networks[:1])
+        for network in (networks if arm in ("JPEG-DL", "untrained") else networks[:1])
     ]
     return [*main, *controls]
 

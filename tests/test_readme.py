@@ -54,7 +54,6 @@ SHOWN = [
     ("jpegdl.py", "show", "--name", "jpegdl_120"),
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_60"),
     ("finetune.py", "show"),
-    ("target.py", "--show"),
     ("target.py", "--show", "--name", "target_650"),
     ("target.py", "--show", "--name", "target_price"),
     ("target.py", "--show", "--name", "target_price_together"),
