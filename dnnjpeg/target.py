@@ -156,7 +156,7 @@ class _Picture:
     def shown(self) -> Image.Image:
         """The picture with the orientation that its files will have."""
         image = self.image.convert("RGB")
-        image.info = self.upright()
+        image.info = dict(self.upright().items())
         return image
 
     def upright(self) -> dict[str, Any]:
