@@ -52,6 +52,7 @@ SHOWN = [
     ("sparse.py", "show"),
     ("jpegdl.py", "show"),
     ("jpegdl.py", "show", "--name", "jpegdl_120"),
+    ("jpegdl.py", "show", "--name", "jpegdl_120_again"),
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_60"),
     ("finetune.py", "show"),
     ("target.py", "--show", "--name", "target_650"),
