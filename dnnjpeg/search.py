@@ -70,11 +70,6 @@ def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) 
     return seen[min(costs, key=costs.__getitem__)]
 
 
-def judged(probe: Encoded, encode: Callable[[float], Encoded]) -> Search:
-    """Read one file; `encode` makes the result of its divergence."""
-    return encode((yield probe))
-
-
 def together(
     searches: Sequence[Search],
     ask: Callable[[Sequence[int], Iterable[Encoded]], Sequence[float]],

@@ -20,7 +20,7 @@ from dnnjpeg.checks import check_integer, check_items, is_number
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
-from dnnjpeg.search import Encoded, Search, cheapest, climb, judged, together
+from dnnjpeg.search import Encoded, Search, cheapest, climb, together
 from dnnjpeg.table import Table, load_table
 
 if TYPE_CHECKING:
@@ -121,11 +121,9 @@ class _Picture:
 
     def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
         """By one file at the yardstick: see `adapted_quality`."""
-        probe = Encoded(encode(self.image, quality=YARDSTICK, **self.upright()), YARDSTICK, None)
         bits = bits_at_yardstick(as_pixels(self.image, None))
-        return judged(
-            probe, lambda found: self.encode(adapted_quality(quality, bits, found), subsampling, note)
-        )
+        divergence = yield Encoded(encode(self.image, quality=YARDSTICK, **self.upright()), YARDSTICK, None)
+        return self.encode(adapted_quality(quality, bits, divergence), subsampling, note)
 
     def comment(self, note: str, quality: float) -> dict[str, bytes]:
         """The option of `encode`: what there is, and the note unless there is none or no signature."""
@@ -243,7 +241,7 @@ def _smallest(
         candidates = _candidates(one, subsampling, note)
         return cheapest(candidates, rule.price) if rule.price else climb(candidates)
 
-    found = together(list(pool.map(search, pictures)), ask, pool)
+    found = together([search(one) for one in pictures], ask, pool)
     return _prune(pictures, found, note, judges, size, pool) if prune else found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dnnjpeg.learn.exact import decoder_samples, encoder_indices
-from dnnjpeg.learn.quantizer import Mode, limit_of, quantize
+from dnnjpeg.learn.quantizer import Mode, quantize
 from dnnjpeg.table import SUBSAMPLINGS
 
 # The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.
@@ -69,10 +69,10 @@ def roundtrip(
     integers: of `to_coefficients` and `from_coefficients`. levels: of `quantize`.
     """
     samples = _samples(pixels, subsampling, integers)
+    is_file = integers and mode == "hard"
     planes = []
     for part, (q, kappa) in zip(samples, tables, strict=True):
-        is_file = integers and mode == "hard"
-        index = encoder_indices(part, q, limit_of(levels)) if is_file else None
+        index = encoder_indices(part, q, levels) if is_file else None
         planes.append(quantize(_dct(part), q, kappa, mode, index=index, levels=levels, steady=steady))
     height, width = pixels.shape[-2:]
     return from_coefficients(planes, height, width, subsampling, integers=integers)
@@ -123,7 +123,7 @@ def file_indices(
 ) -> list[Tensor]:
     """Indices of Y, Cb, Cr that `roundtrip` finds in mode "hard" with `integers`, [N, blocks, 64]."""
     samples = _samples(pixels, subsampling, True)
-    return [encoder_indices(part, q, limit_of(levels)) for part, (q, _) in zip(samples, tables, strict=True)]
+    return [encoder_indices(part, q, levels) for part, (q, _) in zip(samples, tables, strict=True)]
 
 
 def _samples(pixels: Tensor, subsampling: str, integers: bool) -> list[Tensor]:
