@@ -1,7 +1,9 @@
-"""Pictures for the tests: drawn here, or real ones from the folder that DNNJPEG_DATA names."""
+"""For the tests: pictures, drawn here, or real ones from the folder that DNNJPEG_DATA names; and networks."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawing import draw
@@ -19,3 +21,12 @@ def data_dir() -> Path:
 @pytest.fixture
 def photo() -> Image.Image:
     return Image.fromarray(draw(160, 120))
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[[str], Any]:
+    """A network of readers.py by its name."""
+    pytest.importorskip("torch")
+    from dnnjpeg.models import load_network
+
+    return lambda name: load_network(f"{Path(__file__).with_name('readers.py')}:{name}")

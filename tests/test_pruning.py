@@ -1,6 +1,7 @@
 """Pruning: gradients and savings against real files, and what is left in a pruned one."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,34 +17,16 @@ torch = pytest.importorskip("torch")
 
 from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
 from dnnjpeg.codec.markers import NATURAL  # noqa: E402
-from dnnjpeg.models import load_network  # noqa: E402
 from dnnjpeg.pruning import Prunable, _savings  # noqa: E402
 from dnnjpeg.rule import Judges, Rule, view  # noqa: E402
 from dnnjpeg.table import standard_table  # noqa: E402
 
 PICTURES = [draw(72, 56, seed) for seed in range(8)]
-NETWORKS = """
-import torch
-from torch import nn
-
-def net(seed=1):
-    torch.manual_seed(seed)
-    layers = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 10))
-    for layer in layers[2], layers[4]:
-        nn.init.normal_(layer.weight, std=0.5)
-    layers.preprocess = dict(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    return layers
-
-def other():
-    return net(2)
-"""
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    file = tmp_path_factory.mktemp("networks") / "nets.py"
-    file.write_text(NETWORKS)
-    return [load_network(f"{file}:{name}") for name in ("net", "other")]
+def networks(network: Callable[[str], Any]) -> list[Any]:
+    return [network("one"), network("two")]
 
 
 def prunable(
@@ -184,7 +167,7 @@ def test_comment_and_metadata(networks):
     assert found.pruned
     assert (
         made.comment
-        == f"mine\ndnnjpeg keeps top1 of net {networks[0].digest}, pruned, at quality {found.quality}"
+        == f"mine\ndnnjpeg keeps top1 of one {networks[0].digest}, pruned, at quality {found.quality}"
     )
     assert made.metadata == ("EXIF",)
 

@@ -3,8 +3,6 @@
 import io
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,55 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
-from dnnjpeg.batch import Recipe, Task, run
 from dnnjpeg.table import load_table
 from dnnjpeg.target import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]
-NETWORKS = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    '''Reads 8 x 8 means of each colour, and which are large.'''
-
-    def __init__(self, seed, classes=10):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.layers = nn.Sequential(
-            nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, classes))
-        for layer in self.layers[2], self.layers[4]:
-            nn.init.normal_(layer.weight, std=0.5)
-        self.preprocess = dict(size=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-    def forward(self, x):
-        return self.layers(x)
-
-class NoBlack(Net):
-    def forward(self, x):
-        return self.layers(x) / (x > -1.99).any(dim=(1, 2, 3))[:, None]
-
-class Strict(Net):
-    def forward(self, x):
-        return torch.sin(1000 * self.layers(x))
-
-def one(): return Net(1)
-def two(): return Net(2)
-def few(): return Net(3, 4)
-def no_black(): return NoBlack(1)
-def strict(): return Strict(1)
-"""
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """A network of NETWORKS by its name."""
-    pytest.importorskip("torch")
-    from dnnjpeg.models import load_network
-
-    file = tmp_path_factory.mktemp("networks") / "nets.py"
-    file.write_text(NETWORKS)
-    return lambda name: load_network(f"{file}:{name}")
 
 
 def read(network: Any, image: np.ndarray | bytes) -> np.ndarray:
@@ -369,66 +322,3 @@ def test_rules_by_numpy(seed, scale):
         assert kept["top1"][i] == (clean[i].argmax() == logits[i].argmax())
         assert kept["top5"][i] == (set(clean[i].argsort()[4:]) == set(logits[i].argsort()[4:]))
         assert kept["divergence=0.3"][i] == (divergence(clean[i], logits[i]) < 0.3)
-
-
-# Files
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for i, picture in enumerate(PICTURES[:5]):
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
-    return tmp_path
-
-
-def recipe(**target: Any) -> Recipe:
-    return Recipe(load_table("standard"), 75, target=target)
-
-
-def tasks(folder: Path) -> list[Task]:
-    return [Task(path, folder / "out" / f"{path.stem}.jpg") for path in sorted(folder.glob("*.png"))]
-
-
-def test_files_are_those_of_the_library(network, folder, monkeypatch):
-    net = network("one")
-    expected = encode_to_target(PICTURES[:5], networks=[net], keep="top1")
-    for group in (2, 50):  # pictures that are encoded together
-        monkeypatch.setattr("dnnjpeg.batch.GROUP", group)
-        results = list(run(tasks(folder), recipe(networks=[net], keep="top1"), 2))
-        for result, one in zip(results, expected, strict=True):
-            assert (result.status, result.quality) == ("encoded", one.quality)
-            assert (folder / "out" / f"{result.source.stem}.jpg").read_bytes() == one.data
-            assert result.bytes_after == len(one.data)
-
-
-def test_a_failure_costs_its_own_picture_only(network, folder):
-    Image.new("RGB", (72, 56)).save(folder / "2.png")
-    (folder / "3.png").write_bytes(b"text")
-    results = list(run(tasks(folder), recipe(networks=[network("no_black")], keep="top1"), 2))
-    assert [result.status for result in results] == ["encoded", "encoded", "failed", "failed", "encoded"]
-    assert "no_black returns NaN" in results[2].reason
-    assert "not a picture" in results[3].reason
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.jpg", "1.jpg", "4.jpg"]
-
-
-def test_a_missed_target_writes_nothing(network, folder):
-    for target, message in (
-        (
-            {"networks": [network("strict")], "keep": "divergence=0.001"},
-            "is read differently even at quality 100, ",
-        ),
-        ({"target_bytes": 200}, "is too large even at quality 1, "),
-    ):
-        results = list(run(tasks(folder), recipe(**target), 2))
-        assert [result.status for result in results] == ["failed"] * 5
-        assert all(result.reason.startswith(message) for result in results)
-        assert not (folder / "out").exists()
-
-
-def test_a_comment_that_is_no_longer_true_is_dropped(network, folder):
-    net = network("one")
-    (first,) = encode_to_target(PICTURES[:1], networks=[net], keep="top1", comment=b"mine\nand yours")
-    (folder / "a.jpg").write_bytes(first.data)
-    for aim in ({}, {"target_bytes": 2000}):
-        (result,) = run([Task(folder / "a.jpg", None)], recipe(**aim), 1)
-        assert inspect(result.data).comment == "mine\nand yours"

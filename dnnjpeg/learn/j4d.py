@@ -126,6 +126,7 @@ class _Descent:
         self.learned = [self.log_q, *([self.log_kappa] if settings.hardness == "learned" else [])]
         self.optimizer = torch.optim.Adam([tensor.requires_grad_() for tensor in self.learned], settings.lr)
         self.means = [torch.zeros_like(tensor) for tensor in self.learned]
+        self.begun = round(float(self.log_q.detach().mean()), 2)  # tells starts apart, and not roundings
 
     def advance(self, deadline: float | None) -> tuple[Progress, bool]:
         """One step, and whether the time of any process is over."""
@@ -213,7 +214,7 @@ class _Descent:
     def _identity(self) -> str:
         digests = [network.digest for network in self.objective.networks]
         form = self.subsampling, len(self.log_q)
-        return repr((self.settings, f"{self.price:.3g}", form, len(self.objective), digests))
+        return repr((self.settings, f"{self.price:.3g}", form, self.begun, len(self.objective), digests))
 
     def save(self, file: Path) -> None:
         buffer = io.BytesIO()

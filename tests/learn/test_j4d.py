@@ -120,7 +120,7 @@ def test_an_interrupted_descent_goes_on(objective, tmp_path, options):
     )
     assert seen == list(range(11, 25))
     assert resumed == whole
-    assert learn(objective, start(90), PRICE, settings, state=file, on_step=pytest.fail) == whole
+    assert learn(objective, start(), PRICE, settings, state=file, on_step=pytest.fail) == whole
 
 
 def test_a_state_that_is_not_this_descent_s(objective, tmp_path):
@@ -130,6 +130,7 @@ def test_a_state_that_is_not_this_descent_s(objective, tmp_path):
     for other in (
         lambda: learn(objective, start(), 3 * PRICE, QUICK, state=file),
         lambda: learn(objective, start(), PRICE, replace(QUICK, seed=1), state=file),
+        lambda: learn(objective, start(90), PRICE, QUICK, state=file),
         lambda: learn(objective, start(40, "4:4:4"), PRICE, QUICK, state=file),
     ):
         with pytest.raises(ValueError, match="state of another descent"):

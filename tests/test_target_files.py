@@ -1,0 +1,74 @@
+"""Encoding to a target, files on disk: what is written, and what a failure leaves."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import draw
+from PIL import Image
+
+from dnnjpeg import encode_to_target, inspect
+from dnnjpeg.batch import Recipe, Task, run
+from dnnjpeg.table import load_table
+
+PICTURES = [draw(72, 56, seed) for seed in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, picture in enumerate(PICTURES):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def recipe(**target: Any) -> Recipe:
+    return Recipe(load_table("standard"), 75, target=target)
+
+
+def tasks(folder: Path) -> list[Task]:
+    return [Task(path, folder / "out" / f"{path.stem}.jpg") for path in sorted(folder.glob("*.png"))]
+
+
+def test_files_are_those_of_the_library(network, folder, monkeypatch):
+    net = network("one")
+    expected = encode_to_target(PICTURES, networks=[net], keep="top1")
+    for group in (2, 50):  # pictures that are encoded together
+        monkeypatch.setattr("dnnjpeg.batch.GROUP", group)
+        results = list(run(tasks(folder), recipe(networks=[net], keep="top1"), 2))
+        for result, one in zip(results, expected, strict=True):
+            assert (result.status, result.quality) == ("encoded", one.quality)
+            assert (folder / "out" / f"{result.source.stem}.jpg").read_bytes() == one.data
+            assert result.bytes_after == len(one.data)
+
+
+def test_a_failure_costs_its_own_picture_only(network, folder):
+    Image.new("RGB", (72, 56)).save(folder / "2.png")
+    (folder / "3.png").write_bytes(b"text")
+    results = list(run(tasks(folder), recipe(networks=[network("no_black")], keep="top1"), 2))
+    assert [result.status for result in results] == ["encoded", "encoded", "failed", "failed", "encoded"]
+    assert "no_black returns NaN" in results[2].reason
+    assert "not a picture" in results[3].reason
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.jpg", "1.jpg", "4.jpg"]
+
+
+def test_a_missed_target_writes_nothing(network, folder):
+    for target, message in (
+        (
+            {"networks": [network("strict")], "keep": "divergence=0.001"},
+            "is read differently even at quality 100, ",
+        ),
+        ({"target_bytes": 200}, "is too large even at quality 1, "),
+    ):
+        results = list(run(tasks(folder), recipe(**target), 2))
+        assert [result.status for result in results] == ["failed"] * 5
+        assert all(result.reason.startswith(message) for result in results)
+        assert not (folder / "out").exists()
+
+
+def test_a_comment_that_is_no_longer_true_is_dropped(network, folder):
+    net = network("one")
+    (first,) = encode_to_target(PICTURES[:1], networks=[net], keep="top1", comment=b"mine\nand yours")
+    (folder / "a.jpg").write_bytes(first.data)
+    for aim in ({}, {"target_bytes": 2000}):
+        (result,) = run([Task(folder / "a.jpg", None)], recipe(**aim), 1)
+        assert inspect(result.data).comment == "mine\nand yours"
