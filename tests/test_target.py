@@ -133,7 +133,11 @@ def judged_quality(nets: list[Any], picture: np.ndarray, quality: float) -> floa
     lost = np.mean([divergence(read(net, picture), read(net, probe)) for net in nets])
     bits = 8 * len(encode(picture, quality=20, optimize=False, streamtype=2)) / (72 * 56)
     factor = 200 - 2 * quality if quality >= 50 else 5000 // quality
-    factor *= (bits / 0.58) ** 0.5 / ((lost + 0.06) / 0.43) ** 0.4
+    x = np.linspace(-4, 2, 60001)
+    exponent = np.interp(
+        -0.6 * np.log((lost + 0.06) / 0.43), x + (factor / 250) ** 4 * np.expm1(4 * x) / 4, x
+    )
+    factor *= (bits / 0.58) ** 0.5 * np.exp(exponent)
     return 5000 / factor if factor > 100 else 100 - factor / 2
 
 

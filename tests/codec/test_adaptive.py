@@ -1,6 +1,7 @@
 """Quality by picture: the law in numbers, and the same file wherever it is asked for."""
 
 import io
+import math
 
 import cv2
 import numpy as np
@@ -41,15 +42,36 @@ def test_the_usual_picture_keeps_its_quality(quality):
     assert adapted_quality(quality, USUAL_BITS) == quality
 
 
+def restrained(factor: float, change: float) -> float:
+    """By bisection."""
+    low, high = -5.0, 5.0
+    for _ in range(60):
+        x = (low + high) / 2
+        excess = x + (factor / 250) ** 4 * (math.exp(4 * x) - 1) / 4 - change
+        low, high = (low, x) if excess > 0 else (x, high)
+    return math.exp(low)
+
+
 @given(quality=st.integers(1, 100), bits=st.floats(0.01, 30), lost=st.floats(0, 20))
-def test_steps_shrink_with_a_power_of_the_divergence(quality, bits, lost):
+def test_steps_shrink_as_the_divergence_grows(quality, bits, lost):
     usual = USUAL_DIVERGENCE - DOUBT
     assert adapted_quality(quality, bits, usual) == adapted_quality(quality, bits)
     found = adapted_quality(quality, bits, lost)
-    wanted = ijg_factor(quality) * (bits / USUAL_BITS) ** 0.5 * ((lost + 0.06) / 0.43) ** -0.4
-    assert ijg_factor(min(found + 1, 100)) <= wanted or found == 100
-    assert wanted <= ijg_factor(max(found - 1, 1)) or found == 1
+    factor = ijg_factor(quality)
+    wanted = factor * (bits / 0.58) ** 0.5 * restrained(factor, -0.6 * math.log((lost + 0.06) / 0.43))
+    assert ijg_factor(min(found + 1, 100)) <= 1.0001 * wanted or found == 100
+    assert wanted <= 1.0001 * ijg_factor(max(found - 1, 1)) or found == 1
     assert found <= adapted_quality(quality, bits, 2 * lost)
+
+
+@pytest.mark.parametrize("quality", [60, 90, 98])
+def test_fine_steps_shrink_with_a_power_of_the_divergence(quality):
+    factor = ijg_factor(quality) * (1.06 / 0.43) ** -0.6
+    assert adapted_quality(quality, USUAL_BITS, 1.0) == pytest.approx(100 - factor / 2, abs=0.7)
+
+
+def test_a_little_lost_in_the_coarse_file_is_much_in_a_coarser_one():
+    assert [adapted_quality(quality, USUAL_BITS, 0.0) for quality in (10, 20, 50)] == [9, 14, 20]
 
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 90])
