@@ -4,8 +4,8 @@
         --data val --labels val.csv
 
 Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is
-the one that is named after the network, or `universal` for several. An interrupted run goes on where it was;
-what is done is in the results.
+the one that is named after the network, or `universal` for several; {others} in the path of a table stands for
+those that are not asked. An interrupted run goes on where it was; what is done is in the results.
 """
 
 import inspect
@@ -162,8 +162,9 @@ def settings(
     groups = [[by_name[name] for name in group.split("+")] for group in names]
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
+        others = "+".join(network.name for network in networks if network not in asked)
         if rule.Rule.parse(keep).is_bound or not prune:
-            yield asked, own if table == "own" else table, keep, prune
+            yield asked, own if table == "own" else table.format(others=others), keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -254,7 +255,7 @@ def measure(
         what = {
             "asked": names,
             "keep": keep,
-            "table": table,
+            "table": Path(table).stem,
             "prune": prune,
             "kept": round(100 * float(np.mean(found["kept"])), 2),
         }

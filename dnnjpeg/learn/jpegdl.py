@@ -26,6 +26,7 @@ from dnnjpeg.learn.codec import (
     roundtrip,
     to_coefficients,
 )
+from dnnjpeg.learn.quantizer import limit_of
 from dnnjpeg.learn.rate import scan_rate
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import decode
@@ -142,9 +143,9 @@ class JPEGLayer(nn.Module):
         height, width = pixels.shape[-2:]
         log_q, log_kappa = self.log_q[0], self.log_kappa()[0]
         planes = to_coefficients(pixels, self.subsampling, integers=True)
-        if self.levels is not None:
-            limits = [(self.levels // 2) * q for q, _ in component_tables(log_q, log_kappa, integers=True)]
-            planes = [plane.clamp(-limit, limit) for plane, limit in zip(planes, limits, strict=True)]
+        if (limit := limit_of(self.levels)) is not None:
+            limits = [limit * q for q, _ in component_tables(log_q, log_kappa, integers=True)]
+            planes = [plane.clamp(-most, most) for plane, most in zip(planes, limits, strict=True)]
         return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
 
     def extra_repr(self) -> str:
@@ -235,7 +236,8 @@ class FrozenJPEG(nn.Module):
         super().__init__()
         if layer.subsampling != "4:4:4":
             raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
-        self.limit = math.inf if layer.levels is None else layer.levels // 2
+        limit = limit_of(layer.levels)
+        self.limit = math.inf if limit is None else limit
         rounds = [
             component_tables(log_q, log_kappa, integers=layer.integer_steps)
             for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True)
