@@ -60,7 +60,7 @@ SHOWN = [
     ("target.py", "--show", "--name", "target_price_together"),
     ("target.py", "--show", "--name", "target_price_left_out"),
     ("target.py", "--show", "--name", "target_quality"),
-    ("target.py", "--show", "--name", "target_quality_left_out"),
+    ("target.py", "--show", "--name", "target_quality_standard"),
 ]
 
 
