@@ -4,8 +4,8 @@
         --data val --labels val.csv
 
 Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is
-the one that is named after the network, or `universal` for several; {others} in the path of a table stands for
-those that are not asked. An interrupted run goes on where it was; what is done is in the results.
+the one that is named after the network, or `universal` for several; {others} in the path of a table stands
+for those that are not asked. An interrupted run goes on where it was; what is done is in the results.
 """
 
 import inspect
