@@ -26,15 +26,16 @@ from dnnjpeg.codec.encoder import bits_at_yardstick
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.codecs import load_codec
+from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.measure import Bench
 from dnnjpeg.models import load_network
 from dnnjpeg.standard import ijg_factor
 
 QUALITIES = 5, 10, 15, 20, 30, 50, 65, 80, 90  # of the files, in ascending order
 USUAL = 20, 30, 50, 65, 80
-EXPONENTS = 0.0, 0.2, 0.4, 0.5, 0.6, 0.7
+EXPONENTS = 0.2, 0.4, 0.5, 0.6, 0.7
 HELD_OUT = 0.3  # of the pictures: learn-table learns from the others
-LOSSES = "divergence", "cross-entropy"
+LOSSES = {"divergence": "divergence", "cross-entropy": "loss"}  # and what they are called in readings
 
 
 class Files:
@@ -42,18 +43,14 @@ class Files:
 
     def __init__(self, bench: Bench) -> None:
         found = [bench.measure(load_codec("dnnjpeg:standard"), quality) for quality in tqdm(QUALITIES)]
-        self.bytes = np.log([one.bytes for one in found])
-        self.names = list(bench.networks)
+        self.bytes = np.array([one.bytes for one in found])
         self.lost = {
-            (loss, name): np.array(
-                [getattr(one.readings[name], loss.replace("cross-entropy", "loss")) for one in found]
-            )
-            for loss in LOSSES
-            for name in self.names
+            (loss, name): np.array([getattr(one.readings[name], field) for one in found])
+            for loss, field in LOSSES.items()
+            for name in bench.networks
         }
-        self.yardstick = {
-            name: self.lost["divergence", name][QUALITIES.index(adaptive.YARDSTICK)] for name in self.names
-        }
+        at_yardstick = found[QUALITIES.index(adaptive.YARDSTICK)].readings
+        self.yardstick = {name: read.divergence for name, read in at_yardstick.items()}
         self.bits = [bits_at_yardstick(as_pixels(picture, None)) for picture in bench.dataset.pictures]
 
     def qualities(self, asked: Sequence[str], usual: float) -> list[int]:
@@ -61,20 +58,22 @@ class Files:
         lost = np.mean([self.yardstick[name] for name in asked], axis=0)
         return [adaptive.adapted_quality(usual, *one) for one in zip(self.bits, lost, strict=True)]
 
-    def saving(self, qualities: Sequence[int], loss: str, name: str) -> float:
-        """Per cent of bytes against one quality for all, of as large a mean loss."""
-        lost = self.lost[loss, name]
-        size, now = np.exp(_at(self.bytes, qualities)).mean(), _at(lost, qualities).mean()
-        sizes = np.log(np.exp(self.bytes).mean(1))
-        return float(100 * (size / np.exp(np.interp(-now, -lost.mean(1), sizes)) - 1))
+    def savings(self, qualities: Sequence[int]) -> dict[tuple[str, str], float]:
+        """Per cent of bytes against one quality for all, of as large a mean loss, by its kind and network."""
+        size = np.exp(_at(np.log(self.bytes), qualities)).mean()
+        found = {}
+        for which, lost in self.lost.items():
+            alike = Curve(self.bytes.mean(1)[None], -lost.mean(1)[None])
+            goodness = -_at(lost, qualities).mean(keepdims=True)
+            found[which] = float(per_cent(np.log(size) - alike.log_bytes_at(goodness))[0])
+        return found
 
     def gains(self, count: int, usual: Sequence[float]) -> dict[str, list[float]]:
         """By kind of loss: of networks that are asked, `count` at a time, and of the others; means."""
         found: dict[str, list[list[float]]] = {loss: [[], []] for loss in LOSSES}
-        for asked, quality in product(combinations(self.names, count), usual):
-            qualities = self.qualities(asked, quality)
-            for loss, name in self.lost:
-                found[loss][name not in asked].append(self.saving(qualities, loss, name))
+        for asked, quality in product(combinations(self.yardstick, count), usual):
+            for (loss, name), saving in self.savings(self.qualities(asked, quality)).items():
+                found[loss][name not in asked].append(saving)
         return {
             loss: [round(float(np.mean(part)), 1) for part in both if part] for loss, both in found.items()
         }
@@ -93,11 +92,9 @@ def _at(curves: np.ndarray, qualities: Sequence[int]) -> np.ndarray:
 def laws() -> Iterator[str]:
     """Set the law to one after the other, and back."""
     chosen = adaptive.DIVERGENCE_EXPONENT, adaptive.BRINK
-    for brink in (math.inf, adaptive.BRINK):
-        for exponent in EXPONENTS:
-            adaptive.DIVERGENCE_EXPONENT, adaptive.BRINK = exponent, brink
-            if exponent or brink < math.inf:
-                yield f"exponent {exponent:g}, brink {brink:g}" if exponent else "bits alone"
+    for exponent, brink in [(0.0, math.inf), *product(EXPONENTS, (math.inf, adaptive.BRINK))]:
+        adaptive.DIVERGENCE_EXPONENT, adaptive.BRINK = exponent, brink
+        yield f"exponent {exponent:g}, brink {brink:g}"
     adaptive.DIVERGENCE_EXPONENT, adaptive.BRINK = chosen
 
 
