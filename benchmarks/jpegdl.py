@@ -14,6 +14,7 @@ for the arm with integer steps: real files of the first networks had shown the n
 
 import json
 import os
+import re
 import statistics
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -64,7 +65,7 @@ def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
     "any" are those that are right under all attacks.
     """
     network, layer = restore(job, work)
-    test = data(job.dataset)[2]
+    test = data(job.dataset, job.seed)[2]
     count = min(count, len(test))
     index = np.sort(np.random.default_rng(0).permutation(len(test))[:count])
     pictures = cut(test.pictures[index], network.preprocess.size)
@@ -113,12 +114,12 @@ NAME = click.option("--name", default="jpegdl", show_default=True, help="Of the 
 @click.option("--epochs", type=click.IntRange(1), help="In place of the recipes'.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--only", default="", help="Jobs whose name holds this.")
+@click.option("--only", default="", help="Jobs whose name holds this, a regular expression.")
 def run(work: Path, epochs: int | None, seeds: int, threads: int, only: str) -> None:
     """Train what is missing. Several processes may share the work."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    wanted = {job: recipe_of(job, epochs) for job in jobs(seeds) if only in job.name}
+    wanted = {job: recipe_of(job, epochs) for job in jobs(seeds) if re.search(only, job.name)}
     for job, recipe in wanted.items():
         check_epochs(work / f"{job.name}.json", recipe.epochs)
     for job, recipe in wanted.items():
@@ -153,13 +154,13 @@ def _claim(path: Path) -> bool:
 @WORK
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--only", default="", help="Jobs whose name holds this.")
+@click.option("--only", default="", help="Jobs whose name holds this, a regular expression.")
 def robust(work: Path, pictures: int, threads: int, only: str) -> None:
     """Attack the networks of the first seed, with and without the layer."""
     torch.set_num_threads(threads)
     for job in (job for job in jobs(1) if job.arm in (*MAIN, "JPEG-DL")):
         file = work / f"{job.name}.robust.json"
-        if only in job.name and (work / f"{job.name}.json").exists() and not file.exists():
+        if re.search(only, job.name) and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
             write_atomic(file, json.dumps(found).encode() + b"\n")
             click.echo(f"{job.name}: {found}")
@@ -173,7 +174,7 @@ def collect(work: Path, name: str) -> None:
     done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
     records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
     robustness = {
-        f"{job.network}, {job.arm}": json.loads(file.read_text())
+        f"{job.title}, {job.arm}": json.loads(file.read_text())
         for job in jobs(1)
         if (file := work / f"{job.name}.robust.json").exists()
     }
@@ -197,12 +198,12 @@ def tables(results: dict[str, Any]) -> str:
         "| test top-1, % | soft layer, or none | hard | integer steps | real files |",
         "|---|---:|---:|---:|---:|",
     ]
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rows: dict[Job, list[dict[str, Any]]] = {}
     for run_ in results["runs"]:
-        rows.setdefault((run_["network"], run_["arm"]), []).append(run_)
-    for (network, arm), runs in sorted(rows.items(), key=_order):
-        cells = [_spread([run_["test"].get(form) for run_ in runs]) for form in forms]
-        lines.append(f"| {network}: {arm} | {' | '.join(cells)} |")
+        rows.setdefault(Job(run_["dataset"], run_["network"], run_["arm"], 0), []).append(run_)
+    for job in sorted(rows, key=_order):
+        cells = [_spread([run_["test"].get(form) for run_ in rows[job]]) for form in forms]
+        lines.append(f"| {job.title}: {job.arm} | {' | '.join(cells)} |")
     lines += ["", "| gain over the same without, points | pairs | mean, 95 % of pictures | ± of pairs |"]
     lines.append("|---|---:|---:|---:|")
     for one in results["gains, points"]:
@@ -219,9 +220,9 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _order(row: tuple[tuple[str, str], Any]) -> tuple[int, int]:
-    (network, arm), _ = row
-    return [name for names in NETWORKS.values() for name in names].index(network), list(ARMS).index(arm)
+def _order(job: Job) -> tuple[int, int, int]:
+    networks = NETWORKS[job.dataset]
+    return list(NETWORKS).index(job.dataset), networks.index(job.network), list(ARMS).index(job.arm)
 
 
 def _spread(values: list[float | None]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import read
@@ -30,28 +32,34 @@ HELD_OUT = 0.1  # of the training pictures, for choosing the epoch; the same for
 NETWORKS = {
     "flowers17": ("flowers_resnet18_narrow", "flowers_vgg"),
     "cifar10": ("cifar_resnet20", "cifar_vgg"),
+    "ten flowers": ("flowers_resnet18_narrow", "flowers_vgg"),
 }
 RECIPES = {
     "flowers17": Recipe(epochs=30, batch=32, lr=0.05, decay=5e-4, pad=0, bfloat16=True),
     "cifar10": Recipe(epochs=10, batch=64, lr=0.05, decay=5e-4, pad=4, bfloat16=True),
+    "ten flowers": Recipe(epochs=200, batch=32, lr=0.05, decay=5e-4, pad=0, bfloat16=True),
 }
 SENSITIVE = {
     "flowers17": "resnet18",
     "cifar10": "cifar_resnet20",
+    "ten flowers": "resnet18",
 }  # trained networks that first steps are from
 ARMS = {
     "without": "no layer",
     "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
     "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
+    "JPEG-DL, close bounds": "as published, but with integer steps, and fewer levels where they were below 1",
     "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
     "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training, so that files hold them",
     "untrained": "JPEG-DL, integer steps, left as they begin",
+    "close bounds, untrained": "JPEG-DL, close bounds, left as it begins",
     "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
     "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",
 }
 MAIN = "without", "JPEG-DL, integer steps"
 CONTROLS = (
     "clip only", "untrained", "JPEG augmentation", "JPEG-DL", "no clipping", "JPEG-DL, as published",
+    "JPEG-DL, close bounds", "close bounds, untrained",
 )  # fmt: skip
 
 
@@ -63,8 +71,13 @@ class Job:
     seed: int
 
     @property
+    def title(self) -> str:
+        """The network's name, and of two data sets which."""
+        return f"ten_{self.network}" if self.dataset == "ten flowers" else self.network
+
+    @property
     def name(self) -> str:
-        return f"{self.network}-{self.arm.replace(',', '').replace(' ', '_')}-{self.seed}"
+        return f"{self.title}-{self.arm.replace(',', '').replace(' ', '_')}-{self.seed}"
 
 
 def jobs(seeds: int) -> list[Job]:
@@ -82,7 +95,7 @@ def jobs(seeds: int) -> list[Job]:
         for seed in range(seeds)
         for arm in CONTROLS
         for dataset, networks in NETWORKS.items()
-        for network in (networks if arm in ("JPEG-DL", "untrained") else networks[:1])
+        for network in (networks if "JPEG-DL" in arm or "untrained" in arm else networks[:1])
     ]
     return [*main, *controls]
 
@@ -93,9 +106,11 @@ def root() -> Path:
     return Path(folder)
 
 
-def data(name: str) -> tuple[Dataset, Dataset, Dataset]:
-    """To learn from, to choose the epoch by, to test on."""
-    folder = root() / "data" / name
+def data(name: str, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    """To learn from, to choose the epoch by, to test on. Of "ten flowers", ten of each class for the first
+    two, drawn by the seed; of the others, the same for all seeds.
+    """
+    folder = root() / "data" / ("cifar10" if name == "cifar10" else "flowers17")
     if name == "cifar10":
 
         def sprites(files: list[Path], labels: str) -> Dataset:
@@ -110,17 +125,22 @@ def data(name: str) -> tuple[Dataset, Dataset, Dataset]:
         lines = (line.split(",") for line in (folder / "labels.csv").read_text().splitlines())
         split = {file: part for file, _, part in lines}
         is_test = np.array([split[file] == "test" for file in every.names])
-        learning, test = (
-            Dataset(every.pictures[mask], every.labels[mask], tuple(np.array(every.names)[mask]), name)
-            for mask in (~is_test, is_test)
-        )
-    validation, learning = learning.split(HELD_OUT, seed=0)
-    return learning, validation, test
+        learning, test = every.take(np.flatnonzero(~is_test)), every.take(np.flatnonzero(is_test))
+    if name != "ten flowers":
+        validation, learning = learning.split(HELD_OUT, seed=0)
+        return learning, validation, test
+    order = np.random.default_rng(seed).permutation(len(learning))
+    by_class = [order[learning.labels[order] == label] for label in np.unique(learning.labels)]
+    learned, chosen_by = (
+        learning.take(np.concatenate([index[part] for index in by_class]))
+        for part in (slice(10), slice(10, 20))
+    )
+    return learned, chosen_by, test
 
 
 def first_steps(name: str, learning: Dataset, work: Path) -> np.ndarray:
     """JPEG-DL's, from the sensitivities of a trained network; kept."""
-    file = work / f"sensitivity-{name}.npy"
+    file = work / f"sensitivity-{digest(learning.pictures)[:12]}.npy"
     if not file.exists():
         network = load_network(f"{root()}/models/zoo.py:{SENSITIVE[name]}")
         objective = Objective([network], learning.head(400), use_labels=False)
@@ -135,8 +155,9 @@ def layer_of(job: Job, learning: Dataset, work: Path) -> JPEGLayer | None:
         return JPEGLayer.from_point(standard_table().at(75), subsampling="4:4:4", kappa=5)
     steps = first_steps(job.dataset, learning, work)
     hardness = {"kappa": 1} if job.arm == "clip only" else {"alpha": 5}
-    least = 1e-5 if job.arm == "JPEG-DL, as published" else 1
-    rounded = job.arm in ("JPEG-DL, integer steps", "untrained")
+    is_close = "close bounds" in job.arm
+    least = 1e-5 if is_close or job.arm == "JPEG-DL, as published" else 1
+    rounded = is_close or job.arm in ("JPEG-DL, integer steps", "untrained")
     return JPEGLayer(steps, levels=255, least=least, integer_steps=rounded, **hardness)
 
 
@@ -151,7 +172,7 @@ def recipe_of(job: Job, epochs: int | None) -> Recipe:
     recipe = replace(RECIPES[job.dataset], seed=job.seed)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-    return replace(recipe, layer_lr=0.0) if job.arm == "untrained" else recipe
+    return replace(recipe, layer_lr=0.0) if "untrained" in job.arm else recipe
 
 
 def check_epochs(record: Path, epochs: int) -> None:
@@ -165,7 +186,7 @@ def check_epochs(record: Path, epochs: int) -> None:
 def run_job(job: Job, work: Path, recipe: Recipe) -> None:
     for kind in ("right.npy", "robust.json"):  # of a network that is trained again
         (work / f"{job.name}.{kind}").unlink(missing_ok=True)
-    learning, validation, test = data(job.dataset)
+    learning, validation, test = data(job.dataset, job.seed)
     points: list[OperatingPoint] = []
     if job.arm == "JPEG augmentation":
         points = [standard_table().at(quality) for quality in range(10, 91, 10)]
@@ -176,7 +197,10 @@ def run_job(job: Job, work: Path, recipe: Recipe) -> None:
     accuracies = {}
     forms = ("soft", "hard", "integer steps", "real") if layer is not None else ("soft",)
     for form in forms:
-        behind = layer.rounded() if layer is not None and form == "integer steps" else layer
+        behind = layer
+        if layer is not None and form == "integer steps":
+            behind = deepcopy(layer)
+            behind.integer_steps = True
         logits = read(network, test.pictures, behind, "hard" if form == "integer steps" else form)
         accuracies[form] = round(100 * float(compare(logits, logits, test.labels).top1.mean()), 2)
     tensors = {f"network.{key}": value for key, value in network.module.state_dict().items()}
@@ -220,7 +244,7 @@ def right(job: Job, work: Path) -> np.ndarray:
     file = work / f"{job.name}.right.npy"
     if not file.exists():
         network, layer = restore(job, work)
-        test = data(job.dataset)[2]
+        test = data(job.dataset, job.seed)[2]
         logits = read(network, test.pictures, layer)
         np.save(file, compare(logits, logits, test.labels).top1)
     return np.load(file)

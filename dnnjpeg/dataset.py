@@ -45,9 +45,10 @@ class Dataset:
         if not 0 < count < len(self):
             raise ValueError(f"share is {share}, expected a part of {len(self)} pictures that leaves some")
         order = np.random.default_rng(seed).permutation(len(self))
-        return self._take(np.sort(order[:count])), self._take(np.sort(order[count:]))
+        return self.take(np.sort(order[:count])), self.take(np.sort(order[count:]))
 
-    def _take(self, index: NDArray[np.intp]) -> "Dataset":
+    def take(self, index: NDArray[np.intp]) -> "Dataset":
+        """Some pictures, in the order of their indices; copies."""
         labels = None if self.labels is None else self.labels[index]
         names = tuple(self.names[i] for i in index)
         return replace(self, pictures=self.pictures[index], labels=labels, names=names)

@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize(
     ("script", "name", "only", "epochs"),
     [
-        ("jpegdl.py", "flowers_resnet18_narrow-without-0", "narrow-without-0", 30),
+        ("jpegdl.py", "flowers_resnet18_narrow-without-0", "^flowers.*narrow-without-0", 30),
         ("finetune.py", "mobilenet_v1_075-distill", "mobilenet_v1_075", 3),
     ],
 )

@@ -77,7 +77,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--levels", type=click.IntRange(3),
               help="Hold coefficients to so many indices, as 255; files by jpeg.json alone are not held.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
-              help="The smallest step; below 1 only with --real-steps: files cannot hold it.")
+              help="The smallest step; below 1, where files have 1, with --levels, to hold coefficients to "
+                   "closer bounds, or with --real-steps.")
 @click.option("--integer-steps/--real-steps", default=True, show_default=True,
               help="Round steps while training, as files hold them; or only for files, which then differ.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")

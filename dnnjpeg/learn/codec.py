@@ -22,6 +22,8 @@ from dnnjpeg.table import SUBSAMPLINGS
 _YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 _RGB = ((0, 91881), (-22554, -46802), (116130, 0))
 
+Limits = Sequence[int | Tensor | None]
+
 
 class DifferentiableJPEG(nn.Module):
     """Pictures as they look after JPEG, differentiable in the picture, the steps and the hardness."""
@@ -61,19 +63,20 @@ def roundtrip(
     subsampling: str,
     *,
     integers: bool,
-    levels: int | None = None,
+    limits: Limits = (None, None, None),
     steady: bool = False,
 ) -> Tensor:
     """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
 
-    integers: of `to_coefficients` and `from_coefficients`. levels: of `quantize`.
+    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb,
+        Cr.
     """
     samples = _samples(pixels, subsampling, integers)
     is_file = integers and mode == "hard"
     planes = []
-    for part, (q, kappa) in zip(samples, tables, strict=True):
-        index = encoder_indices(part, q, levels) if is_file else None
-        planes.append(quantize(_dct(part), q, kappa, mode, index=index, levels=levels, steady=steady))
+    for part, (q, kappa), limit in zip(samples, tables, limits, strict=True):
+        index = encoder_indices(part, q, limit) if is_file else None
+        planes.append(quantize(_dct(part), q, kappa, mode, index=index, limit=limit, steady=steady))
     height, width = pixels.shape[-2:]
     return from_coefficients(planes, height, width, subsampling, integers=integers)
 
@@ -119,11 +122,13 @@ def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: boo
 
 
 def file_indices(
-    pixels: Tensor, tables: Sequence[tuple[Tensor, Tensor]], subsampling: str, levels: int | None
+    pixels: Tensor, tables: Sequence[tuple[Tensor, Tensor]], subsampling: str, limits: Limits
 ) -> list[Tensor]:
     """Indices of Y, Cb, Cr that `roundtrip` finds in mode "hard" with `integers`, [N, blocks, 64]."""
     samples = _samples(pixels, subsampling, True)
-    return [encoder_indices(part, q, levels) for part, (q, _) in zip(samples, tables, strict=True)]
+    return [
+        encoder_indices(part, q, limit) for part, (q, _), limit in zip(samples, tables, limits, strict=True)
+    ]
 
 
 def _samples(pixels: Tensor, subsampling: str, integers: bool) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnnjpeg.codec.dct import COS_2, COS_4, COS_6, SCALE, SIN_2
-from dnnjpeg.learn.quantizer import limit_of
+from dnnjpeg.learn.quantizer import hold_
 
 # The inverse DCT of eight values as libjpeg's jidctint.c computes it, in 1/8192: weights of inputs 0, 2, 4, 6
 # and of 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the latter negated.
@@ -25,20 +25,18 @@ _ODD = (
 
 
 @torch.no_grad()
-def encoder_indices(samples: Tensor, q: Tensor, levels: int | None = None) -> Tensor:
+def encoder_indices(samples: Tensor, q: Tensor, limit: int | Tensor | None = None) -> Tensor:
     """The indices to which the encoder rounds, [N, blocks, 64], whole numbers in the dtype of `samples`.
 
     samples: whole numbers -128..127, [N, blocks, 64]. q: whole steps, to broadcast against the result.
-    levels: of `quantize`.
+    limit: of `quantize`.
     """
     x = samples.float().permute(2, 0, 1).reshape(8, 8, -1)
     x = torch.stack(_forward_8(x.unbind(1)))
     x = torch.stack(_forward_8(x.unbind(1)))
     scale = (torch.from_numpy(SCALE).to(q.device) / q.double()).float()
     t = x.view(64, *samples.shape[:2]).permute(1, 2, 0) * scale.double()  # rounded once, as fused
-    if (limit := limit_of(levels)) is not None:
-        t.clamp_(-limit, limit)
-    return t.round_().to(samples.dtype)
+    return hold_(t, limit).round_().to(samples.dtype)
 
 
 def _forward_8(x: Sequence[Tensor]) -> list[Tensor]:

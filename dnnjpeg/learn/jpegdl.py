@@ -7,7 +7,6 @@ Pixels go in and come out; the steps are learned as logarithms, by an optimizer 
 import json
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.codec.encoder import encode, write_coefficients
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import (
+    Limits,
     block_grids,
     component_tables,
     file_indices,
@@ -26,7 +26,6 @@ from dnnjpeg.learn.codec import (
     roundtrip,
     to_coefficients,
 )
-from dnnjpeg.learn.quantizer import limit_of
 from dnnjpeg.learn.rate import scan_rate
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import decode
@@ -52,9 +51,9 @@ class JPEGLayer(nn.Module):
     learn_hardness: train the logarithm of κ or alpha, by frequency.
     levels: how many indices there are, an odd number: coefficients are held to ±(levels - 1)/2 steps. The
         authors' code has 255, with which small steps cut strong coefficients off; None: no limit.
-    least: the smallest step that training may reach. Files hold no steps below 1.
+    least: the smallest step that training may reach.
     integer_steps: round steps to 1..255 in every form, with straight-through gradients: what is trained is
-        what files hold.
+        what files hold. Where a step below 1 becomes 1, fewer indices hold coefficients to the same bounds.
     rounds: JPEG so many times over, each time with steps of its own.
     subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
 
@@ -89,8 +88,8 @@ class JPEGLayer(nn.Module):
                 raise ValueError(f"{name} is {value!r}, expected a number above 0")
         if least > 255:
             raise ValueError(f"least is {least}, expected at most 255, the largest step")
-        if integer_steps and least < 1:
-            raise ValueError(f"least is {least}, expected at least 1: integer_steps are 1..255")
+        if integer_steps and levels is None and least < 1:
+            raise ValueError(f"least is {least}, expected at least 1 without levels, as steps are integers")
         if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:
             raise ValueError(f"levels is {levels}, expected an odd number: as many below 0 as above")
         if subsampling not in SUBSAMPLINGS:
@@ -127,9 +126,11 @@ class JPEGLayer(nn.Module):
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
         for log_q, log_kappa in zip(self.log_q, self.log_kappa(), strict=True):
-            tables = component_tables(log_q, log_kappa, integers=is_file or self.integer_steps)
+            are_integers = is_file or self.integer_steps
+            tables = component_tables(log_q, log_kappa, integers=are_integers)
+            limits = self._limits(log_q, are_integers)
             pixels = roundtrip(
-                pixels, tables, mode, self.subsampling, integers=is_file, levels=self.levels, steady=True
+                pixels, tables, mode, self.subsampling, integers=is_file, limits=limits, steady=True
             )
         return pixels
 
@@ -143,9 +144,11 @@ class JPEGLayer(nn.Module):
         height, width = pixels.shape[-2:]
         log_q, log_kappa = self.log_q[0], self.log_kappa()[0]
         planes = to_coefficients(pixels, self.subsampling, integers=True)
-        if (limit := limit_of(self.levels)) is not None:
-            limits = [limit * q for q, _ in component_tables(log_q, log_kappa, integers=True)]
-            planes = [plane.clamp(-most, most) for plane, most in zip(planes, limits, strict=True)]
+        if self.levels is not None:
+            tables = component_tables(log_q, log_kappa, integers=True)
+            limits = self._limits(log_q, integers=True)
+            bounds = [q * limit for (q, _), limit in zip(tables, limits, strict=True) if limit is not None]
+            planes = [plane.clamp(-most, most) for plane, most in zip(planes, bounds, strict=True)]
         return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
 
     def extra_repr(self) -> str:
@@ -155,8 +158,20 @@ class JPEGLayer(nn.Module):
 
     def log_kappa(self) -> Tensor:
         """Logarithm of the hardness κ, [rounds, tables, 64]."""
-        log_kappa = self.log_hardness + 2 * self.log_q if self.is_alpha else self.log_hardness
+        log_kappa = self.log_hardness
+        if self.is_alpha:
+            log_kappa = log_kappa + 2 * (self.log_q.clamp(min=0) if self.integer_steps else self.log_q)
         return log_kappa.clamp(*map(math.log, _HARDNESS))
+
+    def _limits(self, log_q: Tensor, integers: bool) -> Limits:
+        """The largest indices of Y, Cb, Cr for the steps of a round, [tables, 64], or them as integers."""
+        if self.levels is None:
+            return (None,) * 3
+        limit = (self.levels - 1) // 2
+        if not integers or self.least >= 1:
+            return (limit,) * 3
+        held = (limit * log_q.detach().exp()).round().clamp(1, limit)
+        return [held[min(c, len(held) - 1)] for c in range(3)]
 
     @torch.no_grad()
     def clamp_(self) -> None:
@@ -164,13 +179,6 @@ class JPEGLayer(nn.Module):
         self.log_q.clamp_(math.log(self.least), math.log(255))
         if not self.is_alpha:  # κ of an alpha comes back with its step
             self.log_hardness.clamp_(*map(math.log, _HARDNESS))
-
-    def rounded(self) -> Self:
-        """A copy whose steps are those of `points`."""
-        copy = deepcopy(self)
-        with torch.no_grad():
-            copy.log_q.copy_(self.log_q.exp().round().clamp(1, 255).log())
-        return copy
 
     def points(self) -> tuple[OperatingPoint, ...]:
         """One a round: its steps as integers 1..255, rounding to the nearest."""
@@ -184,27 +192,31 @@ class JPEGLayer(nn.Module):
     def encode(self, picture: NDArray[np.uint8]) -> bytes:
         """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
 
-        Indices are held to `levels`, which `dnnjpeg.encode` with the same point would not do. Raises
-        ValueError for another array.
+        Indices are held to `levels`, or to fewer where a step is below 1, which `dnnjpeg.encode` with the
+        same point would not do. Raises ValueError for another array.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
         data = b""
         for number, point in enumerate(self.points()):
             picture = decode(data) if number else picture
-            data = encode(picture, point) if self.levels is None else self._encode_held(picture, point)
+            if self.levels is None:
+                data = encode(picture, point)
+            else:
+                data = self._encode_held(picture, point, self.log_q[number].detach().cpu())
         return data
 
-    def _encode_held(self, picture: NDArray[np.uint8], point: OperatingPoint) -> bytes:
+    def _encode_held(self, picture: NDArray[np.uint8], point: OperatingPoint, log_q: Tensor) -> bytes:
         height, width, _ = picture.shape
-        assert self.levels is not None
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        tables = component_tables(torch.tensor(point.tables).float().log(), torch.zeros(()), integers=True)
+        tables = component_tables(log_q, torch.zeros(()), integers=True)
         grids = block_grids(height, width, self.subsampling)
         planes = [
             index[0].reshape(*grid, 64).short().numpy()
             for index, grid in zip(
-                file_indices(pixels, tables, self.subsampling, self.levels), grids, strict=True
+                file_indices(pixels, tables, self.subsampling, self._limits(log_q, True)),
+                grids,
+                strict=True,
             )
         ]
         return write_coefficients(planes, point.tables, width, height, subsampling=self.subsampling)
@@ -236,30 +248,34 @@ class FrozenJPEG(nn.Module):
         super().__init__()
         if layer.subsampling != "4:4:4":
             raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
-        limit = limit_of(layer.levels)
-        self.limit = math.inf if limit is None else limit
-        rounds = [
-            component_tables(log_q, log_kappa, integers=layer.integer_steps)
-            for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True)
-        ]
-        steps = torch.stack([torch.cat([q for q, _ in tables]).flatten() for tables in rounds])
+        rounds, bounds = [], []
+        for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True):
+            tables = component_tables(log_q, log_kappa, integers=layer.integer_steps)
+            limits = layer._limits(log_q, layer.integer_steps)
+            largest = [math.inf if limit is None else limit for limit in limits]
+            held = [torch.ones_like(q) * limit for (q, _), limit in zip(tables, largest, strict=True)]
+            rounds.append(torch.cat([q for q, _ in tables]).flatten())
+            bounds.append(torch.cat(held).flatten())
+        steps = torch.stack(rounds)
         # Both maps are affine: what they make of units, less what they make of grey.
         units = torch.eye(192, dtype=torch.float64)
         planes = torch.cat(to_coefficients(units.view(192, 3, 8, 8) + 128), dim=2)[:, 0]
         pixels = from_coefficients([plane[:, None] for plane in units.view(192, 3, 64).unbind(1)], 8, 8) - 128
         self.steps: Tensor
+        self.limits: Tensor
         self.forward_map: Tensor
         self.inverse_map: Tensor
         self.register_buffer("steps", steps.detach()[:, None, :, None, None].float())
+        self.register_buffer("limits", torch.stack(bounds).detach()[:, None, :, None, None].float())
         self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).to(self.steps).contiguous())
         self.register_buffer("inverse_map", pixels.to(self.steps))
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
-        for steps in self.steps:
+        for steps, limits in zip(self.steps, self.limits, strict=True):
             padded = nn.functional.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate") - 128
             indices = nn.functional.conv2d(padded, self.forward_map, stride=8) / steps
-            held = indices.clamp(-self.limit, self.limit).round() * steps
+            held = indices.clamp(-limits, limits).round() * steps
             decoded = nn.functional.conv_transpose2d(held, self.inverse_map, stride=8) + 128
             pixels = decoded[..., :height, :width].clamp(0, 255)
         return pixels

@@ -53,7 +53,7 @@ def quantize(
     mode: Mode = "soft",
     *,
     index: Tensor | None = None,
-    levels: int | None = None,
+    limit: int | Tensor | None = None,
     steady: bool = False,
 ) -> Tensor:
     """Coefficients after quantization and dequantization, i·q, shaped as z.
@@ -63,7 +63,7 @@ def quantize(
         the nearest index, with the encoder's rounding. All three have the gradients of "soft" with respect
         to z, q and κ (each with the others held fixed), in closed form; only the inputs are kept for them.
     index: what to take for the nearest or the drawn index, in whole numbers shaped as z.
-    levels: how many indices there are, z/q being held to ±(levels - 1)/2; None: no limit.
+    limit: to what magnitude z/q is held, a whole number > 0, or one for each step; None: no limit.
     steady: the derivative by q of coefficients of at least a step is that of a rounding error in proportion
         to the step, Q/q - t with t = z/q, in place of F(t) - t F'(t) for Q = q F(t). Over many coefficients,
         whose rounding errors are uniform, the mean is the same; but the noise, which grows with t, is gone:
@@ -76,23 +76,21 @@ def quantize(
         raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
     dtype = torch.promote_types(z.dtype, torch.float32)
     z, q, kappa = z.to(dtype), q.to(dtype), kappa.to(dtype)
-    return _quantize(z, q, kappa, mode, index, reach(kappa), limit_of(levels), steady)
+    return _quantize(z, q, kappa, mode, index, reach(kappa), limit, steady)
 
 
-def limit_of(levels: int | None) -> int | None:
-    """The largest magnitude of so many indices."""
-    return None if levels is None else (levels - 1) // 2
+def hold_(t: Tensor, limit: int | Tensor | None) -> Tensor:
+    """t, held to ±limit in place."""
+    return t if limit is None else t.clamp_(-limit, limit)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
-def indices(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | None = None) -> Tensor:
+def indices(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | Tensor | None = None) -> Tensor:
     """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z."""
     if mode == "hard":
         # the encoder multiplies by the reciprocal, a float32, and rounds once: this decides the ties
         t = z.double() * q.float().reciprocal().double()
-        if limit is not None:
-            t.clamp_(-limit, limit)
-        return t.round_().to(z.dtype)
+        return hold_(t, limit).round_().to(z.dtype)
     _, index, r = _position(z, q, limit)
     up, down = weights(r, kappa, reach(kappa))
     steps = [*reversed(down), torch.ones_like(r), *up]
@@ -105,11 +103,9 @@ def indices(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | None =
     return index
 
 
-def _position(z: Tensor, q: Tensor, limit: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def _position(z: Tensor, q: Tensor, limit: int | Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """t = z/q, the nearest index, and how far t is from it."""
-    t = z / q
-    if limit is not None:
-        t = t.clamp_(-limit, limit)
+    t = hold_(z / q, limit)
     nearest = t.round()
     return t, nearest, t - nearest
 
@@ -161,7 +157,7 @@ class _Quantize(torch.autograd.Function):
         mode: Mode,
         index: Tensor | None,
         K: int,
-        limit: int | None,
+        limit: int | Tensor | None,
         steady: bool,
     ) -> Tensor:
         ctx.mode, ctx.K, ctx.limit, ctx.steady = mode, K, limit, steady

@@ -66,12 +66,16 @@ def test_soft_is_the_codec_of_the_learner() -> None:
     levels=st.sampled_from([None, 255, 31, 3]),
     rounds=st.integers(1, 3),
     subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "4:1:1"]),
+    least=st.sampled_from([1.0, 1e-4]),
 )
 # where coefficients are halfway between two indices
-@example(height=7, width=11, seed=2, tables=2, levels=None, rounds=3, subsampling="4:2:0")
-@example(height=22, width=31, seed=87, tables=1, levels=None, rounds=3, subsampling="4:4:4")
-def test_files_hold_what_the_layer_gives(height, width, seed, tables, levels, rounds, subsampling) -> None:
-    layer = JPEGLayer(steps(seed, tables), levels=levels, rounds=rounds, subsampling=subsampling)
+@example(height=7, width=11, seed=2, tables=2, levels=None, rounds=3, subsampling="4:2:0", least=1.0)
+@example(height=22, width=31, seed=87, tables=1, levels=None, rounds=3, subsampling="4:4:4", least=1.0)
+def test_files_hold_what_the_layer_gives(
+    height, width, seed, tables, levels, rounds, subsampling, least
+) -> None:
+    first = steps(seed, tables) if least == 1 else steps(seed, tables) / 40
+    layer = JPEGLayer(first, levels=levels, least=least, rounds=rounds, subsampling=subsampling)
     with torch.no_grad():
         layer.log_q += torch.randn(layer.log_q.shape, generator=torch.Generator().manual_seed(seed)) / 4
     layer.clamp_()
@@ -116,6 +120,32 @@ def test_bits_are_those_of_the_files(levels: int | None) -> None:
         JPEGLayer(rounds=2).bits(pixels(1))
 
 
+@pytest.mark.parametrize("form", ["soft", "hard", "file"])
+def test_integers_for_steps_below_1_have_the_same_bounds(form: str) -> None:
+    """A quarter, 127 times, is 32 times 1: of a bright picture that much of DC is left."""
+    bright = torch.full((1, 3, 16, 16), 250.0)
+    layer = JPEGLayer(np.full((2, 64), 0.25), alpha=5, levels=255, least=1e-5, integer_steps=True)
+    layer.form = form
+    out = layer(bright)
+    assert out.mean().item() == pytest.approx(128 + 32 / 8, abs=1e-4 if form != "file" else 0.01)
+    assert layer.log_kappa().exp().unique().tolist() == pytest.approx([5])  # of steps of 1
+    out.mean().backward()
+    moved = layer.log_q.grad[0]
+    assert moved[0, 0] > 0.9 and moved[0, 1:].abs().max() < 1e-6  # the bound by the step
+    assert set(layer.points()[0].luma) == {1}
+
+
+def test_steps_below_1_are_trained_as_files_hold_them() -> None:
+    soft = JPEGLayer(steps() / 1000, alpha=5, levels=255, least=1e-5, integer_steps=True)
+    given = array_of(pixels(1))[0]
+    real = decode(soft.encode(given.astype(np.uint8)))
+    assert np.abs(array_of(soft(pixels(1)))[0] - real).mean() < 1
+    assert np.abs(given - real).mean() > 5
+    soft.form = "hard"
+    apart = (soft.frozen()(pixels()) - soft(pixels())).abs() > 1e-3
+    assert apart.float().mean() < 0.01
+
+
 def test_clip_without_quantization() -> None:
     """κ = 1 leaves coefficients as they are, within the limit."""
     picture = pictures(1)[0]
@@ -128,7 +158,8 @@ def test_clip_without_quantization() -> None:
 
 def test_integer_steps_are_those_of_files() -> None:
     layer, real = JPEGLayer(steps(), integer_steps=True, kappa=6), JPEGLayer(steps(), kappa=6)
-    torch.testing.assert_close(layer(pixels()), real.rounded()(pixels()), atol=1e-2, rtol=0)
+    rounded = JPEGLayer(steps().round(), kappa=6)
+    torch.testing.assert_close(layer(pixels()), rounded(pixels()), atol=1e-2, rtol=0)
     assert (layer(pixels()) - real(pixels())).abs().max() > 0.1
     layer(pixels()).square().mean().backward()
     assert (layer.log_q.grad != 0).any()
@@ -240,9 +271,6 @@ def test_points_are_steps_that_files_hold(values: list[float]) -> None:
     (point,) = layer.points()
     expected = np.array(values).clip(1e-5, 255).astype(np.float32).round().clip(1, 255)
     assert np.abs(np.array(point.luma) - expected).max() <= (np.abs(expected % 1 - 0.5) < 1e-3).any() + 1
-    rounded = layer.rounded()
-    assert rounded.points() == layer.points()
-    assert torch.allclose(rounded.log_q.exp().round(), rounded.log_q.exp(), atol=1e-3)
 
 
 def test_whole_in_the_state_dict() -> None:
@@ -341,7 +369,7 @@ def test_frozen_in_onnx(tmp_path: Path) -> None:
         ({"alpha": math.nan}, "alpha is nan"),
         ({"least": -1}, "least is -1"),
         ({"least": 256}, "least is 256, expected at most 255"),
-        ({"least": 0.5, "integer_steps": True}, "least is 0.5, expected at least 1"),
+        ({"least": 0.5, "integer_steps": True}, "least is 0.5, expected at least 1 without levels, as"),
         ({"levels": 256}, "levels is 256, expected an odd number"),
         ({"levels": 1}, "levels is 1"),
         ({"rounds": 0}, "rounds is 0"),
