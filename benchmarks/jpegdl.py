@@ -33,6 +33,8 @@ from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.attacks import attack
 from dnnjpeg.learn.batches import cut, pixels
 
+ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
+
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     """What each arm gains over the trainings without a layer, of the same network and seed, in points; the
@@ -153,12 +155,13 @@ def _claim(path: Path) -> bool:
 @main.command()
 @WORK
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", default="", help="Jobs whose name holds this, a regular expression.")
-def robust(work: Path, pictures: int, threads: int, only: str) -> None:
-    """Attack the networks of the first seed, with and without the layer."""
+def robust(work: Path, pictures: int, seeds: int, threads: int, only: str) -> None:
+    """Attack the networks, with and without the layer."""
     torch.set_num_threads(threads)
-    for job in (job for job in jobs(1) if job.arm in (*MAIN, "JPEG-DL")):
+    for job in (job for job in jobs(seeds) if job.arm in ATTACKED):
         file = work / f"{job.name}.robust.json"
         if re.search(only, job.name) and (work / f"{job.name}.json").exists() and not file.exists():
             found = attack_job(job, work, pictures)
@@ -173,11 +176,10 @@ def collect(work: Path, name: str) -> None:
     """Write the results, and print the tables of the README."""
     done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
     records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
-    robustness = {
-        f"{job.title}, {job.arm}": json.loads(file.read_text())
-        for job in jobs(1)
-        if (file := work / f"{job.name}.robust.json").exists()
-    }
+    robustness: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs(9):
+        if (file := work / f"{job.name}.robust.json").exists():
+            robustness.setdefault(f"{job.title}, {job.arm}", []).append(json.loads(file.read_text()))
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
     found = {"runs": runs, "gains, points": gains(work, done), "robust, by bound of 255": robustness}
     write(name, {"arms": ARMS, **found})
@@ -202,7 +204,10 @@ def tables(results: dict[str, Any]) -> str:
     for run_ in results["runs"]:
         rows.setdefault(Job(run_["dataset"], run_["network"], run_["arm"], 0), []).append(run_)
     for job in sorted(rows, key=_order):
-        cells = [_spread([run_["test"].get(form) for run_ in rows[job]]) for form in forms]
+        cells = []
+        for form in forms:
+            known = [run_["test"][form] for run_ in rows[job] if form in run_["test"]]
+            cells.append(f"{_spread(known)} ({len(known)})" if known else "")
         lines.append(f"| {job.title}: {job.arm} | {' | '.join(cells)} |")
     lines += ["", "| gain over the same without, points | pairs | mean, 95 % of pictures | ± of pairs |"]
     lines.append("|---|---:|---:|---:|")
@@ -214,9 +219,9 @@ def tables(results: dict[str, Any]) -> str:
         return "\n".join(lines)
     attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
-    for name, found in results["robust, by bound of 255"].items():
-        cells = [f"{found[key]:.1f}" if key in found else "" for key in ("clean", *attacks)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, seeds in results["robust, by bound of 255"].items():
+        cells = [_spread([one[key] for one in seeds if key in one]) for key in ("clean", *attacks)]
+        lines.append(f"| {name} ({len(seeds)}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -225,12 +230,11 @@ def _order(job: Job) -> tuple[int, int, int]:
     return list(NETWORKS).index(job.dataset), networks.index(job.network), list(ARMS).index(job.arm)
 
 
-def _spread(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
+def _spread(values: list[float]) -> str:
+    if not values:
         return ""
-    deviation = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.1f}{deviation} ({len(known)})"
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
 
 
 if __name__ == "__main__":
