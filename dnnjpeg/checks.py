@@ -19,6 +19,7 @@ Hardness = (
     float | tuple[float | None, ...] | None
 )  # κ of one table: for all its coefficients, by coefficient, or none
 Cells = float | tuple[float, ...]  # of one table, for all its coefficients or by coefficient
+Limits = int | tuple[int | None, ...] | None  # of one table, likewise
 
 
 def is_number(value: Any, kind: type = Real) -> bool:
@@ -103,6 +104,13 @@ def check_cells(value: Any, tables: int) -> tuple[Cells, ...]:
     return _by_table(value, "cells", tables, _cell)
 
 
+def check_limits(value: Any, tables: int) -> tuple[Limits, ...]:
+    """None, one integer 1..1023 or 64 for all tables, or a list with one of these a table; as a tuple by
+    table.
+    """
+    return _by_table(value, "limits", tables, _limit)
+
+
 def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], Any]) -> tuple[Any, ...]:
     if value is None or isinstance(value, Real):
         return (check(value, name),) * tables
@@ -141,6 +149,10 @@ def _cell(value: Any, name: str) -> float:
     if not is_number(value) or not 0.5 <= value <= 2:
         raise ValueError(f"{name} is {brief(value)}, expected a number 0.5..2, or null")
     return float(value)
+
+
+def _limit(value: Any, name: str) -> int | None:
+    return None if value is None else check_integer(value, name, 1, 1023)
 
 
 def check_record(value: Any, name: str) -> dict[str, Any]:

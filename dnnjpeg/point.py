@@ -12,10 +12,12 @@ from typing import Any, Self, TypeVar
 from dnnjpeg.checks import (
     Cells,
     Hardness,
+    Limits,
     check_cells,
     check_chroma,
     check_hardness,
     check_keys,
+    check_limits,
     check_quality,
     check_record,
     check_steps,
@@ -33,7 +35,7 @@ SUBSAMPLINGS = {
     "4:4:0": ((1, 2), (1, 1), (1, 1)),
     "4:1:1": ((4, 1), (1, 1), (1, 1)),
 }
-_OPTIONAL = ("hardness", "cells", "measured")
+_OPTIONAL = ("hardness", "cells", "limits", "measured")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class OperatingPoint:
     cells: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient is
         divided by step times cell, and decodes to the index times the step. None is 1. Given and kept as
         hardness is.
+    limits: the largest magnitude of an index, 1..1023: what is beyond is held to it. None is no limit. Given
+        and kept as hardness is.
 
     Raises ValueError that names the field. `dataclasses.replace` checks again.
     """
@@ -62,6 +66,7 @@ class OperatingPoint:
     hardness: tuple[Hardness, ...] = ()
     measured: Mapping[str, Any] | None = field(default=None, hash=False)
     cells: tuple[Cells, ...] = ()
+    limits: tuple[Limits, ...] = ()
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -76,6 +81,7 @@ class OperatingPoint:
         put("chroma", check_chroma(self.chroma))
         put("hardness", check_hardness(self.hardness, len(self.tables)))
         put("cells", check_cells(self.cells, len(self.tables)))
+        put("limits", check_limits(self.limits, len(self.tables)))
         if self.measured is not None:
             put("measured", check_record(self.measured, "measured"))
 
@@ -128,11 +134,13 @@ class OperatingPoint:
         return cls(**document)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the point: lists and numbers only, and cells only where some are not 1."""
+        """The JSON object of the point: lists and numbers only; cells only where some are not 1, limits where
+        there are any.
+        """
         luma, *chroma = (list(table) for table in self.tables)
-        kappas, cells = (
+        kappas, cells, limits = (
             [list(entry) if isinstance(entry, tuple) else entry for entry in entries]
-            for entries in (self.hardness, self.cells)
+            for entries in (self.hardness, self.cells, self.limits)
         )
         return {
             "quality": self.quality,
@@ -141,6 +149,7 @@ class OperatingPoint:
             "chroma": chroma if len(chroma) > 1 else chroma[0],
             "hardness": None if kappas == [None] * len(kappas) else kappas,
             **({} if cells == [1] * len(cells) else {"cells": cells}),
+            **({} if limits == [None] * len(limits) else {"limits": limits}),
             "measured": None if self.measured is None else dict(self.measured),
         }
 
@@ -163,6 +172,8 @@ def to_wizard(point: OperatingPoint) -> str:
         lines.append("# hardness is not part of this format: whoever reads it rounds to the nearest")
     if any(cell != 1 for cell in point.cells):
         lines.append("# cells are not part of this format: whoever reads it takes them for 1")
+    if any(limit is not None for limit in point.limits):
+        lines.append("# limits are not part of this format: whoever reads it has none")
     for name, table in zip(point.table_names, point.tables, strict=True):
         lines += [f"# {name}", format_steps(table)]
     return "\n".join(lines) + "\n"
@@ -187,17 +198,18 @@ def parse_wizard(text: str) -> list[Steps]:
 
 
 def to_csv(point: OperatingPoint) -> str:
-    """The point as CSV, a line a coefficient: table, row, column, step, hardness (empty for none), cell."""
-    lines = ["table,row,column,step,hardness,cell"]
-    columns = point.tables, map(spread, point.hardness), map(spread, point.cells)
+    """The point as CSV, a line a coefficient. Hardness and limit are empty for none."""
+    lines = ["table,row,column,step,hardness,cell,limit"]
+    columns = point.tables, *(map(spread, entries) for entries in (point.hardness, point.cells, point.limits))
     for name, *table in zip(point.table_names, *columns, strict=True):
-        for i, (step, kappa, cell) in enumerate(zip(*table, strict=True)):
-            lines.append(f"{name},{i // 8},{i % 8},{step},{'' if kappa is None else kappa},{cell:g}")
+        for i, (step, kappa, cell, limit) in enumerate(zip(*table, strict=True)):
+            rest = f"{'' if kappa is None else kappa},{cell:g},{'' if limit is None else limit}"
+            lines.append(f"{name},{i // 8},{i % 8},{step},{rest}")
     return "\n".join(lines) + "\n"
 
 
 def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
-    """An entry of hardness or cells by coefficient."""
+    """An entry of hardness, cells or limits by coefficient."""
     return entry if isinstance(entry, tuple) else (entry,) * 64
 
 

@@ -21,7 +21,7 @@ from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.dataset import centre
 from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.point import OperatingPoint, spread
 from dnnjpeg.rule import Judges, view
 
 ROUNDS = 20
@@ -70,9 +70,13 @@ class Prunable:
             for tables in (point.tables, point.divisors)
         )
         coefficients = to_coefficients(pixels, subsampling, integers=True)
+        limits = [
+            torch.tensor([1023 if limit is None else limit for limit in spread(entry)])
+            for entry in (*point.limits, point.limits[-1])[:3]
+        ]
         self.planes = [
-            (z[0] / divisor).round().clamp(-1023, 1023)
-            for z, divisor in zip(coefficients, divisors, strict=True)
+            (z[0] / divisor).round().clamp(-limit, limit)
+            for z, divisor, limit in zip(coefficients, divisors, limits, strict=True)
         ]
         self.slopes: list[Tensor] = []
         self.share, self.margin, self.data = SHARE, -math.inf, b""

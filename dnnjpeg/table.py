@@ -71,7 +71,8 @@ class Table:
         """The operating point of a quality 1..100 (ValueError otherwise).
 
         Between two points of one subsampling, log q and log κ are interpolated, linear in quality, and steps
-        are rounded; κ, where only one of the two has it, is the nearer point's. Outside the points, and
+        are rounded, and so with cells and limits; κ or a limit that only one of the two has is the nearer
+        point's. Outside the points, and
         between two of unlike subsampling, whose chroma frequencies are not the same, the nearer point's steps
         are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
         """
@@ -210,20 +211,25 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
     def mix(a: float, b: float) -> float:
         return a if a == b else math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
 
-    def mix_kappa(a: float | None, b: float | None) -> float | None:
+    def mix_known(a: float | None, b: float | None) -> float | None:
         return (b if nearer is high else a) if a is None or b is None else mix(a, b)
 
     def mix_hardness(a: Hardness, b: Hardness) -> Hardness:
         if isinstance(a, tuple) or isinstance(b, tuple):
-            return tuple(map(mix_kappa, spread(a), spread(b)))
-        return mix_kappa(a, b)
+            return tuple(map(mix_known, spread(a), spread(b)))
+        return mix_known(a, b)
+
+    def mix_limit(a: int | None, b: int | None) -> int | None:
+        mixed = mix_known(a, b)
+        return None if mixed is None else round(mixed)
 
     luma, *chroma = (
         tuple(round(mix(*ab)) for ab in zip(a, b, strict=True)) for a, b in pairs(low.tables, high.tables)
     )
     hardness = tuple(mix_hardness(a, b) for a, b in pairs(low.hardness, high.hardness))
     cells = tuple(tuple(map(mix, spread(a), spread(b))) for a, b in pairs(low.cells, high.cells))
-    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness, cells=cells)
+    limits = tuple(tuple(map(mix_limit, spread(a), spread(b))) for a, b in pairs(low.limits, high.limits))
+    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness, cells=cells, limits=limits)
 
 
 @lru_cache(maxsize=256)

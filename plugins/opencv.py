@@ -165,5 +165,10 @@ def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> 
 
     table = source if isinstance(source, Table) else load_table(source)
     one, other = table.at(luma), table.at(chroma)
-    hardness, cells = (one.hardness[0], *other.hardness[1:]), (one.cells[0], *other.cells[1:])
-    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness, cells=cells)
+    hardness, cells, limits = (
+        (first[0], *second[1:])
+        for first, second in (
+            (one.hardness, other.hardness), (one.cells, other.cells), (one.limits, other.limits),
+        )
+    )  # fmt: skip
+    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness, cells=cells, limits=limits)

@@ -30,9 +30,9 @@ def networks(network: Callable[[str], Any]) -> list[Any]:
 
 
 def prunable(
-    picture: np.ndarray, quality: float, subsampling: str, orientation: int = 1, cells: Any = None
+    picture: np.ndarray, quality: float, subsampling: str, orientation: int = 1, **fields: Any
 ) -> Prunable:
-    image, point = Image.fromarray(picture), replace(standard_table().at(quality), cells=cells)
+    image, point = Image.fromarray(picture), replace(standard_table().at(quality), **fields)
     write = partial(
         write_coefficients,
         tables=point.tables,
@@ -55,12 +55,12 @@ def coefficients(data: bytes, tmp_path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", "4:2:2"])
-@pytest.mark.parametrize("cells", [None, [1.25, 0.8]])
-def test_it_begins_with_the_encoders_file(subsampling, cells, tmp_path):
-    point = replace(standard_table().at(30), cells=cells)
+@pytest.mark.parametrize("fields", [{}, {"cells": [1.25, 0.8]}, {"limits": [[9, *[2] * 63], 1]}])
+def test_it_begins_with_the_encoders_file(subsampling, fields, tmp_path):
+    point = replace(standard_table().at(30), **fields)
     for picture in PICTURES:
         file = encode(picture, point, subsampling=subsampling)
-        ours = prunable(picture, 30, subsampling, cells=cells).attempt()
+        ours = prunable(picture, 30, subsampling, **fields).attempt()
         for a, b in zip(coefficients(file, tmp_path), coefficients(ours, tmp_path), strict=True):
             assert np.mean(a != b) < 0.001
 

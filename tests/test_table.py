@@ -29,6 +29,9 @@ from dnnjpeg.table import (
 steps = st.lists(st.integers(1, 255), min_size=64, max_size=64)
 kappas = st.floats(1e-3, 1e6)
 cells = st.none() | st.floats(0.5, 2) | st.lists(st.none() | st.floats(0.5, 2), min_size=64, max_size=64)
+limits = (
+    st.none() | st.integers(1, 1023) | st.lists(st.integers(1, 1023) | st.none(), min_size=64, max_size=64)
+)
 hardnesses = st.none() | kappas | st.lists(st.none() | kappas, min_size=64, max_size=64)
 qualities = st.integers(1, 100) | st.floats(1, 100)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -49,6 +52,7 @@ def points(draw: st.DrawFn, quality: st.SearchStrategy[float] = qualities) -> Op
         draw(st.lists(hardnesses, min_size=1 + len(chroma), max_size=1 + len(chroma))),
         draw(st.none() | records),
         draw(st.lists(cells, min_size=1 + len(chroma), max_size=1 + len(chroma))),
+        draw(st.lists(limits, min_size=1 + len(chroma), max_size=1 + len(chroma))),
     )
 
 
@@ -299,6 +303,24 @@ def test_cells_are_written_only_where_there_are_any() -> None:
     )
 
 
+def test_limits_are_written_only_where_there_are_any() -> None:
+    point = standard_table().at(50)
+    assert "limits" not in point.to_json() and "limits" not in to_wizard(point)
+    assert replace(point, limits=[None, [None] * 64]) == point
+    held = replace(point, limits=[127, [None] * 63 + [3]])
+    assert held.to_json()["limits"] == [127, [None] * 63 + [3]]
+    assert "limits" in to_wizard(held)
+    assert OperatingPoint.from_json(json.loads(json.dumps(held.to_json()))) == held
+
+
+def test_limits_are_interpolated_and_scaled_steps_keep_them() -> None:
+    ends = [replace(standard_table().at(q), limits=pair) for q, pair in ((20, [100, None]), (80, [400, 7]))]
+    table = Table("held", tuple(ends))
+    assert table.at(50).limits == ((200,) * 64, (7,) * 64)
+    assert table.at(40).limits == ((159,) * 64, None)
+    assert table.at(95).limits == (400, 7)
+
+
 def test_cells_are_interpolated_in_their_logarithms_and_scaled_steps_keep_them() -> None:
     ends = [replace(standard_table().at(q), cells=pair) for q, pair in ((20, [1, 0.8]), (80, [1.44, 0.8]))]
     table = Table("t", ends)
@@ -334,11 +356,12 @@ def test_wizard_text_that_is_none_is_refused(text: str, message: str) -> None:
 
 def test_csv_holds_every_coefficient() -> None:
     point = OperatingPoint(
-        50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]], cells=[1.25, None]
-    )
+        50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]], cells=[1.25, None],
+        limits=[[None, *range(1, 64)], 9],
+    )  # fmt: skip
     header, *lines = to_csv(point).splitlines()
-    assert header == "table,row,column,step,hardness,cell"
+    assert header == "table,row,column,step,hardness,cell,limit"
     rows = [line.split(",") for line in lines]
     assert [int(row[3]) for row in rows] == [*STANDARD_LUMA, *STANDARD_CHROMA]
-    assert rows[10] == ["luma", "1", "2", "14", "", "1.25"]
-    assert rows[64 + 10] == ["chroma", "1", "2", "26", "11.0", "1"]
+    assert rows[10] == ["luma", "1", "2", "14", "", "1.25", "10"]
+    assert rows[64 + 10] == ["chroma", "1", "2", "26", "11.0", "1", "9"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dnnjpeg.checks import Cells, Hardness, check_quality
+from dnnjpeg.checks import Cells, Hardness, Limits, check_quality
 from dnnjpeg.files import write_atomic
 from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table import Table, list_tables, load_table
@@ -73,9 +73,8 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
         click.echo(json.dumps(found.to_json()))
     elif isinstance(found, OperatingPoint):
         click.echo(_line(found))
-        rows = zip(found.table_names, found.tables, found.hardness, found.cells, strict=True)
-        for name, steps, hardness, cells in rows:
-            click.echo(f"\n{name}, {_describe(hardness)}{_describe_cells(cells)}\n{format_steps(steps)}")
+        for name, steps, kinds in zip(found.table_names, found.tables, _kinds(found), strict=True):
+            click.echo(f"\n{name}, {kinds}\n{format_steps(steps)}")
     else:
         click.echo(f"{table.name}  {table.description}")
         for point in table.points:
@@ -132,25 +131,24 @@ def _entry(name: str, table: Table, path: Path | None) -> dict[str, Any]:
 
 def _line(point: OperatingPoint) -> str:
     """A point in one line."""
-    kinds = dict.fromkeys(
-        _describe(hardness) + _describe_cells(cells)
-        for hardness, cells in zip(point.hardness, point.cells, strict=True)
-    )
+    kinds = dict.fromkeys(_kinds(point))
     measured = [f"{key} {json.dumps(value)}" for key, value in (point.measured or {}).items()]
     parts = [f"quality {point.quality}", point.subsampling, f"{len(point.tables)} tables", *kinds, *measured]
     return ", ".join(parts)
 
 
-def _describe(hardness: Hardness) -> str:
-    if hardness is None:
-        return "rounded to the nearest"
-    if isinstance(hardness, tuple):
-        numbers = [kappa for kappa in hardness if kappa is not None]
-        return f"hardness {min(numbers):g} to {max(numbers):g} by coefficient"
-    return f"hardness {hardness:g}"
+def _kinds(point: OperatingPoint) -> list[str]:
+    """By table, its hardness, and its cells and limits where it has any."""
+    return [
+        (_describe("hardness", hardness) or "rounded to the nearest")
+        + ("" if cells == 1 else f", {_describe('cells', cells)}")
+        + ("" if limits is None else f", {_describe('limits', limits)}")
+        for hardness, cells, limits in zip(point.hardness, point.cells, point.limits, strict=True)
+    ]
 
 
-def _describe_cells(cells: Cells) -> str:
-    if isinstance(cells, tuple):
-        return f", cells {min(cells):g} to {max(cells):g} by coefficient"
-    return "" if cells == 1 else f", cells {cells:g}"
+def _describe(name: str, entry: Hardness | Cells | Limits) -> str:
+    if isinstance(entry, tuple):
+        numbers = [number for number in entry if number is not None]
+        return f"{name} {min(numbers):g} to {max(numbers):g} by coefficient"
+    return "" if entry is None else f"{name} {entry:g}"

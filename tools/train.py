@@ -75,7 +75,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), help="Hardness, whatever the step.")
 @click.option("--learn-hardness", is_flag=True, help="Train it, by frequency.")
 @click.option("--levels", type=click.IntRange(3),
-              help="Hold coefficients to so many indices, as 255; files by jpeg.json alone are not held.")
+              help="Hold coefficients to so many indices, as 255.")
 @click.option("--least", type=click.FloatRange(0, 255, min_open=True), default=1.0, show_default=True,
               help="The smallest step; below 1, where files have 1, with --levels, to hold coefficients to "
                    "closer bounds, or with --real-steps.")

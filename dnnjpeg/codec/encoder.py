@@ -15,9 +15,10 @@ from dnnjpeg.codec import markers
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
-from dnnjpeg.codec.planes import zigzag_planes
+from dnnjpeg.codec.planes import hold_planes, zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jit import kernel_folder
@@ -111,18 +112,21 @@ def encode(
         streamtype, restart_blocks, restart_rows,
     )  # fmt: skip
     try:
-        coding, chosen = _prepared(*options)
+        coding, chosen, limits = _prepared(*options)
     except TypeError:  # one of them cannot be remembered: this says what is wrong with it
-        coding, chosen = _prepared.__wrapped__(*options)
+        coding, chosen, limits = _prepared.__wrapped__(*options)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
-    if coding.progressive is False:
+    if coding.progressive is False and limits is None:
         scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
         return coding.baseline(head, scan)
-    return coding.smallest(head, picture_planes(pixels, coding.frame, chosen, seed, threads))
+    planes = picture_planes(pixels, coding.frame, chosen, seed, threads)
+    if limits is not None:
+        hold_planes(coding.frame, planes, limits)
+    return coding.smallest(head, planes)
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
@@ -141,8 +145,8 @@ def _prepared(
     seed: int,
     subsampling: str | int | None,
     *options: Any,
-) -> tuple[Coding, Quantizer]:
-    """What follows from the options of `encode` for pictures of one size."""
+) -> tuple[Coding, Quantizer, np.ndarray | None]:
+    """What follows from the options of `encode` for pictures of one size, limits as for `hold_planes`."""
     check_integer(seed, "seed", 0, 2**63 - 1)
     components = mode_components(mode)
     coding = _coding(
@@ -153,7 +157,7 @@ def _prepared(
         point.subsampling if subsampling is None else subsampling,
         *options,
     )
-    return coding, _quantizer(point, quantizer, components)
+    return coding, _quantizer(point, quantizer, components), _limits(point, components)
 
 
 def write_coefficients(
@@ -294,11 +298,21 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
     known = any(k is not None for table in kappas for k in table)
     if name == "probabilistic" and not known:
         raise ValueError("quantizer is 'probabilistic', but the table has no hardness: pass hardness=")
-    count = components if components == 3 else 1  # gray and CMYK have the table for luma alone
-    tables, kappas = (
-        _by_component(_by_component(rows, count), components) for rows in (point.divisors, kappas)
-    )
+    tables, kappas = (_for_all(rows, components) for rows in (point.divisors, kappas))
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
+
+
+def _limits(point: OperatingPoint, components: int) -> np.ndarray | None:
+    if all(limit is None for limit in point.limits):
+        return None
+    none = np.iinfo(np.int16).max
+    rows = [[none if limit is None else limit for limit in spread(entry)] for entry in point.limits]
+    return np.array(_for_all(tuple(rows), components), np.int16)[:, NATURAL]
+
+
+def _for_all(rows: tuple[Any, ...], components: int) -> tuple[Any, ...]:
+    """By component; gray and CMYK have what is for luma alone."""
+    return _by_component(rows if components == 3 else rows[:1], components)
 
 
 def _metadata(

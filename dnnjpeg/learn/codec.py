@@ -22,7 +22,7 @@ from dnnjpeg.table import SUBSAMPLINGS
 _YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 _RGB = ((0, 91881), (-22554, -46802), (116130, 0))
 
-Limits = Sequence[int | Tensor | None]
+IndexLimits = Sequence[int | Tensor | None]
 
 
 class DifferentiableJPEG(nn.Module):
@@ -63,7 +63,7 @@ def roundtrip(
     subsampling: str,
     *,
     integers: bool,
-    limits: Limits = (None, None, None),
+    limits: IndexLimits = (None, None, None),
     steady: bool = False,
 ) -> Tensor:
     """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
@@ -119,16 +119,6 @@ def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: boo
     natural order, in the dtype of pixels (float32 at least).
     """
     return [_dct(part) for part in _samples(pixels, subsampling, integers)]
-
-
-def file_indices(
-    pixels: Tensor, tables: Sequence[tuple[Tensor, Tensor]], subsampling: str, limits: Limits
-) -> list[Tensor]:
-    """Indices of Y, Cb, Cr that `roundtrip` finds in mode "hard" with `integers`, [N, blocks, 64]."""
-    samples = _samples(pixels, subsampling, True)
-    return [
-        encoder_indices(part, q, limit) for part, (q, _), limit in zip(samples, tables, limits, strict=True)
-    ]
 
 
 def _samples(pixels: Tensor, subsampling: str, integers: bool) -> list[Tensor]:

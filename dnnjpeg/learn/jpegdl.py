@@ -7,6 +7,7 @@ Pixels go in and come out; the steps are learned as logarithms, by an optimizer 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,20 +15,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dnnjpeg.checks import check_array, check_integer, is_number
-from dnnjpeg.codec.encoder import encode, write_coefficients
+from dnnjpeg.checks import Limits, check_array, check_integer, is_number
+from dnnjpeg.codec.encoder import encode
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import (
-    Limits,
-    block_grids,
+    IndexLimits,
     component_tables,
-    file_indices,
     from_coefficients,
     roundtrip,
     to_coefficients,
 )
 from dnnjpeg.learn.rate import scan_rate
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.point import OperatingPoint, spread
 from dnnjpeg.readings import decode
 from dnnjpeg.table import SUBSAMPLINGS, Table
 
@@ -109,9 +108,16 @@ class JPEGLayer(nn.Module):
     @classmethod
     def from_point(cls, point: OperatingPoint, **options: Any) -> Self:
         """A layer that begins with the tables and subsampling of a point, and with its hardness where it has
-        one and none is given; a layer has no cells. `options` are those of the class.
+        one and none is given; a layer has no cells. Where it has limits and no levels are given, with these
+        too: steps of 1 with a lower limit than others are smaller steps in the layer. `options` are those of
+        the class.
+
+        Raises ValueError for limits that no levels make.
         """
-        layer = cls(point.tables, **{"subsampling": point.subsampling, **options})
+        steps = np.array(point.tables, float)
+        if options.get("levels") is None and any(limit is not None for limit in point.limits):
+            steps, options = _unlimited(point, steps, options)
+        layer = cls(steps, **{"subsampling": point.subsampling, **options})
         is_given = options.get("kappa") is not None or options.get("alpha") is not None
         if any(kappa is not None for kappa in point.hardness) and not is_given:
             known = [np.broadcast_to(np.array(kappa, float), 64) for kappa in point.hardness]
@@ -163,7 +169,7 @@ class JPEGLayer(nn.Module):
             log_kappa = log_kappa + 2 * (self.log_q.clamp(min=0) if self.integer_steps else self.log_q)
         return log_kappa.clamp(*map(math.log, _HARDNESS))
 
-    def _limits(self, log_q: Tensor, integers: bool) -> Limits:
+    def _limits(self, log_q: Tensor, integers: bool) -> IndexLimits:
         """The largest indices of Y, Cb, Cr for the steps of a round, [tables, 64], or them as integers."""
         if self.levels is None:
             return (None,) * 3
@@ -181,9 +187,14 @@ class JPEGLayer(nn.Module):
             self.log_hardness.clamp_(*map(math.log, _HARDNESS))
 
     def points(self) -> tuple[OperatingPoint, ...]:
-        """One a round: its steps as integers 1..255, rounding to the nearest."""
-        tables = self.log_q.detach().exp().round().clamp(1, 255).int().tolist()
-        return tuple(OperatingPoint.from_tables(steps, subsampling=self.subsampling) for steps in tables)
+        """One a round: its steps as integers 1..255, its limits, rounding to the nearest."""
+        points = []
+        for log_q in self.log_q.detach():
+            steps = log_q.exp().round().clamp(1, 255).int().tolist()
+            point = OperatingPoint.from_tables(steps, subsampling=self.subsampling)
+            limits = [_entry(limit) for limit in self._limits(log_q, integers=True)[: len(point.tables)]]
+            points.append(replace(point, limits=tuple(limits)))
+        return tuple(points)
 
     def to_table(self, name: str, *, which: int = 0, **fields: Any) -> Table:
         """The point of a round, `which`, as a Table; `fields` are its description and provenance."""
@@ -192,34 +203,14 @@ class JPEGLayer(nn.Module):
     def encode(self, picture: NDArray[np.uint8]) -> bytes:
         """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
 
-        Indices are held to `levels`, or to fewer where a step is below 1, which `dnnjpeg.encode` with the
-        same point would not do. Raises ValueError for another array.
+        Raises ValueError for another array.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
         data = b""
         for number, point in enumerate(self.points()):
-            picture = decode(data) if number else picture
-            if self.levels is None:
-                data = encode(picture, point)
-            else:
-                data = self._encode_held(picture, point, self.log_q[number].detach().cpu())
+            data = encode(decode(data) if number else picture, point)
         return data
-
-    def _encode_held(self, picture: NDArray[np.uint8], point: OperatingPoint, log_q: Tensor) -> bytes:
-        height, width, _ = picture.shape
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-        tables = component_tables(log_q, torch.zeros(()), integers=True)
-        grids = block_grids(height, width, self.subsampling)
-        planes = [
-            index[0].reshape(*grid, 64).short().numpy()
-            for index, grid in zip(
-                file_indices(pixels, tables, self.subsampling, self._limits(log_q, True)),
-                grids,
-                strict=True,
-            )
-        ]
-        return write_coefficients(planes, point.tables, width, height, subsampling=self.subsampling)
 
     def get_extra_state(self) -> Tensor:
         """The arguments that are no tensors, as JSON in bytes: what safetensors can hold."""
@@ -304,6 +295,26 @@ def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.
     mean = total / len(dataset)
     steps = 2 * np.stack([mean[0], mean[1:].mean(0)]) / math.sqrt(2 ** (_MAGNITUDE_BITS - 1))
     return np.maximum(steps, 1e-3)
+
+
+def _entry(limit: int | Tensor | None) -> Limits:
+    """A limit of `quantize` as a point has it: files hold none beyond 1023."""
+    if isinstance(limit, Tensor):
+        return tuple(map(_entry, limit.int().tolist()))  # type: ignore[arg-type]
+    return None if limit is None or limit > 1023 else limit
+
+
+def _unlimited(
+    point: OperatingPoint, steps: NDArray[np.float64], options: dict[str, Any]
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Steps and options of the layer that has this point."""
+    entries = [[math.inf if limit is None else limit for limit in spread(entry)] for entry in point.limits]
+    limits = np.array(entries)
+    largest = limits.max()
+    if largest == math.inf or ((limits < largest) & (steps > 1)).any():
+        raise ValueError("the point's limits are not those of levels: give levels, or a point without limits")
+    found = steps * limits / largest
+    return found, {"levels": 2 * int(largest) + 1, "least": min(1.0, found.min()), **options}
 
 
 def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:

@@ -101,6 +101,7 @@ def _starts(objective: Objective, search: Search, subsampling: str) -> list[Oper
             chroma=(*point.chroma, point.chroma[-1])[: search.tables - 1],
             hardness=(),
             cells=(),
+            limits=(),
         )
         for point in map(table.at, search.qualities)
     ]

@@ -17,6 +17,7 @@ from PIL import Image
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.inspection import inspect
+from dnnjpeg.point import spread
 from dnnjpeg.table import SUBSAMPLINGS, standard_table
 
 
@@ -138,6 +139,35 @@ def test_cells_are_what_coefficients_are_divided_by_and_steps_what_they_decode_t
     blocks = pixels.astype(float).reshape(2, 8, 3, 8).swapaxes(1, 2) - 128
     exact = (basis @ blocks @ basis.T).reshape(2, 3, 64) / (np.array(steps) * np.array(cells))
     assert np.abs(plane.reshape(2, 3, 64) - exact).max() <= 0.5 + 1e-3
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    data=st.data(),
+    seed=st.integers(0, 2**32 - 1),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    subsampling=st.sampled_from(["4:4:4", "4:2:0", "4:1:1"]),
+    progressive=st.booleans(),
+)
+def test_limits_hold_indices(
+    data: st.DataObject, seed, height, width, mode, subsampling, progressive, read_dct: Read
+) -> None:
+    """Those of the same file without limits, clipped."""
+    random = np.random.default_rng(seed)
+    limit = st.none() | st.integers(1, 40) | st.just((None, *random.integers(1, 1024, 63).tolist()))
+    limits = data.draw(st.lists(limit, min_size=2, max_size=2))
+    point = standard_table().at(70)
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    pixels = random.integers(0, 256, shape, np.uint8)
+    options = {"mode": mode, "subsampling": subsampling, "progressive": progressive}
+    free, _ = read_dct(encode(pixels, point, **options))
+    held, _ = read_dct(encode(pixels, replace(point, limits=limits), threads=2, **options))
+    for c, (a, b) in enumerate(zip(free, held, strict=True)):
+        entry = limits[min(c, 1) if mode == "RGB" else 0]
+        largest = np.array([2000 if limit is None else limit for limit in spread(entry)]).reshape(8, 8)
+        assert np.array_equal(b, a.clip(-largest, largest))
 
 
 def test_forms_of_a_subsampling(photo: Image.Image) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.codec import DifferentiableJPEG  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer, magnitude_steps, sensitivity_steps  # noqa: E402
-from dnnjpeg.table import OperatingPoint, standard_table  # noqa: E402
+from dnnjpeg.table import OperatingPoint, load_table, standard_table  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", tuple(range(3, 67)), (tuple(range(70, 6, -1)), tuple(range(9, 73))))
 
@@ -85,10 +86,26 @@ def test_files_hold_what_the_layer_gives(
     assert np.array_equal(array_of(layer(given))[0], real)
 
 
-def test_files_without_a_limit_are_those_of_the_encoder() -> None:
-    layer = JPEGLayer.from_point(POINT)
+@pytest.mark.parametrize("options", [{}, {"levels": 255}, {"levels": 31, "least": 1e-4}])
+def test_files_are_those_of_the_table(options: dict[str, float], tmp_path: Path) -> None:
+    first = steps() / 40 if "least" in options else steps()
+    JPEGLayer(first, **options).to_table("mine").save(tmp_path / "mine.json")
+    again = JPEGLayer.from_point(load_table(tmp_path / "mine.json").points[0])
     for picture in pictures(3):
-        assert layer.encode(picture) == encode(picture, layer.points()[0])
+        data = JPEGLayer(first, **options).encode(picture)
+        assert data == encode(picture, again.points()[0])
+        assert again.encode(picture) == data
+
+
+def test_limits_of_no_layer_are_refused() -> None:
+    for limits in ([7, 9, 9], [None, 7, 7]):
+        with pytest.raises(ValueError, match="limits are not those of levels: give levels, or a point"):
+            JPEGLayer.from_point(replace(POINT, limits=limits))
+    assert JPEGLayer.from_point(replace(POINT, limits=7)).levels == 15
+    ones = replace(POINT, luma=(1,) * 64, limits=[[5, *[9] * 63], 9, 9])
+    layer = JPEGLayer.from_point(ones, integer_steps=True)
+    assert layer.levels == 19 and layer.least == pytest.approx(5 / 9)
+    assert layer.points()[0].limits == ((5, *(9,) * 63), (9,) * 64, (9,) * 64)
 
 
 def test_levels_cut_coefficients_off() -> None:
@@ -109,10 +126,7 @@ def test_bits_are_those_of_the_files(levels: int | None) -> None:
     layer = JPEGLayer.from_point(standard_table().at(70), levels=levels)
     found = layer.bits(pixels(12)) / 8
     (point,) = layer.points()
-    if levels is None:
-        real = [len(encode(picture, point, signature=False)) for picture in pictures(12)]
-    else:
-        real = [len(layer.encode(picture)) for picture in pictures(12)]
+    real = [len(encode(picture, point, signature=False)) for picture in pictures(12)]
     assert found.mean().item() == pytest.approx(np.mean(real), rel=0.04)
     found.mean().backward()
     assert layer.log_q.grad[0].sum() < 0

@@ -243,12 +243,15 @@ def test_models_and_tables(bgr: np.ndarray, tmp_path: Path, monkeypatch: pytest.
         opencv.imencode(".jpg", bgr, modle="mine")  # type: ignore[call-arg]
 
 
-def test_hardness_and_cells_of_two_qualities_stay_with_their_tables() -> None:
-    points = [replace(standard_table().at(q), hardness=(q, 2 * q), cells=(1, 1 + q / 100)) for q in (30, 80)]
-    table = replace(standard_table(), points=tuple(points))
+def test_what_is_of_two_qualities_stays_with_its_tables() -> None:
+    points = tuple(
+        replace(standard_table().at(q), hardness=(q, 2 * q), cells=(1, 1 + q / 100), limits=(q, 3 * q))
+        for q in (30, 80)
+    )
+    table = replace(standard_table(), points=points)
     mixed = opencv._point(table, 30, 80)
     assert (mixed.luma, mixed.chroma, mixed.hardness) == (points[0].luma, points[1].chroma, (30, 160))
-    assert mixed.cells == (1, 1.8)
+    assert mixed.cells == (1, 1.8) and mixed.limits == (30, 240)
 
 
 def test_quantizer_seed_and_threads(bgr: np.ndarray) -> None:
