@@ -1,6 +1,7 @@
 """`dnnjpeg train`: networks trained behind a JPEG layer with trainable steps, or adapted to given files."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -287,6 +288,9 @@ def _run(job: _Job, output: Path) -> None:
     click.echo(f"epoch {best.epoch} is kept: {share} are {how}")
     for form, accuracy in test.items():
         click.echo(f"test pictures, {form}: {100 * accuracy:.1f} %")
+    if job.layer is not None and len(points := job.layer.points()) == 1:
+        options = f"--table {shlex.quote(str(output / 'jpeg.json'))} --quality {points[0].quality}"
+        click.echo(f"files for it: dnnjpeg encode PICTURES -o FILES {options}")
 
 
 def _provenance(job: _Job) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`dnnjpeg train` as its users meet it: results that load again, interruptions, bad input."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -87,6 +88,31 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     with safe_open(out / "network.safetensors", "pt") as file:
         assert json.loads(file.metadata()["dnnjpeg"])["model"] == "classifier"
     dnnjpeg.encode(other[0], out / "jpeg.json", quality=tables[0].points[0].quality)
+
+
+@pytest.mark.parametrize("more", [(), ("--levels", 31, "--least", 1e-4, "--alpha", 5)])
+def test_the_command_for_its_files(basic, data, tmp_path, more) -> None:
+    """Writes what the layer does, with coefficients that it clips."""
+    from safetensors.torch import load_file
+
+    from dnnjpeg.learn.jpegdl import JPEGLayer
+    from dnnjpeg.readings import decode
+
+    out, given, files = tmp_path / "out put", tmp_path / "pictures", tmp_path / "files"
+    result = train(*basic, *QUICK, *more, "-o", out)
+    command = shlex.split(result.output.splitlines()[-1].removeprefix("files for it: dnnjpeg "))
+    given.mkdir()
+    some = np.load(data / "other.npy")[:5]
+    for i, picture in enumerate(some):
+        Image.fromarray(picture).save(given / f"{i}.png")
+    places = {"PICTURES": str(given), "FILES": str(files)}
+    told = CliRunner().invoke(main, [places.get(word, word) for word in command])
+    assert told.exit_code == 0, told.output
+    layer = JPEGLayer()
+    layer.load_state_dict(load_file(out / "jpeg.safetensors"))
+    for i, picture in enumerate(some):
+        written = decode((files / f"{i}.jpg").read_bytes())
+        assert np.array_equal(written, decode(layer.encode(picture)))
 
 
 def test_plot(basic, tmp_path) -> None:
