@@ -17,7 +17,8 @@ from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import read
-from dnnjpeg.learn.jpegdl import JPEGLayer, sensitivity_steps
+from dnnjpeg.learn.first_steps import sensitivity_steps
+from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.recipe import Recipe, best_epoch
 from dnnjpeg.learn.sensitivity import fisher

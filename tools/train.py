@@ -235,7 +235,8 @@ def _prepare(
 def _layer(
     start: str, sensitive: str | None, learning: "Dataset", device: str, options: dict[str, Any]
 ) -> "JPEGLayer":
-    from dnnjpeg.learn.jpegdl import JPEGLayer, magnitude_steps, sensitivity_steps
+    from dnnjpeg.learn.first_steps import magnitude_steps, sensitivity_steps
+    from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.objective import Objective
     from dnnjpeg.learn.sensitivity import fisher
     from dnnjpeg.models import load_network
