@@ -72,9 +72,9 @@ class Table:
 
         Between two points of one subsampling, log q and log κ are interpolated, linear in quality, and steps
         are rounded, and so with cells and limits; κ or a limit that only one of the two has is the nearer
-        point's. Outside the points, and
-        between two of unlike subsampling, whose chroma frequencies are not the same, the nearer point's steps
-        are scaled by libjpeg's own law, the ratio of `ijg_factor` at the two qualities.
+        point's. Outside the points, and between two of unlike subsampling, whose chroma frequencies are not
+        the same, the nearer point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor` at the
+        two qualities.
         """
         quality = check_quality(quality)
         if quality in self._at:

@@ -165,10 +165,7 @@ def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> 
 
     table = source if isinstance(source, Table) else load_table(source)
     one, other = table.at(luma), table.at(chroma)
-    hardness, cells, limits = (
-        (first[0], *second[1:])
-        for first, second in (
-            (one.hardness, other.hardness), (one.cells, other.cells), (one.limits, other.limits),
-        )
-    )  # fmt: skip
-    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, hardness, cells=cells, limits=limits)
+    mixed: dict[str, Any] = {
+        name: (getattr(one, name)[0], *getattr(other, name)[1:]) for name in ("hardness", "cells", "limits")
+    }
+    return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, **mixed)

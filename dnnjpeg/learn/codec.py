@@ -68,8 +68,7 @@ def roundtrip(
 ) -> Tensor:
     """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
 
-    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb,
-        Cr.
+    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb, Cr.
     """
     samples = _samples(pixels, subsampling, integers)
     is_file = integers and mode == "hard"
