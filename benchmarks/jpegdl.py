@@ -37,13 +37,19 @@ ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
 
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
-    """What each arm gains over the trainings without a layer, of the same network and seed, in points; the
-    interval is of the test pictures, the spread of the trainings.
+    """What each arm gains over the trainings without a layer, of the same network and seed, in points: by
+    data set and, of two networks, by network. The interval is of the test pictures, the spread of trainings.
     """
-    found = []
+    paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done and job != other]
+    groups = []
     for dataset, arm in product(NETWORKS, list(ARMS)[1:]):
-        jobs_ = [job for job in done if (job.dataset, job.arm) == (dataset, arm)]
-        pairs = [(job, other) for job in jobs_ if (other := replace(job, arm="without")) in done]
+        pairs = [pair for pair in paired if (pair[0].dataset, pair[0].arm) == (dataset, arm)]
+        titles = sorted({job.title for job, _ in pairs})
+        groups.append((dataset, arm, pairs))
+        if len(titles) > 1:
+            groups += [(title, arm, [pair for pair in pairs if pair[0].title == title]) for title in titles]
+    found = []
+    for name, arm, pairs in groups:
         if not pairs:
             continue
         difference = [100.0 * right(job, work) - 100.0 * right(other, work) for job, other in pairs]
@@ -51,7 +57,7 @@ def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
         estimate = Estimate.of(means([np.mean(difference, axis=0)])[:, 0])
         found.append(
             {
-                "dataset": dataset,
+                "of": name,
                 "arm": arm,
                 "pairs": len(pairs),
                 **{key: round(value, 2) for key, value in asdict(estimate).items()},
@@ -214,7 +220,7 @@ def tables(results: dict[str, Any]) -> str:
     for one in results["gains, points"]:
         deviation = "" if one["deviation"] is None else f"{one['deviation']:.1f}"
         gain = f"{one['value']:+.1f} ({one['low']:+.1f}..{one['high']:+.1f})"
-        lines.append(f"| {one['dataset']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
+        lines.append(f"| {one['of']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
     if not results["robust, by bound of 255"]:
         return "\n".join(lines)
     attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
