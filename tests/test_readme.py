@@ -54,6 +54,8 @@ SHOWN = [
     ("jpegdl.py", "show", "--name", "jpegdl_120"),
     ("jpegdl.py", "show", "--name", "jpegdl_120_again"),
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_60"),
+    ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
+    ("jpegdl.py", "show", "--name", "jpegdl_ten"),
     ("finetune.py", "show"),
     ("target.py", "--show", "--name", "target_650"),
     ("target.py", "--show", "--name", "target_price"),
