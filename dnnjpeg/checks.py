@@ -115,11 +115,14 @@ def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], An
     if value is None or isinstance(value, Real):
         return (check(value, name),) * tables
     items = check_items(value, name, "null, a number, or one entry a table")
+    nothing = check(None, name)
+    if all(isinstance(item, Real | None) and item in (None, nothing) for item in items):
+        return (nothing,) * tables  # of a point that has got more tables, or fewer
     if len(items) == 64:
         return (_entries(items, name, check),) * tables
-    if len(items) not in (0, tables):
+    if len(items) != tables:
         raise ValueError(f"{name} has {len(items)} entries, expected one for each of {tables} tables, or 64")
-    return tuple(_entries(item, f"{name}[{i}]", check) for i, item in enumerate(items or [None] * tables))
+    return tuple(_entries(item, f"{name}[{i}]", check) for i, item in enumerate(items))
 
 
 def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:

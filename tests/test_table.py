@@ -303,6 +303,14 @@ def test_cells_are_written_only_where_there_are_any() -> None:
     )
 
 
+def test_a_plain_point_may_get_other_tables() -> None:
+    point = standard_table().at(50)
+    more = replace(point, chroma=point.chroma * 2)
+    assert (more.hardness, more.cells, more.limits) == ((None,) * 3, (1,) * 3, (None,) * 3)
+    with pytest.raises(ValueError, match="limits has 2 entries, expected one for each of 3 tables"):
+        replace(replace(point, limits=[5, None]), chroma=point.chroma * 2)
+
+
 def test_limits_are_written_only_where_there_are_any() -> None:
     point = standard_table().at(50)
     assert "limits" not in point.to_json() and "limits" not in to_wizard(point)
