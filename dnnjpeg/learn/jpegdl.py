@@ -171,9 +171,10 @@ class JPEGLayer(nn.Module):
         if self.levels is None:
             return (None,) * 3
         limit = (self.levels - 1) // 2
+        most = min(limit, 1023) if integers else limit  # more is beyond what files hold
         if not integers or self.least >= 1:
-            return (limit,) * 3
-        held = (limit * log_q.detach().exp()).round().clamp(1, limit)
+            return (most,) * 3
+        held = (limit * log_q.detach().exp()).round().clamp(1, most)
         return [held[min(c, len(held) - 1)] for c in range(3)]
 
     @torch.no_grad()
@@ -270,10 +271,11 @@ class FrozenJPEG(nn.Module):
 
 
 def _entry(limit: int | Tensor | None) -> Limits:
-    """A limit of `quantize` as a point has it: files hold none beyond 1023."""
-    if isinstance(limit, Tensor):
-        return tuple(map(_entry, limit.int().tolist()))  # type: ignore[arg-type]
-    return None if limit is None or limit > 1023 else limit
+    """A limit of `quantize` as a point has it."""
+    if not isinstance(limit, Tensor):
+        return limit
+    held: list[int] = limit.int().tolist()
+    return held[0] if len(set(held)) == 1 else tuple(held)
 
 
 def _unlimited(
