@@ -40,7 +40,7 @@ def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     """What each arm gains over the trainings without a layer, of the same network and seed, in points: by
     data set and, of two networks, by network. The interval is of the test pictures, the spread of trainings.
     """
-    paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done and job != other]
+    paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done]
     groups = []
     for dataset, arm in product(NETWORKS, list(ARMS)[1:]):
         pairs = [pair for pair in paired if (pair[0].dataset, pair[0].arm) == (dataset, arm)]
@@ -183,7 +183,7 @@ def collect(work: Path, name: str) -> None:
     done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
     records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
     robustness: dict[str, list[dict[str, Any]]] = {}
-    for job in jobs(9):
+    for job in done:
         if (file := work / f"{job.name}.robust.json").exists():
             robustness.setdefault(f"{job.title}, {job.arm}", []).append(json.loads(file.read_text()))
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]

@@ -81,7 +81,7 @@ def quantize(
 
 def hold_(t: Tensor, limit: int | Tensor | None) -> Tensor:
     """t, held to ±limit in place."""
-    return t if limit is None else t.clamp_(-limit, limit)  # type: ignore[arg-type]
+    return t if limit is None else t.clamp_(-limit, limit)  # type: ignore[arg-type]  # its stubs have no union
 
 
 @torch.no_grad()

@@ -10,18 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.fft import dctn
 
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load, save  # noqa: E402
-from tiny import pictures  # noqa: E402
+from tiny import luma_coefficients, pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.codec import DifferentiableJPEG  # noqa: E402
-from dnnjpeg.learn.first_steps import magnitude_steps, sensitivity_steps  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.table import OperatingPoint, load_table, standard_table  # noqa: E402
 
@@ -43,14 +40,6 @@ def array_of(decoded: Tensor) -> np.ndarray:
 def decode(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))
-
-
-def luma_coefficients(picture: np.ndarray) -> np.ndarray:
-    """Of a picture whose sides are multiples of 8: blocks x 64, by scipy."""
-    luma = picture.astype(float) @ (0.299, 0.587, 0.114) - 128
-    rows, columns = (side // 8 for side in luma.shape)
-    blocks = luma.reshape(rows, 8, columns, 8).swapaxes(1, 2).reshape(-1, 8, 8)
-    return dctn(blocks, axes=(1, 2), norm="ortho").reshape(-1, 64)
 
 
 def test_soft_is_the_codec_of_the_learner() -> None:
@@ -227,31 +216,6 @@ def test_sampled_is_between_neighbours() -> None:
     mean = torch.stack([layer(pixels()) for _ in range(200)]).mean(0)
     layer.form = "soft"
     assert (mean - layer(pixels())).abs().mean() < 0.6
-
-
-def test_first_steps_from_sensitivities() -> None:
-    s = np.random.default_rng(0).uniform(0.1, 5, (3, 64))
-    luma, chroma = sensitivity_steps(s, 7)
-    assert luma.max() == pytest.approx(7)
-    assert np.allclose(luma * s[0], luma[0] * s[0, 0])
-    assert np.allclose(chroma, 7 * (2 / (s[1] + s[2])) / (1 / s[0]).max())
-
-
-def test_first_steps_from_magnitudes() -> None:
-    some = pictures(120)
-    dataset = Dataset(some, None, tuple(map(str, range(120))), "drawn")
-    mean = np.mean([np.abs(luma_coefficients(picture)).mean(0) for picture in some], axis=0)
-    found = magnitude_steps(dataset)
-    assert found.shape == (2, 64)
-    assert np.allclose(found[0], 2 * mean / math.sqrt(128), rtol=1e-3, atol=1e-3)
-
-
-def test_first_steps_of_grey_pictures() -> None:
-    """Whose chroma is nothing: any step will do."""
-    grey = np.repeat(pictures(8)[..., :1], 3, axis=3)
-    found = magnitude_steps(Dataset(grey, None, tuple(map(str, range(8))), "drawn"))
-    layer = JPEGLayer(found, least=1e-5)
-    assert (layer.log_q.exp()[0, 1] < 0.01).all() and layer.log_q.exp()[0, 0].max() > 5
 
 
 def test_learned_hardness_stays_where_it_can_be_learned() -> None:
