@@ -1,4 +1,4 @@
-"""A small classifier without training, pictures for it, their labels (what it says), and their DCT by scipy."""
+"""A small classifier without training, pictures for it, their labels (what it says), and their DCT."""
 
 import numpy as np
 import torch
