@@ -6,6 +6,7 @@ pixels, those named cifar_* for 10 classes at 32 x 32.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _CIFAR = {"size": 32, "mean": (0.491, 0.482, 0.447), "std": (0.247, 0.243, 0.262)}
@@ -32,6 +33,20 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.body(x) + self.shortcut(x))
+
+
+class _Dense(nn.Module):
+    """A bottleneck of 4 x `growth` channels and a 3x3 convolution, added as channels (Huang et al. 2017)."""
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), _convolution(inputs, 4 * growth, 1),
+            nn.BatchNorm2d(4 * growth), nn.ReLU(inplace=True), _convolution(4 * growth, growth, 3),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], dim=1)
 
 
 def _stem(width: int) -> list[nn.Module]:
@@ -75,10 +90,34 @@ def _vgg(inputs: int) -> list[nn.Module]:
     return layers
 
 
+def _cifar_resnet(depth: int) -> nn.Module:
+    stem = [_convolution(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    return _network([*stem, *_resnet((16, 32, 64), depth), *_head(64, 10)], _CIFAR)
+
+
 def cifar_resnet20() -> nn.Module:
     """0.27 M parameters, as published for CIFAR."""
-    stem = [_convolution(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
-    return _network([*stem, *_resnet((16, 32, 64), 3), *_head(64, 10)], _CIFAR)
+    return _cifar_resnet(3)
+
+
+def cifar_resnet32() -> nn.Module:
+    """0.47 M parameters, as published for CIFAR."""
+    return _cifar_resnet(5)
+
+
+def cifar_densenet() -> nn.Module:
+    """DenseNet-BC of 40 layers with growth 12, as published for CIFAR, 0.18 M parameters."""
+    width = 24
+    layers: list[nn.Module] = [_convolution(3, width, 3)]
+    for stage in range(3):
+        if stage:
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), _convolution(width, width // 2, 1)]
+            layers.append(nn.AvgPool2d(2))
+            width //= 2
+        for _ in range(6):
+            layers.append(_Dense(width, 12))
+            width += 12
+    return _network([*layers, nn.BatchNorm2d(width), nn.ReLU(inplace=True), *_head(width, 10)], _CIFAR)
 
 
 def cifar_vgg() -> nn.Module:

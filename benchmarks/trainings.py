@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 HELD_OUT = 0.1  # of the training pictures, for choosing the epoch; the same for all seeds
 NETWORKS = {
     "flowers17": ("flowers_resnet18_narrow", "flowers_vgg"),
-    "cifar10": ("cifar_resnet20", "cifar_vgg"),
+    "cifar10": ("cifar_resnet20", "cifar_vgg", "cifar_resnet32", "cifar_densenet"),
     "ten flowers": ("flowers_resnet18_narrow", "flowers_vgg"),
 }
 RECIPES = {
@@ -194,7 +194,7 @@ def run_job(job: Job, work: Path, recipe: Recipe) -> None:
     network, layer = fresh(job), layer_of(job, learning, work)
     state = work / f"{job.name}.pt"
     log = train(network, learning, validation, recipe, layer=layer, points=points, state=state)
-    best = best_epoch(log, recipe)
+    best = best_epoch(log, recipe, len(validation))
     accuracies = {}
     forms = ("soft", "hard", "integer steps", "real") if layer is not None else ("soft",)
     for form in forms:

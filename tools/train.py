@@ -264,7 +264,7 @@ def _run(job: _Job, output: Path) -> None:
             job.network, job.learning, job.validation, job.recipe,
             layer=job.layer, points=job.points, state=state, on_epoch=show,
         )  # fmt: skip
-    best = best_epoch(log, job.recipe)
+    best = best_epoch(log, job.recipe, len(job.validation))
     provenance = _provenance(job)
     found = {} if job.test is None else accuracies(job.network, job.test, job.layer, job.points)
     test = {name: round(accuracy, 5) for name, accuracy in found.items()}

@@ -84,10 +84,14 @@ class Epoch:
     step: tuple[float, ...] | None
 
 
-def best_epoch(log: Sequence[Epoch], recipe: Recipe) -> Epoch:
-    """The one that is kept: the least loss on the validation pictures for a fine-tuned network; else the most
-    that are right, and of these the least loss.
+def best_epoch(log: Sequence[Epoch], recipe: Recipe, pictures: int) -> Epoch:
+    """The one that is kept, of a log with so many validation pictures.
+
+    Of a fine-tuned network that with the least loss on them. Else the last that has no fewer right than the
+    best, but for one standard error: by so much the best may be so by chance, and rates go down to the end.
     """
     if recipe.finetune:
         return min(log, key=lambda epoch: epoch.val_loss)
-    return max(log, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
+    most = max(epoch.val_top1 for epoch in log)
+    error = math.sqrt(most * (1 - most) / pictures)
+    return next(epoch for epoch in reversed(log) if epoch.val_top1 >= most - error)

@@ -167,7 +167,7 @@ class _Training:
             None if self.layer is None else _mean_steps(self.layer),
         )
         self.epochs.append(epoch)
-        if best_epoch(self.epochs, self.recipe) is epoch:
+        if best_epoch(self.epochs, self.recipe, len(self.val)) is epoch:
             self.best = [deepcopy(part.state_dict()) for part in self._parts()]
         return epoch
 
