@@ -57,6 +57,7 @@ SHOWN = [
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_60"),
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_60_close"),
     ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
+    ("jpegdl.py", "show", "--name", "jpegdl_flowers_close"),
     ("jpegdl.py", "show", "--name", "jpegdl_ten"),
     ("finetune.py", "show"),
     ("target.py", "--show", "--name", "target_650"),
