@@ -9,7 +9,8 @@ Longer trainings, `run --epochs 120`, have a folder and a file of results of the
 
 Needs DNNJPEG_DATA, with data/cifar10, data/flowers17 and models/zoo.py. A tenth of the training pictures
 chooses the epoch; test pictures are read once, at the end. The protocol was fixed before any was read, but
-for the arm with integer steps: real files of the first networks had shown the need of it.
+for the arm with integer steps, as real files of the first networks had shown the need of it, and the epoch
+that is kept: it was the best, until one of the best came out bad, and is the last within a standard error.
 """
 
 import json
@@ -38,7 +39,7 @@ ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     """What each arm gains over the trainings without a layer, of the same network and seed, in points: by
-    data set and, of two networks, by network. The interval is of the test pictures, the spread of trainings.
+    data set and, of several networks, by network. The interval is of test pictures, the spread of trainings.
     """
     paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done]
     groups = []

@@ -60,6 +60,7 @@ def test_learns_and_keeps_the_best_epoch(parts) -> None:
     chance = np.bincount(held_out.labels).max() / len(held_out)
     log = train(network, learning, held_out, replace(QUICK, epochs=15))
     best = best_epoch(log, QUICK, len(held_out))
+    assert best.val_top1 >= max(epoch.val_top1 for epoch in log) - 0.5 / len(held_out) ** 0.5
     logits = network.read(held_out.pictures)
     found = compare(logits, logits, held_out.labels)
     assert found.top1.mean() == pytest.approx(best.val_top1, abs=1e-5)
@@ -67,6 +68,17 @@ def test_learns_and_keeps_the_best_epoch(parts) -> None:
     assert best.val_top1 > chance + 0.15
     assert log[-1].loss < log[0].loss and [epoch.epoch for epoch in log] == list(range(1, 16))
     assert all(epoch.step is None and epoch.bytes is None for epoch in log)
+
+
+def test_an_epoch_before_the_last_is_kept(parts, monkeypatch) -> None:
+    """Where the labels' own network is left as it is for two epochs, and ruined by the third."""
+    monkeypatch.setattr(Recipe, "fade", lambda self, share: 0.0 if share < 2 / 3 else 10.0)
+    network, held_out = network_of(classifier()), parts[1]
+    log = train(network, *parts, replace(QUICK, epochs=3, decay=0))
+    assert [epoch.val_top1 > 0.9 for epoch in log] == [True, True, False]
+    assert best_epoch(log, QUICK, len(held_out)).epoch == 2
+    logits = network.read(held_out.pictures)
+    assert compare(logits, logits, held_out.labels).top1.mean() == pytest.approx(log[1].val_top1, abs=1e-5)
 
 
 def test_layer_is_trained_without_decay(parts) -> None:
