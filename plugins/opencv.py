@@ -96,18 +96,20 @@ def imencode(
     luma = max(values.get(_QUALITY, 95) if luma == -1 else luma, 1)
     chroma = values.get(_CHROMA, -1)
     chroma = luma if chroma == -1 else max(chroma, 1)
+    quality: int | None = luma
     if isinstance(source, OperatingPoint):
         if values.keys() & {_QUALITY, _LUMA, _CHROMA}:
             raise ValueError(
                 f"table is an OperatingPoint, its quality is {source.quality}: leave it out of params"
             )
+        quality = None
     elif luma != chroma:
-        source = _point(source, luma, chroma)
+        source, quality = _point(source, luma, chroma), None
     subsampling = "4:4:4" if luma != chroma else None
     data = encode(
         img,
         source,
-        luma,
+        quality,
         mode=_MODES[channels],
         adaptive=adaptive,
         quantizer=quantizer,

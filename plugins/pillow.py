@@ -189,22 +189,16 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
     )
 
 
-def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float]:
+def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float | None]:
     """What the codec takes as its table and its quality."""
-    from dnnjpeg.table import OperatingPoint
-
     given = sorted(_SOURCES & options.keys())
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} each choose the quantization tables: give one of them")
     quality = options.get("quality", -1)
-    chosen = quality != -1
-    quality = (quality or 1) if chosen else 75
+    quality = None if quality == -1 else quality or 1
     if "qtables" in options:
-        return _point(image, options["qtables"], quality if chosen else None), quality
-    table = options.get("table", options.get("model", "standard"))
-    if chosen and isinstance(table, OperatingPoint):
-        raise ValueError(f"table is an OperatingPoint, its quality is {table.quality}: leave out quality")
-    return table, quality
+        return _point(image, options["qtables"], quality), None
+    return options.get("table", options.get("model", "standard")), quality
 
 
 def _point(image: Image.Image, qtables: Any, quality: float | None) -> "OperatingPoint":

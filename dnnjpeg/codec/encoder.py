@@ -26,13 +26,14 @@ from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
+_QUALITY = 75  # of a table, unless told otherwise
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
 def encode(
     image: Any,
     table: str | os.PathLike[str] | Table | OperatingPoint = "standard",
-    quality: float = 75,
+    quality: float | None = None,
     *,
     mode: str | None = None,
     adaptive: bool = False,
@@ -58,9 +59,10 @@ def encode(
 
     image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
         1..65,535.
-    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint (then `quality`
-        has no say).
-    quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality.
+    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint, which has its
+        quality.
+    quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality. None: 75,
+        or the point's.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
         the shape.
     adaptive: `quality` is that of the usual picture, of about the size that networks are shown; a picture
@@ -99,7 +101,9 @@ def encode(
                 f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
             )
         image = as_pixels(image, mode)
-        quality = adapted_quality(check_quality(quality), bits_at_yardstick(image, threads))
+        quality = adapted_quality(
+            check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(image, threads)
+        )
     point, name = _point(table, quality)
     if hardness is not None:
         if quantizer == "nearest":
@@ -223,10 +227,12 @@ def write_coefficients(
 
 
 def _point(
-    table: str | os.PathLike[str] | Table | OperatingPoint, quality: float
+    table: str | os.PathLike[str] | Table | OperatingPoint, quality: float | None
 ) -> tuple[OperatingPoint, str]:
     """The operating point, and the name of the table it is from."""
     if isinstance(table, OperatingPoint):
+        if quality is not None:
+            raise ValueError(f"table is an OperatingPoint, its quality is {table.quality}: leave out quality")
         return table, "custom"
     if not isinstance(table, Table):
         if not isinstance(table, str | os.PathLike):
@@ -234,7 +240,7 @@ def _point(
                 f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
             )
         table = load_table(table)
-    return table.at(quality), table.name
+    return table.at(_QUALITY if quality is None else quality), table.name
 
 
 @lru_cache(maxsize=64)

@@ -117,8 +117,18 @@ def test_forms_of_a_table(photo: Image.Image, tmp_path: Path) -> None:
     table.save(tmp_path / "copy.json")
     for same in (table, table.at(75), tmp_path / "copy.json", str(tmp_path / "copy.json")):
         assert encode(photo, same, signature=False) == expected
-    assert encode(photo, table.at(75), 10, signature=False) == expected  # a point has its quality
     assert encode(photo, quality=75.0, signature=False) == expected
+
+
+@pytest.mark.parametrize("quality", [10, 75, 60.5])
+def test_a_point_has_its_quality(quality: float, photo: Image.Image) -> None:
+    point = standard_table().at(60.5)
+    with pytest.raises(
+        ValueError, match=r"^table is an OperatingPoint, its quality is 60\.5: leave out quality$"
+    ):
+        encode(photo, point, quality)
+    assert encode(photo, point, None) == encode(photo, point)
+    assert encode(photo, "standard", None) == encode(photo, "standard", 75)
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
