@@ -68,14 +68,15 @@ def encode_to_target(
     target_bytes, target_bpp: or a limit of the whole file, in bytes or in bits per pixel; the file is that of
         the largest whole quality within it.
     prune: with top1, top5 or a divergence, then drop the coefficients that they miss least. About
-        half the bytes go, and with them most of what other networks, and people, see.
+        half the bytes go, and with them most of what other networks, and people, see. Indices are rounded to
+        the nearest.
     subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit or a quality.
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
         option `signature` is False, the comment goes on with what is kept for which networks.
     size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
         decoded file are turned upright as their EXIF says, and cropped as `dnnjpeg.dataset.crop` does.
     threads: for pictures side by side; networks use torch's own.
-    options: others of `encode`.
+    options: others of `encode`, but not adaptive; nor, with prune, those of the probabilistic quantizer.
 
     For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
     smallest up, one of six is read, and of the six before the first that is kept, all others; or, at a price,
@@ -92,6 +93,7 @@ def encode_to_target(
         raise ValueError("networks and keep go together: who reads, and what must still be read")
     if prune and keep is None:
         raise ValueError("prune is True, but there are no networks to say what can be dropped")
+    _check_options(options, prune)
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise TypeError("images is one picture, expected a list of them")
     images = check_items(images, "images", "a list of pictures")
@@ -160,6 +162,25 @@ class _Picture:
     def upright(self) -> dict[str, Any]:
         """The metadata that may say which way up the picture is."""
         return {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+
+
+def _check_options(options: Mapping[str, Any], prune: bool) -> None:
+    """Those that `encode` takes, but a target cannot honour."""
+    if options.get("adaptive"):
+        raise ValueError(
+            f"adaptive is {options['adaptive']!r}, but a target leads to each picture's own quality: "
+            "leave out adaptive"
+        )
+    sampled = {
+        "quantizer": options.get("quantizer") not in (None, "nearest"),
+        "hardness": options.get("hardness") is not None,
+        "seed": options.get("seed", 0) != 0,
+    }
+    for name in sampled:
+        if prune and sampled[name]:
+            raise ValueError(
+                f"{name} is {options[name]!r}, but prune rounds to the nearest: leave out {name}"
+            )
 
 
 def _by_image(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:

@@ -157,6 +157,25 @@ def test_grey_and_cmyk(networks):
     assert encode_to_target(cmyk, prune=True, **how) == encode_to_target(cmyk, **how)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("quantizer", "probabilistic"), ("hardness", 3), ("hardness", [3.0, 2.0]), ("seed", 1)],
+)
+def test_what_is_of_sampling_is_refused(networks, option, value):
+    how = {"networks": networks[:1], "keep": "top1", option: value}
+    with pytest.raises(
+        ValueError, match=f"^{option} is .*, but prune rounds to the nearest: leave out {option}$"
+    ):
+        encode_to_target(PICTURES[:1], prune=True, **how)
+
+
+def test_what_asks_for_rounding_is_honoured(networks):
+    how = {"networks": networks[:1], "keep": "top1", "prune": True}
+    expected = encode_to_target(PICTURES[:2], **how)
+    assert all(one.pruned for one in expected)
+    assert encode_to_target(PICTURES[:2], quantizer="nearest", hardness=None, seed=0, **how) == expected
+
+
 def test_comment_and_metadata(networks):
     exif = Image.Exif()
     exif[0x0112] = 6

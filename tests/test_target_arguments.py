@@ -26,6 +26,9 @@ PICTURES = [draw(72, 56, seed) for seed in range(2)]
         ({"target_bytes": 999, "table": "none such"}, "none such"),
         ({"target_bytes": 999, "threads": 0}, "threads"),
         ({"target_bytes": 999, "prune": True}, "prune"),
+        ({"target_bytes": 999, "adaptive": True}, "adaptive is True, .* own quality: leave out adaptive"),
+        ({"target_bpp": 1, "adaptive": True}, "leave out adaptive"),
+        ({"networks": ["one"], "keep": "top1", "adaptive": True}, "leave out adaptive"),
     ],
 )
 def test_wrong_targets(options, message):

@@ -246,6 +246,10 @@ def _prepare(recipe: "Recipe") -> None:
             click.echo("compiling the codec for this processor, once: some seconds", err=True)
         try:
             encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
+            if recipe.target:
+                from dnnjpeg.target import encode_to_target
+
+                encode_to_target([], recipe.table, **recipe.target, **recipe.options)
         except (ValueError, TypeError) as error:
             raise click.UsageError(str(error)) from None
 
