@@ -4,7 +4,7 @@ Everything a user may hand in is checked where the object is made, with a `Value
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import mul
 from reprlib import repr as brief
 from typing import Any, Self, TypeVar
@@ -152,6 +152,30 @@ class OperatingPoint:
             **({} if limits == [None] * len(limits) else {"limits": limits}),
             "measured": None if self.measured is None else dict(self.measured),
         }
+
+
+def point_key(
+    point: OperatingPoint,
+    *,
+    subsampling: str | None = None,
+    quantizer: str | None = None,
+    hardness: Any = None,
+    seed: int = 0,
+    progressive: bool | str = False,
+    optimize: bool | None = None,
+) -> tuple[Any, ...]:
+    """What the files of `encode` with a point and these options of its depend on, to be told apart by the
+    `repr`. The files must have no signature, which names table and quality: then these have no say.
+    """
+    if hardness is not None:
+        point = replace(point, hardness=hardness)
+    kappas: Any = point.hardness
+    if quantizer == "nearest" or kappas == (None,) * len(kappas):
+        kappas, seed = None, 0
+    if subsampling is None:
+        subsampling = point.subsampling
+    steps = point.luma, point.chroma, point.cells, point.limits
+    return "dnnjpeg", subsampling, *steps, kappas, seed, progressive, optimize is not False
 
 
 def format_steps(steps: Sequence[int]) -> str:
