@@ -259,7 +259,7 @@ def measure(
             "prune": prune,
             "kept": round(100 * float(np.mean(found["kept"])), 2),
         }
-        measured = bench.measure(as_codec(dataset, found["files"], found["state"]), 0)
+        measured = bench.measure(as_codec(dataset, found["files"], found["state"]), 1)
         results["settings"].append(what | row(measured, names, bench, pillow))
         yield results
 

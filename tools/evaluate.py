@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from dnnjpeg.evaluate.codecs import Codec
     from dnnjpeg.evaluate.measure import Bench, Measurement
 
-_PACKAGES = ("dnnjpeg", "torch", "numpy", "pillow", "xjpeg", "mozjpeg-lossless-optimization")
+_PACKAGES = (
+    "dnnjpeg",
+    "torch",
+    "numpy",
+    "pillow",
+    "xjpeg",
+    "mozjpeg-lossless-optimization",
+    "pyjpegli",
+    "pillow-jxl-plugin",
+)
 
 
 def _qualities(text: str) -> tuple[float, ...]:
@@ -91,7 +100,7 @@ def evaluate(
 
     Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
     optimize); pillow, pillow-optimize, pillow-progressive, mozjpeg, mozjpeg-lossless, xjpeg, avif (option
-    subsampling); webp.
+    subsampling, and the first three reduce, to a shorter side of so many pixels); jpegli, webp, jxl.
 
     Against the reference, at the metric that it has at each of its qualities: how many more or fewer bytes a
     codec takes; and over the whole curve, as BD-rate. Intervals are of 95 %, by a bootstrap over pictures.

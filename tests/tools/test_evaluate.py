@@ -171,7 +171,7 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--codec", "jpegli"], "no codec is named 'jpegli'; there are dnnjpeg, pillow"),
+        (["--codec", "jpegxl"], "no codec is named 'jpegxl'; there are dnnjpeg, pillow"),
         (["--codec", "dnnjpeg:nobody"], "no table is named 'nobody'"),
         (["--codec", "pillow", "--reference", "best"], "no codec is named 'best'"),
         (["--codec", "pillow@20.5"], "pillow at quality 20.5: takes whole qualities only"),
