@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dnnjpeg.cache import digest
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.batches import read
@@ -141,10 +140,10 @@ def data(name: str, seed: int) -> tuple[Dataset, Dataset, Dataset]:
 
 def first_steps(name: str, learning: Dataset, work: Path) -> np.ndarray:
     """JPEG-DL's, from the sensitivities of a trained network; kept."""
-    file = work / f"sensitivity-{digest(learning.pictures)[:12]}.npy"
+    file = work / f"sensitivity-{learning.identity[:12]}.npy"
     if not file.exists():
         network = load_network(f"{root()}/models/zoo.py:{SENSITIVE[name]}")
-        objective = Objective([network], learning.head(400), use_labels=False)
+        objective = Objective([network], learning.head(400))
         np.save(file, fisher(objective, "4:4:4"))
     return sensitivity_steps(np.load(file))
 

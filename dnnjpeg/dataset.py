@@ -1,6 +1,7 @@
-"""Pictures with labels, as a classifier is shown them: squares of one size, all in one array."""
+"""Pictures with labels, in memory: as they are stored, or all cut to one square."""
 
 import csv
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -11,25 +12,46 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dnnjpeg.checks import check_integer, is_number
 from dnnjpeg.images import open_picture, walk
+from dnnjpeg.view import Picture, Pictures, View
 
 _NAMED = 3  # of many files with one fault, an error names this many
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N pictures of one size in memory: 150 kB a picture of 224 x 224."""
+    """N pictures in memory: 150 kB a picture of 224 x 224, 560 kB one of 500 x 375."""
 
-    pictures: NDArray[np.uint8]  # N x size x size x 3, RGB
+    pictures: Pictures
     labels: NDArray[np.int64] | None  # N, >= 0
     names: tuple[str, ...]  # of the files, relative to the folder; of an array's pictures, their indices
     source: str  # the path
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def squares(self) -> NDArray[np.uint8]:
+        """The pictures as one array, N x H x W x 3. Raises ValueError where they are of several sizes."""
+        if not isinstance(self.pictures, np.ndarray):
+            raise ValueError(f"the pictures of {self.source} are of several sizes: load them with a size")
+        return self.pictures
+
+    @property
+    def pixels(self) -> float:
+        """Of the mean picture."""
+        return sum(picture.shape[0] * picture.shape[1] for picture in self.pictures) / len(self)
+
+    @property
+    def identity(self) -> str:
+        """A digest of all pixels."""
+        sha = hashlib.sha256()
+        for picture in self.pictures:
+            sha.update(repr(picture.shape).encode())
+            sha.update(np.ascontiguousarray(picture).data)
+        return sha.hexdigest()
 
     def head(self, n: int) -> "Dataset":
         """The first `n` pictures, or all when there are fewer; no copy."""
@@ -51,14 +73,16 @@ class Dataset:
         """Some pictures, in the order of their indices; copies."""
         labels = None if self.labels is None else self.labels[index]
         names = tuple(self.names[i] for i in index)
-        return replace(self, pictures=self.pictures[index], labels=labels, names=names)
+        every = self.pictures
+        some = every[index] if isinstance(every, np.ndarray) else [every[i] for i in index]
+        return replace(self, pictures=some, labels=labels, names=names)
 
 
 def load_dataset(
     path: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     *,
-    size: int,
+    size: int | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -70,9 +94,8 @@ def load_dataset(
         >= 0), other columns being ignored; for an array, a file .npy of N integers. With None, two or more
         subfolders that hold all pictures are the classes 0, 1, ... by name (an empty one counts); any other
         folder, and one with subfolders in these, has no labels.
-    size: width and height. A picture whose shorter side is above 8/7 of it is reduced to that (bicubic,
-        antialiased), one whose shorter side is below it is enlarged to it, one between is not resampled; then
-        the centre is cut out.
+    size: None keeps pictures as they are stored. A number cuts each to a square of this side, as `View(size)`
+        does.
     limit: at most this many pictures, drawn with `seed`, in order; a larger limit adds to a smaller one's.
 
     Nothing is left out silently. Raises OSError for a path that cannot be read, and ValueError for a folder
@@ -80,7 +103,8 @@ def load_dataset(
     labels or arrays that are not what they should be.
     """
     path = Path(path)
-    size = check_integer(size, "size", 1, 65535)
+    if size is not None:
+        size = check_integer(size, "size", 1, 65535)
     if limit is not None:
         limit = check_integer(limit, "limit", 1, 2**63 - 1)
     if path.suffix.lower() == ".npy":
@@ -101,45 +125,29 @@ def load_dataset(
     )
 
 
-def crop(image: Image.Image, size: int) -> Image.Image:
-    """The centre of a picture, `size` x `size`, as `load_dataset` shows it; Pillow's, in the picture's mode.
-
-    A shorter side above 8/7 of the size is reduced to that (bicubic, antialiased), one below the size is
-    enlarged to it, one between is not resampled. Only the centre is: a long, narrow picture costs no memory.
-    """
-    return image.resize((size, size), Image.Resampling.BICUBIC, centre(*image.size, size))
-
-
-def centre(width: int, height: int, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the square that `crop` takes; whole pixels where its side is `size`."""
-    short = min(width, height)
-    side = short * size / min(max(short, size), round(size * 8 / 7))
-    left, top = (width - side) / 2, (height - side) / 2
-    if side == size:
-        left, top = int(left), int(top)
-    return left, top, left + side, top + side
-
-
 def _draw(count: int, limit: int | None, seed: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
-def _read_pictures(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
-    pictures = np.empty((len(files), size, size, 3), np.uint8)
-
-    def read(i: int) -> str | None:
+def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
+    def read(path: Path) -> Picture | str:
         try:
-            picture = open_picture(files[i], keep=False)
-            pictures[i] = np.asarray(crop(picture.image.convert("RGB"), size))
+            image = open_picture(path, keep=False).image.convert("RGB")
+            return np.asarray(image if size is None else View(size).show(image))
         except (OSError, ValueError) as error:
-            return f"{files[i]}: {error}"
-        return None
+            return f"{path}: {error}"
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        faults = [fault for fault in pool.map(read, range(len(files))) if fault is not None]
+        found = list(pool.map(read, files))
+    faults = [one for one in found if isinstance(one, str)]
     if faults:
         raise ValueError(f"{len(faults)} of {len(files)} pictures cannot be used: {_some(faults, '; ')}")
-    return pictures
+    return _together([one for one in found if not isinstance(one, str)])
+
+
+def _together(pictures: list[Picture]) -> Pictures:
+    """One array where all are of one size."""
+    return np.stack(pictures) if len({picture.shape for picture in pictures}) == 1 else pictures
 
 
 def _class_folders(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
@@ -183,7 +191,7 @@ def _parse(rows: "csv.DictReader[str]") -> dict[str, int]:
     return labels
 
 
-def _load_array(path: Path, labels: Path | None, size: int, limit: int | None, seed: int) -> Dataset:
+def _load_array(path: Path, labels: Path | None, size: int | None, limit: int | None, seed: int) -> Dataset:
     pictures = _open_array(path)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3 or 0 in pictures.shape:
         raise ValueError(f"{path} is {pictures.dtype} {pictures.shape}, expected uint8 N x H x W x 3")
@@ -194,11 +202,10 @@ def _load_array(path: Path, labels: Path | None, size: int, limit: int | None, s
         raise ValueError(f"{labels} holds the labels of an array, expected .npy")
     else:
         classes = _array_labels(labels, len(pictures))[index]
-    if pictures.shape[1:3] == (size, size):
-        squares = pictures[index]
-    else:
-        squares = np.stack([np.asarray(crop(Image.fromarray(pictures[i]), size)) for i in index])
-    return Dataset(squares, classes, tuple(map(str, index)), os.fspath(path))
+    some = pictures[index]
+    if size is not None:
+        some = np.stack([View(size).of(picture) for picture in some])
+    return Dataset(some, classes, tuple(map(str, index)), os.fspath(path))
 
 
 def _array_labels(path: Path, count: int) -> NDArray[np.int64]:

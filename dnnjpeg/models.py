@@ -7,53 +7,24 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from reprlib import repr as brief
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
+from dnnjpeg.view import Picture, Pictures, Preprocess
 
 _FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.module:function"
 _HOW = 'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}'
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """What a network takes: size x size pixels, as (pixels / 255 - mean) / std for red, green and blue."""
-
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, value: Any) -> Self:
-        """From a dict of `size`, `mean` and `std`. Raises ValueError that names the field."""
-        check_keys(value, "preprocess", ("size", "mean", "std"), ())
-        mean, std = (_three(value[name], name) for name in ("mean", "std"))
-        if not all(0 <= x <= 1 for x in mean):
-            raise ValueError(f"mean is {mean}, expected 0..1, the mean of pixels / 255")
-        if not all(x > 0 for x in std):
-            raise ValueError(f"std is {std}, expected numbers above 0")
-        return cls(check_integer(value["size"], "size", 1, 65535), mean, std)
-
-
-def _three(value: Any, name: str) -> tuple[float, float, float]:
-    numbers = check_items(value, name, "three numbers")
-    if len(numbers) != 3 or not all(is_number(x) and math.isfinite(x) for x in numbers):
-        raise ValueError(f"{name} is {brief(value)}, expected three numbers: red, green, blue")
-    red, green, blue = map(float, numbers)
-    return red, green, blue
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +51,14 @@ class Network:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits, float32 N x classes, of pixels 0..255, float N x 3 x H x W.
 
-        Pictures of another size than the network's are resized (bilinear, antialiased). Differentiable in the
-        pixels; a surrounding autocast is honoured. Raises ValueError where the network's output is another.
+        Pictures of another size than the network's are cut and resized as `Preprocess.view` says.
+        Differentiable in the pixels; a surrounding autocast is honoured. Raises ValueError where the
+        network's output is another.
         """
         size = self.preprocess.size
         pixels = pixels.to(self.device, torch.float32)
         if pixels.shape[-2:] != (size, size):
-            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+            pixels = self._view(pixels)
         mean, std = (
             255 * torch.tensor(values, device=self.device).reshape(3, 1, 1)
             for values in (self.preprocess.mean, self.preprocess.std)
@@ -97,19 +69,24 @@ class Network:
             raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
         return logits.float()
 
-    def read(
-        self, pictures: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], batch: int | None = None
-    ) -> NDArray[np.float32]:
-        """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, taken `batch` at a time, by
-        default as many as are fast.
+    def _view(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        with torch.autocast(self.device.type, enabled=False):
+            down, across = (
+                torch.from_numpy(matrix).to(self.device)
+                for matrix in self.preprocess.view.matrices(width, height)
+            )
+            return down @ pixels @ across.T
+
+    def read(self, pictures: Pictures, batch: int | None = None) -> NDArray[np.float32]:
+        """Logits, float32 N x classes, of stored pictures, uint8 H x W x 3 each, taken `batch` at a time, by
+        default as many as are fast. They are cut and resized as `Preprocess.view` says, by Pillow.
 
         Raises ValueError for pictures that are something else, and for logits that are not finite.
         """
         parts, batch = [], batch or self.batch
         for start in range(0, len(pictures), batch):
-            some = np.stack(list(pictures[start : start + batch]))
-            if some.dtype != np.uint8 or some.ndim != 4 or some.shape[3] != 3:
-                raise ValueError(f"pictures are {some.dtype} {some.shape[1:]}, expected uint8 H x W x 3")
+            some = np.stack([self._shown(picture) for picture in pictures[start : start + batch]])
             with torch.inference_mode():
                 logits = self(torch.from_numpy(some).to(self.device).permute(0, 3, 1, 2)).cpu().numpy()
             faulty = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -119,6 +96,11 @@ class Network:
         if not parts:
             raise ValueError("pictures is empty, expected at least one")
         return np.concatenate(parts)
+
+    def _shown(self, picture: Picture) -> Picture:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(f"pictures are {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
+        return self.preprocess.view.of(picture)
 
 
 def load_network(
@@ -132,8 +114,9 @@ def load_network(
         module of the process: two files whose neighbours share a name do not go together.
     weights: a state dict, .safetensors, .pt or .pth, loaded strictly in place of the network's own.
 
-    How pictures are prepared is the module's attribute `preprocess`, a dict of `size`, `mean` and `std`, or
-    else what torchvision's weights or timm's attribute `pretrained_cfg` say.
+    How pictures are prepared is the module's attribute `preprocess`, a dict of `size`, `mean` and `std`, and
+    of `resize` and `interpolation` where these are known (see `View`), or else what torchvision's weights or
+    timm's attribute `pretrained_cfg` say.
 
     Raises OSError for a file that cannot be opened, and ValueError for everything else: a spec that leads
     nowhere, weights that do not fit, preprocessing that is not known, a network that does not make finite
@@ -182,7 +165,13 @@ def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module
         if not hasattr(transforms, "crop_size"):
             raise ValueError("torchvision has no preprocessing of a classifier for it")
         module = models.get_model(name, weights=default if pretrained else None)
-    return module, {"size": transforms.crop_size[0], "mean": transforms.mean, "std": transforms.std}
+    return module, {
+        "size": transforms.crop_size[0],
+        "resize": transforms.resize_size[0],
+        "interpolation": transforms.interpolation.value,
+        "mean": transforms.mean,
+        "std": transforms.std,
+    }
 
 
 def _from_timm(spec: str, name: str, pretrained: bool) -> nn.Module:
@@ -257,7 +246,12 @@ def _preprocess(module: nn.Module, given: Mapping[str, Any] | None) -> Preproces
     *_, height, width = config["input_size"]
     if height != width:
         raise ValueError(f"it takes pictures of {width} x {height}, expected a square; or {_HOW}")
-    return Preprocess.of({"size": height, "mean": config["mean"], "std": config["std"]})
+    known = {"size": height, "mean": config["mean"], "std": config["std"]}
+    if "crop_pct" in config:
+        known |= {"resize": math.floor(height / config["crop_pct"])}
+    if "interpolation" in config:
+        known |= {"interpolation": config["interpolation"]}
+    return Preprocess.of(known)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dnnjpeg.codec.markers import NATURAL
-from dnnjpeg.dataset import centre
 from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.point import OperatingPoint, spread
 from dnnjpeg.rule import Judges, view
+from dnnjpeg.view import View
 
 ROUNDS = 20
 SHARE, LEAST, MOST = 0.25, 0.01, 0.5  # of what AC coefficients take, dropped in a round: the first, any
@@ -165,7 +165,7 @@ def _shown(pixels: Tensor, orientation: int, size: int) -> Tensor:
         pixels = pixels.transpose(-1, -2)
     if orientation in _FLIPS:
         pixels = pixels.flip(_FLIPS[orientation])
-    left, top, right, bottom = map(round, centre(pixels.shape[-1], pixels.shape[-2], size))
+    left, top, right, bottom = map(round, View(size).box(pixels.shape[-1], pixels.shape[-2]))
     square = pixels[..., top:bottom, left:right]
     if square.shape[-2:] == (size, size):
         return square

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dnnjpeg.checks import check_quality
-from dnnjpeg.dataset import crop
 from dnnjpeg.models import Network
+from dnnjpeg.view import View
 
 BATCH = 25  # pictures of which gradients are taken together
 SOFTNESS = 0.5  # of the minimum of several margins
@@ -142,7 +142,7 @@ class Judges:
 
 
 def view(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """What networks are shown of a picture: RGB, upright as its EXIF says, cropped as `load_dataset` does."""
+    """What networks are shown of a picture: RGB, upright as its EXIF says, cut to a `View`."""
     with suppress(Exception):  # EXIF that cannot be read turns no picture
         ImageOps.exif_transpose(image, in_place=True)
-    return np.asarray(crop(image.convert("RGB"), size))
+    return np.asarray(View(size).show(image.convert("RGB")))

@@ -40,7 +40,13 @@ class Weights(enum.Enum):
 
     def transforms(self) -> SimpleNamespace:
         if self is Weights.V2:  # torchvision's ImageClassification keeps lists
-            return SimpleNamespace(crop_size=[24], resize_size=[28], mean=list(MEAN), std=list(STD))
+            return SimpleNamespace(
+                crop_size=[24],
+                resize_size=[28],
+                interpolation=SimpleNamespace(value="bilinear"),
+                mean=list(MEAN),
+                std=list(STD),
+            )
         raise AssertionError("not the default weights")
 
 
@@ -53,7 +59,7 @@ def test_torchvision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     stand_in(monkeypatch, "torchvision.models", get_model_weights=lambda name: Weights, get_model=get_model)
     network = load_network("torchvision:flat")
-    assert network.name == "flat" and network.preprocess == Preprocess(24, MEAN, STD)
+    assert network.name == "flat" and network.preprocess == Preprocess(24, MEAN, STD, 28, "bilinear")
     assert torch.equal(network.module.bias, torch.full((5,), 2.0))
     save_file({"bias": torch.arange(5.0)}, tmp_path / "own.safetensors")
     own = load_network("torchvision:flat", weights=tmp_path / "own.safetensors")
@@ -88,7 +94,7 @@ def test_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return timm_model()
 
     stand_in(monkeypatch, "timm", create_model=create_model)
-    assert load_network("timm:flat.a1_in1k").preprocess == Preprocess(20, MEAN, STD)
+    assert load_network("timm:flat.a1_in1k").preprocess == Preprocess(20, MEAN, STD, 22)
     torch.save({"bias": torch.arange(5.0)}, tmp_path / "own.pt")
     load_network("timm:flat.a1_in1k", weights=tmp_path / "own.pt")
     assert asked == [("flat.a1_in1k", True), ("flat.a1_in1k", False)]

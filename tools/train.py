@@ -243,7 +243,7 @@ def _layer(
 
     subsampling = options["subsampling"]
     if sensitive is not None:
-        objective = Objective([load_network(sensitive, device=device)], learning, use_labels=False)
+        objective = Objective([load_network(sensitive, device=device)], learning)
         return JPEGLayer(sensitivity_steps(fisher(objective, subsampling)), **options)
     if start == "magnitude":
         return JPEGLayer(magnitude_steps(learning, subsampling), **options)

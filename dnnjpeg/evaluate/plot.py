@@ -12,18 +12,23 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from dnnjpeg.learn.recipe import Epoch
 from dnnjpeg.point import OperatingPoint
 
-_LABELS = {"loss": "mean loss, nat", "divergence": "mean divergence, nat", "top1": "top-1 accuracy, %"}
+_LABELS = {
+    "divergence": "mean divergence, nat",
+    "loss": "mean cross-entropy, nat",
+    "top1": "top-1 accuracy, %",
+}
 _MARKERS = "osD^vP*Xph<>"
 
 
 def plot(report: dict[str, Any], title: str) -> bytes:
-    """A PNG: a row of panels for each network, the loss, and the accuracy where there is one, over the bytes.
+    """A PNG: a row of panels for each network, the divergence, and with labels the cross-entropy and the
+    accuracy, over the bytes.
 
     A line a codec, dnnjpeg's drawn stronger; dashed is what the network makes of the originals. The intervals
     are left out: they are of the pictures, which all curves share.
     """
     networks = list(report["clean"])
-    metrics = ["loss", "top1"] if "loss" in report["clean"][networks[0]] else ["divergence"]
+    metrics = [metric for metric in _LABELS if metric in report["clean"][networks[0]]]
     figure = Figure(figsize=(6.5 * len(metrics), 4.6 * len(networks) + 0.6), dpi=120, layout="constrained")
     panels = figure.subplots(len(networks), len(metrics), squeeze=False)
     for row, network in zip(panels, networks, strict=True):
@@ -90,7 +95,7 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
     rate = report["rate"]
     codecs = dict.fromkeys(one["codec"] for one in report["settings"])
     for index, (codec, marker) in enumerate(zip(codecs, cycle(_MARKERS), strict=False)):
-        settings = [one for one in report["settings"] if one["codec"] == codec]
+        settings = [one for one in report["settings"] if one["codec"] == codec and network in one["networks"]]
         settings.sort(key=lambda one: one[rate]["value"])
         sizes = [one[rate]["value"] for one in settings]
         values = [scale * one["networks"][network][metric]["value"] for one in settings]
@@ -104,8 +109,11 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
             markersize=5,
             label=codec,
         )
-    clean = report["clean"][network][metric]["value"]
-    panel.axhline(scale * clean, color="black", linestyle="--", linewidth=1)
+    if metric == "divergence":  # of the originals it is 0
+        panel.set_yscale("log")
+    else:
+        clean = report["clean"][network][metric]["value"]
+        panel.axhline(scale * clean, color="black", linestyle="--", linewidth=1)
     _axes(panel, rate, metric)
     panel.set_title(network, fontsize=10)
 

@@ -1,65 +1,104 @@
 """A report as tables of plain text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-Estimated = dict[str, float | None]  # value, low, high
+Estimated = Mapping[str, float | None]  # value, low, high
 
-_METRICS = {"top1": "top-1", "top5": "top-5", "loss": "loss", "divergence": "divergence"}
+_METRICS = {"top1": "top-1", "loss": "cross-entropy", "divergence": "divergence"}
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """By network what each setting costs and gives; then by network, reference and metric the comparisons."""
-    parts = [line for network in report["clean"] for line in _settings(report, network)]
-
-    for _, rows in groupby(report["comparisons"], itemgetter("network", "metric", "reference")):
-        parts += _comparison(list(rows), report["rate"])
+    """First what codecs are worth, by metric and reference: the mean of the networks with the worst of them,
+    then each network. Then whether qualities mean what they say, and all settings.
+    """
+    parts: list[str] = []
+    for _, group in groupby(report["comparisons"], itemgetter("metric", "reference")):
+        rows = list(group)
+        for network in (None, *report["clean"]):
+            if some := [row for row in rows if row["network"] == network]:
+                parts += _comparison(some, report["rate"])
+    parts += _nominal(report["nominal"])
+    parts += [line for network in report["clean"] for line in _settings(report, network)]
     return "\n".join(parts)
-
-
-def _settings(report: dict[str, Any], network: str) -> Iterator[str]:
-    clean = report["clean"][network]
-    labelled = "loss" in clean
-    yield f"{network}, of the originals: {_clean(clean) if labelled else 'no labels'}"
-    rows = [["codec", "quality", "bytes", "headerless", "bpp"]]
-    rows[0] += ["top-1 %", "top-5 %", "loss"] if labelled else []
-    rows[0] += ["divergence", "agreement %", "PSNR dB"]
-    for one in report["settings"]:
-        read, scan = one["networks"][network], one["scan_bytes"]
-        row = [one["codec"], f"{one['quality']:g}", f"{one['bytes']['value']:,.0f}"]
-        row += [f"{scan['value']:,.0f}" if scan else "-", f"{one['bits_per_pixel']:.3f}"]
-        if labelled:
-            row += [_spread(read["top1"], 100, 1), f"{100 * read['top5']['value']:.1f}"]
-            row += [_spread(read["loss"], 1, 3)]
-        row += [_spread(read["divergence"], 1, 3) if not labelled else f"{read['divergence']['value']:.3f}"]
-        row += [f"{100 * read['agreement']['value']:.1f}", f"{one['psnr']['value']:.2f}"]
-        rows.append(row)
-    yield from _aligned(rows)
-
-
-def _clean(clean: dict[str, Estimated]) -> str:
-    return f"top-1 {_spread(clean['top1'], 100, 1)} %, loss {_spread(clean['loss'], 1, 3)}"
 
 
 def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
     network, reference, metric = (rows[0][key] for key in ("network", "reference", "metric"))
     size = "bytes" if rate == "bytes" else "headerless bytes"
     points = [f"q{point['quality']:g}" for point in rows[0]["points"]]
-    yield f"{network}: {size} at equal {_METRICS[metric]}, % of change from {reference}"
+    who = network or "mean of the networks, and the worst of them"
+    yield f"{who}: {size} at equal {_METRICS[metric]}, % of change from {reference}"
+    if network is None:
+        yield from _aligned([["codec", *points], *([row["codec"], *_means(row)] for row in rows)])
+        return
     table = [["codec", *points, "BD-rate"]]
     for row in rows:
         changes = [point["bytes_change"] for point in row["points"]]
-        table.append([row["codec"], *(_interval(x, 1) for x in (*changes, row["bd_rate"]))])
+        table.append([row["codec"], *(interval(x, 1) for x in (*changes, row["bd_rate"]))])
     yield from _aligned(table)
     if metric == "top1":
         yield f"{network}: top-1 at equal {size}, points more than {reference}"
         table = [["codec", *points]]
         for row in rows:
             changes = [point["metric_change"] for point in row["points"]]
-            table.append([row["codec"], *(_interval(x, 100) for x in changes)])
+            table.append([row["codec"], *(interval(x, 100) for x in changes)])
         yield from _aligned(table)
+
+
+def _means(row: dict[str, Any]) -> Iterator[str]:
+    for point in row["points"]:
+        worst = point["worst"]
+        beside = "" if worst is None else f", worst {worst['value']:+.1f} {worst['network']}"
+        yield interval(point["bytes_change"], 1) + beside
+
+
+def _nominal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A row a codec and network, and which of all is furthest from 1."""
+    if not rows:
+        return
+    qualities = sorted({row["quality"] for row in rows})
+    known = {(row["codec"], row["network"], row["quality"]): row["ratio"] for row in rows}
+    yield "divergence at the same quality, in parts of the first reference's"
+    table = [["codec", "network", *(f"q{quality:g}" for quality in qualities)]]
+    for codec, network in dict.fromkeys((row["codec"], row["network"]) for row in rows):
+        cells = [known.get((codec, network, quality)) for quality in qualities]
+        table.append([codec, network, *("" if cell is None else _ratio(cell) for cell in cells)])
+    yield from _aligned(table)
+
+
+def _ratio(estimate: Estimated) -> str:
+    value, low, high = (
+        "?" if estimate[key] is None else f"{estimate[key]:.2f}" for key in ("value", "low", "high")
+    )
+    return f"{value} ({low}..{high})"
+
+
+def _settings(report: dict[str, Any], network: str) -> Iterator[str]:
+    clean = report["clean"][network]
+    labelled = "loss" in clean
+    yield f"{network}, of the originals: {_clean(clean) if labelled else 'no labels'}"
+    rows = [["codec", "quality", "bytes", "headerless", "bpp", "divergence", "agreement %"]]
+    rows[0] += ["cross-entropy", "top-1 %", "top-5 %"] if labelled else []
+    rows[0] += ["PSNR dB"]
+    for one in report["settings"]:
+        if network not in one["networks"]:
+            continue
+        read, scan, psnr = one["networks"][network], one["scan_bytes"], one["psnr"]["value"]
+        row = [one["codec"], f"{one['quality']:g}", f"{one['bytes']['value']:,.0f}"]
+        row += [f"{scan['value']:,.0f}" if scan else "-", f"{one['bits_per_pixel']:.3f}"]
+        row += [_spread(read["divergence"], 1, 3), f"{100 * read['agreement']['value']:.1f}"]
+        if labelled:
+            row += [_spread(read["loss"], 1, 3), _spread(read["top1"], 100, 1)]
+            row += [f"{100 * read['top5']['value']:.1f}"]
+        rows.append([*row, "-" if psnr is None else f"{psnr:.2f}"])
+    yield from _aligned(rows)
+
+
+def _clean(clean: dict[str, Estimated]) -> str:
+    return f"top-1 {_spread(clean['top1'], 100, 1)} %, cross-entropy {_spread(clean['loss'], 1, 3)}"
 
 
 def _spread(estimate: Estimated, scale: float, digits: int) -> str:
@@ -68,9 +107,11 @@ def _spread(estimate: Estimated, scale: float, digits: int) -> str:
     return f"{value:.{digits}f} ±{(high - low) / 2:.{digits}f}"
 
 
-def _interval(estimate: Estimated, scale: float) -> str:
+def interval(estimate: Estimated, scale: float, digits: int = 1) -> str:
+    """A change with its interval, as -6.2 (-8.0..-4.1); "beyond" is what was not measured."""
     value, low, high = (
-        "beyond" if x is None else f"{scale * x:+.1f}" for x in map(estimate.get, ("value", "low", "high"))
+        "beyond" if x is None else f"{scale * x:+.{digits}f}"
+        for x in map(estimate.get, ("value", "low", "high"))
     )
     return value if value == "beyond" else f"{value} ({low}..{high})"
 

@@ -61,7 +61,7 @@ def accuracies(
     missing or not the network's, for smaller pictures, and for logits that are not finite.
     """
     check_labels(network, test)
-    pictures = cut(test.pictures, network.preprocess.size)
+    pictures = cut(test.squares, network.preprocess.size)
     logits = {}
     if layer is None:
         logits["original"] = read(network, pictures)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import to_coefficients
 
-_PART = 50  # pictures at a time
 _MAGNITUDE_BITS = 8  # of the steps for ImageNet
 
 
@@ -29,10 +28,10 @@ def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.
     Where pictures have nothing, as grey ones in chroma: 0.001.
     """
     total = np.zeros((3, 64))
-    for start in range(0, len(dataset), _PART):
-        part = torch.from_numpy(dataset.pictures[start : start + _PART]).permute(0, 3, 1, 2)
-        for c, plane in enumerate(to_coefficients(part, subsampling)):
-            total[c] += plane.abs().double().mean(1).sum(0).numpy()
+    for picture in dataset.pictures:
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        for c, plane in enumerate(to_coefficients(pixels, subsampling)):
+            total[c] += plane[0].abs().double().mean(0).numpy()
     mean = total / len(dataset)
     steps = 2 * np.stack([mean[0], mean[1:].mean(0)]) / math.sqrt(2 ** (_MAGNITUDE_BITS - 1))
     return np.maximum(steps, 1e-3)

@@ -153,25 +153,26 @@ class _Descent:
                 mean.lerp_(tensor, 1 - _DECAY)
         self.step += 1
         loss, bits, late = sums.tolist()
-        height, width = self.objective.dataset.pictures.shape[1:3]
-        return Progress(self.step, loss / count, bits / (count * height * width)), late > 0
+        return Progress(self.step, loss / count, bits / (count * self.objective.dataset.pixels)), late > 0
 
     def _accumulate(self, part: NDArray[np.int64], number: int, count: int) -> Tensor:
         """Adds the gradients of a part of the batch. Returns its summed loss and summed bits."""
-        pixels = self.objective.pixels(part)
+        sums = torch.zeros(2, device=self.objective.device)
         with torch.random.fork_rng():
             if self.settings.mode == "sampled":  # the same draws, whichever process has this part
                 key = [self.settings.seed, self.step, number]
                 torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            decoded = self.jpeg(
-                pixels, self.log_q, self.log_kappa, self.settings.mode, self.subsampling, steady=True
-            )
-            bits = self._bits(pixels)
-        losses, gradient = self.objective.gradient(decoded, part)
-        torch.autograd.backward(
-            [decoded, bits], [gradient / count, torch.full_like(bits, self.price / 8 / count)]
-        )
-        return torch.stack([losses.sum(), bits.detach()])
+            for index, pixels in self.objective.groups(part):
+                decoded = self.jpeg(
+                    pixels, self.log_q, self.log_kappa, self.settings.mode, self.subsampling, steady=True
+                )
+                bits = self._bits(pixels)
+                losses, gradient = self.objective.gradient(decoded, index)
+                torch.autograd.backward(
+                    [decoded, bits], [gradient / count, torch.full_like(bits, self.price / 8 / count)]
+                )
+                sums += torch.stack([losses.sum(), bits.detach()])
+        return sums
 
     def _bits(self, pixels: Tensor) -> Tensor:
         """Of all these pictures together."""

@@ -25,12 +25,13 @@ Show = Callable[[float, float], object]  # of one more step or trial: its mean l
 class Search:
     """What is looked for, and how. Raises ValueError for a start that is no table.
 
+    method: "given" takes the points of the table `start` as they are.
     qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
-    start: of j4d: "sensitivity", or a table as `load_table` takes it.
+    start: of j4d and given: "sensitivity" (of j4d alone), or a table as `load_table` takes it.
     minutes: to search in, where response and j4d stop early if need be.
     """
 
-    method: Literal["response", "j4d", "sensitivity", "deepn"]
+    method: Literal["response", "j4d", "sensitivity", "deepn", "given"]
     qualities: Sequence[float]
     subsamplings: Sequence[str]
     tables: int = 2
@@ -41,6 +42,10 @@ class Search:
     def __post_init__(self) -> None:
         if self.start not in _FORMS:
             load_table(self.start)
+        elif self.method == "given":
+            raise ValueError(
+                f"method given takes the points of a table, and start is {self.start!r}: name one"
+            )
 
 
 def candidates(
@@ -55,6 +60,9 @@ def candidates(
     folder: of j4d's states, from which an interrupted search goes on.
     progress: is told what is done, and in how many steps if that is known; it yields what to tell each to.
     """
+    if search.method == "given":
+        yield from load_table(search.start).points
+        return
     end = None if search.minutes is None else time.monotonic() + 60 * search.minutes
     if search.method == "response":
         with progress("trials", None) as show:
@@ -112,5 +120,4 @@ def _starts(objective: Objective, search: Search, subsampling: str) -> list[Oper
 
 
 def _show_step(show: Show, objective: Objective, done: j4d.Progress) -> None:
-    height, width = objective.dataset.pictures.shape[1:3]
-    show(done.loss, done.bpp * height * width / 8)
+    show(done.loss, done.bpp * objective.dataset.pixels / 8)

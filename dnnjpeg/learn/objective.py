@@ -1,31 +1,24 @@
 """What a table is learned for: the loss of frozen networks on compressed pictures, and the bytes it takes."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.cache import Arrays, Cache, digest, key
+from dnnjpeg.cache import Arrays, Cache
 from dnnjpeg.codec.encoder import encode
 from dnnjpeg.dataset import Dataset
-from dnnjpeg.inspection import inspect
 from dnnjpeg.learn.codec import to_coefficients
+from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network
-from dnnjpeg.point import OperatingPoint
-from dnnjpeg.readings import Readings, compare, decode
-
-_CHUNK = 200  # pictures encoded, decoded and read at a time: bounds memory, whatever the data set's size
-_PROBES = 8  # pictures whose files tell one state of the encoder from another
-_MIN_SCALE = 0.05  # nat; a network that knows its pictures by heart must not outweigh all others
+from dnnjpeg.point import OperatingPoint, point_key
+from dnnjpeg.view import Pictures
 
 
 @dataclass(frozen=True)
@@ -34,18 +27,31 @@ class Measurement:
 
     bytes: int64 N, of whole files, or of their scans where the objective counts these. loss: float64 N, the
     objective's. agrees: float64 N, share of the networks whose first class is that of the clean picture.
-    top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of one
-    picture. moved, lost: float64 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at the
-    picture's resolution, that remain and that became zero.
+    top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of the
+    mean picture. moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at
+    the picture's resolution, that remain and that became zero.
     """
 
     bytes: NDArray[np.int64]
     loss: NDArray[np.float64]
     agrees: NDArray[np.float64]
     top1: NDArray[np.float64] | None
-    pixels: int
+    pixels: float
     moved: NDArray[np.float64]
     lost: NDArray[np.float64]
+
+    def beside(self, other: "Measurement") -> "Measurement":
+        """Both, of other pictures each."""
+        count, more = len(self.bytes), len(other.bytes)
+        return Measurement(
+            np.concatenate([self.bytes, other.bytes]),
+            np.concatenate([self.loss, other.loss]),
+            np.concatenate([self.agrees, other.agrees]),
+            None if self.top1 is None or other.top1 is None else np.concatenate([self.top1, other.top1]),
+            (count * self.pixels + more * other.pixels) / (count + more),
+            np.concatenate([self.moved, other.moved]),
+            np.concatenate([self.lost, other.lost]),
+        )
 
     def record(self) -> dict[str, Any]:
         """The means, as the `measured` of an OperatingPoint."""
@@ -60,15 +66,14 @@ class Measurement:
 
 
 class Objective:
-    """The mean loss of frozen networks on the pictures of a data set.
+    """The mean loss of frozen networks on the pictures of a data set, as stored.
 
-    With labels the loss of a picture is the cross-entropy to its label, without them the divergence of the
-    network's prediction from its clean one, KL(clean || read); in nat. Of several networks it is the mean of
-    the losses, each divided by its scale: its clean cross-entropy (at least 0.05 nat), or 1 for the
-    divergence. One network's scale is 1.
+    The loss of a picture is the divergence of the network's prediction from its clean one, KL(clean || read);
+    or, if asked for, the cross-entropy to its label, less the network's mean cross-entropy on the clean
+    pictures. Both are in nat, and 0 on average for files that change nothing. Of several networks it is the
+    mean. Labels alone do not change the loss: they add top-1 to what is measured.
 
     networks: one or several `Network`s on one device.
-    use_labels: None takes labels where the data set has them.
     batch: pictures a network sees at a time, by default as many as are fast.
     autocast: run the networks in bfloat16; logits and losses stay float32.
     headerless: count a file's entropy-coded data only, as where tables are sent once for many pictures.
@@ -84,7 +89,7 @@ class Objective:
         self,
         networks: Sequence[Network],
         dataset: Dataset,
-        use_labels: bool | None = None,
+        loss: Literal["divergence", "cross-entropy"] = "divergence",
         *,
         batch: int | None = None,
         autocast: bool = False,
@@ -95,42 +100,48 @@ class Objective:
             raise ValueError("networks is empty, expected at least one")
         if len(dataset) == 0:
             raise ValueError(f"{dataset.source} has no pictures")
-        if use_labels and dataset.labels is None:
-            raise ValueError(
-                f"{dataset.source} has no labels: give them, or learn from the networks' own predictions"
-            )
-        self.networks = tuple(networks)
+        if loss not in ("divergence", "cross-entropy"):
+            raise ValueError(f"loss is {loss!r}, expected 'divergence' or 'cross-entropy'")
+        if loss == "cross-entropy" and dataset.labels is None:
+            raise ValueError(f"{dataset.source} has no labels: give them, or learn by the divergence")
+        named = by_name(networks)
+        self.networks = tuple(named.values())
         self.dataset = dataset
-        self.labels = dataset.labels if use_labels in (None, True) else None
+        self.loss = loss
         self.batch = batch or networks[0].batch
         self.autocast = autocast
         self.headerless = headerless
         self.cache = cache
         self.device = networks[0].device
-        self._pictures = key(dataset.pictures.shape, digest(dataset.pictures), PIL.__version__)
-        self._labels = None if self.labels is None else digest(self.labels)
-        self.clean = tuple(map(self._clean, networks))
-        readings = [compare(clean, clean, self.labels) for clean in self.clean]
+        self._measurer = Measurer(dataset, named, cache, batch=batch, autocast=autocast)
+        self.clean = tuple(self._measurer.clean[name] for name in named)
+        self._names = tuple(named)
+        originals = [self._measurer.originals[name] for name in named]
         self.clean_top1: tuple[float, ...] | None = None
-        self.scales = (1.0,) * len(networks)
-        if self.labels is not None:
-            for network, clean in zip(networks, self.clean, strict=True):
-                _check_labels(self.labels, clean, network.name, dataset.source)
-            self.clean_top1 = tuple(float(reading.top1.mean()) for reading in readings)
-            if len(networks) > 1:
-                self.scales = tuple(max(float(reading.loss.mean()), _MIN_SCALE) for reading in readings)
+        self._clean_loss = (0.0,) * len(named)  # by network
+        if dataset.labels is not None:
+            for network, clean in zip(self.networks, self.clean, strict=True):
+                _check_labels(dataset.labels, clean, network.name, dataset.source)
+            self.clean_top1 = tuple(float(read.top1.mean()) for read in originals)
+        if loss == "cross-entropy":
+            self._clean_loss = tuple(float(read.loss.mean()) for read in originals)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def pixels(self, index: NDArray[np.int64]) -> Tensor:
-        """The clean pictures of these numbers: N x 3 x H x W float32, 0..255, on the networks' device."""
-        batch = torch.from_numpy(self.dataset.pictures[index]).to(self.device)
-        return batch.permute(0, 3, 1, 2).float()
-
-    def batches(self, count: int) -> Iterator[slice]:
-        """0..count in steps of `batch`."""
-        return (slice(start, start + self.batch) for start in range(0, count, self.batch))
+    def groups(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+        """The clean pictures of these numbers, those of one size together, at most `batch` at a time: their
+        numbers, and N x 3 x H x W float32, 0..255, on the networks' device.
+        """
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i in index.tolist():
+            by_size.setdefault(self.dataset.pictures[i].shape, []).append(i)
+        for numbers in by_size.values():
+            for start in range(0, len(numbers), self.batch):
+                some = numbers[start : start + self.batch]
+                stack = np.stack([self.dataset.pictures[i] for i in some])
+                pixels = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
+                yield np.array(some, np.int64), pixels
 
     def gradient(self, pixels: Tensor, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Loss of each picture, and its gradient with respect to the picture's pixels.
@@ -141,7 +152,8 @@ class Objective:
         """
         losses = torch.zeros(len(pixels), device=self.device)
         gradients = torch.zeros_like(pixels, dtype=torch.float32)
-        for part in self.batches(len(pixels)):
+        for start in range(0, len(pixels), self.batch):
+            part = slice(start, start + self.batch)
             leaf = pixels[part].detach().float().requires_grad_()
             for which in range(len(self.networks)):
                 with torch.enable_grad():
@@ -155,20 +167,17 @@ class Objective:
 
     def _loss(self, which: int, pixels: Tensor, index: NDArray[np.int64]) -> Tensor:
         logits = self.logits(which, pixels)
-        if self.labels is not None:
-            labels = torch.from_numpy(self.labels[index]).to(self.device)
-            loss = F.cross_entropy(logits, labels, reduction="none")
+        if self.loss == "cross-entropy":
+            assert self.dataset.labels is not None
+            labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
+            loss = F.cross_entropy(logits, labels, reduction="none") - self._clean_loss[which]
         else:
             clean = torch.from_numpy(self.clean[which][index]).to(self.device)
             pointwise = F.kl_div(
                 logits.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="none"
             )
             loss = pointwise.sum(1)
-        return loss / (self.scales[which] * len(self.networks))
-
-    def _read(self, network: Network, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return network.read(pictures, self.batch)
+        return loss / len(self.networks)
 
     def logits(self, which: int, pixels: Tensor) -> Tensor:
         """Float32 logits of one network, N x classes, differentiable in the pixels."""
@@ -177,34 +186,23 @@ class Objective:
 
     def measure(self, point: OperatingPoint) -> Measurement:
         """Encode every picture, decode the file, and read it; as far as the cache does not know."""
-        write = partial(self._encode, point)
-        probes = map(write, self.dataset.pictures[:_PROBES])
-        name = key(self._pictures, point.subsampling, point.tables, point.hardness, *probes)
-        names = [
-            self._key(network, name, self._labels, *Readings.__dataclass_fields__)
-            for network in self.networks
+        write = partial(encode, table=point, signature=False, **self._options)
+        found = self._measurer.measure(write, point_key(point, **self._options), describe=self._damage)
+        readings = [found.readings[name] for name in self._names]
+        losses = [
+            read.divergence if self.loss == "divergence" else read.loss - clean
+            for read, clean in zip(readings, self._clean_loss, strict=True)
         ]
-        files = self._load(name)
-        found = [self._load(one) for one in names]
-        missing = [which for which, arrays in enumerate(found) if not arrays]
-        if missing or not files:
-            files, logits = self._measure(write, missing)
-            self._save(name, files)
-        for which in missing:
-            found[which] = asdict(compare(logits[which], self.clean[which], self.labels))
-            self._save(names[which], found[which])
-        readings = [Readings(**arrays) for arrays in found]
-        losses = [reading.divergence if self.labels is None else reading.loss for reading in readings]
-        scaled = [loss / scale for loss, scale in zip(losses, self.scales, strict=True)]
-        height, width = self.dataset.pictures.shape[1:3]
+        sizes = found.scan_bytes if self.headerless else found.bytes
+        assert sizes is not None
         return Measurement(
-            files["scan_bytes" if self.headerless else "bytes"],
-            np.mean(scaled, axis=0),
-            np.mean([reading.agrees for reading in readings], axis=0),
-            None if self.labels is None else np.mean([reading.top1 for reading in readings], axis=0),
-            height * width,
-            files["moved"],
-            files["lost"],
+            sizes,
+            np.mean(losses, axis=0),
+            np.mean([read.agrees for read in readings], axis=0),
+            None if self.dataset.labels is None else np.mean([read.top1 for read in readings], axis=0),
+            self.dataset.pixels,
+            found.details["moved"],
+            found.details["lost"],
         )
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
@@ -212,68 +210,26 @@ class Objective:
         fixed: dict[str, Any] = {"optimize": False, "streamtype": 2} if self.headerless else {}
         return len(encode(picture, table=point, signature=False, **fixed))
 
-    def _encode(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> bytes:
-        if self.headerless:  # tables of both kinds are sent once: the Huffman tables are the standard ones
-            return encode(picture, table=point, optimize=False, signature=False)
-        return encode(picture, table=point, progressive="auto", signature=False)
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Of the encoder. Where tables are sent once, the Huffman tables are the standard ones."""
+        return {"optimize": False} if self.headerless else {"progressive": "auto"}
 
-    def _measure(
-        self, write: Callable[[NDArray[np.uint8]], bytes], which: Sequence[int]
-    ) -> tuple[Arrays, dict[int, NDArray[np.float32]]]:
-        """What the files are like, and the logits of some of the networks."""
-        data: list[bytes] = []
-        damage = np.zeros((2, 3, 64))
-        logits: dict[int, list[NDArray[np.float32]]] = {one: [] for one in which}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self), _CHUNK):
-                clean = self.dataset.pictures[start : start + _CHUNK]
-                files = list(pool.map(write, clean))
-                pictures = np.stack(list(pool.map(decode, files)))
-                data += files
-                for part in self.batches(len(files)):
-                    damage += self._damage(clean[part], pictures[part])
-                for one, parts in logits.items():
-                    parts.append(self._read(self.networks[one], pictures))
-        moved, lost = damage / len(self)
-        arrays: Arrays = {
-            "bytes": np.array([len(file) for file in data], np.int64),
-            "scan_bytes": np.array([inspect(file).scan_bytes for file in data], np.int64),
-            "moved": moved,
-            "lost": lost,
-        }
-        return arrays, {one: np.concatenate(parts) for one, parts in logits.items()}
-
-    def _damage(self, clean: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Squared errors of coefficients that were moved and lost, 2 x 3 x 64, summed over pictures."""
-        damage = np.zeros((2, 3, 64))
-        both = [
-            to_coefficients(torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float())
-            for pictures in (clean, decoded)
-        ]
-        for c, (z, y) in enumerate(zip(*both, strict=True)):
-            error = (y - z).square()
-            # rounding to pixels leaves a lost coefficient not quite zero
-            lost = error * (y.abs() < 0.25 * z.abs())
-            for kind, part in enumerate((error - lost, lost)):
-                damage[kind, c] = part.mean(1).sum(0).cpu().double().numpy()
-        return damage
-
-    def _clean(self, network: Network) -> NDArray[np.float32]:
-        name = self._key(network, self._pictures)
-        if not (kept := self._load(name)):
-            kept = {"logits": self._read(network, self.dataset.pictures)}
-            self._save(name, kept)
-        return kept["logits"]
-
-    def _key(self, network: Network, *parts: object) -> str:
-        return key(network.identity, self.autocast, str(self.device), *parts)
-
-    def _load(self, name: str) -> Arrays:
-        return self.cache.load(name) if self.cache else {}
-
-    def _save(self, name: str, arrays: Arrays) -> None:
-        if self.cache:
-            self.cache.save(name, arrays)
+    def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
+        """Mean squared errors of coefficients that were moved and lost, each N x 3 x 64."""
+        found: Arrays = {name: np.zeros((len(decoded), 3, 64)) for name in ("moved", "lost")}
+        for i, pair in enumerate(zip(originals, decoded, strict=True)):
+            both = [
+                to_coefficients(torch.from_numpy(one).to(self.device).permute(2, 0, 1)[None].float())
+                for one in pair
+            ]
+            for c, (z, y) in enumerate(zip(*both, strict=True)):
+                error = (y - z).square()
+                # rounding to pixels leaves a lost coefficient not quite zero
+                lost = error * (y.abs() < 0.25 * z.abs())
+                for name, part in (("moved", error - lost), ("lost", lost)):
+                    found[name][i, c] = part[0].mean(0).cpu().double().numpy()
+        return found
 
 
 def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: str, source: str) -> None:

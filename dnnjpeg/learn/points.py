@@ -1,8 +1,11 @@
-"""From candidates to the points of a table: measured on real files of held-out pictures, the best of them
-kept, each with the quality of the standard JPEG that loses as much.
+"""From candidates to the points of a table: measured on real files, the best of them kept, each with the
+quality of the standard JPEG that loses as much.
+
+Choosing and placing are cross-fitted: what is chosen on four fifths of the pictures is placed by the last
+fifth, so that a candidate's luck with some pictures does not make its quality look better than it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +15,12 @@ from dnnjpeg.learn.objective import Measurement, Objective
 from dnnjpeg.point import OperatingPoint
 from dnnjpeg.table import standard_table
 
-_APART = 2  # in quality, of two points
+QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
+CHECKED = (20, 35, 50, 65, 75, 85)  # where a table's qualities are held to what they say
 
-QUALITIES = (5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 90, 95)
+_APART = 2  # in quality, of two points
+_FOLDS = 5
+_OFF = 0.03  # of the loss, at which a quality that is checked gets a point of its own
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class StandardCurve:
 
     Qualities are merged until the loss falls from each to the next, as it would without the noise of few
     pictures (isotonic regression by pooling adjacent violators). Interpolation is linear in quality, of the
-    loss and of the logarithm of the bytes.
+    logarithms of the loss and of the bytes. Qualities that lose nothing are left out.
 
     qualities, bytes, loss: float64, of the merged qualities in ascending order; bytes and loss are means.
     """
@@ -33,14 +39,18 @@ class StandardCurve:
     loss: NDArray[np.float64]
 
     @classmethod
-    def of(cls, qualities: Sequence[float], measured: Sequence[Measurement]) -> "StandardCurve":
-        """From measurements of the standard table at these qualities, in ascending order.
+    def of(
+        cls, qualities: Sequence[float], sizes: Sequence[float], losses: Sequence[float]
+    ) -> "StandardCurve":
+        """From the means of the standard table at these qualities, in ascending order.
 
         Raises ValueError where the loss does not fall with quality at all.
         """
         pools: list[list[tuple[float, float, float]]] = []
-        for quality, one in zip(qualities, measured, strict=True):
-            pools.append([(quality, float(np.log(one.bytes.mean())), float(one.loss.mean()))])
+        for quality, size, lost in zip(qualities, sizes, losses, strict=True):
+            if lost <= 0:
+                continue
+            pools.append([(quality, float(np.log(size)), float(np.log(lost)))])
             while len(pools) > 1 and np.mean(pools[-1], axis=0)[2] >= np.mean(pools[-2], axis=0)[2]:
                 last = pools.pop()
                 pools[-1] += last
@@ -49,63 +59,134 @@ class StandardCurve:
                 "the loss on standard JPEG files does not fall with their quality: too few pictures, or a "
                 "network that does not read them"
             )
-        merged, sizes, loss = np.array([np.mean(pool, axis=0) for pool in pools]).T
-        return cls(merged, np.exp(sizes), loss)
+        merged, log_sizes, log_losses = np.array([np.mean(pool, axis=0) for pool in pools]).T
+        return cls(merged, np.exp(log_sizes), np.exp(log_losses))
 
     def quality(self, loss: float) -> float | None:
         """The standard quality with this mean loss; None outside the curve."""
         if not self.loss[-1] <= loss <= self.loss[0]:
             return None
-        return float(np.interp(-loss, -self.loss, self.qualities))
+        return float(np.interp(-np.log(loss), -np.log(self.loss), self.qualities))
+
+    def loss_at(self, quality: float) -> float:
+        """Mean loss of a standard file of this quality."""
+        return float(np.exp(np.interp(quality, self.qualities, np.log(self.loss))))
 
     def bytes_at(self, quality: float) -> float:
         """Mean bytes of a standard file of this quality."""
         return float(np.exp(np.interp(quality, self.qualities, np.log(self.bytes))))
 
     def price(self, quality: float) -> float:
-        """Loss that one byte more takes away there, in nat a byte: the slope of the curve."""
-        below = np.clip(np.searchsorted(self.qualities, quality), 1, len(self.qualities) - 1)
-        loss, size = (np.diff(values[below - 1 : below + 1])[0] for values in (self.loss, self.bytes))
-        return float(-loss / size)
+        """Loss that one byte more takes away there, in nat a byte: by a parabola through the logarithms of
+        loss and bytes, for the difference of two settings is mostly noise.
+        """
+        sizes, losses = np.log(self.bytes), np.log(self.loss)
+        parabola = np.polynomial.Polynomial.fit(sizes, losses, min(2, len(sizes) - 1))
+        size = np.log(self.bytes_at(quality))
+        slope = min(float(parabola.deriv()(size)), -0.1)  # finer files lose less, whatever the noise
+        return float(-slope * np.exp(parabola(size) - size))
+
+
+class Selection:
+    """Candidates and standard files, measured on the same pictures.
+
+    standard: the standard table at QUALITIES.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[OperatingPoint],
+        measured: Sequence[Measurement],
+        standard: Sequence[Measurement],
+    ) -> None:
+        self.candidates, self.measured, self.standard = candidates, measured, standard
+        count = len(standard[0].bytes)
+        self._fold = np.random.default_rng(0).permutation(count) % _FOLDS
+        self._everywhere = np.ones(count, np.bool_)
+        self.curve = self._curve(self._everywhere)
+
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """The points of a table, sorted by rate, with their `quality` and `measured`.
+
+        In each of five folds, the candidates are chosen that lie on the lower convex hull of mean bytes and
+        mean loss over the other pictures, and take fewer bytes than the standard table at equal loss. Those
+        that most folds choose are kept; each has the quality that it has on the folds for which it was
+        chosen. Candidates beyond the curve have no quality, and of two less than 2 apart the one that saves
+        more stays. Raises ValueError where none is left.
+        """
+        votes = np.zeros((len(self.candidates), _FOLDS), np.bool_)
+        for fold in range(_FOLDS):
+            votes[self._chosen(self._fold != fold), fold] = True
+        kept: list[OperatingPoint] = []
+        chosen = [i for i in range(len(self.candidates)) if votes[i].sum() > _FOLDS / 2]
+        for i in sorted(chosen, key=lambda i: float(self.measured[i].bytes.mean())):
+            point = self._placed(i, votes[i][self._fold])
+            if point is None:
+                continue
+            if kept and point.quality - kept[-1].quality < _APART:
+                point = min(kept.pop(), point, key=self._share)
+            kept.append(point)
+        if not kept:
+            raise ValueError(
+                f"none of {len(self.candidates)} candidates takes fewer bytes than the standard table at "
+                "equal loss: learn from more pictures, or at qualities where the network loses more"
+            )
+        return tuple(kept)
+
+    def _curve(self, where: NDArray[np.bool_]) -> StandardCurve:
+        means = [(one.bytes[where].mean(), one.loss[where].mean()) for one in self.standard]
+        sizes, losses = zip(*means, strict=True)
+        return StandardCurve.of(QUALITIES, sizes, losses)
+
+    def _chosen(self, where: NDArray[np.bool_]) -> list[int]:
+        """Candidates on the hull, by these pictures, that are better than the standard table."""
+        curve = self._curve(where)
+        means = [(float(one.bytes[where].mean()), float(one.loss[where].mean())) for one in self.measured]
+        found = []
+        for i in _hull(means):
+            quality = curve.quality(means[i][1])
+            if quality is not None and means[i][0] < curve.bytes_at(quality):
+                found.append(i)
+        return found
+
+    def _placed(self, i: int, where: NDArray[np.bool_]) -> OperatingPoint | None:
+        """The candidate, with the quality that it has on these pictures."""
+        loss = float(self.measured[i].loss[where].mean())
+        quality = self._curve(where).quality(loss) if loss > 0 else None
+        if quality is None:
+            return None
+        return replace(self.candidates[i], quality=round(quality, 1), measured=self.measured[i].record())
+
+    def _share(self, point: OperatingPoint) -> float:
+        """Of the bytes that the standard table takes at equal loss."""
+        assert point.measured is not None
+        return float(point.measured["bytes"]) / self.curve.bytes_at(point.quality)
+
+
+def between(
+    points: Sequence[OperatingPoint],
+    checked: Sequence[tuple[OperatingPoint, Measurement]],
+    curve: StandardCurve,
+) -> Iterator[OperatingPoint]:
+    """Points that make the qualities between a table's points mean what they say.
+
+    checked: what the table has at qualities between its points, and how it measured. Where its loss is more
+    than 3 % off the standard table's at that quality, it becomes a point, of the quality that it truly has.
+    """
+    taken = [point.quality for point in points]
+    for point, one in checked:
+        loss = float(one.loss.mean())
+        quality = curve.quality(loss) if loss > 0 else None
+        if quality is None or abs(loss / curve.loss_at(point.quality) - 1) <= _OFF:
+            continue
+        if min(abs(quality - other) for other in taken) >= _APART:
+            taken.append(quality)
+            yield replace(point, quality=round(quality, 1), measured=one.record())
 
 
 def measure_standard(objective: Objective, quality: float) -> Measurement:
     """The standard table, 4:2:0, in the same encoder."""
     return objective.measure(standard_table().at(quality))
-
-
-def select(
-    candidates: Sequence[OperatingPoint], measured: Sequence[Measurement], curve: StandardCurve
-) -> tuple[OperatingPoint, ...]:
-    """The points of a table: the candidates, whatever their subsampling, that lie on the lower convex hull of
-    mean bytes and mean loss and take fewer bytes than the standard table at equal loss; sorted by rate, with
-    their `quality` and `measured`.
-
-    Candidates beyond the curve have no quality, and of two less than 2 apart the one that saves more stays.
-    Raises ValueError where none is left.
-    """
-    records = [one.record() for one in measured]
-    kept: list[OperatingPoint] = []
-    for i in _hull([(record["bytes"], record["loss"]) for record in records]):
-        quality = curve.quality(records[i]["loss"])
-        if quality is None or records[i]["bytes"] >= curve.bytes_at(quality):
-            continue
-        point = replace(candidates[i], quality=round(quality, 1), measured=records[i])
-        if kept and point.quality - kept[-1].quality < _APART:
-            point = min(kept.pop(), point, key=lambda one: _share(one, curve))
-        kept.append(point)
-    if not kept:
-        raise ValueError(
-            f"none of {len(candidates)} candidates takes fewer bytes than the standard table at equal loss: "
-            "learn from more pictures, or at qualities where the network loses more"
-        )
-    return tuple(kept)
-
-
-def _share(point: OperatingPoint, curve: StandardCurve) -> float:
-    """Of the bytes that the standard table takes at equal loss."""
-    assert point.measured is not None
-    return float(point.measured["bytes"]) / curve.bytes_at(point.quality)
 
 
 def _hull(places: Sequence[tuple[float, float]]) -> list[int]:

@@ -19,11 +19,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 
 from dnnjpeg.cache import digest, key
 from dnnjpeg.learn.codec import to_coefficients
-from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit, log_losses
+from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective
+from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.table import standard_table
 
@@ -52,8 +54,8 @@ def learn(
     """Candidates at the prices of a byte that standard files of these qualities have: for each, the best few
     of all trials.
 
-    objective: its loss should be the divergence: labels add noise that no table can help. With a cache, what
-        was tried before costs nothing: an interrupted run goes on where it stood, and networks share files.
+    objective: with a cache, what was tried before costs nothing: an interrupted run goes on where it stood,
+        and networks share files.
     tables: 2 (Cb and Cr share one, and all three where that is cheaper) or 3.
     deadline: of `time.monotonic`, after which nothing further is tried.
     on_trial: called after each trial.
@@ -72,7 +74,9 @@ def learn(
             attempt(_point(_standard(standard), subsampling, 2))
     for steps, subsampling in _random(subsamplings, seed):
         attempt(_point(steps, subsampling, 3))
-    prices = _prices(trials[: len(_STANDARD)], qualities)
+    first = trials[: len(_STANDARD)]
+    curve = StandardCurve.of(_STANDARD, [one.bytes for one in first], [one.loss for one in first])
+    prices = [curve.price(quality) for quality in qualities]
     benches = {s: _Bench(objective, s, seed) for s in subsamplings}
     for tolerance in _TOLERANCES:
         response = fit(trials)
@@ -107,25 +111,10 @@ def _best(trials: Sequence[Trial], prices: Sequence[float], count: int = _KEPT) 
     return list(dict.fromkeys(few))
 
 
-def _prices(standard: Sequence[Trial], qualities: Sequence[float]) -> list[float]:
-    """Loss that a byte more takes away from standard files of these qualities, in nat a byte: by a parabola
-    through the logarithms of loss and bytes, for the difference of two trials is mostly noise.
-
-    standard: the trials of the qualities _STANDARD, in one subsampling.
-    """
-    sizes, losses = np.log([trial.bytes for trial in standard]), log_losses(standard)
-    parabola = np.polynomial.Polynomial.fit(sizes, losses, 2)
-    found = []
-    for quality in qualities:
-        size = np.interp(quality, _STANDARD, sizes)
-        slope = min(float(parabola.deriv()(size)), -0.1)  # finer files lose less, whatever the noise
-        found.append(-slope * math.exp(parabola(size) - size))
-    return found
-
-
 def _try(objective: Objective, point: OperatingPoint) -> Trial:
     found = objective.measure(point)
-    return Trial(point, float(found.bytes.mean()), float(found.loss.mean()), found.moved, found.lost)
+    moved, lost = (one.mean(0) for one in (found.moved, found.lost))
+    return Trial(point, float(found.bytes.mean()), float(found.loss.mean()), moved, lost)
 
 
 def _standard(quality: float) -> Steps:
@@ -158,20 +147,22 @@ class _Bench:
     """Some pictures on which tables are compared without a network: their damage, and their bytes."""
 
     def __init__(self, objective: Objective, subsampling: str, seed: int) -> None:
-        pictures = objective.dataset.pictures
-        count = int(np.clip(_PIXELS / math.prod(pictures.shape[1:3]), 32, 100))
+        count = int(np.clip(_PIXELS / objective.dataset.pixels, 32, 100))
         index = np.sort(np.random.default_rng(seed).permutation(len(objective))[:count])
         self.objective = objective
-        self.pictures = pictures[index]
+        self.dataset = objective.dataset.take(index)
         self.subsampling = subsampling
-        planes = to_coefficients(objective.pixels(index), subsampling)
-        self.planes = [np.ascontiguousarray(plane.reshape(-1, 64).T.cpu().numpy()) for plane in planes]
+        parts = [to_coefficients(pixels, subsampling) for _, pixels in objective.groups(index)]
+        self.planes = [
+            np.ascontiguousarray(torch.cat([plane.reshape(-1, 64) for plane in planes]).T.cpu().numpy())
+            for planes in zip(*parts, strict=True)
+        ]
         self.pool = ThreadPoolExecutor(os.cpu_count())
 
     def bytes(self, steps: Steps, tables: int) -> float:
         """Mean of a picture, baseline."""
         write = partial(self.objective.size, _point(steps, self.subsampling, tables))
-        return float(np.mean(list(self.pool.map(write, self.pictures))))
+        return float(np.mean(list(self.pool.map(write, self.dataset.pictures))))
 
     def cost(self, response: Response, steps: Steps) -> Steps:
         """What each frequency adds to the model's sum, 3 x 64."""
@@ -203,7 +194,7 @@ class _Bench:
         """
         model = digest(response.weights), digest(response.ratio), response.exponent
         begin = start.point.subsampling, start.point.tables, start.loss, start.bytes
-        name = key(digest(self.pictures), self.objective.headerless, model, begin, price, tables)
+        name = key(self.dataset.identity, self.objective.headerless, model, begin, price, tables)
         cache = self.objective.cache
         if cache and (kept := cache.load(name)):
             return OperatingPoint.from_tables(kept["tables"].tolist(), subsampling=self.subsampling)

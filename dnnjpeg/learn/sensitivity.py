@@ -43,25 +43,26 @@ def fisher(
         them; None takes it at the clean pictures.
     pictures: at most so many are drawn.
 
-    Of several networks: the mean, each divided by its scale as the objective's losses are.
+    Of several networks: the mean.
     """
     index = _draw(objective, pictures, seed)
     generator = np.random.default_rng(seed)
-    drawn = [_sample(clean[index], generator) for clean in objective.clean]
-    total, height, width = np.zeros((3, 64)), *objective.dataset.pictures.shape[1:3]
-    for part in objective.batches(len(index)):
-        planes = to_coefficients(objective.pixels(index[part]), subsampling)
+    drawn = [dict(zip(index, _sample(clean[index], generator), strict=True)) for clean in objective.clean]
+    total = np.zeros((3, 64))
+    for part, clean in objective.groups(index):
+        height, width = clean.shape[-2:]
+        planes = to_coefficients(clean, subsampling)
         if point is not None:
             steps = (torch.tensor(table, device=objective.device) for table in _by_channel(point))
             planes = [step * torch.round(plane / step) for plane, step in zip(planes, steps, strict=True)]
         for which, labels in enumerate(drawn):
             leaves = [plane.detach().requires_grad_() for plane in planes]
             pixels = from_coefficients(leaves, height, width, subsampling, integers=True)
-            target = torch.from_numpy(labels[part]).to(objective.device)
+            target = torch.tensor([labels[i] for i in part]).to(objective.device)
             loss = F.cross_entropy(objective.logits(which, pixels), target, reduction="sum")
             gradients = torch.autograd.grad(loss, leaves)
-            scale = objective.scales[which] * len(drawn) * len(index)
-            total += [(g.square().mean(1).sum(0) / scale).cpu().double().numpy() for g in gradients]
+            count = len(drawn) * len(index)
+            total += [(g.square().mean(1).sum(0) / count).cpu().double().numpy() for g in gradients]
     return total
 
 
@@ -84,14 +85,14 @@ class Statistics:
 
     magnitudes: 3 x 64 x bins, counts of |z| in bins of half a unit; coded: the same for what is coded, which
     is the difference to the block before for DC. sigma: 3 x 64 standard deviations. blocks: of Y, Cb and Cr,
-    a picture.
+    in the mean picture.
     """
 
     subsampling: str
     magnitudes: NDArray[np.int64]
     coded: NDArray[np.int64]
     sigma: NDArray[np.float64]
-    blocks: tuple[int, ...]
+    blocks: tuple[float, ...]
 
     @classmethod
     def of(
@@ -100,14 +101,11 @@ class Statistics:
         """Of at most `pictures` pictures of the objective, the ones that `fisher` draws with the seed."""
         index = _draw(objective, pictures, seed)
         magnitudes, coded = np.zeros((2, 3, 64, _BINS), np.int64)
-        moments, blocks = np.zeros((2, 3, 64)), (0, 0, 0)
-        for part in objective.batches(len(index)):
+        moments, blocks = np.zeros((2, 3, 64)), np.zeros(3)
+        for _, pixels in objective.groups(index):
             with torch.no_grad():
-                planes = [
-                    plane.cpu().numpy()
-                    for plane in to_coefficients(objective.pixels(index[part]), subsampling)
-                ]
-            blocks = tuple(plane.shape[1] for plane in planes)
+                planes = [plane.cpu().numpy() for plane in to_coefficients(pixels, subsampling)]
+            blocks += [plane.shape[0] * plane.shape[1] / len(index) for plane in planes]
             for c, plane in enumerate(planes):
                 moments[0, c] += plane.sum((0, 1), np.float64)
                 moments[1, c] += np.square(plane, dtype=np.float64).sum((0, 1))
@@ -115,7 +113,8 @@ class Statistics:
                 coded[c, :1] += _histograms(np.diff(plane[..., :1], axis=1, prepend=0))
         coded[:, 1:] = magnitudes[:, 1:]
         mean, square = moments / (len(index) * np.reshape(blocks, (3, 1)))
-        return cls(subsampling, magnitudes, coded, np.sqrt(np.maximum(square - mean**2, 0)), blocks)
+        sigma = np.sqrt(np.maximum(square - mean**2, 0))
+        return cls(subsampling, magnitudes, coded, sigma, tuple(blocks.tolist()))
 
     @cached_property
     def distortion(self) -> NDArray[np.float64]:

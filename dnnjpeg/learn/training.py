@@ -86,8 +86,8 @@ class _Training:
         self.network, self.module, self.layer = network, network.module, layer
         self.learning, self.recipe, self.points = learning, recipe, points
         self.size, self.is_distilled = network.preprocess.size, recipe.finetune == "distill"
-        cut(learning.pictures[:1], self.size)
-        self.val = cut(validation.pictures, self.size)
+        cut(learning.squares[:1], self.size)
+        self.val = cut(validation.squares, self.size)
         clean = network.read(self.val)
         for part in (learning, validation):
             if not self.is_distilled:
@@ -116,7 +116,7 @@ class _Training:
             for name, tensor in part.state_dict().items()
         ]
         data = [
-            (part.pictures.shape, digest(part.pictures), part.labels is not None and digest(part.labels))
+            (part.identity, part.labels is not None and digest(part.labels))
             for part in (learning, validation)
         ]
         self.identity = repr((recipe, network.identity, learned, before, data, points))
@@ -179,7 +179,7 @@ class _Training:
         size = min(recipe.batch, count)
         for start in range(0, count - size + 1, size):
             index = order[start : start + size]
-            pictures = augment(self.learning.pictures[index], self.size, recipe.pad, recipe.flip, generator)
+            pictures = augment(self.learning.squares[index], self.size, recipe.pad, recipe.flip, generator)
             yield pictures, None if self.learning.labels is None else self.learning.labels[index]
 
     def _loss(

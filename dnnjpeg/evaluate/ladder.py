@@ -1,0 +1,152 @@
+"""Which qualities of a codec must be measured, so that it is known in how many bytes it loses so much."""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dnnjpeg.evaluate.codecs import Codec
+from dnnjpeg.evaluate.curves import Curve
+from dnnjpeg.evaluate.measure import Measurement
+from dnnjpeg.readings import Readings
+
+WIDTH = math.log(1.1)  # of the bytes of two neighbours
+_ASIDE = 0.035  # of the logarithm of the bytes: how far from what is looked for the next setting is
+_MOST = 20  # settings for one question
+_FINEST = 0.1  # of qualities that need not be whole
+
+_MARGIN = 0.25  # of the logarithm of the divergence: how far beyond what is asked intervals can be told
+
+Measure = Callable[[Codec, float, Collection[str]], Measurement]
+
+
+def goodness(read: Readings, metric: str) -> float:
+    """The mean of a metric, in the form in which a curve is nearly straight over log bytes."""
+    return float(shaped(np.asarray(np.mean(getattr(read, metric))), metric))
+
+
+def shaped(values: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """Means of a metric as goodness, which grows with the bytes: -log of the divergence, -loss, top-1."""
+    if metric == "divergence":
+        return -np.log(np.maximum(values, 1e-9))
+    return values if metric == "top1" else -values
+
+
+class Ladder:
+    """The settings of one codec, measured as they are needed.
+
+    measure: encodes all pictures at a quality and lets some networks read them.
+    rate: the bytes that count, "bytes" or "scan_bytes".
+    on_reading: called after each measurement with how many networks read it.
+    """
+
+    on_reading: Callable[[int], object] | None = None
+
+    def __init__(self, codec: Codec, measure: Measure, rate: str = "bytes") -> None:
+        self.codec, self._measure, self._rate = codec, measure, rate
+        self._settings: dict[float, Measurement] = {}
+
+    @property
+    def settings(self) -> list[Measurement]:
+        """By quality. Not every network has read every setting."""
+        return [self._settings[quality] for quality in sorted(self._settings)]
+
+    def at(self, quality: float, networks: Iterable[str]) -> Measurement:
+        """One setting, read by these networks at least."""
+        known = self._settings.get(quality)
+        missing = [name for name in networks if known is None or name not in known.readings]
+        if missing:
+            found = self._measure(self.codec, quality, missing)
+            if self.on_reading is not None:
+                self.on_reading(len(missing))
+            both = found.readings if known is None else known.readings | found.readings
+            self._settings[quality] = replace(found, readings=both)
+        return self._settings[quality]
+
+    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> None:
+        """Measure until the two settings around a goodness (see `shaped`) differ by less than 10 % in bytes,
+        or by another `width` of their logarithms.
+
+        Settings are added by interpolation, now a little below the place, now a little above it. It ends
+        early at the end of the qualities, and where there is none between two.
+        """
+        for _ in range(_MOST):
+            quality = self._next(network, metric, target, width)
+            if quality is None:
+                return
+            self.at(quality, [network])
+
+    def _next(self, network: str, metric: str, target: float, width: float) -> float | None:
+        """The quality to measure next; None: enough is known."""
+        read = [one for one in self.settings if network in one.readings]
+        sizes = np.array([getattr(one, self._rate).mean() for one in read])
+        order = np.argsort(sizes, kind="stable")
+        qualities = np.array([one.quality for one in read])[order]
+        values = np.array([goodness(one.readings[network], metric) for one in read])
+        curve = Curve(sizes[None], values[None])
+        (log_bytes,), (rising,) = curve.rising
+        above = int(np.sum(rising <= target))
+        if above == 0:
+            return self._beyond(qualities[0], -1)
+        if above == len(rising):
+            return self._beyond(qualities[-1], 1)
+        low, high = log_bytes[above - 1], log_bytes[above]
+        if high - low < width:
+            return None
+        place = float(curve.log_bytes_at(np.array([target]))[0])
+        wanted = place - _ASIDE if place - low > high - place else place + _ASIDE
+        if not low + 0.2 * WIDTH < wanted < high - 0.2 * WIDTH:
+            wanted = (low + high) / 2
+        ends = sorted((float(qualities[above - 1]), float(qualities[above])))
+        guess = float(np.interp(wanted, [low, high], qualities[above - 1 : above + 1]))
+        return self._between(guess, *ends)
+
+    def _between(self, guess: float, low: float, high: float) -> float | None:
+        """A quality that can be measured, near the guess and not at an end."""
+        step = 1 if self.codec.whole else _FINEST
+        inside = round((high - low) / step) - 1
+        if inside < 1:
+            return None
+        return round(low + step * min(max(round((guess - low) / step), 1), inside), 1)
+
+    def _beyond(self, end: float, direction: int) -> float | None:
+        """A quality beyond the coarsest or the finest one; None where there is none."""
+        limit = 1.0 if direction < 0 else 100.0
+        if end == limit:
+            return None
+        further = (end + limit) / 2 if direction > 0 else 0.6 * end
+        quality = math.ceil(further) if direction > 0 else math.floor(further)
+        return float(min(max(quality, 1), 100))
+
+
+def climb(
+    ladders: Mapping[str, Ladder],
+    readers: Mapping[str, Collection[str]],
+    references: Sequence[str],
+    qualities: Sequence[float],
+    metrics: Sequence[str],
+) -> None:
+    """Measure all that a report needs: codecs where they are as good as the first reference at its qualities.
+
+    ladders: by codec. readers: by codec, the networks that read it. metrics: those that are asked for.
+    """
+    first = references[0]
+    for quality in qualities:
+        ladders[first].at(quality, readers[first])
+    for codec, ladder in ladders.items():
+        # what a table has at a quality is compared with what the reference has there
+        for quality in qualities if not ladder.codec.whole else (min(qualities), max(qualities)):
+            ladder.at(quality, readers[codec])
+        for metric in metrics:
+            for network in readers[codec]:
+                targets = [
+                    goodness(ladders[first].at(quality, [network]).readings[network], metric)
+                    for quality in qualities
+                ]
+                for target in targets:
+                    ladder.settle(network, metric, target)
+                if metric == "divergence":
+                    ladder.settle(network, metric, min(targets) - _MARGIN, math.inf)
+                    ladder.settle(network, metric, max(targets) + _MARGIN, math.inf)

@@ -1,0 +1,180 @@
+"""Measuring: stored pictures written as real files, decoded, and read by networks; what is known is kept.
+
+Learning and evaluating measure with this alone, so that what one has read the other need not read again.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+
+from dnnjpeg.cache import Arrays, Cache, digest, key
+from dnnjpeg.dataset import Dataset
+from dnnjpeg.inspection import inspect
+from dnnjpeg.models import Network
+from dnnjpeg.readings import Readings, compare, decode
+from dnnjpeg.view import Picture, Pictures
+
+_PROBES = 8  # pictures whose files tell one state of an encoder from another
+_CHUNK = 100  # pictures written, decoded and read at a time: bounds memory
+
+Write = Callable[[Picture], bytes]
+Describe = Callable[[Pictures, Pictures], Arrays]  # of originals and decoded: a row a picture
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Real files of one setting, a value a picture: arrays of length N."""
+
+    bytes: NDArray[np.int64]  # of the whole file
+    scan_bytes: NDArray[np.int64] | None  # of its entropy-coded data; None for what is not JPEG
+    readings: dict[str, Readings]  # by name of network
+    details: Arrays  # what was asked for besides
+
+
+class Measurer:
+    """Pictures, networks, and what these read in the originals.
+
+    networks: by the name that they have in results.
+    cache: where results are kept. A file's name is a digest of all that it depends on: pictures, labels,
+        network, what the encoder is called, and the files that it makes of the first eight pictures. So an
+        interrupted run resumes, and a repeated one is free.
+    batch: pictures that a network sees at a time, by default as many as are fast.
+    autocast: run the networks in bfloat16; logits stay float32.
+
+    Raises ValueError for labels that are not a network's, and for logits that are not finite.
+    """
+
+    clean: dict[str, NDArray[np.float32]]  # logits of the originals, N x classes
+    originals: dict[str, Readings]  # the originals, compared with themselves
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        networks: Mapping[str, Network],
+        cache: Cache | None = None,
+        *,
+        batch: int | None = None,
+        autocast: bool = False,
+    ) -> None:
+        self.dataset, self.networks, self._cache = dataset, networks, cache
+        self.batch, self.autocast = batch, autocast
+        self._pictures = key(dataset.identity, PIL.__version__)
+        self._labels = None if dataset.labels is None else digest(dataset.labels)
+        self.clean = {name: self._clean(network) for name, network in networks.items()}
+        self.originals = {name: compare(x, x, dataset.labels) for name, x in self.clean.items()}
+
+    def measure(
+        self,
+        write: Write,
+        name: object,
+        networks: Collection[str] | None = None,
+        describe: Describe | None = None,
+    ) -> Measured:
+        """Write, decode and read all pictures, as far as it was not done before.
+
+        write: the encoder. name: of the encoder with all its settings, by its `repr`.
+        networks: those that read the files; None: all.
+        describe: what else to keep of each picture; known by its `__qualname__`.
+
+        Raises ValueError that names a picture which the encoder refuses.
+        """
+        asked = list(self.networks if networks is None else networks)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            count = len(self.dataset)
+            probes = list(pool.map(lambda i: self._write(write, i), range(min(_PROBES, count))))
+            here = key(self._pictures, name, *probes)
+            names = {one: self._readings_key(here, one) for one in asked}
+            details = "" if describe is None else key(here, describe.__qualname__)
+            known = {one: self._load(one) for one in [here, *names.values(), *filter(None, [details])]}
+            missing = [one for one in asked if not known[names[one]]]
+            if missing or not all(known.values()):
+                files, described, logits = self._measure(write, probes, missing, describe, pool)
+                known[here] = files
+                if details:
+                    known[details] = described
+                for one in missing:
+                    read = compare(logits[one], self.clean[one], self.dataset.labels)
+                    known[names[one]] = asdict(read)
+                for one, arrays in known.items():
+                    self._save(one, arrays)
+        return Measured(
+            known[here]["bytes"],
+            known[here].get("scan_bytes"),
+            {one: Readings(**known[names[one]]) for one in asked},
+            known[details] if details else {},
+        )
+
+    def _measure(
+        self,
+        write: Write,
+        probes: Sequence[bytes],
+        networks: Sequence[str],
+        describe: Describe | None,
+        pool: ThreadPoolExecutor,
+    ) -> tuple[Arrays, Arrays, dict[str, NDArray[np.float32]]]:
+        """What the files are like, what is to be said of them, and the logits of some networks."""
+        data = list(probes)
+        described: list[Arrays] = []
+        logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in networks}
+        count = len(self.dataset)
+        for start in range(0, count, _CHUNK):
+            stop = min(start + _CHUNK, count)
+            data += pool.map(lambda i: self._write(write, i), range(len(data), stop))
+            if not networks and describe is None:
+                continue
+            pictures = list(pool.map(decode, data[start:stop]))
+            if describe is not None:
+                described.append(describe(self.dataset.pictures[start:stop], pictures))
+            for name, parts in logits.items():
+                parts.append(self._read(self.networks[name], pictures))
+        rows = {name: np.concatenate([part[name] for part in described]) for name in (described or [{}])[0]}
+        return _sizes(data), rows, {name: np.concatenate(parts) for name, parts in logits.items()}
+
+    def _write(self, write: Write, index: int) -> bytes:
+        try:
+            return write(self.dataset.pictures[index])
+        except ValueError as error:
+            raise ValueError(f"{self.dataset.names[index]}: {error}") from error
+
+    def _read(self, network: Network, pictures: Pictures) -> NDArray[np.float32]:
+        with torch.autocast(network.device.type, torch.bfloat16, enabled=self.autocast):
+            return network.read(pictures, self.batch)
+
+    def _clean(self, network: Network) -> NDArray[np.float32]:
+        name = self._network_key(network, self._pictures)
+        if not (kept := self._load(name)):
+            kept = {"logits": self._read(network, self.dataset.pictures)}
+            self._save(name, kept)
+        return kept["logits"]
+
+    def _readings_key(self, here: str, name: str) -> str:
+        return self._network_key(self.networks[name], here, self._labels, *Readings.__dataclass_fields__)
+
+    def _network_key(self, network: Network, *parts: object) -> str:
+        return key(network.identity, self.autocast, str(network.device), *parts)
+
+    def _load(self, name: str) -> Arrays:
+        return self._cache.load(name) if self._cache else {}
+
+    def _save(self, name: str, arrays: Arrays) -> None:
+        if self._cache:
+            self._cache.save(name, arrays)
+
+
+def by_name(networks: Sequence[Network]) -> dict[str, Network]:
+    """Networks by their names, or by what the user gave where two have one name."""
+    names = [network.name for network in networks]
+    return {one.name if names.count(one.name) == 1 else one.spec: one for one in networks}
+
+
+def _sizes(files: Sequence[bytes]) -> Arrays:
+    sizes = {"bytes": np.array([len(data) for data in files], np.int64)}
+    if all(data.startswith(b"\xff\xd8") for data in files):
+        sizes["scan_bytes"] = np.array([inspect(data).scan_bytes for data in files], np.int64)
+    return sizes
