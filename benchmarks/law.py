@@ -21,13 +21,16 @@ import platformdirs
 from common import RESULTS, write
 from tqdm import tqdm
 
+from dnnjpeg.cache import Cache
 from dnnjpeg.codec import adaptive
 from dnnjpeg.codec.encoder import bits_at_yardstick
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
-from dnnjpeg.evaluate.measure import Bench
+from dnnjpeg.evaluate.ladder import shaped
+from dnnjpeg.evaluate.measure import measure
+from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import load_network
 from dnnjpeg.standard import ijg_factor
 
@@ -41,17 +44,18 @@ LOSSES = {"divergence": "divergence", "cross-entropy": "loss"}  # and what they 
 class Files:
     """By quality and picture: bytes, and by kind of loss and network what was lost."""
 
-    def __init__(self, bench: Bench) -> None:
-        found = [bench.measure(load_codec("dnnjpeg:standard"), quality) for quality in tqdm(QUALITIES)]
+    def __init__(self, measurer: Measurer) -> None:
+        codec = load_codec("dnnjpeg:standard")
+        found = [measure(measurer, codec, quality) for quality in tqdm(QUALITIES)]
         self.bytes = np.array([one.bytes for one in found])
         self.lost = {
             (loss, name): np.array([getattr(one.readings[name], field) for one in found])
             for loss, field in LOSSES.items()
-            for name in bench.networks
+            for name in measurer.networks
         }
         at_yardstick = found[QUALITIES.index(adaptive.YARDSTICK)].readings
         self.yardstick = {name: read.divergence for name, read in at_yardstick.items()}
-        self.bits = [bits_at_yardstick(as_pixels(picture, None)) for picture in bench.dataset.pictures]
+        self.bits = [bits_at_yardstick(as_pixels(picture, None)) for picture in measurer.dataset.pictures]
 
     def qualities(self, asked: Sequence[str], usual: float) -> list[int]:
         """Of all pictures, by the law."""
@@ -63,8 +67,9 @@ class Files:
         size = np.exp(_at(np.log(self.bytes), qualities)).mean()
         found = {}
         for which, lost in self.lost.items():
-            alike = Curve(self.bytes.mean(1)[None], -lost.mean(1)[None])
-            goodness = -_at(lost, qualities).mean(keepdims=True)
+            metric = LOSSES[which[0]]
+            alike = Curve(self.bytes.mean(1)[None], shaped(lost.mean(1)[None], metric))
+            goodness = shaped(_at(lost, qualities).mean(keepdims=True), metric)
             found[which] = float(per_cent(np.log(size) - alike.log_bytes_at(goodness))[0])
         return found
 
@@ -104,13 +109,13 @@ def laws() -> Iterator[str]:
 @click.option(
     "--labels", required=True, type=click.Path(exists=True, path_type=Path), help="CSV: file, label."
 )
-@click.option("--size", default=224, show_default=True, help="To which pictures are cut.")
-def main(models: tuple[str, ...], data: Path, labels: Path, size: int) -> None:
+@click.option("--crop", type=click.IntRange(1), help="Cut pictures to this side before they are encoded.")
+def main(models: tuple[str, ...], data: Path, labels: Path, crop: int | None) -> None:
     """Measure, and write results/law.json."""
-    _, dataset = load_dataset(data, labels, size=size).split(HELD_OUT, seed=0)
+    _, dataset = load_dataset(data, labels, size=crop).split(HELD_OUT, seed=0)
     networks = [load_network(spec) for spec in models]
-    folder = platformdirs.user_cache_path("dnnjpeg") / "law"
-    files = Files(Bench(dataset, {network.name: network for network in networks}, folder))
+    cache = Cache(platformdirs.user_cache_path("dnnjpeg") / "readings")
+    files = Files(Measurer(dataset, by_name(networks), cache))
     lost = np.array(list(files.yardstick.values()))
     results = {
         "pictures": len(dataset),

@@ -177,7 +177,7 @@ def main(count: int) -> None:
         raise click.ClickException("set DNNJPEG_DATA to the folder that holds data/imagenet/learn")
     torch.manual_seed(0)
     dataset = load_dataset(Path(root) / "data/imagenet/learn", size=SIZE, limit=count)
-    comparison = Comparison(dataset.pictures)
+    comparison = Comparison(dataset.squares)
     jobs = [(point, subsampling) for point in points() for subsampling in SUBSAMPLINGS]
     for job in tqdm(jobs, desc="tables"):
         comparison.add(*job)

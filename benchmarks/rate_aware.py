@@ -26,6 +26,7 @@ from dnnjpeg import encode, write_coefficients
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.curves import Curve, mean_log_ratio, per_cent
+from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.learn.codec import block_grids, to_coefficients
 from dnnjpeg.learn.objective import Objective
@@ -165,9 +166,9 @@ def measure(network: Network, pictures: np.ndarray, table: str, weight: np.ndarr
                 ]
                 read = network.read([decode(data) for data in coded])
                 sizes.append([len(data) for data in coded])
-                losses.append(-compare(read, clean).divergence)
+                losses.append(compare(read, clean).divergence)
                 bar.update()
-            curves[rule] = Curve(means(sizes), means(losses))
+            curves[rule] = Curve(means(sizes), shaped(means(losses), "divergence"))
     return curves
 
 
@@ -182,7 +183,7 @@ def main(model: str, table: str, pictures: int) -> None:
     folder = Path(os.environ["DNNJPEG_DATA"]) / "data" / "imagenet" / "learn"
     data = load_dataset(folder, size=224, limit=pictures)
     weight = fisher(Objective([network], data), SUBSAMPLING)
-    curves = measure(network, data.pictures, table, weight)
+    curves = measure(network, data.squares, table, weight)
     reference = curves[ROUNDING]
     rows = {}
     for rule, curve in curves.items():

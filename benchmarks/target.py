@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,16 @@ from common import RESULTS, write
 from tqdm import tqdm
 
 from dnnjpeg import encode_to_target, pruning, rule, search, target
-from dnnjpeg.cache import Arrays, Cache, digest, key
+from dnnjpeg.cache import Arrays, Cache, key
 from dnnjpeg.codec import adaptive
 from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
-from dnnjpeg.evaluate.measure import Bench, Measurement
+from dnnjpeg.evaluate.ladder import Ladder, goodness, shaped
+from dnnjpeg.evaluate.measure import Measurement
+from dnnjpeg.evaluate.measure import measure as measure_codec
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
+from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import Readings
 from dnnjpeg.table import Table, load_table
@@ -53,7 +57,7 @@ class Encoder:
             inspect.getsource(what)
             for what in (target, search, rule, pruning, adaptive, inspect.getmodule(Table))
         ]
-        self.state = key(sources, dataset.pictures.shape, digest(dataset.pictures))
+        self.state = key(sources, dataset.identity)
 
     def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:
         """Files, and by picture whether the rule is kept, of all pictures; and a name for all that they
@@ -76,10 +80,7 @@ class Encoder:
 
     def _encode(self, start: int, **how: Any) -> Arrays:
         pictures = list(self.dataset.pictures[start : start + GROUP])
-        size = pictures[0].shape[0]
-        found = encode_to_target(
-            pictures, size=size, threads=self.threads, signature=False, progressive="auto", **how
-        )
+        found = encode_to_target(pictures, threads=self.threads, signature=False, progressive="auto", **how)
         data = np.frombuffer(b"".join(one.data for one in found), np.uint8)
         ends = np.cumsum([len(one.data) for one in found])
         return {"data": data, "ends": ends, "kept": np.array([one.kept for one in found])}
@@ -108,16 +109,18 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
     }
 
 
-def at_equal_loss(found: Measurement, name: str, pillow: Sequence[Measurement]) -> dict[str, Any]:
-    """Per cent of bytes against Pillow at the mean loss of the files, between its qualities; and the smallest
-    of these that is read as well, None where none is.
+def at_equal(metric: str, found: Measurement, name: str, pillow: Ladder) -> dict[str, Any]:
+    """Per cent of bytes against Pillow where it has the mean divergence, or cross-entropy, of the files; and
+    the smallest of its qualities that is read as well, None where none is.
     """
-    losses = means([one.readings[name].loss for one in (found, *pillow)])
-    sizes = means([one.bytes for one in (found, *pillow)])
-    reference = Curve(sizes[:, 1:], -losses[:, 1:]).log_bytes_at(-losses[:, 0])
-    reached = [one.quality for one, loss in zip(pillow, losses[0, 1:], strict=True) if loss <= losses[0, 0]]
+    pillow.settle(name, metric, goodness(found.readings[name], metric))
+    settings = pillow.settings
+    read = shaped(means([getattr(one.readings[name], metric) for one in (found, *settings)]), metric)
+    sizes = means([one.bytes for one in (found, *settings)])
+    reference = Curve(sizes[:, 1:], read[:, 1:]).log_bytes_at(read[:, 0])
+    reached = [one.quality for one, value in zip(settings, read[0, 1:], strict=True) if value >= read[0, 0]]
     return {
-        "loss": estimate(losses[:, 0], 3),
+        metric: estimate(means([getattr(found.readings[name], metric)])[:, 0], 4),
         "bytes_change": estimate(per_cent(np.log(sizes[:, 0]) - reference)),
         "pillow_quality": min(reached, default=None),
     }
@@ -129,23 +132,22 @@ def estimate(samples: Samples, digits: int = 2) -> dict[str, float | None]:
     return {key: round(value, digits) if math.isfinite(value) else None for key, value in found.items()}
 
 
-def row(
-    found: Measurement, asked: Sequence[str], bench: Bench, pillow: Sequence[Measurement]
-) -> dict[str, Any]:
+def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: Ladder) -> dict[str, Any]:
     """What a setting is worth: bytes; by network top-1, its change from the original's, and agreement."""
     networks = {}
     for name, read in found.readings.items():
-        top1, clean, agrees = means([read.top1, bench.clean[name].top1, read.agrees]).T
+        top1, clean, agrees = means([read.top1, measurer.originals[name].top1, read.agrees]).T
         networks[name] = {
             "asked": name in asked,
             "top1": estimate(100 * top1),
             "top1_change": estimate(100 * (top1 - clean)),
             "agrees": estimate(100 * agrees),
-            "equal_loss": at_equal_loss(found, name, pillow),
+            "equal_divergence": at_equal("divergence", found, name, pillow),
+            "equal_loss": at_equal("loss", found, name, pillow),
         }
         if name in asked:
-            networks[name]["equal_top1"] = saving(found, name, pillow, 0)
-            networks[name]["near_top1"] = saving(found, name, pillow, TOLERANCE)
+            networks[name]["equal_top1"] = saving(found, name, pillow.settings, 0)
+            networks[name]["near_top1"] = saving(found, name, pillow.settings, TOLERANCE)
     return {
         "bytes": estimate(means([found.bytes])[:, 0], 0),
         "psnr": estimate(means([found.psnr])[:, 0]),
@@ -171,7 +173,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     """A row for each setting; networks that were asked in bold."""
     clean = results["clean_top1"]
     if not any(rule.Rule.parse(one["keep"]).is_bound for one in results["settings"]):
-        return _at_equal_loss(results)
+        return _at_equal(results)
     lines = [
         f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
         f"|---|---|---|---:|---:|{'---:|' * len(clean)}",
@@ -194,8 +196,10 @@ def as_markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _at_equal_loss(results: dict[str, Any]) -> str:
-    """Bytes against Pillow at equal mean loss, by network, and the quality that it takes for that."""
+def _at_equal(results: dict[str, Any]) -> str:
+    """Bytes against Pillow at equal mean divergence, by network, and the quality that it takes for that.
+    Results from before the divergence was read have the cross-entropy.
+    """
     names = list(results["clean_top1"])
     lines = [
         f"| asked | keep | table | bytes | {' | '.join(names)} |",
@@ -209,7 +213,8 @@ def _at_equal_loss(results: dict[str, Any]) -> str:
             f"{one['bytes']['value']:,.0f}",
         ]
         for net in one["networks"].values():
-            change, quality = (net["equal_loss"][key] for key in ("bytes_change", "pillow_quality"))
+            equal = net.get("equal_divergence") or net["equal_loss"]
+            change, quality = equal["bytes_change"], equal["pillow_quality"]
             value, low, high = ("?" if x is None else f"{x:+.0f}" for x in change.values())
             text = "beyond" if value == "?" else f"{value} % ({low}..{high}) at {quality:g}"
             cells.append(f"**{text}**" if net["asked"] else text)
@@ -229,23 +234,25 @@ def _saving(found: dict[str, Any]) -> str:
 
 
 def measure(
-    bench: Bench, encoder: Encoder, settings: Sequence[tuple[list[Network], str, str, bool]]
+    measurer: Measurer, encoder: Encoder, settings: Sequence[tuple[list[Network], str, str, bool]]
 ) -> Iterator[dict[str, Any]]:
     """The results, after each setting."""
-    dataset = bench.dataset
+    dataset = measurer.dataset
     keeps_top1 = any(rule.Rule.parse(keep).is_bound for _, _, keep, _ in settings)
     qualities = sorted([*QUALITIES, *FINEST * keeps_top1])
-    pillow = [bench.measure(load_codec(PILLOW), quality) for quality in tqdm(qualities, PILLOW)]
+    pillow = Ladder(load_codec(PILLOW), partial(measure_codec, measurer))
+    for quality in tqdm(qualities, PILLOW):
+        pillow.at(quality, measurer.networks)
     results: dict[str, Any] = {
         "pictures": len(dataset),
-        "clean_top1": _top1(bench.clean),
+        "clean_top1": _top1(measurer.originals),
         "pillow": [
             {
                 "quality": one.quality,
                 "bytes": round(float(one.bytes.mean())),
                 "top1": _top1(one.readings),
             }
-            for one in pillow
+            for one in pillow.settings
         ],
         "settings": [],
     }
@@ -259,8 +266,8 @@ def measure(
             "prune": prune,
             "kept": round(100 * float(np.mean(found["kept"])), 2),
         }
-        measured = bench.measure(as_codec(dataset, found["files"], found["state"]), 1)
-        results["settings"].append(what | row(measured, names, bench, pillow))
+        measured = measure_codec(measurer, as_codec(dataset, found["files"], found["state"]), 1)
+        results["settings"].append(what | row(measured, names, measurer, pillow))
         yield results
 
 
@@ -277,7 +284,7 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 )
 @click.option("--table", "tables", multiple=True, default=["standard"], show_default=True)
 @click.option("--keep", "rules", multiple=True, default=["top1", "divergence=0.3"], show_default=True)
-@click.option("--size", default=224, show_default=True, help="To which pictures are cut.")
+@click.option("--crop", type=click.IntRange(1), help="Cut pictures to this side before they are encoded.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures.")
 @click.option("--threads", default=2, show_default=True, help="Of the encoder.")
 @click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16, for all that is measured.")
@@ -290,7 +297,7 @@ def main(
     ask: tuple[str, ...],
     tables: tuple[str, ...],
     rules: tuple[str, ...],
-    size: int,
+    crop: int | None,
     limit: int | None,
     threads: int,
     bfloat16: bool,
@@ -299,13 +306,13 @@ def main(
 ) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/NAME.json after each setting."""
     if not show:
-        dataset = load_dataset(data, labels, size=size, limit=limit)
+        dataset = load_dataset(data, labels, size=crop, limit=limit)
         folder = platformdirs.user_cache_path("dnnjpeg") / "target" / ("bfloat16" if bfloat16 else "float32")
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             networks = [load_network(spec) for spec in models]
             encoder = Encoder(dataset, threads, folder)
-            bench = Bench(dataset, {network.name: network for network in networks}, folder)
-            for results in measure(bench, encoder, list(settings(networks, ask, tables, rules))):
+            measurer = Measurer(dataset, by_name(networks), Cache(folder), autocast=bfloat16)
+            for results in measure(measurer, encoder, list(settings(networks, ask, tables, rules))):
                 write(name, results)
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
