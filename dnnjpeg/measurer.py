@@ -89,7 +89,7 @@ class Measurer:
             count = len(self.dataset)
             probes = list(pool.map(lambda i: self._write(write, i), range(min(_PROBES, count))))
             here = key(self._pictures, name, *probes)
-            names = {one: self._readings_key(here, one) for one in asked}
+            names = {one: self._readings_key(here, one, self._labels) for one in asked}
             details = "" if describe is None else key(here, describe.__qualname__)
             known = {one: self._load(one) for one in [here, *names.values(), *filter(None, [details])]}
             missing = [one for one in asked if not known[names[one]]]
@@ -101,6 +101,9 @@ class Measurer:
                 for one in missing:
                     read = compare(logits[one], self.clean[one], self.dataset.labels)
                     known[names[one]] = asdict(read)
+                    if self._labels is not None:  # for those who measure without
+                        bare = compare(logits[one], self.clean[one])
+                        known[self._readings_key(here, one, None)] = asdict(bare)
                 for one, arrays in known.items():
                     self._save(one, arrays)
         return Measured(
@@ -153,8 +156,8 @@ class Measurer:
             self._save(name, kept)
         return kept["logits"]
 
-    def _readings_key(self, here: str, name: str) -> str:
-        return self._network_key(self.networks[name], here, self._labels, *Readings.__dataclass_fields__)
+    def _readings_key(self, here: str, name: str, labels: str | None) -> str:
+        return self._network_key(self.networks[name], here, labels, *Readings.__dataclass_fields__)
 
     def _network_key(self, network: Network, *parts: object) -> str:
         return key(network.identity, self.autocast, str(network.device), *parts)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,6 +96,9 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
                    "tables are sent once for many.")
 @click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
               help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
+@click.option("--check", metavar="DIR|FILE.npy", type=click.Path(exists=True, path_type=Path),
+              help="Pictures that take no part. On them the table's qualities are compared with the standard "
+                   "table's, and what comes out is written into the table.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
@@ -172,6 +176,7 @@ def _prepare(
     weights: Path | None,
     data: Path,
     labels: Path | None,
+    check: Path | None,
     crop: int | None,
     loss: Any,
     limit: int | None,
@@ -186,8 +191,8 @@ def _prepare(
     hardness: Any,
     time_budget: float | None,
     **search: Any,
-) -> "tuple[Objective, Objective, Search]":
-    """What to learn on, what to choose on, and how to search."""
+) -> "tuple[Objective, Objective, Objective | None, Search]":
+    """What to learn on, what to choose on besides, what to check on, and how to search."""
     import platformdirs
 
     from dnnjpeg.cache import Cache
@@ -204,20 +209,26 @@ def _prepare(
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
     dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
     kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
-    held_out, learning = (
-        Objective(networks, part, loss, autocast=bfloat16, headerless=headerless, cache=kept)
-        for part in dataset.split(_HELD_OUT, seed)
-    )
+    make = partial(Objective, networks, autocast=bfloat16, headerless=headerless, cache=kept)
+    held_out, learning = (make(part, loss) for part in dataset.split(_HELD_OUT, seed))
+    unseen = None if check is None else make(load_dataset(check, size=crop))
     drawn: Any = "sampled" if hardness == "learned" else "hard"
     mode: Any = "soft" if relaxation == "soft" else drawn
     settings = Settings(steps=steps, rate=rate, hardness=hardness, mode=mode, seed=seed)
-    return learning, held_out, Search(settings=settings, minutes=time_budget, **search)
+    return learning, held_out, unseen, Search(settings=settings, minutes=time_budget, **search)
 
 
-def _run(learning: "Objective", held_out: "Objective", search: "Search", output: Path, name: str) -> None:
-    """Learn, measure, choose, write."""
+def _run(
+    learning: "Objective",
+    held_out: "Objective",
+    unseen: "Objective | None",
+    search: "Search",
+    output: Path,
+    name: str,
+) -> None:
+    """Learn, measure, choose, check, write."""
     from dnnjpeg.learn.methods import candidates
-    from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, between
+    from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, between, check
     from dnnjpeg.learn.processes import by_first, is_first
     from dnnjpeg.table import Table, standard_table
 
@@ -254,7 +265,15 @@ def _run(learning: "Objective", held_out: "Objective", search: "Search", output:
     points = tuple(sorted([*points, *between(points, pairs, curve)], key=lambda point: point.quality))
     networks = ", ".join(network.name for network in learning.networks)
     how = "chosen and placed" if search.method == "given" else f"learned by {search.method}"
-    Table(name, points, f"{how} for {networks}", provenance).save(output)
+    table = Table(name, points, f"{how} for {networks}", provenance)
+    if unseen is not None:
+        ratios = check(table, unseen)
+        facts = {"name": short(unseen.dataset.source), "pictures": len(unseen), "loss_ratio": ratios}
+        table = replace(table, provenance={**provenance, "check": facts})
+        for network, by_quality in ratios.items():
+            told = ", ".join(f"{quality}: {100 * (x - 1):+.0f} %" for quality, x in by_quality.items())
+            click.echo(f"{network}, loss at the same quality against the standard table's: {told}")
+    table.save(output)
     with suppress(ModuleNotFoundError):  # without matplotlib
         from dnnjpeg.evaluate.plot import plot_table
 

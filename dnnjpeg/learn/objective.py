@@ -25,27 +25,32 @@ from dnnjpeg.view import Pictures
 class Measurement:
     """Real files of one operating point, by picture, so that two can be compared in pairs.
 
-    bytes: int64 N, of whole files, or of their scans where the objective counts these. loss: float64 N, the
-    objective's. agrees: float64 N, share of the networks whose first class is that of the clean picture.
+    bytes: int64 N, of whole files, or of their scans where the objective counts these. losses: float64 N, by
+    network. agrees: float64 N, share of the networks whose first class is that of the clean picture.
     top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of the
     mean picture. moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at
     the picture's resolution, that remain and that became zero.
     """
 
     bytes: NDArray[np.int64]
-    loss: NDArray[np.float64]
+    losses: dict[str, NDArray[np.float64]]
     agrees: NDArray[np.float64]
     top1: NDArray[np.float64] | None
     pixels: float
     moved: NDArray[np.float64]
     lost: NDArray[np.float64]
 
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """The objective's: the mean of the networks."""
+        return np.mean(list(self.losses.values()), axis=0)
+
     def beside(self, other: "Measurement") -> "Measurement":
         """Both, of other pictures each."""
         count, more = len(self.bytes), len(other.bytes)
         return Measurement(
             np.concatenate([self.bytes, other.bytes]),
-            np.concatenate([self.loss, other.loss]),
+            {name: np.concatenate([loss, other.losses[name]]) for name, loss in self.losses.items()},
             np.concatenate([self.agrees, other.agrees]),
             None if self.top1 is None or other.top1 is None else np.concatenate([self.top1, other.top1]),
             (count * self.pixels + more * other.pixels) / (count + more),
@@ -189,15 +194,15 @@ class Objective:
         write = partial(encode, table=point, signature=False, **self._options)
         found = self._measurer.measure(write, point_key(point, **self._options), describe=self._damage)
         readings = [found.readings[name] for name in self._names]
-        losses = [
-            read.divergence if self.loss == "divergence" else read.loss - clean
-            for read, clean in zip(readings, self._clean_loss, strict=True)
-        ]
+        losses = {
+            name: read.divergence if self.loss == "divergence" else read.loss - clean
+            for name, read, clean in zip(self._names, readings, self._clean_loss, strict=True)
+        }
         sizes = found.scan_bytes if self.headerless else found.bytes
         assert sizes is not None
         return Measurement(
             sizes,
-            np.mean(losses, axis=0),
+            losses,
             np.mean([read.agrees for read in readings], axis=0),
             None if self.dataset.labels is None else np.mean([read.top1 for read in readings], axis=0),
             self.dataset.pixels,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dnnjpeg.learn.objective import Measurement, Objective
 from dnnjpeg.point import OperatingPoint
-from dnnjpeg.table import standard_table
+from dnnjpeg.table import Table, standard_table
 
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
 CHECKED = (20, 35, 50, 65, 75, 85)  # where a table's qualities are held to what they say
@@ -184,9 +184,17 @@ def between(
             yield replace(point, quality=round(quality, 1), measured=one.record())
 
 
-def measure_standard(objective: Objective, quality: float) -> Measurement:
-    """The standard table, 4:2:0, in the same encoder."""
-    return objective.measure(standard_table().at(quality))
+def check(table: Table, objective: Objective) -> dict[str, dict[str, float]]:
+    """By network and checked quality: the mean loss at that quality of the table, in parts of the standard
+    table's. 1 is what a quality promises.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for quality in CHECKED:
+        ours, standard = (objective.measure(one.at(quality)) for one in (table, standard_table()))
+        for name, loss in ours.losses.items():
+            ratio = float(loss.mean() / standard.losses[name].mean())
+            found.setdefault(name, {})[f"{quality}"] = round(ratio, 3)
+    return found
 
 
 def _hull(places: Sequence[tuple[float, float]]) -> list[int]:
