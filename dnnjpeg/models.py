@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from reprlib import repr as brief
@@ -37,11 +37,12 @@ class Network:
     module: nn.Module
     preprocess: Preprocess
     device: torch.device
+    # What its logits depend on: one file of weights may serve two architectures, or two inputs. That of the
+    # network as it was loaded, for `dnnjpeg.sparse` changes how fast it reads, and not what.
+    identity: tuple[object, ...] = field(init=False)
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What its logits depend on: one file of weights may serve two architectures, or two inputs."""
-        return self.digest, self.preprocess, str(self.module)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", (self.digest, self.preprocess, str(self.module)))
 
     @property
     def batch(self) -> int:
@@ -55,6 +56,14 @@ class Network:
         Differentiable in the pixels; a surrounding autocast is honoured. Raises ValueError where the
         network's output is another.
         """
+        logits = self.module(self.inputs(pixels))
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(given, tuple) or len(given) != 2 or given[0] != len(pixels):
+            raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
+        return logits.float()
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """What the module is given for pixels as of `__call__`: N x 3 x size x size, channels last."""
         size = self.preprocess.size
         pixels = pixels.to(self.device, torch.float32)
         if pixels.shape[-2:] != (size, size):
@@ -63,11 +72,7 @@ class Network:
             255 * torch.tensor(values, device=self.device).reshape(3, 1, 1)
             for values in (self.preprocess.mean, self.preprocess.std)
         )
-        logits = self.module(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if not isinstance(given, tuple) or len(given) != 2 or given[0] != len(pixels):
-            raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
-        return logits.float()
+        return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def _view(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
