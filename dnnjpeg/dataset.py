@@ -135,7 +135,7 @@ def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
             image = open_picture(path, keep=False).image.convert("RGB")
             return np.array(
                 image if size is None else View(size).show(image)
-            )  # of its own: torch likes it so
+            )
         except (OSError, ValueError) as error:
             return f"{path}: {error}"
 
