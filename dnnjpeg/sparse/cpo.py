@@ -143,14 +143,14 @@ def place_of(index, width):
 
 
 @inlined
-def add(out, weights, value, place, pattern, window, tops, bottoms, sizes):
+def add(out, weights, value, row, column, pattern, window, shape):
     """Add a non-zero times the weights that it meets to the outputs of a filter.
 
     out, weights: addresses, of one filter and one channel, as an index of an array costs more than a
         multiplication.
-    place: row, and column in the window. sizes: columns of the output and of the kernel, strides.
+    shape: first and last output by row, columns of the output and of the kernel, strides.
     """
-    (row, column), (columns, width, down, right) = place, sizes
+    tops, bottoms, columns, width, down, right = shape
     top, bottom = tops[row], bottoms[row]
     for t in range(pattern + 1):
         at = out + 4 * (top * columns + window + t)
@@ -164,7 +164,7 @@ def add(out, weights, value, place, pattern, window, tops, bottoms, sizes):
 @kernel
 def _convolve(ptr, indices, values, starts, counts, tops, bottoms, strides, weights, out):
     (batch, filters, rows, columns), (_, channels, kernel_rows, width) = out.shape, weights.shape
-    sizes = columns, width, strides[0], strides[1]
+    shape = tops, bottoms, columns, width, strides[0], strides[1]
     out_at = address(out)
     for image in range(batch):
         for f in range(filters):
@@ -177,8 +177,8 @@ def _convolve(ptr, indices, values, starts, counts, tops, bottoms, strides, weig
                     for i in range(counts[pattern] - 1):
                         window = columns - 1 if i == 1 and counts[pattern] == 3 else i
                         for k in range(begin + ptr[p + i], begin + ptr[p + i + 1]):
-                            place = place_of(indices[k], width)
-                            add(out_at, weights_at, values[k], place, pattern, window, tops, bottoms, sizes)
+                            row, column = place_of(indices[k], width)
+                            add(out_at, weights_at, values[k], row, column, pattern, window, shape)
                     p += counts[pattern]
             out_at += 4 * rows * columns
 

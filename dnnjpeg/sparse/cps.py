@@ -77,7 +77,7 @@ def _encode(ptr, indices, starts, ptr_size, width, sets, sets_starts):
 def _convolve(ptr, sets, values, starts, counts, tops, bottoms, strides, weights, out):
     """As CPO's, reading sets."""
     (batch, filters, rows, columns), (_, channels, kernel_rows, width) = out.shape, weights.shape
-    sizes = columns, width, strides[0], strides[1]
+    shape = tops, bottoms, columns, width, strides[0], strides[1]
     out_at = address(out)
     for image in range(batch):
         for f in range(filters):
@@ -99,18 +99,7 @@ def _convolve(ptr, sets, values, starts, counts, tops, bottoms, strides, weights
                             n += 1
                             while bits:
                                 if bits & 1:
-                                    place = row, column
-                                    add(
-                                        out_at,
-                                        weights_at,
-                                        values[k],
-                                        place,
-                                        pattern,
-                                        window,
-                                        tops,
-                                        bottoms,
-                                        sizes,
-                                    )
+                                    add(out_at, weights_at, values[k], row, column, pattern, window, shape)
                                     k += 1
                                 bits >>= 1
                                 row += 1
