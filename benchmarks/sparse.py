@@ -1,35 +1,38 @@
 """Speed and memory of sparse convolution beside im2col, MEC and torch: single layers, and whole networks.
 
     python benchmarks/sparse.py layers
+    python benchmarks/sparse.py published --name sparse-znver3
     DNNJPEG_DATA=folder python benchmarks/sparse.py networks
     python benchmarks/sparse.py show
 
-Everything that is compared takes turns in one process. With one thread, processor time is measured, with
-several wall time. Compressing the input is part of the time. Results go to benchmarks/results/NAME.json,
-item by item: what is there is measured again only with --again, or, where other guests of the host make the
-machine slower for minutes, several times with --least. Each processor has a file of its own, named
-sparse and what follows; `show` prints the first in full, and sums up all of them.
+`layers` times the ring kernel with its two kinds of lists, `published` also CPO and CPS in the order that was
+published. Everything that is compared takes turns in one process. With one thread, processor time is
+measured, with several wall time. Compressing the input is part of the time, and the memory is that of what
+it makes. Results go to benchmarks/results/NAME.json, item by item: what is there is measured again only with
+--again, or, where other guests of the host make the machine slower for minutes, several times with --least.
+Each processor has a file of its own, named sparse and what follows; `show` prints the first in full, sums up
+all of them, and prints what is published wherever it was measured.
 """
 
-import itertools
 import json
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from common import RESULTS, write
+from sparse_tables import as_markdown, by_processor, published_table
 from torch import Tensor
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import apply_, cpo, cps, im2col, mec, optimize_, restore_
 from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.select import TRIED, clock, over
-from dnnjpeg.sparse.tiling import Tiling, tilings
+from dnnjpeg.sparse.tiling import SPARSE, Tiling, tilings
 
 LAYERS = {
     "64x56x56->64 3x3": Geometry(64, 56, 56, 64, (3, 3), (1, 1), (1, 1)),
@@ -44,14 +47,17 @@ LAYERS = {
 }
 ZEROS = (0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 0.95)
 NETWORKS = ("cifar_resnet20", "cifar_resnet56", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v1_075")
-TORCH = ("torch", "channels_last", "prepacked")
-OURS = ("cpo", "cps")
+PUBLISHED_ZEROS = (0.5, 0.8, 0.95)
 INPUTS = 8  # that take turns: of one alone a processor learns by heart where its lists end
 Pair = tuple[Tensor, Tensor]  # an input with channels first, and with channels last
 
 
-def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str, Any]:
-    """Milliseconds by method, tilings chosen beforehand; elements by representation; largest difference."""
+def measure_layer(
+    geometry: Geometry, zeros: float, seconds: float, published: bool = False
+) -> dict[str, Any]:
+    """Milliseconds by method, tilings chosen beforehand; memory of what each makes of an input; largest
+    difference of the ring kernel.
+    """
     random = torch.Generator().manual_seed(0)
     shape = (1, geometry.channels, geometry.height, geometry.width)
     inputs = []  # channels first, and last
@@ -62,44 +68,48 @@ def measure_layer(geometry: Geometry, zeros: float, seconds: float) -> dict[str,
     first, last = inputs[0]
     weights = torch.randn(geometry.filters, *shape[1:2], *geometry.kernel, generator=random)
     bias = torch.randn(geometry.filters, generator=random)
-    threads = torch.get_num_threads()
-
-    def ring(tiling: Tiling) -> Callable[[Pair], Tensor]:
-        layer = RingConvolution(geometry, weights, bias, tiling, threads=threads)
-
-        def run(x: Pair) -> Tensor:
-            y, _ = layer.convolve(layer.compress(x[1]))
-            assert y is not None
-            return y
-
-        return run
 
     def measure(functions: dict[Any, Callable[[Pair], Tensor]], seconds: float) -> dict[Any, float]:
         return clock({key: over(inputs, function) for key, function in functions.items()}, seconds)
 
-    candidates = {tiling: ring(tiling) for tiling in tilings(geometry, True, zeros)[:TRIED]}
-    times = measure(candidates, seconds / 2)
-    best = min(times, key=lambda tiling: times[tiling])
-    functions = {**peers(geometry, weights, bias), "cps": candidates[best]}
-    functions["cpo"] = ring(best._replace(patterns=False))
-    expected = F.conv2d(first.double(), weights.double(), bias.double(), geometry.stride, geometry.padding)
-    found = measure(functions, seconds)
-    found["im2col"] = min(found.pop("im2col_last"), found["im2col"])
-    layer = RingConvolution(geometry, weights, bias, best)
-    elements = {
-        "im2col": geometry.im2col_elements,
-        **{
-            module.__name__.rpartition(".")[2]: module.compress(first, geometry).memory().elements
-            for module in (mec, cpo, cps)
-        },
-        "lists": layer.compress(last).memory().elements,
+    candidates = {
+        tiling: ring(geometry, weights, bias, tiling) for tiling in tilings(geometry, True, zeros)[:TRIED]
     }
-    difference = (functions["cps"](inputs[0]) - expected).abs().max() / expected.abs().max()
+    times = measure({tiling: run for tiling, (run, _) in candidates.items()}, seconds / 2)
+    best = min(times, key=lambda tiling: times[tiling])
+    runs, makers = peers(geometry, weights, bias), {"im2col": im2col.compress, "mec": mec.compress}
+    if published:
+        makers |= {"cpo": cpo.compress, "cps": cps.compress}
+        runs["cpo"] = lambda x: cpo.convolve(cpo.compress(x[0], geometry), weights)
+        runs["cps"] = lambda x: cps.convolve(cps.compress(x[0], geometry), weights)
+    memory = {name: compress(first, geometry).memory() for name, compress in makers.items()}
+    for tiling in (best._replace(patterns=False), best):
+        runs[tiling.method], compress = ring(geometry, weights, bias, tiling)
+        memory[tiling.method] = compress(last).memory()
+    found = measure(runs, seconds)
+    found["im2col"] = min(found.pop("im2col_last"), found["im2col"])
+    expected = F.conv2d(first.double(), weights.double(), bias.double(), geometry.stride, geometry.padding)
+    differences = [(runs[method](inputs[0]) - expected).abs().max() for method in SPARSE]
     return {
         "milliseconds": {name: round(value, 4) for name, value in found.items()},
-        "elements": elements,
-        "difference": float(difference),
+        "elements": {name: value.elements for name, value in memory.items()},
+        "bytes": {name: value.bytes for name, value in memory.items()},
+        "difference": float(max(differences) / expected.abs().max()),
     }
+
+
+def ring(
+    geometry: Geometry, weights: Tensor, bias: Tensor, tiling: Tiling
+) -> tuple[Callable[[Pair], Tensor], Callable[[Tensor], Lists]]:
+    """The ring kernel with a tiling, compression included; and the compression."""
+    layer = RingConvolution(geometry, weights, bias, tiling, threads=torch.get_num_threads())
+
+    def run(x: Pair) -> Tensor:
+        y, _ = layer.convolve(layer.compress(x[1]))
+        assert y is not None
+        return y
+
+    return run, layer.compress
 
 
 def peers(geometry: Geometry, weights: Tensor, bias: Tensor) -> dict[str, Callable[[Pair], Tensor]]:
@@ -172,109 +182,14 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def mean(values: Sequence[float]) -> float:
-    """Geometric."""
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def as_markdown(results: dict[str, Any]) -> str:
-    """Speed over the best of torch's three, and over im2col, by zeros; the means; networks."""
-    lines = []
-    for threads, items in results["layers"].items():
-        lines += [
-            f"| {_threads(threads)}, speed over torch (over im2col) | "
-            + " | ".join(f"{zeros:.0%} zeros" for zeros in ZEROS)
-            + " |",
-            f"|---|{'---:|' * len(ZEROS)}",
-        ]
-        speeds = {
-            name: [_speeds(item["milliseconds"]) for item in row.values()] for name, row in items.items()
-        }
-        for name, row in speeds.items():
-            lines.append(_row(name, [f"{torch_:.2f} ({im2col_:.1f})" for torch_, im2col_, _ in row]))
-        columns = [list(zip(*column, strict=True)) for column in zip(*speeds.values(), strict=True)]
-        cells = [f"{mean(torch_):.2f} ({mean(im2col_):.1f})" for torch_, im2col_, _ in columns]
-        lines.append(_row("geometric mean", cells))
-        lines.append(_row("the same over MEC", [f"{mean(mec_):.1f}" for *_, mec_ in columns]))
-        if threads == "1":
-            lines += [_row(*row) for row in _smaller([list(row.values()) for row in items.values()])]
-        lines.append("")
-    lines += [
-        "| milliseconds a picture | eager | eager, channels last | torch.compile | dnnjpeg | speed |"
-        " convolutions over im2col |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for threads, items in results["networks"].items():
-        for name, item in items.items():
-            times, convolutions = item["milliseconds"], item["convolutions"]
-            cells = [f"{times[key]:.2f}" for key in ("eager", "eager_channels_last", "compiled", "plan")]
-            cells += [
-                f"{_network_speed(times):.2f}x",
-                f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
-            ]
-            lines.append(_row(f"{name}, {_threads(threads)}", cells))
-    return "\n".join(lines)
-
-
-def _row(name: str, cells: list[str]) -> str:
-    return f"| {name} | {' | '.join(cells)} |"
-
-
-def _threads(count: str) -> str:
-    return "1 thread" if count == "1" else f"{count} threads"
-
-
-def _speeds(times: dict[str, float]) -> tuple[float, float, float]:
-    """Over the best of torch's three, over im2col, over MEC."""
-    ours = min(times[name] for name in OURS)
-    return min(times[name] for name in TORCH) / ours, times["im2col"] / ours, times["mec"] / ours
-
-
-def _network_speed(times: dict[str, float]) -> float:
-    """Of the plan, over the fastest of the others."""
-    return min(value for key, value in times.items() if key != "plan") / times["plan"]
-
-
-def _smaller(layers: list[list[dict[str, Any]]]) -> list[tuple[str, list[str]]]:
-    """How many times fewer elements than im2col's the representations have, by zeros."""
-    names = {"mec": "MEC", "cpo": "CPO", "cps": "CPS", "lists": "lists of the kernel"}
-    found = []
-    for key, name in names.items():
-        by_zeros = zip(*layers, strict=True)
-        ratios = [
-            [item["elements"]["im2col"] / item["elements"][key] for item in items] for items in by_zeros
-        ]
-        found.append((f"smaller than im2col: {name}", [f"{mean(values):.1f}" for values in ratios]))
-    return found
-
-
-def by_processor(results: Sequence[dict[str, Any]]) -> str:
-    """The means of several results, and the speed of networks, by processor."""
-    lines = [
-        f"| geometric means of the nine layers | {' | '.join(f'{zeros:.0%} zeros' for zeros in ZEROS)} |",
-        f"|---|{'---:|' * len(ZEROS)}",
-    ]
-    for result in results:
-        for threads, items in result["layers"].items():
-            columns = zip(*(row.values() for row in items.values()), strict=True)
-            speeds = [[_speeds(item["milliseconds"])[0] for item in column] for column in columns]
-            name = f"{result['machine']['cpu']}, {_threads(threads)}"
-            lines.append(_row(name, [f"{mean(column):.2f}" for column in speeds]))
-    lines += ["", f"| networks | {' | '.join(result['machine']['cpu'] for result in results)} |"]
-    lines.append(f"|---|{'---:|' * len(results)}")
-    for threads, name in itertools.product(("1", "2"), NETWORKS):
-        items = [result["networks"].get(threads, {}).get(name) for result in results]
-        cells = [f"{_network_speed(item['milliseconds']):.2f}x" if item else "" for item in items]
-        lines.append(_row(f"{name}, {_threads(threads)}", cells))
-    return "\n".join(lines)
-
-
 def _load(name: str) -> dict[str, Any]:
     path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    return {"layers": found.get("layers", {}), "networks": found.get("networks", {})}
+    return {part: found.get(part, {}) for part in ("layers", "networks", "published")}
 
 
+ONLY = click.option("--only", multiple=True, type=click.Choice(list(LAYERS)))
+AGAIN = click.option("--again", is_flag=True, help="Also what was measured before.")
 FILE = click.option("--name", "file", default="sparse", show_default=True, help="Of the file of results.")
 
 
@@ -288,8 +203,8 @@ def main() -> None:
 @click.option(
     "--seconds", type=float, default=1, show_default=True, help="For each layer and share of zeros."
 )
-@click.option("--only", multiple=True, type=click.Choice(list(LAYERS)))
-@click.option("--again", is_flag=True)
+@ONLY
+@AGAIN
 @click.option("--least", is_flag=True, help="Measure again, and keep the lesser time of each method.")
 @FILE
 def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool, least: bool, file: str) -> None:
@@ -314,7 +229,7 @@ def layers(threads: int, seconds: float, only: tuple[str, ...], again: bool, lea
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--seconds", type=float, default=8, show_default=True, help="For each network.")
 @click.option("--only", multiple=True, type=click.Choice(NETWORKS))
-@click.option("--again", is_flag=True)
+@AGAIN
 @FILE
 def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool, file: str) -> None:
     """Whole networks."""
@@ -330,11 +245,35 @@ def networks(threads: int, seconds: float, only: tuple[str, ...], again: bool, f
 
 
 @main.command()
+@click.option(
+    "--seconds", type=float, default=5, show_default=True, help="For each layer and share of zeros."
+)
+@ONLY
+@AGAIN
+@FILE
+def published(seconds: float, only: tuple[str, ...], again: bool, file: str) -> None:
+    """Single layers with one thread, and CPO and CPS as published."""
+    torch.set_num_threads(1)
+    for name in only or LAYERS:
+        results = _load(file)
+        place = results["published"]
+        if name not in place or again:
+            with torch.inference_mode():
+                place[name] = {
+                    str(zeros): measure_layer(LAYERS[name], zeros, seconds, published=True)
+                    for zeros in PUBLISHED_ZEROS
+                }
+            results["published"] = {key: place[key] for key in LAYERS if key in place}
+            write(file, {"torch": torch.__version__, **results})
+
+
+@main.command()
 def show() -> None:
     """Print the tables of the README."""
-    click.echo(as_markdown(_load("sparse")))
-    click.echo("")
-    click.echo(by_processor([json.loads(file.read_text()) for file in sorted(RESULTS.glob("sparse*.json"))]))
+    results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("sparse*.json"))]
+    parts = [as_markdown(_load("sparse")), by_processor([one for one in results if one["layers"]])]
+    parts += [published_table(one) for one in results if one.get("published")]
+    click.echo("\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.plan import Plan, apply_, restore_
-from dnnjpeg.sparse.select import Report, optimize_
+from dnnjpeg.sparse.report import Report
+from dnnjpeg.sparse.select import optimize_
 
 __all__ = ["Plan", "Report", "SparseConv2d", "apply_", "optimize_", "restore_"]

@@ -6,6 +6,7 @@ them. This is the published structure, with a reference execution; `ring` is the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, fused, load, splat, store
+from dnnjpeg.simd import address, load_scalar, store
 from dnnjpeg.sparse.geometry import Geometry, Memory
-
-LANES = 16
 
 
 class Structure:
     """Ptr, IN and DA of CPO or CPS; the last row of `starts` has their sizes."""
 
     geometry: Geometry
+    ptr: NDArray[np.int32]
+    values: NDArray[np.float32]
     starts: NDArray[np.int64]
+    first: bool  # whether the input had its channels first
 
     def memory(self) -> Memory:
         """Of Ptr, IN and DA; bytes with what finds the channels in them."""
@@ -62,17 +64,23 @@ def patterns(geometry: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64], 
     """By column of the padded map: its pattern (-1 where no window holds it) and the leftmost window; and by
     pattern how many numbers its Ptr has.
     """
-    (_, outputs), (_, width), (_, stride) = geometry.output, geometry.kernel, geometry.stride
-    columns = np.arange(geometry.padding[1] + geometry.width + geometry.ends[1])
-    left = np.maximum(0, -(-(columns - width + 1) // stride))
-    right = np.minimum(outputs - 1, columns // stride)
+    left, right = _holders(geometry, 1)
+    outputs = geometry.output[1]
     overlap = np.where(right >= left, right - left, -1)
-    kinds = -(-width // stride)
+    kinds = -(-geometry.kernel[1] // geometry.stride[1])
     sizes = np.full(kinds, outputs + 1)
     alone = left[overlap == 0]
     if kinds > 1 and np.isin(alone, (0, outputs - 1)).all():
         sizes[0] = 3
     return overlap, left, sizes
+
+
+def _holders(geometry: Geometry, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By row (axis 0) or column of the padded map: the first and the last window that hold it."""
+    size, stride = (geometry.height, geometry.width)[axis], geometry.stride[axis]
+    places = np.arange(geometry.padding[axis] + size + geometry.ends[axis])
+    first = np.maximum(0, -(-(places - geometry.kernel[axis] + 1) // stride))
+    return first, np.minimum(geometry.output[axis] - 1, places // stride)
 
 
 @kernel
@@ -127,53 +135,66 @@ def compress(x: Tensor, geometry: Geometry) -> Cpo:
 
 
 @inlined
-def _add(out, weights, value, bytes_):
-    wide = splat(value, "f32x16")
-    for at in range(0, bytes_, 4 * LANES):
-        store(out + at, fused(wide, load(weights + at, "f32x16"), load(out + at, "f32x16")))
+def place_of(index, width):
+    """Row, and column in the window, that a number of IN tells; unsigned, as that division is faster."""
+    index, width = np.uint32(index), np.uint32(width)
+    row = index // width
+    return np.int64(row), np.int64(index - row * width)
+
+
+@inlined
+def add(out, weights, value, row, column, pattern, window, shape):
+    """Add a non-zero times the weights that it meets to the outputs of a filter.
+
+    out, weights: addresses, of one filter and one channel, as an index of an array costs more than a
+        multiplication.
+    shape: first and last output by row, columns of the output and of the kernel, strides.
+    """
+    tops, bottoms, columns, width, down, right = shape
+    top, bottom = tops[row], bottoms[row]
+    for t in range(pattern + 1):
+        at = out + 4 * (top * columns + window + t)
+        weight = weights + 4 * ((row - top * down) * width + column - t * right)
+        for _ in range(top, bottom + 1):
+            store(at, load_scalar(at, "f32") + value * load_scalar(weight, "f32"))
+            at += 4 * columns
+            weight -= 4 * down * width
 
 
 @kernel
-def _convolve(ptr, indices, values, starts, sizes, strides, weights, out):
-    """Each non-zero times the weights of all filters that it meets, added to the outputs where they lie."""
-    batch, rows, columns, filters = out.shape
-    channels, kernel_rows, width, _ = weights.shape
-    pixel = 4 * filters
-    for channel in range(batch * channels):
-        p, _, begin = starts[channel]
-        if p == starts[channel + 1, 0]:
-            continue
-        image, c = divmod(channel, channels)
-        kernel_at = address(weights) + c * kernel_rows * width * pixel
-        out_at = address(out) + image * rows * columns * pixel
-        for pattern in range(sizes.size):
-            for window in range(sizes[pattern] - 1):
-                m = columns - 1 if window == 1 and sizes[pattern] == 3 else window
-                for k in range(begin + ptr[p + window], begin + ptr[p + window + 1]):
-                    row, x = divmod(indices[k], width)
-                    for kernel_row in range(kernel_rows):
-                        y, rest = divmod(row - kernel_row, strides[0])
-                        if rest or y < 0 or y >= rows:
-                            continue
-                        for t in range(pattern + 1):
-                            at = kernel_at + (kernel_row * width + x - t * strides[1]) * pixel
-                            _add(out_at + (y * columns + m + t) * pixel, at, values[k], pixel)
-            p += sizes[pattern]
+def _convolve(ptr, indices, values, starts, counts, tops, bottoms, strides, weights, out):
+    (batch, filters, rows, columns), (_, channels, kernel_rows, width) = out.shape, weights.shape
+    shape = tops, bottoms, columns, width, strides[0], strides[1]
+    out_at = address(out)
+    for image in range(batch):
+        for f in range(filters):
+            for c in range(channels):
+                p, _, begin = starts[image * channels + c]
+                if p == starts[image * channels + c + 1, 0]:
+                    continue
+                weights_at = address(weights) + 4 * (f * channels + c) * kernel_rows * width
+                for pattern in range(counts.size):
+                    for i in range(counts[pattern] - 1):
+                        window = columns - 1 if i == 1 and counts[pattern] == 3 else i
+                        for k in range(begin + ptr[p + i], begin + ptr[p + i + 1]):
+                            row, column = place_of(indices[k], width)
+                            add(out_at, weights_at, values[k], row, column, pattern, window, shape)
+                    p += counts[pattern]
+            out_at += 4 * rows * columns
 
 
 def convolve(representation: Cpo, weights: Tensor) -> Tensor:
     """The output, N x filters x Oh x Ow in the input's layout. weights: float32 filters x C x Kh x Kw."""
-    geometry, (rows, columns) = representation.geometry, representation.geometry.output
-    filters = -(-geometry.filters // LANES) * LANES
-    last = torch.zeros(*weights.shape[1:], filters)
-    last[..., : geometry.filters] = weights.detach().permute(1, 2, 3, 0)
+    return executed(_convolve, representation, representation.indices, weights)
+
+
+def executed(code: Any, representation: Structure, indices: NDArray[np.int32], weights: Tensor) -> Tensor:
+    """The output by a kernel for IN in one of its forms."""
+    geometry = representation.geometry
     batch = (len(representation.starts) - 1) // geometry.channels
-    out = torch.zeros(batch, rows, columns, filters)
-    _convolve(
-        representation.ptr, representation.indices, representation.values, representation.starts,
-        patterns(geometry)[2], np.array(geometry.stride), last.numpy(), out.numpy(),
+    out = torch.zeros(batch, geometry.filters, *geometry.output)
+    code(
+        representation.ptr, indices, representation.values, representation.starts, patterns(geometry)[2],
+        *_holders(geometry, 0), np.array(geometry.stride), weights.detach().contiguous().numpy(), out.numpy(),
     )  # fmt: skip
-    y = out[..., : geometry.filters].permute(0, 3, 1, 2)
-    return y.contiguous(
-        memory_format=torch.contiguous_format if representation.first else torch.channels_last
-    )
+    return out if representation.first else out.contiguous(memory_format=torch.channels_last)

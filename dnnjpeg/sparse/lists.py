@@ -1,6 +1,6 @@
 """Non-zeros as the ring kernel reads them: a list a pixel, of the channels of a block.
 
-This is CPO for the machine: every non-zero is kept once, under its column, and which outputs overlap there
+The idea is that of CPO: every non-zero is kept once, under its column, and which outputs overlap there
 follows from the column. Channels take the place of rows within a list, because that is what vectors are wide
 in. As in CPO a non-zero has a value and an index; as in CPS one pattern of bits can tell the indices of
 neighbours, here of 16 to 128 channels.

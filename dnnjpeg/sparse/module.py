@@ -13,7 +13,6 @@ from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
 MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
-SPARSE = ("cpo", "cps")
 
 
 class SparseConv2d(FastConv2d):

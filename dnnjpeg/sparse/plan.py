@@ -18,9 +18,9 @@ from dnnjpeg.sparse.dense import DENSE, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
-from dnnjpeg.sparse.module import SPARSE, SparseConv2d
+from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6, twin
-from dnnjpeg.sparse.tiling import Tiling
+from dnnjpeg.sparse.tiling import SPARSE, Tiling
 
 FORMAT = "dnnjpeg-sparse-plan"
 _BEFORE = "_before_sparse"  # attribute of a model: its own modules
@@ -32,8 +32,8 @@ class LayerPlan:
 
     name: str
     geometry: Geometry
-    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, cpo or cps
-    tiling: Tiling | None = None  # of cpo and cps
+    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, ring-numbered or ring-patterns
+    tiling: Tiling | None = None  # of the last two
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too
     relu: str | None = None  # a ReLU or ReLU6 that it does too
@@ -59,11 +59,14 @@ class LayerPlan:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"{document['name']}: geometry or tiling is not as written: {error}") from None
         if made.method not in (*DENSE, *SPARSE):
+            known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
+            raise ValueError(f"{made.name}: method is {made.method!r}, expected {known}; tune anew")
+        if made.tiling is None and made.method in SPARSE:
+            raise ValueError(f"{made.name}: method is {made.method}, and has no tiling")
+        if made.tiling is not None and made.tiling.method != made.method:
             raise ValueError(
-                f"{made.name}: method is {made.method!r}, expected {', '.join((*DENSE, *SPARSE))}"
+                f"{made.name}: method is {made.method}, and its tiling is of {made.tiling.method}"
             )
-        if (made.method in SPARSE) != (made.tiling is not None):
-            raise ValueError(f"{made.name}: a tiling goes with {' and '.join(SPARSE)}, and with nothing else")
         return made
 
 

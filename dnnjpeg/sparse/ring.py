@@ -1,4 +1,6 @@
-"""The fast execution of CPO and CPS: sums in registers, lists of non-zeros, weights in the order of use."""
+"""The ring kernel, which keeps non-zeros as CPO and CPS do but multiplies in an order of its own: sums in
+registers, lists by pixel, weights in the order of use.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple

@@ -5,7 +5,7 @@ given.
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle
 from typing import Any, TypeVar
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnnjpeg.sparse import cpo, cps, mec
+from dnnjpeg.sparse import im2col, mec
 from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.geometry import Geometry, is_plain
 from dnnjpeg.sparse.im2col import padded
-from dnnjpeg.sparse.module import SPARSE, SparseConv2d
+from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.plan import (
     LayerPlan,
     Plan,
@@ -29,94 +29,18 @@ from dnnjpeg.sparse.plan import (
     restore_,
     without_sparse,
 )
-from dnnjpeg.sparse.tiling import Tiling, tilings
+from dnnjpeg.sparse.report import LayerReport, Report
+from dnnjpeg.sparse.ring import RingConvolution
+from dnnjpeg.sparse.tiling import SPARSE, Tiling, tilings
 from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
 LARGE = 0.85  # of the best dense time: a gain that a network will surely show
 TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
-TRIED = 5  # tilings of a layer in the form of CPS; the best of them is tried as CPO too
+TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
 T = TypeVar("T")
 Progress = Callable[[Sequence[Site]], Any]
-
-
-@dataclass
-class LayerReport:
-    """A convolution, and what was measured on it. Times in milliseconds."""
-
-    name: str
-    geometry: Geometry
-    zeros: float  # share of the input
-    times: dict[str, float]  # by method, compression included
-    choice: str
-    difference: float  # largest of the choice to torch's float64, over the largest output
-    compression_ratios: dict[str, float]  # of MEC, CPO and CPS as published
-    tilings: dict[Tiling, float] = field(default_factory=dict)  # of the ring kernel, and their times
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {
-            "name": self.name,
-            "geometry": str(self.geometry),
-            "zeros": round(self.zeros, 4),
-            "milliseconds": {name: round(value, 4) for name, value in self.times.items()},
-            "choice": self.choice,
-            "difference": self.difference,
-            "compression_ratios": {name: round(value, 2) for name, value in self.compression_ratios.items()},
-        }
-
-
-@dataclass
-class Report:
-    """What `optimize_` found.
-
-    plan: what is in use.
-    network: milliseconds of the whole network as it was (original), with the best dense method of each layer
-        (dense), with the best of all (plan), and with what of it gains much (cautious).
-    """
-
-    plan: Plan
-    layers: list[LayerReport]
-    network: dict[str, float]
-    choice: str  # original, dense, plan or cautious
-    difference: float  # of the network's output, over its largest value
-
-    @property
-    def speedup(self) -> float:
-        """Of what is in use, over the network as it was."""
-        return self.network["original"] / self.network[self.choice]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {
-            "conditions": self.plan.conditions,
-            "network": {name: round(value, 4) for name, value in self.network.items()},
-            "choice": self.choice,
-            "fused": self.plan.fused,
-            "difference": self.difference,
-            "layers": [layer.to_json() for layer in self.layers],
-        }
-
-    def __str__(self) -> str:
-        names = (*DENSE, *SPARSE)
-        head = f"{'layer':28} {'geometry':34} {'zeros':>5} " + " ".join(f"{name[:9]:>9}" for name in names)
-        lines = [f"{head}  {'choice':13} {'CR':>6} difference"]
-        for layer in self.layers:
-            cells = (layer.times.get(name) for name in names)
-            times = " ".join(f"{'-' if cell is None else format(cell, '.3f'):>9}" for cell in cells)
-            ratio = layer.compression_ratios.get("cps", 1)
-            lines.append(
-                f"{layer.name[-28:]:28} {layer.geometry!s:34} {layer.zeros:5.0%} {times}  "
-                f"{layer.choice:13} {ratio:6.1f} {layer.difference:.0e}"
-            )
-        whole = ", ".join(f"{name} {value:.3f} ms" for name, value in self.network.items())
-        lines.append(
-            f"network: {whole}; in use: {self.choice}{', run as one' if self.plan.fused else ''}, "
-            f"{self.speedup:.2f}x, largest difference "
-            f"{self.difference:.0e}"
-        )
-        return "\n".join(lines)
 
 
 def optimize_(
@@ -180,27 +104,24 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         dense = DenseConv2d.of(module, **options)
         dense.method = method
         convolutions[method] = dense
-    ratios = {}
     if sparse:
         for tiling in _to_try(geometry, zeros):
             ring = SparseConv2d.of(module, **options)
             ring.tiling, ring.min_zeros = tiling, 0.0
             convolutions[tiling] = ring
-        for algorithm in (mec, cpo, cps):
-            name = algorithm.__name__.rpartition(".")[2]
-            ratios[name] = algorithm.compress(x, geometry).compression_ratio
     times = clock({key: over(mirrored, made) for key, made in convolutions.items()}, seconds)
     tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
     by_method = {key: value for key, value in times.items() if isinstance(key, str)}
     for tiling, value in tiles.items():
         by_method[tiling.method] = min(value, by_method.get(tiling.method, value))
-    report = LayerReport(site.name, geometry, zeros, by_method, "", 0.0, ratios, tiles)
+    report = LayerReport(site.name, geometry, zeros, by_method, "", 0.0, {}, tiles)
     report.choice = _fastest(by_method, DENSE)
     if sparse:
-        best = _fastest(by_method, SPARSE)
+        best = _fastest(by_method, tuple(SPARSE))
         if by_method[best] < MARGIN * by_method[report.choice]:
             report.choice = best
-    chosen = convolutions[_best_tiling(report) or report.choice]
+        report.compression_ratios = _ratios(x, module.weight, report)
+    chosen = convolutions[_best_tiling(report, report.choice) or report.choice]
     weight, bias = chosen.folded()
     expected = F.conv2d(
         padded(x.double(), geometry),
@@ -235,13 +156,28 @@ def _fastest(times: dict[str, float], methods: Sequence[str]) -> str:
     return min((name for name in methods if name in times), key=lambda name: times[name])
 
 
-def _best_tiling(layer: LayerReport) -> Tiling | None:
-    own = [tiling for tiling in layer.tilings if tiling.method == layer.choice]
+def _best_tiling(layer: LayerReport, method: str) -> Tiling | None:
+    own = [tiling for tiling in layer.tilings if tiling.method == method]
     return min(own, key=lambda tiling: layer.tilings[tiling]) if own else None
 
 
+def _ratios(x: Tensor, weights: Tensor, layer: LayerReport) -> dict[str, float]:
+    """Of what was made of the input, where something was."""
+    geometry = layer.geometry
+    ratios = {
+        "im2col": im2col.compress(x, geometry).compression_ratio,
+        "mec": mec.compress(x, geometry).compression_ratio,
+    }
+    for method in SPARSE:
+        tiling = _best_tiling(layer, method)
+        assert tiling is not None
+        lists = RingConvolution(geometry, weights, None, tiling).compress(x)
+        ratios[method] = len(x) * geometry.im2col_elements / lists.memory().elements
+    return ratios
+
+
 def _planned(site: Site, layer: LayerReport) -> LayerPlan:
-    tiling = _best_tiling(layer)
+    tiling = _best_tiling(layer, layer.choice)
     min_zeros = 0.0
     if tiling:
         # time grows with the non-zeros: how many more there may be before dense is faster

@@ -8,13 +8,17 @@ from dnnjpeg.jit import host_has
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 
+SPARSE = {
+    "ring-numbered": "ring, numbered",
+    "ring-patterns": "ring, patterns",
+}  # methods, as tables have them
 TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
 class Tiling(NamedTuple):
-    """How a layer is cut. `patterns` chooses between the two forms of a list: CPS and CPO."""
+    """How a layer is cut."""
 
-    patterns: bool
+    patterns: bool  # the form of a list: channels told by patterns of bits, or by a number each
     block: int  # CB, channels of a list: 16, 32, 64 or 128
     filters: int  # NB, filters in registers by 16
     ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
@@ -22,8 +26,8 @@ class Tiling(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The algorithm whose lists these are."""
-        return "cps" if self.patterns else "cpo"
+        """The name of it in `SPARSE`."""
+        return "ring-patterns" if self.patterns else "ring-numbered"
 
     def can_feed(self, onward: "Tiling") -> bool:
         """Whether a layer's output can be handed on as lists for another's tiling."""

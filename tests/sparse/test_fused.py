@@ -143,14 +143,14 @@ WAYS: dict[str, tuple[Callable[..., Tensor], dict[str, bool]]] = {
 
 def planned(network: nn.Module, method: str, fused: bool) -> nn.Module:
     geometry = Geometry(16, 9, 11, 16, (3, 3), (1, 1), (1, 1))
-    tiling = TILING if method == "cps" else None
+    tiling = TILING if method == "ring-patterns" else None
     layers = [LayerPlan(name, geometry, method, tiling) for name in ("first", "second")]
     apply_(network, Plan(tuple(layers), fused=fused), check=False)
     return network
 
 
 @pytest.mark.parametrize("name", WAYS)
-@pytest.mark.parametrize("method", ["cps", "channels_last"])
+@pytest.mark.parametrize("method", ["ring-patterns", "channels_last"])
 def test_results_are_the_networks_own(name: str, method: str) -> None:
     way, calls = WAYS[name]
     network = Pair(way).eval()
@@ -163,7 +163,7 @@ def test_results_are_the_networks_own(name: str, method: str) -> None:
             with Calls() as called:
                 y = network(x)
             assert torch.allclose(y, expected, atol=1e-5 * float(expected.abs().max()))
-            if method == "cps":
+            if method == "ring-patterns":
                 assert {function: called.count[function] > 0 for function in calls} == calls
 
 
@@ -192,7 +192,7 @@ def test_a_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pair() -> nn.Module:
-    return planned(Pair(WAYS["residual"][0]).eval(), "cps", True)
+    return planned(Pair(WAYS["residual"][0]).eval(), "ring-patterns", True)
 
 
 @pytest.mark.parametrize(("way", "calls"), [(map_and_lists, 1), (in_a_row, 0)])
@@ -203,7 +203,7 @@ def test_lists_with_few_zeros_are_left_to_torch(
     """As long as there is a map beside them."""
     x, network = torch.randn(1, 16, 9, 11), Pair(way).eval()
     expected = network(x)
-    planned(network, "cps", True)
+    planned(network, "ring-patterns", True)
     network.second.min_zeros = 0.99
     dense: list[Tensor] = []
     own = DenseConv2d.forward
@@ -245,9 +245,9 @@ def test_a_network_that_cannot_be_followed() -> None:
     """Its way depends on numbers: it gets a plan, and keeps its own Python."""
     network = Pair(lambda net, x: net.first(x) if x.mean() > 0 else net.second(x)).eval()
     with pytest.raises(ValueError, match="Pair cannot run as one"):
-        planned(network, "cps", True)
+        planned(network, "ring-patterns", True)
     assert type(network.first) is nn.Conv2d
-    planned(network, "cps", False)
+    planned(network, "ring-patterns", False)
     assert isinstance(network.first, SparseConv2d)
     restore_(network)
     report = optimize_(network, torch.rand(1, 16, 9, 11), seconds=0)

@@ -92,12 +92,12 @@ def test_double_precision_is_left_to_torch(kind: type[FastConv2d]) -> None:
     assert y.dtype == torch.float64 and torch.allclose(y, norm(plain(x)).relu(), atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["cps", "depthwise", "prepacked"])
+@pytest.mark.parametrize("method", ["ring-patterns", "depthwise", "prepacked"])
 def test_an_input_of_another_type_is_refused_as_by_torch(method: str) -> None:
     """Also where one of the same shape has been seen."""
     groups = 20 if method == "depthwise" else 1
     plain = nn.Conv2d(20, 20, 3, padding=1, groups=groups)
-    made = (SparseConv2d if method == "cps" else DenseConv2d).of(plain)
+    made = (SparseConv2d if method == "ring-patterns" else DenseConv2d).of(plain)
     made.method = method
     x = with_zeros(0.9, 1, 20, 8, 8)
     assert close(made(x), plain(x))

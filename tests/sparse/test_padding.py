@@ -99,7 +99,7 @@ def network() -> nn.Sequential:
     ).eval()  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["torch", "channels_last", "prepacked", "im2col", "mec", "cps"])
+@pytest.mark.parametrize("method", ["torch", "channels_last", "prepacked", "im2col", "mec", "ring-patterns"])
 def test_every_method(method: str, network: nn.Sequential) -> None:
     """At the size that the plan is for, and at another, which is left to the modules; and a plan on disk."""
     sizes = [(2, 3, 12, 17), (1, 3, 13, 12)]
@@ -108,11 +108,13 @@ def test_every_method(method: str, network: nn.Sequential) -> None:
         expected = [network(x) for x in pictures]
         first = LayerPlan("0", Geometry(3, 12, 17, 24, (3, 3), (2, 2), (0, 1), (1, 1)), "torch")
         last = LayerPlan("5", Geometry(24, 3, 5, 8, (4, 4), (1, 1), (1, 1), (2, 2)), "torch")
-        tiling = Tiling(True, 32, 1, 1) if method == "cps" else None
+        tiling = Tiling(True, 32, 1, 1) if method == "ring-patterns" else None
         layers = [replace(layer, method=method, tiling=tiling) for layer in (first, last)]
         layers[0] = replace(layers[0], norm="1", relu="2")
         depthwise = Geometry(24, 6, 9, 24, (3, 3), (2, 2), (0, 1), (1, 1), groups=24)
-        layers.append(LayerPlan("3", depthwise, "depthwise" if method == "cps" else "prepacked", relu="4"))
+        layers.append(
+            LayerPlan("3", depthwise, "depthwise" if method == "ring-patterns" else "prepacked", relu="4")
+        )
         apply_(network, Plan(tuple(layers)), check=False)
         assert isinstance(network[0], FastConv2d) and isinstance(network[3], FastConv2d)
         for x, y in zip(pictures, expected, strict=True):

@@ -22,9 +22,12 @@ from dnnjpeg.sparse import (  # noqa: E402
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
 from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
-from dnnjpeg.sparse.module import SPARSE  # noqa: E402
+from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
+from dnnjpeg.sparse.tiling import SPARSE, Tiling  # noqa: E402
 from dnnjpeg.sparse.trace import sites  # noqa: E402
+
+TILED = Tiling(True, 16, 1)._asdict()
 
 
 def logits(network: nn.Module, x: Tensor) -> Tensor:
@@ -132,12 +135,20 @@ def test_the_report(favoured: None) -> None:
     assert set(block.times) == {*TORCH, *LOWERED, *SPARSE} and block.choice in SPARSE
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
-    assert ratios["cps"] >= ratios["cpo"] > ratios["mec"]
+    assert set(ratios) == {*LOWERED, *SPARSE} and ratios["im2col"] == 1
+    pixels, lowered = 2 * 8 * 8, 2 * 8 * 8 * 32 * 9  # of two pictures of 32 channels
+    nonzeros = round((1 - block.zeros) * 32 * pixels)
+    assert ratios["ring-patterns"] == lowered / (nonzeros + pixels)  # a bit for each channel
+    assert ratios["mec"] < ratios["ring-numbered"] < lowered / (2 * nonzeros)
     assert set(by_name["depthwise"].times) == {*TORCH, "depthwise"} and set(by_name["wide"].times) == set(
         TORCH
     )
     text = str(report)
     assert all(layer.name in text for layer in report.layers) and "network: original" in text
+    lines = text.splitlines()
+    assert len({len(line) for line in lines[1:-1]}) == 1  # columns under each other
+    (line,) = (line for line in lines if line.startswith("blocks.0.conv2"))
+    assert f"{SPARSE[block.choice]} {ratios[block.choice]:6.1f} " in line
     assert document["conditions"]["threads"] == torch.get_num_threads()
 
 
@@ -235,6 +246,16 @@ def test_a_plan_on_disk(tmp_path: Path, favoured: None) -> None:
         apply_(nn.Sequential(nn.Conv2d(3, 4, 3)), loaded)
 
 
+def test_a_plan_with_the_former_names_is_refused(tmp_path: Path) -> None:
+    layer = plans.LayerPlan("x", Geometry(3, 8, 8, 4, (3, 3)), "ring-patterns", Tiling(True, 16, 1))
+    Plan((layer,), {}).save(tmp_path / "plan.json")
+    former = (tmp_path / "plan.json").read_text().replace("ring-patterns", "cps")
+    (tmp_path / "plan.json").write_text(former)
+    fault = "plan.json is no plan: x: method is 'cps', expected .* ring-numbered or ring-patterns; tune anew"
+    with pytest.raises(ValueError, match=fault):
+        Plan.load(tmp_path / "plan.json")
+
+
 @pytest.mark.parametrize(("key", "value"), [("processor", "another"), ("threads", 64), ("torch", "1.0")])
 def test_a_plan_of_another_machine_is_refused(key: str, value: object, favoured: None) -> None:
     network = small()
@@ -269,14 +290,14 @@ def test_a_file_that_is_no_plan(change: dict[str, Any], fault: str, tmp_path: Pa
     ("change", "fault"),
     [
         ({"method": "magic"}, "method is 'magic'"),
-        ({"method": "cpo"}, "a tiling goes with cpo and cps"),
+        ({"method": "ring-numbered"}, "ring-numbered, and has no tiling"),
+        ({"tiling": TILED}, "prepacked, and its tiling is of ring-patterns"),
+        ({"tiling": TILED, "method": "ring-numbered"}, "ring-numbered, and its tiling is of ring-patterns"),
         ({"geometry": {"channels": 3}}, "geometry or tiling is not as written"),
-        ({"tiling": {"a": 1}, "method": "cps"}, "geometry or tiling"),
+        ({"tiling": {"a": 1}, "method": "ring-patterns"}, "geometry or tiling"),
     ],
 )
 def test_a_layer_that_is_none(change: dict[str, Any], fault: str) -> None:
-    from dnnjpeg.sparse.geometry import Geometry
-
     layer = plans.LayerPlan("x", Geometry(3, 8, 8, 4, (3, 3)), "prepacked")
     document = json.loads(json.dumps(layer.to_json()))
     assert plans.LayerPlan.of(document) == layer
