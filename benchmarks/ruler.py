@@ -16,8 +16,9 @@ networks with its 95 % interval, and the worst network.
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,6 @@ CODECS = (
     "pillow-optimize,reduce={reduced}",
     "mozjpeg",
     "jpegli",
-    "webp",
 )
 NETWORKS = ("mobilenet_v1_075", "mobilenet_v2", "resnet18", "resnet50")
 
@@ -63,7 +63,7 @@ def hasten(network: Network, pictures: Pictures, folder: Path) -> None:
     try:
         apply_(network.module, Plan.load(file))
     except (OSError, ValueError):  # none, or one of another machine
-        inputs = network.inputs(torch.from_numpy(pictures[0]).permute(2, 0, 1)[None])
+        inputs = network.inputs(torch.tensor(pictures[0]).permute(2, 0, 1)[None])
         file.parent.mkdir(parents=True, exist_ok=True)
         optimize_(network.module, inputs, seconds=0.05).plan.save(file)
     if np.abs(network.read(pictures, 1) - before).max() > 1e-5 * np.abs(before).max():
@@ -107,40 +107,53 @@ def measured(
     }
 
 
+METRICS = {"divergence": "equal divergence", "loss": "equal cross-entropy", "top1": "equal top-1"}
+
+
 def as_markdown(results: dict[str, Any]) -> str:
-    """Means and worst networks; then, by row and network, the divergence at the nominal quality."""
-    qualities = results["qualities"]
+    """The mean of the networks, and the worst, by divergence and by cross-entropy; then what tables lose at
+    the quality of the same number.
+    """
     parts = []
-    for metric, title in (("divergence", "equal divergence"), ("loss", "equal cross-entropy")):
-        some = [row for row in results["comparisons"] if row["metric"] == metric]
-        if not some:
-            continue
-        means = {row["codec"]: row for row in some if row["network"] is None or len(results["clean"]) == 1}
-        parts.append(_heads([f"bytes at {title}, %", *(f"quality {q:g}" for q in qualities)]))
-        parts += [_row([name, *map(_mean, row["points"])]) for name, row in means.items()]
-        parts += ["", _heads([f"by network, {title}", *(f"quality {q:g}" for q in qualities)])]
-        for row in some:
-            if row["network"] is not None:
-                cells = [_interval(point["bytes_change"]) for point in row["points"]]
-                parts.append(_row([f"{row['network']}: {row['codec']}", *cells]))
-        parts.append("")
-    nominal = results["nominal"]
-    tables = dict.fromkeys(
-        (row["codec"], row["network"]) for row in nominal if row["codec"].startswith("dnnjpeg:")
-    )
-    parts.append(_heads(["divergence at the same quality, %", *(f"quality {q:g}" for q in qualities)]))
-    for codec, network in tables:
-        known = {
-            row["quality"]: {key: value and 100 * (value - 1) for key, value in row["ratio"].items()}
-            for row in nominal
-            if (row["codec"], row["network"]) == (codec, network)
-        }
-        parts.append(_row([f"{network}: {codec}", *(_interval(known[q]) for q in qualities)]))
+    for metric, rows in _by_metric(results):
+        means = [row for row in rows if row["network"] is None or len(results["clean"]) == 1]
+        if metric != "top1" and means:
+            parts += _table(f"bytes at {METRICS[metric]}, %", results["qualities"])
+            parts += [_row([row["codec"], *map(_mean, row["points"])]) for row in means]
+            parts.append("")
+    parts += _table("divergence at the same quality, %", results["qualities"])
+    ratios = {(row["codec"], row["network"], row["quality"]): row["ratio"] for row in results["nominal"]}
+    for codec, network in dict.fromkeys(key[:2] for key in ratios if key[0].startswith("dnnjpeg:")):
+        cells = [_interval(_per_cent(ratios[codec, network, q])) for q in results["qualities"]]
+        parts.append(_row([f"{network}: {codec}", *cells]))
     return "\n".join(parts)
 
 
-def _heads(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |\n|---|{'---:|' * (len(cells) - 1)}"
+def by_network(results: dict[str, Any]) -> str:
+    """Each network, by all metrics there are."""
+    parts = []
+    for metric, rows in _by_metric(results):
+        parts += _table(f"bytes at {METRICS[metric]}, %", results["qualities"])
+        for row in sorted((row for row in rows if row["network"]), key=itemgetter("network")):
+            cells = [_interval(point["bytes_change"]) for point in row["points"]]
+            parts.append(_row([f"{row['network']}: {row['codec']}", *cells]))
+        parts.append("")
+    return "\n".join(parts[:-1])
+
+
+def _by_metric(results: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for metric in METRICS:
+        if rows := [row for row in results["comparisons"] if row["metric"] == metric]:
+            yield metric, rows
+
+
+def _table(title: str, qualities: Sequence[float]) -> list[str]:
+    heads = [title, *(f"quality {quality:g}" for quality in qualities)]
+    return [_row(heads), f"|---|{'---:|' * len(qualities)}"]
+
+
+def _per_cent(ratio: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None else 100 * (value - 1) for key, value in ratio.items()}
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -170,7 +183,8 @@ def _interval(change: dict[str, float | None]) -> str:
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: in the user's cache folder]")
 @click.option("--dense", is_flag=True, help="Run the networks as they are, and not on dnnjpeg.sparse.")
 @click.option("--name", default="ruler", show_default=True, help="Of the file of results.")
-@click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
+@click.option("--show", is_flag=True, help="Print the tables of the last run, and measure nothing.")
+@click.option("--by-network", "single", is_flag=True, help="Print each network in place of their mean.")
 def main(
     specs: tuple[str, ...],
     codecs: tuple[str, ...],
@@ -183,6 +197,7 @@ def main(
     dense: bool,
     name: str,
     show: bool,
+    single: bool,
 ) -> None:
     """Measure, print the table, and write benchmarks/results/NAME.json."""
     if not show:
@@ -208,7 +223,8 @@ def main(
         )
         facts = {"pictures": len(dataset), "crop": crop, "qualities": columns}
         write(name, {**facts, "networks": {key: one.digest for key, one in networks.items()}, **results})
-    click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
+    results = json.loads((RESULTS / f"{name}.json").read_text())
+    click.echo(by_network(results) if single else as_markdown(results))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def test_examples(photo: Image.Image, tmp_path: Path) -> None:
 SHOWN = {
     "README.md": [
         ("encode.py", "--show"),
-        ("tables.py",),
+        ("ruler.py", "--show"),
+        ("ruler.py", "--show", "--name", "ruler_crops"),
         ("sparse.py", "show"),
         ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
         ("jpegdl.py", "show", "--name", "jpegdl_ten"),
@@ -62,6 +63,10 @@ SHOWN = {
         ("target.py", "--show", "--name", "target_price_left_out"),
         ("target.py", "--show", "--name", "target_quality"),
         ("target.py", "--show", "--name", "target_quality_standard"),
+    ],
+    "benchmarks/ruler.md": [
+        ("ruler.py", "--show", "--by-network"),
+        ("ruler.py", "--show", "--by-network", "--name", "ruler_crops"),
     ],
     "benchmarks/jpegdl.md": [
         ("jpegdl.py", "show"),
