@@ -16,8 +16,6 @@ from dnnjpeg.provenance import command, short
 from .paths import NamedPath
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
     from dnnjpeg.dataset import Dataset
     from dnnjpeg.models import Network
@@ -79,7 +77,7 @@ def tune(
 
     from dnnjpeg.sparse import optimize_
 
-    inputs = _first_input(network, dataset.squares[:batch])
+    inputs = network.inputs(torch.from_numpy(dataset.squares[:batch]).permute(0, 3, 1, 2))
     report = optimize_(
         network.module,
         inputs,
@@ -163,19 +161,6 @@ def _load(
         return network, load_dataset(data, labels, size=network.preprocess.size, limit=limit, seed=seed)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
-
-
-def _first_input(network: "Network", pictures: "NDArray[np.uint8]") -> Any:
-    """What the module is given for these pictures."""
-    import torch
-
-    given = []
-    hook = network.module.register_forward_pre_hook(lambda module, inputs: given.append(inputs))
-    try:
-        network(torch.from_numpy(pictures).permute(0, 3, 1, 2))
-    finally:
-        hook.remove()
-    return given[0]
 
 
 def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any]:
