@@ -15,6 +15,7 @@ from dnnjpeg.readings import Readings
 WIDTH = math.log(1.1)  # of the bytes of two neighbours
 _ASIDE = 0.035  # of the logarithm of the bytes: how far from what is looked for the next setting is
 _MOST = 20  # settings for one question
+_ROUNDS = 3  # of all questions: a setting that is added for one may move the answer to another
 _FINEST = 0.1  # of qualities that need not be whole
 _MARGIN = 0.25  # of the logarithm of the divergence: how far beyond what is asked intervals can be told
 
@@ -64,19 +65,20 @@ class Ladder:
             self._settings[quality] = replace(found, readings=both)
         return self._settings[quality]
 
-    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> None:
+    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> bool:
         """Measure until the two settings around a goodness (see `shaped`) differ by less than 10 %, in bytes
         and in entropy-coded data, or by another `width` of the logarithms. There must be a setting before.
 
         Settings are added by interpolation, now a little below the place, now a little above it; where two
         are not enough, every third halves the qualities. It ends early at the end of the qualities, and
-        where there is none between two.
+        where there is none between two. Whether any was added is returned.
         """
         for turn in range(_MOST):
             quality = self._next(network, metric, target, width, halve=turn % 3 == 2)
             if quality is None:
-                return
+                return turn > 0
             self.at(quality, [network])
+        return True
 
     def _next(self, network: str, metric: str, target: float, width: float, halve: bool) -> float | None:
         """The quality to measure next; None: enough is known."""
@@ -143,17 +145,19 @@ def climb(
         ladders[first].at(quality, readers[first])
     for codec, ladder in ladders.items():
         # what a table has at a quality is compared with what the reference has there
-        ends = float(math.floor(min(qualities))), float(math.ceil(max(qualities)))
-        for quality in ends if ladder.codec.whole else qualities:
+        whole = float(math.floor(min(qualities))), float(math.ceil(max(qualities)))
+        for quality in whole if ladder.codec.whole else qualities:
             ladder.at(quality, readers[codec])
-        for metric in metrics:
-            for network in readers[codec]:
-                targets = [
-                    goodness(ladders[first].at(quality, [network]).readings[network], metric)
-                    for quality in qualities
-                ]
-                for target in targets:
-                    ladder.settle(network, metric, target)
+        questions = []
+        for network in readers[codec]:
+            read = [ladders[first].at(quality, [network]).readings[network] for quality in qualities]
+            for metric in metrics:
+                targets = [goodness(one, metric) for one in read]
+                questions += [(network, metric, target, WIDTH) for target in targets]
                 if metric == "divergence":
-                    ladder.settle(network, metric, min(targets) - _MARGIN, math.inf)
-                    ladder.settle(network, metric, max(targets) + _MARGIN, math.inf)
+                    ends = min(targets) - _MARGIN, max(targets) + _MARGIN
+                    questions += [(network, metric, target, math.inf) for target in ends]
+        for _ in range(_ROUNDS):
+            added = [ladder.settle(*question) for question in questions]
+            if not any(added):
+                break

@@ -215,6 +215,27 @@ def test_climb_answers_for_each_network_that_reads(metrics: tuple[str, ...]) -> 
     assert {20, 50, 75} <= {one.quality for one in ladders["table"].settings if len(one.readings) == 2}
 
 
+@pytest.mark.parametrize("seed", range(20, 24))
+def test_climb_comes_back_to_questions_whose_answers_were_moved(seed: int) -> None:
+    """Settings are noisy, so that some are pooled: one that is added may move the answer to other questions."""
+    noise = np.random.default_rng(seed).normal(0, 0.4, 1000)
+
+    def noisy(count: float) -> float:
+        return convex(count) * float(np.exp(noise[round(count) % 1000]))
+
+    made = {"base": MadeUp(divergence_of=noisy), "other": MadeUp(lambda q: 0.9 * size(q), noisy)}
+    ladders = {name: Ladder(codec(name), measure) for name, measure in made.items()}
+    climb(ladders, {name: ["one"] for name in made}, ["base"], (20, 35, 50, 75), ("divergence", "loss"))
+    before = [len(measure.asked) for measure in made.values()]
+    for ladder in ladders.values():
+        for quality in (20, 35, 50, 75):
+            for metric in ("divergence", "loss"):
+                target = goodness(made["base"].read("one", size(quality)), metric)
+                assert not ladder.settle("one", metric, target)
+    assert [len(measure.asked) for measure in made.values()] == before
+    assert max(before) < 60
+
+
 def test_climb_leaves_room_for_intervals() -> None:
     made = {"base": MadeUp(), "worse": MadeUp(lambda quality: 2 * size(quality), lambda b: 1.5 * convex(b))}
     ladders = {name: Ladder(codec(name), measure) for name, measure in made.items()}
