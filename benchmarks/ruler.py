@@ -32,7 +32,7 @@ from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.ladder import Ladder, climb
 from dnnjpeg.evaluate.measure import Measurement, measure
 from dnnjpeg.evaluate.report import report
-from dnnjpeg.evaluate.text import interval
+from dnnjpeg.evaluate.text import interval, mean_and_worst
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 
@@ -96,7 +96,10 @@ def as_markdown(results: dict[str, Any]) -> str:
             continue
         means = {row["codec"]: row for row in some if row["network"] is None or len(results["clean"]) == 1}
         parts.append(_heads([f"bytes at {title}, %", *(f"quality {q:g}" for q in qualities)]))
-        parts += [_row([name, *map(_mean, row["points"])]) for name, row in means.items()]
+        parts += [
+            _row([name, *(mean_and_worst(point, 0) for point in row["points"])])
+            for name, row in means.items()
+        ]
         parts += ["", _heads([f"by network, {title}", *(f"quality {q:g}" for q in qualities)])]
         for row in some:
             if row["network"] is not None:
@@ -110,7 +113,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     parts.append(_heads(["divergence at the same quality, %", *(f"quality {q:g}" for q in qualities)]))
     for codec, network in tables:
         known = {
-            row["quality"]: {key: value and 100 * (value - 1) for key, value in row["ratio"].items()}
+            row["quality"]: {key: 100 * (value - 1) for key, value in row["ratio"].items()}
             for row in nominal
             if (row["codec"], row["network"]) == (codec, network)
         }
@@ -124,12 +127,6 @@ def _heads(cells: Sequence[str]) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _mean(point: dict[str, Any]) -> str:
-    worst = point.get("worst")
-    beside = "" if worst is None else f", worst {worst['value']:+.0f} {worst['network']}"
-    return _interval(point["bytes_change"]) + beside
 
 
 def _interval(change: dict[str, float | None]) -> str:

@@ -51,8 +51,8 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
 
 
 def mean_and_worst(point: dict[str, Any], digits: int = 1) -> str:
-    """Of the networks, as a change with its interval, and behind it that of one network."""
-    worst = point["worst"]
+    """The change with its interval, and where it is of several networks, that of the worst."""
+    worst = point.get("worst")
     beside = "" if worst is None else f", worst {_change(worst['value'], 1, digits)} {worst['network']}"
     return interval(point["bytes_change"], 1, digits) + beside
 

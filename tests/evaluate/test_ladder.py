@@ -217,7 +217,7 @@ def test_climb_answers_for_each_network_that_reads(metrics: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize("seed", range(20, 24))
 def test_climb_comes_back_to_questions_whose_answers_were_moved(seed: int) -> None:
-    """Settings are noisy, so that some are pooled: one that is added may move the answer to other questions."""
+    """Settings are noisy, so that some are pooled: one that is added may move other answers."""
     noise = np.random.default_rng(seed).normal(0, 0.4, 1000)
 
     def noisy(count: float) -> float:
