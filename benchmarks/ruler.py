@@ -35,7 +35,7 @@ from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.ladder import Ladder, climb
 from dnnjpeg.evaluate.measure import Measurement, measure
 from dnnjpeg.evaluate.report import report
-from dnnjpeg.evaluate.text import interval
+from dnnjpeg.evaluate.text import interval, mean_and_worst
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.sparse import optimize_, restore_
@@ -119,7 +119,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         means = [row for row in rows if row["network"] is None or len(results["clean"]) == 1]
         if metric != "top1" and means:
             parts += _table(f"bytes at {METRICS[metric]}, %", results["qualities"])
-            parts += [_row([row["codec"], *map(_mean, row["points"])]) for row in means]
+            parts += [_row([row["codec"], *(mean_and_worst(x, 0) for x in row["points"])]) for row in means]
             parts.append("")
     parts += _table("divergence at the same quality, %", results["qualities"])
     ratios = {(row["codec"], row["network"], row["quality"]): row["ratio"] for row in results["nominal"]}
@@ -158,12 +158,6 @@ def _per_cent(ratio: dict[str, float | None]) -> dict[str, float | None]:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _mean(point: dict[str, Any]) -> str:
-    worst = point.get("worst")
-    beside = "" if worst is None else f", worst {worst['value']:+.0f} {worst['network']}"
-    return _interval(point["bytes_change"]) + beside
 
 
 def _interval(change: dict[str, float | None]) -> str:

@@ -4,6 +4,7 @@ Learning and evaluating measure with this alone, so that what one has read the o
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -171,9 +172,14 @@ class Measurer:
 
 
 def by_name(networks: Sequence[Network]) -> dict[str, Network]:
-    """Networks by their names, or by what the user gave where two have one name."""
-    names = [network.name for network in networks]
-    return {one.name if names.count(one.name) == 1 else one.spec: one for one in networks}
+    """Networks by the shortest that tells them apart: name, what the user gave, that and the weights."""
+    forms = [(one.name, one.spec, f"{one.spec} {one.digest}") for one in networks]
+    counts = [Counter(form) for form in zip(*forms, strict=True)]
+
+    def name(own: tuple[str, ...]) -> str:
+        return next((form for form, count in zip(own, counts, strict=True) if count[form] == 1), own[-1])
+
+    return {name(own): one for own, one in zip(forms, networks, strict=True)}
 
 
 def _sizes(files: Sequence[bytes]) -> Arrays:

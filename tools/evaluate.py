@@ -132,6 +132,7 @@ def evaluate(
         ) from None
     against = list(dict.fromkeys(_split(text)[0] for text in references))
     wanted = _wanted(codecs, references)
+    wanted[against[0]].update(qualities)
     rate = "scan_bytes" if headerless else "bytes"
     try:
         measurer, ladders = _prepare(wanted, rate, **how)

@@ -15,8 +15,8 @@ from dnnjpeg.readings import Readings
 WIDTH = math.log(1.1)  # of the bytes of two neighbours
 _ASIDE = 0.035  # of the logarithm of the bytes: how far from what is looked for the next setting is
 _MOST = 20  # settings for one question
+_ROUNDS = 3  # of all questions: a setting that is added for one may move the answer to another
 _FINEST = 0.1  # of qualities that need not be whole
-
 _MARGIN = 0.25  # of the logarithm of the divergence: how far beyond what is asked intervals can be told
 
 Measure = Callable[[Codec, float, Collection[str]], Measurement]
@@ -65,51 +65,55 @@ class Ladder:
             self._settings[quality] = replace(found, readings=both)
         return self._settings[quality]
 
-    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> None:
-        """Measure until the two settings around a goodness (see `shaped`) differ by less than 10 % in bytes,
-        or by another `width` of their logarithms.
+    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> bool:
+        """Measure until the two settings around a goodness (see `shaped`) differ by less than 10 %, in bytes
+        and in entropy-coded data, or by another `width` of the logarithms. There must be a setting before.
 
-        Settings are added by interpolation, now a little below the place, now a little above it. It ends
-        early at the end of the qualities, and where there is none between two.
+        Settings are added by interpolation, now a little below the place, now a little above it; where two
+        are not enough, every third halves the qualities. It ends early at the end of the qualities, and
+        where there is none between two. Whether any was added is returned.
         """
-        for _ in range(_MOST):
-            quality = self._next(network, metric, target, width)
+        for turn in range(_MOST):
+            quality = self._next(network, metric, target, width, halve=turn % 3 == 2)
             if quality is None:
-                return
+                return turn > 0
             self.at(quality, [network])
+        return True
 
-    def _next(self, network: str, metric: str, target: float, width: float) -> float | None:
+    def _next(self, network: str, metric: str, target: float, width: float, halve: bool) -> float | None:
         """The quality to measure next; None: enough is known."""
-        read = [one for one in self.settings if network in one.readings]
-        sizes = np.array([getattr(one, self._rate).mean() for one in read])
-        order = np.argsort(sizes, kind="stable")
-        qualities = np.array([one.quality for one in read])[order]
-        values = np.array([goodness(one.readings[network], metric) for one in read])
-        curve = Curve(sizes[None], values[None])
+        read = sorted((one for one in self.settings if network in one.readings), key=self._bytes)
+        values = np.array([[goodness(one.readings[network], metric) for one in read]])
+        curve = Curve(np.array([[self._bytes(one) for one in read]]), values)
         (log_bytes,), (rising,) = curve.rising
         above = int(np.sum(rising <= target))
+        known = [one.quality for one in read]
         if above == 0:
-            return self._beyond(qualities[0], -1)
-        if above == len(rising):
-            return self._beyond(qualities[-1], 1)
+            return self._beyond(min(known), -1)
+        if above == len(read):
+            return self._beyond(max(known), 1)
+        worse, better = read[above - 1], read[above]
         low, high = log_bytes[above - 1], log_bytes[above]
-        if high - low < width:
+        # headers are of one size: the bytes alone hide how far apart two settings of small pictures are
+        apart = max(high - low, _log_ratio(better.scan_bytes, worse.scan_bytes))
+        if apart < width:
             return None
         place = float(curve.log_bytes_at(np.array([target]))[0])
-        wanted = place - _ASIDE if place - low > high - place else place + _ASIDE
-        if not low + 0.2 * WIDTH < wanted < high - 0.2 * WIDTH:
+        unit = (high - low) / apart
+        wanted = place + unit * (-_ASIDE if place - low > high - place else _ASIDE)
+        if halve or not low + 0.2 * unit * WIDTH < wanted < high - 0.2 * unit * WIDTH:
             wanted = (low + high) / 2
-        ends = sorted((float(qualities[above - 1]), float(qualities[above])))
-        guess = float(np.interp(wanted, [low, high], qualities[above - 1 : above + 1]))
-        return self._between(guess, *ends)
+        guess = float(np.interp(wanted, [low, high], [worse.quality, better.quality]))
+        return self._between(guess, worse.quality, better.quality, known)
 
-    def _between(self, guess: float, low: float, high: float) -> float | None:
-        """A quality that can be measured, near the guess and not at an end."""
-        step = 1 if self.codec.whole else _FINEST
-        inside = round((high - low) / step) - 1
-        if inside < 1:
-            return None
-        return round(low + step * min(max(round((guess - low) / step), 1), inside), 1)
+    def _bytes(self, one: Measurement) -> float:
+        return float(getattr(one, self._rate).mean())
+
+    def _between(self, guess: float, one: float, other: float, known: Collection[float]) -> float | None:
+        """The quality nearest to the guess that can be measured, between two others, and is not known."""
+        step, low, high = 1 if self.codec.whole else _FINEST, min(one, other), max(one, other)
+        inside = (round(low + i * step, 1) for i in range(1, round((high - low) / step)))
+        return min((x for x in inside if x not in known), key=lambda x: abs(x - guess), default=None)
 
     def _beyond(self, end: float, direction: int) -> float | None:
         """A quality beyond the coarsest or the finest one; None where there is none."""
@@ -119,6 +123,10 @@ class Ladder:
         further = (end + limit) / 2 if direction > 0 else 0.6 * end
         quality = math.ceil(further) if direction > 0 else math.floor(further)
         return float(min(max(quality, 1), 100))
+
+
+def _log_ratio(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> float:
+    return 0.0 if one is None or other is None else math.log(one.mean() / other.mean())
 
 
 def climb(
@@ -137,16 +145,19 @@ def climb(
         ladders[first].at(quality, readers[first])
     for codec, ladder in ladders.items():
         # what a table has at a quality is compared with what the reference has there
-        for quality in qualities if not ladder.codec.whole else (min(qualities), max(qualities)):
+        whole = float(math.floor(min(qualities))), float(math.ceil(max(qualities)))
+        for quality in whole if ladder.codec.whole else qualities:
             ladder.at(quality, readers[codec])
-        for metric in metrics:
-            for network in readers[codec]:
-                targets = [
-                    goodness(ladders[first].at(quality, [network]).readings[network], metric)
-                    for quality in qualities
-                ]
-                for target in targets:
-                    ladder.settle(network, metric, target)
+        questions = []
+        for network in readers[codec]:
+            read = [ladders[first].at(quality, [network]).readings[network] for quality in qualities]
+            for metric in metrics:
+                targets = [goodness(one, metric) for one in read]
+                questions += [(network, metric, target, WIDTH) for target in targets]
                 if metric == "divergence":
-                    ladder.settle(network, metric, min(targets) - _MARGIN, math.inf)
-                    ladder.settle(network, metric, max(targets) + _MARGIN, math.inf)
+                    ends = min(targets) - _MARGIN, max(targets) + _MARGIN
+                    questions += [(network, metric, target, math.inf) for target in ends]
+        for _ in range(_ROUNDS):
+            added = [ladder.settle(*question) for question in questions]
+            if not any(added):
+                break

@@ -54,7 +54,7 @@ def report(
       its metric; the bytes in which the codec is as good; how many more these are than the reference's
       (bytes_change, %); how much larger the codec's metric is than the reference's at the point's bytes
       (metric_change). Where several networks read both codecs, a row with the network null has the mean of
-      their bytes_change (the geometric mean of the ratios), and the `worst` of them: its value and network.
+      their bytes_change (the geometric mean of the ratios), and the `worst` of them with its network.
     - `nominal`: by codec, network and quality: the divergence of the codec's setting of that quality, in
       parts of the first reference's.
 
@@ -156,7 +156,7 @@ class _Comparison:
                 {
                     "quality": one.quality,
                     self.metric: _estimate(self._natural(target)),
-                    self.rate: _estimate(np.exp(curve.log_bytes_at(target))),
+                    self.rate: _estimate(_exp(curve.log_bytes_at(target))),
                     "bytes_change": _estimate(per_cent(ratios[-1])),
                     "metric_change": _estimate(change),
                 }
@@ -174,22 +174,21 @@ class _Comparison:
     def _natural(self, values: Samples) -> Samples:
         """Goodness as the metric again."""
         if self.metric == "divergence":
-            return np.exp(-values)
+            return _exp(-values)
         return values if self.metric == "top1" else -values
 
     def _mean(self, codec: str, reference: str, changes: Mapping[str, list[Samples]]) -> dict[str, Any]:
         points = []
         for quality, ratios in zip(sorted(self.qualities), zip(*changes.values(), strict=True), strict=True):
-            by_network = {name: _estimate(per_cent(one)) for name, one in zip(changes, ratios, strict=True)}
-            known = {name: one for name, one in by_network.items() if one["value"] is not None}
-            worst = max(known, key=lambda name: known[name]["value"] or 0.0) if known else None
+            known = {name: own for name, own in zip(changes, ratios, strict=True) if not np.isnan(own[0])}
+            worst = max(known, key=lambda name: known[name][0], default=None)
             with np.errstate(invalid="ignore"):
                 mean = np.mean(ratios, axis=0)
             points.append(
                 {
                     "quality": quality,
                     "bytes_change": _estimate(per_cent(mean)),
-                    "worst": None if worst is None else {"network": worst, **by_network[worst]},
+                    "worst": worst and {"network": worst, **_estimate(per_cent(known[worst]))},
                 }
             )
         return {
@@ -212,6 +211,11 @@ def _nominal(settings: Settings, anchor: str, qualities: Sequence[float]) -> Ite
                 base = at_anchor[one.quality].networks[network]["divergence"]
                 ratio = values["divergence"] / np.maximum(base, 1e-12)
                 yield {"codec": name, "network": network, "quality": one.quality, "ratio": _estimate(ratio)}
+
+
+def _exp(logarithms: Samples) -> Samples:
+    """What is beyond the settings stays so."""
+    return np.where(np.isneginf(logarithms), -np.inf, np.exp(logarithms))
 
 
 def _estimates(samples: Mapping[str, Samples]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A report as tables of plain text."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -32,7 +33,8 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
     who = network or "mean of the networks, and the worst of them"
     yield f"{who}: {size} at equal {_METRICS[metric]}, % of change from {reference}"
     if network is None:
-        yield from _aligned([["codec", *points], *([row["codec"], *_means(row)] for row in rows)])
+        cells = ([row["codec"], *map(mean_and_worst, row["points"])] for row in rows)
+        yield from _aligned([["codec", *points], *cells])
         return
     table = [["codec", *points, "BD-rate"]]
     for row in rows:
@@ -48,15 +50,15 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
         yield from _aligned(table)
 
 
-def _means(row: dict[str, Any]) -> Iterator[str]:
-    for point in row["points"]:
-        worst = point["worst"]
-        beside = "" if worst is None else f", worst {worst['value']:+.1f} {worst['network']}"
-        yield interval(point["bytes_change"], 1) + beside
+def mean_and_worst(point: dict[str, Any], digits: int = 1) -> str:
+    """The change with its interval, and where it is of several networks, that of the worst."""
+    worst = point.get("worst")
+    beside = "" if worst is None else f", worst {_change(worst['value'], 1, digits)} {worst['network']}"
+    return interval(point["bytes_change"], 1, digits) + beside
 
 
 def _nominal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A row a codec and network, and which of all is furthest from 1."""
+    """A row a codec and network; then, by codec, which of its ratios is furthest from 1."""
     if not rows:
         return
     qualities = sorted({row["quality"] for row in rows})
@@ -67,12 +69,15 @@ def _nominal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         cells = [known.get((codec, network, quality)) for quality in qualities]
         table.append([codec, network, *("" if cell is None else _ratio(cell) for cell in cells)])
     yield from _aligned(table)
+    for codec, group in groupby(rows, itemgetter("codec")):
+        worst = max(group, key=lambda row: abs(math.log(max(row["ratio"]["value"], 1e-9))))
+        where = f"{worst['network']} at quality {worst['quality']:g}"
+        yield f"furthest from 1: {codec}, {_ratio(worst['ratio'])} for {where}"
+    yield ""
 
 
 def _ratio(estimate: Estimated) -> str:
-    value, low, high = (
-        "?" if estimate[key] is None else f"{estimate[key]:.2f}" for key in ("value", "low", "high")
-    )
+    value, low, high = (f"{estimate[key]:.2f}" for key in ("value", "low", "high"))
     return f"{value} ({low}..{high})"
 
 
@@ -109,11 +114,12 @@ def _spread(estimate: Estimated, scale: float, digits: int) -> str:
 
 def interval(estimate: Estimated, scale: float, digits: int = 1) -> str:
     """A change with its interval, as -6.2 (-8.0..-4.1); "beyond" is what was not measured."""
-    value, low, high = (
-        "beyond" if x is None else f"{scale * x:+.{digits}f}"
-        for x in map(estimate.get, ("value", "low", "high"))
-    )
+    value, low, high = (_change(estimate[key], scale, digits) for key in ("value", "low", "high"))
     return value if value == "beyond" else f"{value} ({low}..{high})"
+
+
+def _change(value: float | None, scale: float, digits: int) -> str:
+    return "beyond" if value is None else f"{scale * value:+.{digits}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from dnnjpeg.evaluate.measure import Bench
+from dnnjpeg.measurer import Measurer
 from dnnjpeg.tools.evaluate import evaluate
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
@@ -55,17 +56,25 @@ def sizes(folder: Path, **options) -> list[int]:
     return found
 
 
+def found_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "x.json").read_text())
+
+
+def settings_in(found: dict[str, Any]) -> dict[tuple[str, float], dict[str, Any]]:
+    return {(one["codec"], one["quality"]): one for one in found["settings"]}
+
+
 def test_table_json_and_plot(folder: Path) -> None:
     pytest.importorskip("matplotlib")
-    outputs = ["-o", folder / "found.json", "--plot", folder / "found.png"]
+    outputs = ["-o", folder / "x.json", "--plot", folder / "found.png"]
     models = ["--model", f"{NETWORKS}:one", "--model", f"{NETWORKS}:two"]
-    codecs = ["--codec", "dnnjpeg:standard,subsampling=4:4:4@10,30,60", "--codec", "pillow"]
+    codecs = ["--codec", "dnnjpeg:standard,subsampling=4:4:4@10,30.5,60", "--codec", "pillow"]
     result = run(folder, *models, *codecs, "--quality", "20,50", *outputs)
     assert result.exit_code == 0, result.stderr
-    found = json.loads((folder / "found.json").read_text())
-    assert (found["format"], found["version"]) == ("dnnjpeg-evaluation", 1)
+    found = found_in(folder)
+    assert (found["format"], found["version"]) == ("dnnjpeg-evaluation", 2)
     # of paths, the last two parts
-    assert found["data"] == {"source": f"{folder.name}/pictures", "pictures": N, "size": SIDE}
+    assert found["data"] == {"source": f"{folder.name}/pictures", "pictures": N, "pixels": SIDE**2}
     networks = "/".join(Path(NETWORKS).parts[-2:])
     assert {name: n["spec"] for name, n in found["networks"].items()} == {
         "one": f"{networks}:one",
@@ -73,12 +82,12 @@ def test_table_json_and_plot(folder: Path) -> None:
     }
     assert str(folder.parent) not in json.dumps(found)
     assert found["packages"]["dnnjpeg"] and found["machine"]["cores"] and found["command"]
-    settings = {(one["codec"], one["quality"]): one for one in found["settings"]}
+    settings = settings_in(found)
     ours = "dnnjpeg:standard,subsampling=4:4:4"
-    assert list(settings) == [
-        ("pillow-optimize", 20), ("pillow-optimize", 50), (ours, 10), (ours, 30), (ours, 60),
-        ("pillow", 20), ("pillow", 50),
-    ]  # fmt: skip
+    assert list(settings) == sorted(settings, key=lambda one: (CODECS.index(one[0]), one[1]))
+    qualities = {codec: [q for name, q in settings if name == codec] for codec in CODECS}
+    assert {20, 50} <= set(qualities["pillow-optimize"])
+    assert {10, 20, 30.5, 50, 60} <= set(qualities[ours])
     mean = np.mean(sizes(folder, quality=20, optimize=True))
     assert settings["pillow-optimize", 20]["bytes"]["value"] == pytest.approx(mean, rel=1e-5)
     assert f"{mean:,.0f}" in result.stdout
@@ -88,12 +97,49 @@ def test_table_json_and_plot(folder: Path) -> None:
     assert settings["pillow", 20]["bytes"]["value"] == pytest.approx(
         np.mean(sizes(folder, quality=20)), rel=1e-5
     )
-    compared = {(row["codec"], row["network"], row["metric"]) for row in found["comparisons"]}
-    assert compared == {(c, n, m) for c in (ours, "pillow") for n in ("one", "two") for m in ("loss", "top1")}
-    for text in ("one: bytes at equal loss", "two: bytes at equal top-1", "top-1 at equal bytes"):
-        assert text in result.stdout
+    compared = [(row["metric"], row["codec"], row["network"]) for row in found["comparisons"]]
+    assert compared == [
+        (metric, codec, network)
+        for metric in ("divergence", "loss", "top1")
+        for codec in (ours, "pillow")
+        for network in ("one", "two", None)
+    ]
+    nominal = {(row["codec"], row["quality"]): row["ratio"] for row in found["nominal"]}
+    assert nominal["pillow", 20] == nominal["pillow", 50] == {"value": 1, "low": 1, "high": 1}
+    assert {(ours, 20), (ours, 50)} <= set(nominal)
+    parts = (
+        "mean of the networks",
+        "one: bytes at equal divergence",
+        "two: bytes at equal cross-entropy",
+        "two: bytes at equal top-1",
+        "two: top-1 at equal bytes",
+        "divergence at the same quality",
+    )
+    assert sorted(parts, key=result.stdout.index) == list(parts)
     with Image.open(folder / "found.png") as image:
         assert image.format == "PNG"
+
+
+CODECS = ("pillow-optimize", "dnnjpeg:standard,subsampling=4:4:4", "pillow")
+
+
+def test_codecs_are_measured_where_the_reference_has_its_qualities(folder: Path) -> None:
+    """However coarse what is asked for is: the two settings around each answer are near each other."""
+    codecs = ["--codec", "pillow,subsampling=4:4:4@5", "--codec", "dnnjpeg:standard@98"]
+    result = run(folder, *codecs, "--quality", "30,80", "-o", folder / "x.json")
+    assert result.exit_code == 0, result.stderr
+    found = found_in(folder)
+    settings = settings_in(found)
+    assert ("pillow,subsampling=4:4:4", 5) in settings and ("dnnjpeg:standard", 98) in settings
+    for row in found["comparisons"]:
+        if row["metric"] != "divergence":  # a network without training has no cross-entropy to speak of
+            continue
+        own = [one for (codec, _), one in settings.items() if codec == row["codec"]]
+        for point in row["points"]:
+            at = point["bytes"]["value"]
+            below = max(one["bytes"]["value"] for one in own if one["bytes"]["value"] <= at)
+            above = min(one["bytes"]["value"] for one in own if one["bytes"]["value"] > at)
+            assert above < 1.1 * below
 
 
 def test_without_labels(folder: Path) -> None:
@@ -101,64 +147,91 @@ def test_without_labels(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     assert "bytes at equal divergence" in result.stdout
-    assert "top-1" not in result.stdout
+    assert "top-1" not in result.stdout and "cross-entropy" not in result.stdout
 
 
 def test_headerless(folder: Path) -> None:
     own = "dnnjpeg:standard,optimize=false@20,50"
     result = run(folder, "--codec", own, "--reference", "pillow@20,50", "--headerless")
     assert result.exit_code == 0, result.stderr
-    assert "headerless bytes at equal loss, % of change from pillow" in result.stdout
+    assert "headerless bytes at equal divergence, % of change from pillow" in result.stdout
+    assert "headerless bytes at equal cross-entropy, % of change from pillow" in result.stdout
     assert "pillow-optimize" not in result.stdout
 
 
 def test_qualities(folder: Path) -> None:
-    """A reference among the codecs has the qualities it has there, and only those."""
-    arguments = ["--codec", "pillow-optimize@30", "--codec", "pillow@40,20", "--codec", "pillow@60"]
-    result = run(folder, *arguments, "--quality", "50", "-o", folder / "x.json")
+    """Codecs are compared at those of the first reference; what is asked for besides is measured too."""
+    arguments = ["--codec", "pillow-optimize@33", "--codec", "pillow@40,21", "--codec", "pillow@61"]
+    more = ["--reference", "pillow-progressive", "--reference", "webp@7"]
+    result = run(folder, *arguments, *more, "--quality", "50,20,50", "-o", folder / "x.json")
     assert result.exit_code == 0, result.stderr
-    found = [
-        (one["codec"], one["quality"]) for one in json.loads((folder / "x.json").read_text())["settings"]
-    ]
-    assert found == [("pillow-optimize", 30), ("pillow", 20), ("pillow", 40), ("pillow", 60)]
+    found = found_in(folder)
+    settings = settings_in(found)
+    assert list(dict.fromkeys(codec for codec, _ in settings)) == [
+        "pillow-progressive", "webp", "pillow-optimize", "pillow",
+    ]  # fmt: skip
+    asked = {("pillow-progressive", 20), ("pillow-progressive", 50), ("webp", 7), ("pillow-optimize", 33)}
+    assert asked | {("pillow", quality) for quality in (21, 40, 61)} <= set(settings)
+    assert {row["reference"] for row in found["comparisons"]} == {"pillow-progressive", "webp"}
+    for row in found["comparisons"]:
+        assert [point["quality"] for point in row["points"]] == [20, 50]
 
 
-def test_size_and_limit(folder: Path) -> None:
-    result = run(folder, "--codec", "pillow@50", "--size", "24", "--limit", "7", "-o", folder / "x.json")
+def test_files_as_stored_crop_and_limit(folder: Path, photo: Image.Image) -> None:
+    """Pictures of any size: networks see them reduced and cut after they were decoded."""
+    photo.crop((0, 0, 90, 60)).save(folder / "pictures" / "03.png")
+    result = run(folder, "--codec", "pillow@50", "-o", folder / "x.json")
     assert result.exit_code == 0, result.stderr
-    data = json.loads((folder / "x.json").read_text())["data"]
-    assert (data["pictures"], data["size"]) == (7, 24)
+    pixels = round((90 * 60 + (N - 1) * SIDE**2) / N)
+    assert (found_in(folder)["data"]["pictures"], found_in(folder)["data"]["pixels"]) == (N, pixels)
+    stored = settings_in(found_in(folder))["pillow", 50]
+    mean = np.mean(sizes(folder, quality=50))
+    assert stored["bytes"]["value"] == pytest.approx(mean, rel=1e-5)
+    assert stored["bits_per_pixel"] == pytest.approx(8 * mean * N / (90 * 60 + (N - 1) * SIDE**2), rel=1e-5)
+    result = run(folder, "--codec", "pillow@50", "--crop", "24", "--limit", "7", "-o", folder / "x.json")
+    assert result.exit_code == 0, result.stderr
+    assert found_in(folder)["data"] | {"source": ""} == {"source": "", "pictures": 7, "pixels": 24**2}
+
+
+def test_a_codec_that_reduces_has_no_psnr(folder: Path, photo: Image.Image) -> None:
+    for i in range(N):
+        photo.crop((i, i, i + 80, i + 60)).save(folder / "pictures" / f"{i:02}.png")
+    result = run(folder, "--codec", "pillow-optimize,reduce=32", "-o", folder / "x.json", "--quality", "50")
+    assert result.exit_code == 0, result.stderr
+    settings = settings_in(found_in(folder))
+    reduced, whole = (settings[name, 50] for name in ("pillow-optimize,reduce=32", "pillow-optimize"))
+    assert reduced["psnr"]["value"] is None and whole["psnr"]["value"] > 20
+    assert reduced["bytes"]["value"] < whole["bytes"]["value"]
 
 
 def test_interruption_and_the_same_command_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure, asked = Bench.measure, []
+    measure, asked = Measurer.measure, []
 
-    def interrupted(bench: Bench, codec, quality: float):
-        asked.append((codec.name, quality))
+    def interrupted(measurer: Measurer, *arguments: object):
+        asked.append(arguments)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return measure(bench, codec, quality)
+        return measure(measurer, *arguments)
 
     arguments = ["--codec", "pillow", "--quality", "20,50", "-o", folder / "x.json"]
     with monkeypatch.context() as patch:
-        patch.setattr(Bench, "measure", interrupted)
+        patch.setattr(Measurer, "measure", interrupted)
         result = run(folder, *arguments)
     assert result.exit_code == 130
     assert "interrupted; what was measured is kept" in result.stderr
     assert not (folder / "x.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
-    assert len(kept) == 1 + 2 * 2  # the originals; sizes and readings of two settings
+    assert len(kept) == 1 + 2 * 3  # the originals; sizes, PSNR and readings of two settings
     assert run(folder, *arguments).exit_code == 0
     after = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
-    assert len(after) == 1 + 4 * 2
+    first = found_in(folder)
+    assert len(after) == 1 + len(first["settings"]) * 3
     assert kept.items() <= after.items()
-    first = json.loads((folder / "x.json").read_text())
     assert run(folder, *arguments).exit_code == 0
-    again = json.loads((folder / "x.json").read_text())
     assert {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()} == after
-    assert [first[key] for key in ("settings", "comparisons")] == [
-        again[key] for key in ("settings", "comparisons")
-    ]
+    again = found_in(folder)
+    for key in ("settings", "comparisons", "nominal"):
+        assert first[key] == again[key]
 
 
 def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
@@ -175,6 +248,7 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
         (["--codec", "dnnjpeg:nobody"], "no table is named 'nobody'"),
         (["--codec", "pillow", "--reference", "best"], "no codec is named 'best'"),
         (["--codec", "pillow@20.5"], "pillow at quality 20.5: takes whole qualities only"),
+        (["--codec", "pillow", "--quality", "20.5"], "pillow-optimize at quality 20.5: takes whole"),
         (["--codec", "pillow", "--quality", "20,high"], "'20,high' is no list of qualities"),
         (["--codec", "pillow@0"], "'0' is no list of qualities"),
         (["--codec", "webp@50", "--headerless"], "webp writes no JPEG"),
@@ -228,7 +302,7 @@ def test_a_real_network(data_dir: Path, tmp_path: Path) -> None:
     if not (models / "zoo.py").exists():
         pytest.skip(f"{models} holds no zoo.py")
     arguments = ["--model", f"{models}/zoo.py:mobilenet_v1_075", "--data", pictures / "val"]
-    arguments += ["--labels", pictures / "val.csv", "--size", 224, "--limit", 20, "--cache", tmp_path]
+    arguments += ["--labels", pictures / "val.csv", "--crop", 224, "--limit", 20, "--cache", tmp_path]
     arguments += ["--codec", "dnnjpeg:standard", "--quality", "10,75", "-o", tmp_path / "x.json"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.stderr
