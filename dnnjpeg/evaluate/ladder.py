@@ -144,8 +144,6 @@ def climb(
     for quality in qualities:
         ladders[first].at(quality, readers[first])
     for codec, ladder in ladders.items():
-        if codec == first:
-            continue  # it is read off at its own settings
         # what a table has at a quality is compared with what the reference has there
         whole = float(math.floor(min(qualities))), float(math.ceil(max(qualities)))
         for quality in whole if ladder.codec.whole else qualities:
