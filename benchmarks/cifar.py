@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import RESULTS
 from PIL import Image
-
-RESULTS = Path(__file__).parent / "results" / "cifar"
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
         return
     print("| scan bytes, against Pillow's 4:2:0 | top-1 at equal bytes | bytes at equal top-1 |")
     print("|---|---:|---:|")
-    for file in sorted(RESULTS.glob("*.json")):
+    for file in sorted((RESULTS / "cifar").glob("*.json")):
         for row in json.loads(file.read_text())["comparisons"]:
             if row["metric"] == "top1":
                 print(

@@ -10,14 +10,13 @@ and the like; the JSON of each network has its command, qualities around the poi
 """
 
 import json
-from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "tables"
+from common import RESULTS
 
 
 def main() -> None:
     """Print the table."""
-    reports = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    reports = [json.loads(file.read_text()) for file in sorted((RESULTS / "tables").glob("*.json"))]
     print("| bytes at equal loss, against Pillow's | quality 20 | quality 50 | quality 75 |")
     print("|---|---:|---:|---:|")
     seen = set()  # the peers of one network are in several reports
