@@ -1,4 +1,7 @@
-"""What the benchmarks share: pictures, clocks, and results as files that name the machine."""
+"""What the benchmarks share: pictures, clocks, and results as files that name the machine.
+
+Results are in benchmarks/results, or in the folder that DNNJPEG_RESULTS names.
+"""
 
 import importlib.metadata
 import json
@@ -18,7 +21,8 @@ from PIL import Image, features
 from dnnjpeg.provenance import cpu_name, short
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("DNNJPEG_RESULTS") or Path(__file__).parent / "results")
+SIZES = "500x375", "768x512", "4000x3000"  # of pictures
 
 
 def pictures() -> dict[str, list[Image.Image]]:
@@ -33,7 +37,7 @@ def pictures() -> dict[str, list[Image.Image]]:
         small = [draw(500, 375, seed) for seed in range(6)]
         middle = [draw(768, 512, seed) for seed in range(6)]
     large = [image.resize((4000, 3000), Image.Resampling.LANCZOS) for image in middle[:2]]
-    return {"500x375": small, "768x512": middle, "4000x3000": large}
+    return dict(zip(SIZES, (small, middle, large), strict=True))
 
 
 def alternate(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
@@ -65,10 +69,10 @@ def run(command: Sequence[str | Path], **environment: str) -> dict[str, Any]:
 
 
 def write(name: str, results: dict[str, Any]) -> None:
-    """Write benchmarks/results/NAME.json: the machine, the command, the results."""
+    """Write NAME.json into the folder of results: the machine, the command, the results."""
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(short, sys.argv[1:])])
     record = {"command": command, "machine": _machine(), **results}
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
