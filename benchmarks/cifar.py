@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import RESULTS
 from PIL import Image
-
-RESULTS = Path(__file__).parent / "results" / "cifar"
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
         return
     print("| scan bytes, against Pillow's 4:2:0 | top-1 at equal bytes | bytes at equal top-1 |")
     print("|---|---:|---:|")
-    for file in sorted(RESULTS.glob("*.json")):
+    for file in sorted((RESULTS / "cifar").glob("*.json")):
         for row in json.loads(file.read_text())["comparisons"]:
             if row["metric"] == "top1":
                 print(
@@ -47,6 +46,8 @@ def main() -> None:
 
 def _gain(points: list[dict[str, Any]]) -> str:
     known = [point for point in points if point["metric_change"]["value"] is not None]
+    if not known:
+        return "beyond"
     best = max(known, key=lambda point: point["metric_change"]["value"])
     value, low, high = (100 * best["metric_change"][key] for key in ("value", "low", "high"))
     return f"{value:+.1f} ({low:+.1f}..{high:+.1f}), quality {best['quality']:g}"
@@ -54,6 +55,8 @@ def _gain(points: list[dict[str, Any]]) -> str:
 
 def _cut(points: list[dict[str, Any]]) -> str:
     known = [point for point in points if None not in point["bytes_change"].values()]
+    if not known:
+        return "beyond"
     best = min(known, key=lambda point: point["bytes_change"]["value"])
     value, low, high = (best["bytes_change"][key] for key in ("value", "low", "high"))
     return f"{value:+.1f} % ({low:+.0f}..{high:+.0f}), quality {best['quality']:g}"

@@ -22,6 +22,7 @@ from dnnjpeg.provenance import cpu_name, short
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(os.environ.get("DNNJPEG_RESULTS") or Path(__file__).parent / "results")
+SIZES = "500x375", "768x512", "4000x3000"  # of pictures
 
 
 def pictures() -> dict[str, list[Image.Image]]:
@@ -36,7 +37,7 @@ def pictures() -> dict[str, list[Image.Image]]:
         small = [draw(500, 375, seed) for seed in range(6)]
         middle = [draw(768, 512, seed) for seed in range(6)]
     large = [image.resize((4000, 3000), Image.Resampling.LANCZOS) for image in middle[:2]]
-    return {"500x375": small, "768x512": middle, "4000x3000": large}
+    return dict(zip(SIZES, (small, middle, large), strict=True))
 
 
 def alternate(functions: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:

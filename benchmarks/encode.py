@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import numpy as np
-from common import RESULTS, alternate, pictures, write
+from common import RESULTS, SIZES, alternate, pictures, write
 from PIL import Image
 
 QUALITY = 75
@@ -129,8 +129,9 @@ def _speed(row: dict[str, float]) -> str:
 @click.option(
     "--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand."
 )
+@click.option("--only", multiple=True, type=click.Choice(SIZES), help="Pictures of this size.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
-def main(seconds: float, cpu: str | None, show: bool) -> None:
+def main(seconds: float, cpu: str | None, only: tuple[str, ...], show: bool) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/encode[-CPU].json."""
     name = f"encode-{cpu}" if cpu else "encode"
     if not show:
@@ -140,6 +141,7 @@ def main(seconds: float, cpu: str | None, show: bool) -> None:
             groups = {
                 size: {"pictures": len(images), "encoders": measure(images, seconds, Path(folder) / "x.jpg")}
                 for size, images in pictures().items()
+                if size in (only or SIZES)
             }
         drawn = not os.environ.get("DNNJPEG_DATA")
         write(

@@ -48,7 +48,7 @@ RATES = {  # by network and kind; those of ImageNet networks the best of a few o
 def parts(name: str, size: int) -> tuple[Dataset, Dataset, Dataset]:
     """To learn from, to choose the epoch by, to measure on."""
     if name.startswith("cifar"):
-        return data("cifar10")
+        return data("cifar10", seed=0)
     folder = root() / "data" / "imagenet"
     learn = load_dataset(folder / "learn", folder / "learn.csv", size=size * 29 // 28)  # of ImageNet, 232
     validation, learning = learn.split(0.1, seed=0)

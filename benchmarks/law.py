@@ -73,15 +73,20 @@ class Files:
             found[which] = float(per_cent(np.log(size) - alike.log_bytes_at(goodness))[0])
         return found
 
-    def gains(self, count: int, usual: Sequence[float]) -> dict[str, list[float]]:
-        """By kind of loss: of networks that are asked, `count` at a time, and of the others; means."""
+    def gains(self, count: int, usual: Sequence[float]) -> dict[str, list[float | None]]:
+        """By kind of loss: of networks that are asked, `count` at a time, and of the others; means. None is
+        beyond all qualities.
+        """
         found: dict[str, list[list[float]]] = {loss: [[], []] for loss in LOSSES}
         for asked, quality in product(combinations(self.yardstick, count), usual):
             for (loss, name), saving in self.savings(self.qualities(asked, quality)).items():
                 found[loss][name not in asked].append(saving)
-        return {
-            loss: [round(float(np.mean(part)), 1) for part in both if part] for loss, both in found.items()
-        }
+        return {loss: [_mean(part) for part in both if part] for loss, both in found.items()}
+
+
+def _mean(savings: Sequence[float]) -> float | None:
+    value = float(np.mean(savings))
+    return round(value, 1) if math.isfinite(value) else None
 
 
 def _at(curves: np.ndarray, qualities: Sequence[int]) -> np.ndarray:

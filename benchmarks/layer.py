@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.table import standard_table
 
-SIZE, BATCH = 128, 16
 LAYERS = {
     "kappa 5": {"kappa": 5},
     "kappa 1": {"kappa": 1},
@@ -50,13 +49,15 @@ def kept(function: Callable[[], object]) -> int:
 
 @click.command()
 @click.option("--turns", type=click.IntRange(1), default=9, show_default=True)
-def main(turns: int) -> None:
+@click.option("--batch", type=click.IntRange(2), default=16, show_default=True, help="Pictures a step.")
+@click.option("--size", type=click.IntRange(16), default=128, show_default=True, help="Of the pictures.")
+def main(turns: int, batch: int, size: int) -> None:
     """Measure, print, and write benchmarks/results/layer.json."""
     torch.set_num_threads(1)
     network = networks.flowers_resnet18().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
-    labels = torch.arange(BATCH) % 17
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, SIZE, SIZE))).float()
+    labels = torch.arange(batch) % 17
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (batch, 3, size, size))).float()
     pixels = F.avg_pool2d(pixels, 5, 1, 2)  # noise that is not white
     point = standard_table().at(75)
 
@@ -91,7 +92,7 @@ def main(turns: int) -> None:
         )
         results[name] = {key: round(value, 3) for key, value in found.items()}
         click.echo(f"{name}: {results[name]}")
-    write("layer", {"batch": BATCH, "size": SIZE, "milliseconds a step": results})
+    write("layer", {"batch": batch, "size": size, "milliseconds a step": results})
 
 
 if __name__ == "__main__":

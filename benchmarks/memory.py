@@ -1,4 +1,4 @@
-"""The most memory that `dnnjpeg encode` holds: for 100 megapixels, and for folders of few and many files.
+"""The most memory that `dnnjpeg encode` holds: for a large picture, and for folders of few and many files.
 
 python benchmarks/memory.py
 """
@@ -31,10 +31,10 @@ def peak(*arguments: str | Path) -> int:
     return round(int(kibibytes) * 1024 / 1e6)
 
 
-def measure(folder: Path) -> dict[str, int]:
+def measure(folder: Path, megapixels: int, files: int) -> dict[str, int]:
     results = {}
     tile = draw(1000, 1000)
-    big = Image.new("RGB", (10_000, 10_000))
+    big = Image.new("RGB", (10_000, 100 * megapixels))
     for i in range(100):
         big.paste(tile, (i % 10 * 1000, i // 10 * 1000))
     big.save(folder / "big.jpg", quality=95)
@@ -46,13 +46,13 @@ def measure(folder: Path) -> dict[str, int]:
     }
     for name, options in ways.items():
         for jobs in (1, 2):
-            label = f"100 megapixels{name}, {jobs} thread{'s' * (jobs - 1)}"
+            label = f"{megapixels} megapixels{name}, {jobs} thread{'s' * (jobs - 1)}"
             results[label] = peak(
                 "encode", folder / "big.jpg", "-o", folder / "x.jpg", "--jobs", str(jobs), *options
             )
 
     draw(500, 375).save(folder / "one.jpg", quality=95)
-    for count in (20, 2000):
+    for count in (20, files):
         source = folder / str(count)
         source.mkdir()
         for i in range(count):
@@ -64,10 +64,14 @@ def measure(folder: Path) -> dict[str, int]:
 
 
 @click.command()
-def main() -> None:
+@click.option("--megapixels", type=click.IntRange(1, 100), default=100, show_default=True)
+@click.option(
+    "--files", type=click.IntRange(21), default=2000, show_default=True, help="Of the larger folder."
+)
+def main(megapixels: int, files: int) -> None:
     """Measure, print, and write benchmarks/results/memory.json."""
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(Path(folder))
+        results = measure(Path(folder), megapixels, files)
     write("memory", {"megabytes": results})
     width = max(map(len, results))
     for name, megabytes in results.items():

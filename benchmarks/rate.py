@@ -77,11 +77,11 @@ class Comparison:
         """Nearest indices by `scan_rate`, and the mean of all pictures by `entropy_rate`."""
         real = sizes(self.pictures, point, subsampling)
         log_q, log_kappa = torch.tensor(point.tables).float().log(), torch.tensor(HARDNESS).log()
-        scan, entropy = [], []
+        scan, entropy = [], 0.0
         for planes in self.batches(subsampling):
             scan.append(bytes_of(scan_rate(planes, log_q, log_kappa, SIZE, SIZE, subsampling)))
-            entropy.append(bytes_of(entropy_rate(planes, log_q, log_kappa)))
-        means = real.mean(keepdims=True), np.mean(entropy, keepdims=True)
+            entropy += bytes_of(entropy_rate(planes, log_q, log_kappa)) * len(planes[0]) / len(real)
+        means = real.mean(keepdims=True), np.array([entropy])
         self.rows["scan"][subsampling].append((point.quality, real, np.concatenate(scan)))
         self.rows["entropy"][subsampling].append((point.quality, *means))
 
@@ -169,7 +169,7 @@ def scatter(comparison: Comparison, path: Path) -> None:
 
 
 @click.command()
-@click.option("--pictures", "count", type=click.IntRange(BATCH), default=100, show_default=True)
+@click.option("--pictures", "count", type=click.IntRange(1), default=100, show_default=True)
 def main(count: int) -> None:
     """Compare, print, and write benchmarks/results/rate.json and rate.png."""
     root = os.environ.get("DNNJPEG_DATA")

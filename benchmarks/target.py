@@ -109,12 +109,17 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
     }
 
 
+def read_by(name: str, pillow: Ladder) -> list[Measurement]:
+    """The settings that a network has read: those around an answer are read by the one that it is about."""
+    return [one for one in pillow.settings if name in one.readings]
+
+
 def at_equal(metric: str, found: Measurement, name: str, pillow: Ladder) -> dict[str, Any]:
     """Per cent of bytes against Pillow where it has the mean divergence, or cross-entropy, of the files; and
     the smallest of its qualities that is read as well, None where none is.
     """
     pillow.settle(name, metric, goodness(found.readings[name], metric))
-    settings = pillow.settings
+    settings = read_by(name, pillow)
     read = shaped(means([getattr(one.readings[name], metric) for one in (found, *settings)]), metric)
     sizes = means([one.bytes for one in (found, *settings)])
     reference = Curve(sizes[:, 1:], read[:, 1:]).log_bytes_at(read[:, 0])
@@ -146,8 +151,8 @@ def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: La
             "equal_loss": at_equal("loss", found, name, pillow),
         }
         if name in asked:
-            networks[name]["equal_top1"] = saving(found, name, pillow.settings, 0)
-            networks[name]["near_top1"] = saving(found, name, pillow.settings, TOLERANCE)
+            networks[name]["equal_top1"] = saving(found, name, read_by(name, pillow), 0)
+            networks[name]["near_top1"] = saving(found, name, read_by(name, pillow), TOLERANCE)
     return {
         "bytes": estimate(means([found.bytes])[:, 0], 0),
         "psnr": estimate(means([found.psnr])[:, 0]),
