@@ -4,6 +4,7 @@ Learning and evaluating measure with this alone, so that what one has read the o
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -168,9 +169,17 @@ class Measurer:
 
 
 def by_name(networks: Sequence[Network]) -> dict[str, Network]:
-    """Networks by their names, or by what the user gave where two have one name."""
-    names = [network.name for network in networks]
-    return {one.name if names.count(one.name) == 1 else one.spec: one for one in networks}
+    """Networks by their names; where two have one name, by what the user gave; where that is one too, by it
+    and the digest of the weights.
+    """
+    names, specs = (Counter(getattr(one, kind) for one in networks) for kind in ("name", "spec"))
+
+    def label(one: Network) -> str:
+        if names[one.name] == 1:
+            return one.name
+        return one.spec if specs[one.spec] == 1 else f"{one.spec} {one.digest}"
+
+    return {label(one): one for one in networks}
 
 
 def _sizes(files: Sequence[bytes]) -> Arrays:
