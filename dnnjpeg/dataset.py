@@ -35,9 +35,10 @@ class Dataset:
     @property
     def squares(self) -> NDArray[np.uint8]:
         """The pictures as one array, N x H x W x 3. Raises ValueError where they are of several sizes."""
-        if not isinstance(self.pictures, np.ndarray):
+        pictures = self.pictures if isinstance(self.pictures, np.ndarray) else _together(self.pictures)
+        if not isinstance(pictures, np.ndarray):
             raise ValueError(f"the pictures of {self.source} are of several sizes: load them with a size")
-        return self.pictures
+        return pictures
 
     @property
     def pixels(self) -> float:
@@ -133,9 +134,7 @@ def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
     def read(path: Path) -> Picture | str:
         try:
             image = open_picture(path, keep=False).image.convert("RGB")
-            return np.array(
-                image if size is None else View(size).show(image)
-            )
+            return np.array(image if size is None else View(size).show(image))
         except (OSError, ValueError) as error:
             return f"{path}: {error}"
 
@@ -147,7 +146,7 @@ def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
     return _together([one for one in found if not isinstance(one, str)])
 
 
-def _together(pictures: list[Picture]) -> Pictures:
+def _together(pictures: Sequence[Picture]) -> Pictures:
     """One array where all are of one size."""
     return np.stack(pictures) if len({picture.shape for picture in pictures}) == 1 else pictures
 

@@ -172,14 +172,17 @@ class Measurer:
 
 
 def by_name(networks: Sequence[Network]) -> dict[str, Network]:
-    """Networks by the shortest that tells them apart: name, what the user gave, that and the weights."""
-    forms = [(one.name, one.spec, f"{one.spec} {one.digest}") for one in networks]
-    counts = [Counter(form) for form in zip(*forms, strict=True)]
+    """Networks by their names; where two have one name, by what the user gave; where that is one too, by it
+    and the digest of the weights.
+    """
+    names, specs = (Counter(getattr(one, kind) for one in networks) for kind in ("name", "spec"))
 
-    def name(own: tuple[str, ...]) -> str:
-        return next((form for form, count in zip(own, counts, strict=True) if count[form] == 1), own[-1])
+    def label(one: Network) -> str:
+        if names[one.name] == 1:
+            return one.name
+        return one.spec if specs[one.spec] == 1 else f"{one.spec} {one.digest}"
 
-    return {name(own): one for own, one in zip(forms, networks, strict=True)}
+    return {label(one): one for one in networks}
 
 
 def _sizes(files: Sequence[bytes]) -> Arrays:

@@ -122,9 +122,9 @@ def learn_table(
     the network's own preprocessing says.
 
     Candidates are learned on 70 % of the pictures, near the rates of standard JPEG files of several
-    qualities. On all pictures they are measured, as real files. The best become the points of the table,
-    chosen on some pictures and placed by others, in five folds: each has the quality of the standard JPEG,
-    4:2:0, on which the networks lose as much.
+    qualities. On all pictures they are measured, as real files. The best become the points of the table: each
+    has the quality of the standard JPEG, 4:2:0, on which the networks lose as much. What the best owe to
+    luck with these pictures is told by five folds, chosen on four and tried on the fifth, and counts as lost.
 
     With several processes: torchrun --nproc-per-node N --no-python dnnjpeg learn-table ...
 
@@ -228,7 +228,7 @@ def _run(
 ) -> None:
     """Learn, measure, choose, check, write."""
     from dnnjpeg.learn.methods import candidates
-    from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, between, check
+    from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, check
     from dnnjpeg.learn.processes import by_first, is_first
     from dnnjpeg.table import Table, standard_table
 
@@ -258,11 +258,12 @@ def _run(
         ],
     }
     write_atomic(folder / "report.json", json.dumps(report, indent=1).encode() + b"\n")
-    points = Selection(found, measured, standard).points()
+    selection = Selection(found, measured, standard)
+    points = selection.points()
     table = Table(name, points)
     checked = [table.at(q) for q in CHECKED]
     pairs = list(zip(checked, measure(checked, "measuring between points"), strict=True))
-    points = tuple(sorted([*points, *between(points, pairs, curve)], key=lambda point: point.quality))
+    points = tuple(sorted([*points, *selection.between(points, pairs)], key=lambda point: point.quality))
     networks = ", ".join(network.name for network in learning.networks)
     how = "chosen and placed" if search.method == "given" else f"learned by {search.method}"
     table = Table(name, points, f"{how} for {networks}", provenance)

@@ -16,7 +16,6 @@ from dnnjpeg.provenance import command, short
 from .paths import NamedPath
 
 if TYPE_CHECKING:
-
     from dnnjpeg.dataset import Dataset
     from dnnjpeg.models import Network
 

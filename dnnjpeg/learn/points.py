@@ -1,12 +1,14 @@
 """From candidates to the points of a table: measured on real files, the best of them kept, each with the
 quality of the standard JPEG that loses as much.
 
-Choosing and placing are cross-fitted: what is chosen on four fifths of the pictures is placed by the last
-fifth, so that a candidate's luck with some pictures does not make its quality look better than it is.
+Choosing and placing are cross-fitted: the best of many candidates owes something to luck with these pictures,
+and what is chosen on four fifths of them shows on the last fifth how much.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +90,14 @@ class StandardCurve:
 
 
 class Selection:
-    """Candidates and standard files, measured on the same pictures.
+    """Candidates and standard files, measured on the same pictures: which become points, and where.
 
     standard: the standard table at QUALITIES.
+
+    curve: of the standard files.
+    luck: by what share those chosen lose less on these pictures than on others, for which they were not
+        chosen: the mean over them. In five folds, the choice at the same price by the other four fifths of
+        the pictures is made to pay on the fifth, where it costs more than what all pictures choose.
     """
 
     def __init__(
@@ -99,29 +106,26 @@ class Selection:
         measured: Sequence[Measurement],
         standard: Sequence[Measurement],
     ) -> None:
-        self.candidates, self.measured, self.standard = candidates, measured, standard
-        count = len(standard[0].bytes)
-        self._fold = np.random.default_rng(0).permutation(count) % _FOLDS
-        self._everywhere = np.ones(count, np.bool_)
-        self.curve = self._curve(self._everywhere)
+        self.candidates, self.measured = candidates, measured
+        means = [(one.bytes.mean(), one.loss.mean()) for one in standard]
+        self.curve = StandardCurve.of(QUALITIES, *zip(*means, strict=True))
+        self._bytes = np.array([one.bytes for one in measured], np.float64)  # candidates x pictures
+        self._loss = np.array([one.loss for one in measured])
+        self._prices = self._choose()
+        self.luck = self._expect_luck()
 
     def points(self) -> tuple[OperatingPoint, ...]:
         """The points of a table, sorted by rate, with their `quality` and `measured`.
 
-        In each of five folds, the candidates are chosen that lie on the lower convex hull of mean bytes and
-        mean loss over the other pictures, and take fewer bytes than the standard table at equal loss. Those
-        that most folds choose are kept; each has the quality that it has on the folds for which it was
-        chosen. Candidates beyond the curve have no quality, and of two less than 2 apart the one that saves
-        more stays. Raises ValueError where none is left.
+        They are the candidates on the lower convex hull of mean bytes and mean loss that take fewer bytes
+        than the standard table at equal loss; their loss is the one measured and what was luck. Candidates
+        beyond the curve have no quality, and of two less than 2 apart the one that saves more stays. Raises
+        ValueError where none is left.
         """
-        votes = np.zeros((len(self.candidates), _FOLDS), np.bool_)
-        for fold in range(_FOLDS):
-            votes[self._chosen(self._fold != fold), fold] = True
         kept: list[OperatingPoint] = []
-        chosen = [i for i in range(len(self.candidates)) if votes[i].sum() > _FOLDS / 2]
-        for i in sorted(chosen, key=lambda i: float(self.measured[i].bytes.mean())):
-            point = self._placed(i, votes[i][self._fold])
-            if point is None:
+        for i in self._prices:
+            point = self._placed(self.candidates[i], self.measured[i])
+            if point is None or self._share(point) >= 1:
                 continue
             if kept and point.quality - kept[-1].quality < _APART:
                 point = min(kept.pop(), point, key=self._share)
@@ -133,55 +137,62 @@ class Selection:
             )
         return tuple(kept)
 
-    def _curve(self, where: NDArray[np.bool_]) -> StandardCurve:
-        means = [(one.bytes[where].mean(), one.loss[where].mean()) for one in self.standard]
-        sizes, losses = zip(*means, strict=True)
-        return StandardCurve.of(QUALITIES, sizes, losses)
+    def between(
+        self, points: Sequence[OperatingPoint], checked: Sequence[tuple[OperatingPoint, Measurement]]
+    ) -> Iterator[OperatingPoint]:
+        """Points that make the qualities between a table's points mean what they say.
 
-    def _chosen(self, where: NDArray[np.bool_]) -> list[int]:
-        """Candidates on the hull, by these pictures, that are better than the standard table."""
-        curve = self._curve(where)
-        means = [(float(one.bytes[where].mean()), float(one.loss[where].mean())) for one in self.measured]
-        found = []
-        for i in _hull(means):
-            quality = curve.quality(means[i][1])
-            if quality is not None and means[i][0] < curve.bytes_at(quality):
-                found.append(i)
+        checked: what the table has at qualities between its points, and how it measured; it shares the luck
+            of these. Where its loss is more than 3 % off the standard table's at that quality, it becomes a
+            point, of the quality that it truly has.
+        """
+        taken = [point.quality for point in points]
+        for point, one in checked:
+            found = self._placed(point, one)
+            if found is None or abs(self._expected(one) / self.curve.loss_at(point.quality) - 1) <= _OFF:
+                continue
+            if min(abs(found.quality - quality) for quality in taken) >= _APART:
+                taken.append(found.quality)
+                yield found
+
+    def _choose(self) -> dict[int, float]:
+        """Candidates on the hull that are better than the standard table, and the price of a byte at which
+        each is the best: that of the standard table, as far as the neighbours on the hull allow.
+        """
+        places = list(zip(self._bytes.mean(1).tolist(), self._loss.mean(1).tolist(), strict=True))
+        corners = _hull(places)
+        slopes = [(places[i][1] - places[j][1]) / (places[j][0] - places[i][0]) for i, j in pairwise(corners)]
+        found = {}
+        for i, most, least in zip(corners, [math.inf, *slopes], [*slopes, 0.0], strict=True):
+            size, loss = places[i]
+            quality = self.curve.quality(loss)
+            if quality is not None and size < self.curve.bytes_at(quality):
+                found[i] = min(max(self.curve.price(quality), least), most)
         return found
 
-    def _placed(self, i: int, where: NDArray[np.bool_]) -> OperatingPoint | None:
-        """The candidate, with the quality that it has on these pictures."""
-        loss = float(self.measured[i].loss[where].mean())
-        quality = self._curve(where).quality(loss) if loss > 0 else None
-        if quality is None:
-            return None
-        return replace(self.candidates[i], quality=round(quality, 1), measured=self.measured[i].record())
+    def _expect_luck(self) -> float:
+        count = self._loss.shape[1]
+        fold = np.random.default_rng(0).permutation(count) % _FOLDS
+        shares = []
+        for i, price in self._prices.items():
+            cost = self._loss + price * self._bytes
+            best = np.array([cost[:, fold != number].sum(1).argmin() for number in range(_FOLDS)])
+            paid = cost[best[fold], np.arange(count)]
+            shares.append(float((paid - cost[i]).sum() / self._loss[i].sum()))
+        return sum(shares) / len(shares) if shares else 0.0
+
+    def _expected(self, one: Measurement) -> float:
+        """The mean loss on other pictures."""
+        return float(one.loss.mean()) * (1 + self.luck)
+
+    def _placed(self, point: OperatingPoint, one: Measurement) -> OperatingPoint | None:
+        quality = self.curve.quality(self._expected(one))
+        return None if quality is None else replace(point, quality=round(quality, 1), measured=one.record())
 
     def _share(self, point: OperatingPoint) -> float:
         """Of the bytes that the standard table takes at equal loss."""
         assert point.measured is not None
         return float(point.measured["bytes"]) / self.curve.bytes_at(point.quality)
-
-
-def between(
-    points: Sequence[OperatingPoint],
-    checked: Sequence[tuple[OperatingPoint, Measurement]],
-    curve: StandardCurve,
-) -> Iterator[OperatingPoint]:
-    """Points that make the qualities between a table's points mean what they say.
-
-    checked: what the table has at qualities between its points, and how it measured. Where its loss is more
-    than 3 % off the standard table's at that quality, it becomes a point, of the quality that it truly has.
-    """
-    taken = [point.quality for point in points]
-    for point, one in checked:
-        loss = float(one.loss.mean())
-        quality = curve.quality(loss) if loss > 0 else None
-        if quality is None or abs(loss / curve.loss_at(point.quality) - 1) <= _OFF:
-            continue
-        if min(abs(quality - other) for other in taken) >= _APART:
-            taken.append(quality)
-            yield replace(point, quality=round(quality, 1), measured=one.record())
 
 
 def check(table: Table, objective: Objective) -> dict[str, dict[str, float]]:

@@ -95,9 +95,9 @@ def test_every_picture_is_seen_as_often(objective, monkeypatch):
 
     def count(index):
         seen[index] += 1
-        return Objective.pixels(objective, index)
+        return Objective.groups(objective, index)
 
-    monkeypatch.setattr(objective, "pixels", count)
+    monkeypatch.setattr(objective, "groups", count)
     learn(objective, start(), PRICE, replace(QUICK, steps=3, batch=32))
     assert (seen == 2).all()
 

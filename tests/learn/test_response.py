@@ -17,6 +17,7 @@ from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import damage, response  # noqa: E402
 from dnnjpeg.learn.damage import Response, Trial, fit  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
+from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.response import learn  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
 from dnnjpeg.point import OperatingPoint  # noqa: E402
@@ -56,12 +57,58 @@ def test_fit_finds_the_model_that_made_the_losses() -> None:
         assert found.loss(trial.moved, trial.lost) == pytest.approx(trial.loss, rel=0.03)
 
 
-@pytest.mark.parametrize("losses", [(0.5,) * 20, (0.0, *np.linspace(0.1, 1, 19))])
-def test_losses_that_say_nothing_are_refused(losses: tuple[float, ...]) -> None:
+def test_losses_that_say_nothing_are_refused() -> None:
+    """That are all alike, or nothing at most of the trials."""
     truth = Response(np.full((3, 64), 1e-4), np.ones(3), 1.0, 0.0)
-    trials = [replace(t, loss=x) for t, x in zip(made_by(truth, 20), losses, strict=True)]
-    with pytest.raises(ValueError, match="do not see the difference"):
-        fit(trials)
+    trials = made_by(truth, 20)
+    for losses in ((0.5,) * 20, (*np.linspace(-0.2, 0, 11), *np.linspace(0.1, 1, 9)), (-0.1,) * 20):
+        with pytest.raises(ValueError, match="do not see the difference"):
+            fit([replace(t, loss=x) for t, x in zip(trials, losses, strict=True)])
+    with pytest.raises(ValueError, match=r"above 0 in 9 of 20 very different tables, 0\.1 to 1"):
+        fit([replace(t, loss=x) for t, x in zip(trials, (*[0] * 11, *np.linspace(0.1, 1, 9)), strict=True)])
+
+
+def test_trials_that_lose_nothing_are_left_out() -> None:
+    """As labels are noise, very fine files may lose less than nothing."""
+    truth = Response(np.exp(np.linspace(-8, -10, 16))[damage.BAND], np.ones(3), 1.2, 0.0)
+    trials = made_by(truth, 60)
+    nothing = [
+        replace(trial, loss=loss) for trial, loss in zip(trials[:40], np.linspace(-0.5, 0, 40), strict=True)
+    ]
+    alone, among = fit(trials), fit([*nothing[:20], *trials, *nothing[20:]])
+    np.testing.assert_array_equal(among.weights, alone.weights)
+    assert (among.exponent, among.error) == (alone.exponent, alone.error)
+
+
+def test_a_loss_that_begins_at_the_clean_one_has_it_taken_away() -> None:
+    """The cross-entropy is 0.9 on clean pictures, and grows in proportion to the damage: exponent 1."""
+    truth = Response(np.exp(np.linspace(-8, -10, 16))[damage.BAND], np.ones(3), 1.0, 0.0)
+    trials = made_by(truth, 120)
+    entropies = np.array([0.9 + trial.loss for trial in trials])
+    found = fit([replace(t, loss=x) for t, x in zip(trials, entropies - 0.9, strict=True)])
+    assert found.exponent == pytest.approx(1, abs=0.02) and found.error < 0.01
+    wrong = fit([replace(t, loss=x) for t, x in zip(trials, entropies, strict=True)])
+    assert wrong.exponent < 0.7 and wrong.error > 5 * found.error
+
+
+def test_trials_of_cross_entropy_are_without_the_clean_one() -> None:
+    """Of files that change next to nothing the loss is next to nothing, whatever the labels cost."""
+    some = objective(60)
+    labels = some.clean[0].argmax(1)
+    labels[::4] = (labels[::4] + 1) % 4
+    data = replace(some.dataset, labels=labels)
+    entropic = Objective(some.networks, data, "cross-entropy")
+    fine, coarse = (OperatingPoint(50, "4:4:4", (q,) * 64, ((q,) * 64,)) for q in (1, 40))
+    clean = -np.take_along_axis(
+        torch.from_numpy(some.clean[0]).double().log_softmax(1).numpy(), labels[:, None], 1
+    ).mean()
+    trials = [response._try(entropic, point) for point in (fine, coarse)]
+    assert clean > 0.5 and abs(trials[0].loss) < 0.02 * clean
+    for trial in trials:
+        pictures = [decode(encode(p, trial.point)) for p in data.pictures]
+        log = torch.from_numpy(some.networks[0].read(pictures)).double().log_softmax(1).numpy()
+        entropy = -np.take_along_axis(log, labels[:, None], 1).mean()
+        assert trial.loss == pytest.approx(entropy - clean, abs=1e-5)
 
 
 def test_damage_is_the_squared_error_of_the_files() -> None:
@@ -131,17 +178,6 @@ def test_luma_cells_are_those_of_which_the_steps_are_the_means() -> None:
     assert chroma == 0.9
 
 
-def test_prices_are_slopes() -> None:
-    """Of loss = (bytes / 1000)^-1.5, which is a line between logarithms."""
-    none = np.zeros((3, 64))
-    standard = [
-        Trial(POINT, size, (size / 1000) ** -1.5, none, none)
-        for size in np.geomspace(500, 5000, len(response._STANDARD))
-    ]
-    found = response._prices(standard, response._STANDARD)
-    np.testing.assert_allclose(found, [1.5 * t.loss / t.bytes for t in standard], rtol=1e-6)
-
-
 def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monkeypatch) -> None:
     seen: list[Trial] = []
 
@@ -156,11 +192,11 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
     some = objective(12, cache=Cache(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         learn(some, (30, 60), ("4:4:4",), on_trial=stop)
-    assert kept() == 1 + 2 * 5  # of the originals, and of files and readings
+    assert kept() == 1 + 3 * 5  # of the originals, and of files, their damage and readings
     trials: list[Trial] = []
     candidates = learn(some, (30, 60), ("4:4:4",), on_trial=trials.append)
     size = kept()
-    assert size >= 1 + 2 * len(trials)
+    assert size >= 1 + 3 * len(trials)
     assert [trial.point for trial in trials[:5]] == [trial.point for trial in seen]
     again: list[Trial] = []
     monkeypatch.setattr(response._Bench, "_descend", pytest.fail)  # what was found is kept as well
@@ -170,12 +206,14 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
     assert kept() == size and len(again) == len(trials)
     assert {trial.point for trial in trials} >= set(candidates)
     standard = [trial for trial in trials if trial.point in map(standard_point, response._STANDARD)]
-    for price in response._prices(standard, (30, 60)):
+    curve = StandardCurve.of(response._STANDARD, *zip(*[(t.bytes, t.loss) for t in standard], strict=True))
+    prices = [curve.price(quality) for quality in (30, 60)]
+    for price in prices:
         best = [min(t.loss + price * t.bytes for t in some) for some in (trials, standard)]
         assert best[0] < 0.98 * best[1]
     plain = [trial for trial in trials if set(trial.point.cells) == {1}]
     assert plain == trials[: len(plain)] != trials
-    for some, price in itertools.product((plain, trials), response._prices(standard, (30, 60))):
+    for some, price in itertools.product((plain, trials), prices):
         assert min(some, key=lambda t: t.loss + price * t.bytes).point in candidates
 
 

@@ -9,13 +9,13 @@ SIZE, CLASSES = 32, 4
 PREPROCESS = {"size": SIZE, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
-    """N x 32 x 32 x 3 uint8: coloured gratings, grain."""
+def pictures(count: int, seed: int = 0, width: int = SIZE, height: int = SIZE) -> np.ndarray:
+    """N x height x width x 3 uint8: coloured gratings, grain."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    y, x = np.mgrid[0:height, 0:width]
     u, v, phase = rng.uniform(-2, 2, (3, count, 3, 1, 1))
     waves = np.sin(u * x + v * y + 6 * phase) * rng.uniform(2, 25, (count, 3, 1, 1))
-    grain = rng.normal(0, 3, (count, 3, SIZE, SIZE))
+    grain = rng.normal(0, 3, (count, 3, height, width))
     values = rng.uniform(110, 140, (count, 3, 1, 1)) + waves + waves.mean(1, keepdims=True) + grain
     return np.clip(values, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
