@@ -103,10 +103,11 @@ def test_layer(run, written) -> None:
 
 
 def test_sparse(run, written, root) -> None:
-    """Layers and networks go to one file, which is shown."""
+    """Layers, networks and what was published go to one file, which is shown."""
     layer, network = "32x16x16->32 3x3", "mobilenet_v1_075"
     run("sparse.py", "layers", "--seconds", "0", "--only", layer)
     run("sparse.py", "networks", "--seconds", "0", "--only", network, data=root)
+    run("sparse.py", "published", "--seconds", "0", "--only", layer)
     found = written("sparse")
     by_zeros = found["layers"]["1"][layer]
     assert [float(zeros) for zeros in by_zeros] == sorted(map(float, by_zeros))
@@ -116,6 +117,11 @@ def test_sparse(run, written, root) -> None:
         assert 0 <= item["difference"] < 1e-4
         assert item["elements"]["im2col"] == 32 * 9 * 16 * 16
         assert all(0 < value <= 32 * 9 * 16 * 16 for value in item["elements"].values())
+    for item in found["published"][layer].values():
+        assert item.keys() == by_zeros["0.5"].keys()
+        assert {"cpo", "cps"} <= item["milliseconds"].keys() & item["bytes"].keys()
+        assert all(0 < value < 1000 for value in item["milliseconds"].values())
+        assert item["bytes"]["im2col"] == 4 * 32 * 9 * 16 * 16
     item = found["networks"]["1"][network]
     assert item["milliseconds"].keys() == {"eager", "eager_channels_last", "compiled", "plan"}
     assert all(0 < value < 1000 for value in item["milliseconds"].values())
@@ -123,4 +129,5 @@ def test_sparse(run, written, root) -> None:
     assert len(item["report"]["layers"]) == 2
     shown = run("sparse.py", "show")
     assert found["machine"]["cpu"] in shown
-    assert {layer, f"{network}, 1 thread"} < set(first_cells(shown))
+    assert {layer, f"{network}, 1 thread", f"{layer}, 50% zeros"} < set(first_cells(shown))
+    assert "CPO, published" in shown
