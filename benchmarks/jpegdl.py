@@ -20,6 +20,7 @@ import statistics
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import torch
 from common import RESULTS, write
 from trainings import ARMS, MAIN, NETWORKS, Job, check_epochs, data, jobs, recipe_of, restore, right, run_job
 
-from dnnjpeg.evaluate.statistics import Estimate, means
+from dnnjpeg.evaluate.statistics import Estimate, crossed_means
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.attacks import attack
 from dnnjpeg.learn.batches import cut, pixels
@@ -39,7 +40,8 @@ ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     """What each arm gains over the trainings without a layer, of the same network and seed, in points: by
-    data set and, of several networks, by network. The interval is of test pictures, the spread of trainings.
+    data set and, of several networks, by network. The interval is of other seeds, which networks share, and
+    other test pictures; it is None where there is one seed.
     """
     paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done]
     groups = []
@@ -53,15 +55,19 @@ def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     for name, arm, pairs in groups:
         if not pairs:
             continue
-        difference = [100.0 * right(job, work) - 100.0 * right(other, work) for job, other in pairs]
-        by_pair = [float(one.mean()) for one in difference]
-        estimate = Estimate.of(means([np.mean(difference, axis=0)])[:, 0])
+        by_seed: dict[int, list[np.ndarray]] = {}
+        for job, other in pairs:
+            difference = 100.0 * right(job, work) - 100.0 * right(other, work)
+            by_seed.setdefault(job.seed, []).append(difference)
+        by_pair = [float(one.mean()) for seed in by_seed.values() for one in seed]
+        estimate = Estimate.of(crossed_means([np.mean(seed, axis=0) for seed in by_seed.values()]))
         found.append(
             {
                 "of": name,
                 "arm": arm,
                 "pairs": len(pairs),
-                **{key: round(value, 2) for key, value in asdict(estimate).items()},
+                "seeds": len(by_seed),
+                **{key: None if isnan(value) else round(value, 2) for key, value in asdict(estimate).items()},
                 "deviation": round(statistics.stdev(by_pair), 2) if len(pairs) > 1 else None,
             }
         )
@@ -216,11 +222,18 @@ def tables(results: dict[str, Any]) -> str:
             known = [run_["test"][form] for run_ in rows[job] if form in run_["test"]]
             cells.append(f"{_spread(known)} ({len(known)})" if known else "")
         lines.append(f"| {job.title}: {job.arm} | {' | '.join(cells)} |")
-    lines += ["", "| gain over the same without, points | pairs | mean, 95 % of pictures | ± of pairs |"]
+    found = results["gains, points"]
+    # older results know nothing of other seeds
+    drawn = (
+        "seeds and test pictures" if all("seeds" in one for one in found) else "test pictures, these seeds"
+    )
+    mean = f"mean (95 % interval: other {drawn})"
+    lines += ["", f"| gain over the same without, points | pairs | {mean} | deviation of pairs |"]
     lines.append("|---|---:|---:|---:|")
-    for one in results["gains, points"]:
+    for one in found:
         deviation = "" if one["deviation"] is None else f"{one['deviation']:.1f}"
-        gain = f"{one['value']:+.1f} ({one['low']:+.1f}..{one['high']:+.1f})"
+        interval = "" if one["low"] is None else f" ({one['low']:+.1f}..{one['high']:+.1f})"
+        gain = f"{one['value']:+.1f}{interval}"
         lines.append(f"| {one['of']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
     if not results["robust, by bound of 255"]:
         return "\n".join(lines)
