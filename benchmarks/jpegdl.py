@@ -28,14 +28,27 @@ import click
 import numpy as np
 import torch
 from common import RESULTS, write
-from trainings import ARMS, MAIN, NETWORKS, Job, check_epochs, data, jobs, recipe_of, restore, right, run_job
+from trainings import (
+    ARMS,
+    MAIN,
+    NETWORKS,
+    PUBLISHED,
+    Job,
+    check_epochs,
+    data,
+    jobs,
+    recipe_of,
+    restore,
+    right,
+    run_job,
+)  # fmt: skip
 
 from dnnjpeg.evaluate.statistics import Estimate, crossed_means
 from dnnjpeg.files import write_atomic
 from dnnjpeg.learn.attacks import attack
 from dnnjpeg.learn.batches import cut, pixels
 
-ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
+ATTACKED = *MAIN, "JPEG-DL", PUBLISHED, "JPEG-DL, close bounds"
 
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
