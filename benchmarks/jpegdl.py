@@ -27,6 +27,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from attacked import BOUNDS, attack_job
 from common import RESULTS, write
 from trainings import (
     ARMS,
@@ -35,18 +36,14 @@ from trainings import (
     PUBLISHED,
     Job,
     check_epochs,
-    data,
     jobs,
     recipe_of,
-    restore,
     right,
     run_job,
-)  # fmt: skip
+)
 
 from dnnjpeg.evaluate.statistics import Estimate, crossed_means
 from dnnjpeg.files import write_atomic
-from dnnjpeg.learn.attacks import attack
-from dnnjpeg.learn.batches import cut, pixels
 
 ATTACKED = *MAIN, "JPEG-DL", PUBLISHED, "JPEG-DL, close bounds"
 
@@ -85,45 +82,6 @@ def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
-    """Accuracy, in percent, of some pictures of the test set, by attack and bound (of 255).
-
-    "any" are those that are right under all attacks.
-    """
-    network, layer = restore(job, work)
-    test = data(job.dataset, job.seed)[2]
-    count = min(count, len(test))
-    index = np.sort(np.random.default_rng(0).permutation(len(test))[:count])
-    pictures = cut(test.pictures[index], network.preprocess.size)
-    labels = torch.from_numpy(test.labels[index])
-    network.module.requires_grad_(False)
-    behind = layer if layer is not None else torch.nn.Identity()
-
-    def right(place: torch.Tensor, part: slice) -> np.ndarray:
-        with torch.no_grad():
-            return (network(behind(place)).argmax(1) == labels[part]).numpy()
-
-    parts = [slice(i, i + 50) for i in range(0, count, 50)]
-    clean = [right(pixels(pictures[part], network.device), part) for part in parts]
-    found: dict[str, Any] = {"pictures": count, "clean": _percent(np.concatenate(clean))}
-    for bound in (1, 2, 4):
-        survived = []
-        for kind in ("fgsm", "pgd", "bpda") if layer is not None else ("fgsm", "pgd"):
-            by_part = []
-            for part in parts:
-                given = pixels(pictures[part], network.device)
-                place = attack(kind, network, given, labels[part], bound, layer=behind)
-                by_part.append(right(place, part))
-            survived.append(np.concatenate(by_part))
-            found[f"{kind} {bound}"] = _percent(survived[-1])
-        found[f"any {bound}"] = _percent(np.all(survived, axis=0))
-    return found
-
-
-def _percent(right: np.ndarray) -> float:
-    return round(100 * float(right.mean()), 2)
 
 
 @click.group()
@@ -185,7 +143,7 @@ def _claim(path: Path) -> bool:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", default="", help="Jobs whose name holds this, a regular expression.")
 def robust(work: Path, pictures: int, seeds: int, threads: int, only: str) -> None:
-    """Attack the networks, with and without the layer."""
+    """Attack the networks without a layer, and behind the soft layer, the hard one, and real files."""
     torch.set_num_threads(threads)
     for job in (job for job in jobs(seeds) if job.arm in ATTACKED):
         file = work / f"{job.name}.robust.json"
@@ -205,7 +163,9 @@ def collect(work: Path, name: str) -> None:
     robustness: dict[str, list[dict[str, Any]]] = {}
     for job in done:
         if (file := work / f"{job.name}.robust.json").exists():
-            robustness.setdefault(f"{job.title}, {job.arm}", []).append(json.loads(file.read_text()))
+            for form, accuracies in json.loads(file.read_text()).items():
+                what = f"{job.title}, {job.arm}{form and f': {form}'}"
+                robustness.setdefault(what, []).append(accuracies)
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
     found = {"runs": runs, "gains, points": gains(work, done), "robust, by bound of 255": robustness}
     write(name, {"arms": ARMS, **found})
@@ -250,7 +210,7 @@ def tables(results: dict[str, Any]) -> str:
         lines.append(f"| {one['of']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
     if not results["robust, by bound of 255"]:
         return "\n".join(lines)
-    attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
+    attacks = [f"{kind} {bound}" for bound in BOUNDS for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
     for name, seeds in results["robust, by bound of 255"].items():
         cells = [_spread([one[key] for one in seeds if key in one]) for key in ("clean", *attacks)]
