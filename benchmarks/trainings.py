@@ -147,7 +147,8 @@ def first_steps(name: str, learning: Dataset, work: Path) -> np.ndarray:
     file = work / f"sensitivity-{learning.identity[:12]}.npy"
     if not file.exists():
         network = load_network(f"{root()}/models/zoo.py:{SENSITIVE[name]}")
-        objective = Objective([network], learning.head(400))
+        unlabelled = replace(learning.head(400), labels=None)  # the network's classes are others
+        objective = Objective([network], unlabelled)
         np.save(file, fisher(objective, "4:4:4"))
     return sensitivity_steps(np.load(file))
 

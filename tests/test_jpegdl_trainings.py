@@ -106,3 +106,15 @@ def test_one_seed_says_nothing_of_others(tiny: Path) -> None:
     assert (only["low"], only["high"], only["deviation"]) == (None, None, None)
     told = run("collect", "--work", tiny, "--name", "tiny")
     assert f"| cifar10: JPEG-DL, as published | 1 | {only['value']:+.1f} |  |" in told
+
+
+def test_first_steps_are_from_a_network_of_other_classes(monkeypatch, tmp_path) -> None:
+    """As an ImageNet one, which names none of the flowers by their number."""
+    network = Network("other", "o", "0", classifier(), Preprocess.of(PREPROCESS), torch.device("cpu"))
+    some = pictures(30)
+    labels = (network.read(some).argmax(1) + 1) % 4
+    monkeypatch.setenv("DNNJPEG_DATA", str(tmp_path))
+    monkeypatch.setattr(trainings, "load_network", lambda _: network)
+    learning = Dataset(some, labels, tuple(map(str, range(30))), "drawn")
+    steps = trainings.first_steps("cifar10", learning, tmp_path)
+    assert steps.shape == (2, 64) and steps[0].max() == pytest.approx(5)
