@@ -20,26 +20,38 @@ import statistics
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import torch
+from attacked import BOUNDS, attack_job
 from common import RESULTS, write
-from trainings import ARMS, MAIN, NETWORKS, Job, check_epochs, data, jobs, recipe_of, restore, right, run_job
+from trainings import (
+    ARMS,
+    MAIN,
+    NETWORKS,
+    PUBLISHED,
+    Job,
+    check_epochs,
+    jobs,
+    recipe_of,
+    right,
+    run_job,
+)
 
-from dnnjpeg.evaluate.statistics import Estimate, means
+from dnnjpeg.evaluate.statistics import Estimate, crossed_means
 from dnnjpeg.files import write_atomic
-from dnnjpeg.learn.attacks import attack
-from dnnjpeg.learn.batches import cut, pixels
 
-ATTACKED = *MAIN, "JPEG-DL", "JPEG-DL, close bounds"
+ATTACKED = *MAIN, "JPEG-DL", PUBLISHED, "JPEG-DL, close bounds"
 
 
 def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     """What each arm gains over the trainings without a layer, of the same network and seed, in points: by
-    data set and, of several networks, by network. The interval is of test pictures, the spread of trainings.
+    data set and, of several networks, by network. The interval is of other seeds, which networks share, and
+    other test pictures; it is None where there is one seed.
     """
     paired = [(job, other) for job in done if (other := replace(job, arm="without")) in done]
     groups = []
@@ -53,58 +65,23 @@ def gains(work: Path, done: list[Job]) -> list[dict[str, Any]]:
     for name, arm, pairs in groups:
         if not pairs:
             continue
-        difference = [100.0 * right(job, work) - 100.0 * right(other, work) for job, other in pairs]
-        by_pair = [float(one.mean()) for one in difference]
-        estimate = Estimate.of(means([np.mean(difference, axis=0)])[:, 0])
+        by_seed: dict[int, list[np.ndarray]] = {}
+        for job, other in pairs:
+            difference = 100.0 * right(job, work) - 100.0 * right(other, work)
+            by_seed.setdefault(job.seed, []).append(difference)
+        by_pair = [float(one.mean()) for seed in by_seed.values() for one in seed]
+        estimate = Estimate.of(crossed_means([np.mean(seed, axis=0) for seed in by_seed.values()]))
         found.append(
             {
                 "of": name,
                 "arm": arm,
                 "pairs": len(pairs),
-                **{key: round(value, 2) for key, value in asdict(estimate).items()},
+                "seeds": len(by_seed),
+                **{key: None if isnan(value) else round(value, 2) for key, value in asdict(estimate).items()},
                 "deviation": round(statistics.stdev(by_pair), 2) if len(pairs) > 1 else None,
             }
         )
     return found
-
-
-def attack_job(job: Job, work: Path, count: int) -> dict[str, Any]:
-    """Accuracy, in percent, of some pictures of the test set, by attack and bound (of 255).
-
-    "any" are those that are right under all attacks.
-    """
-    network, layer = restore(job, work)
-    test = data(job.dataset, job.seed)[2]
-    count = min(count, len(test))
-    index = np.sort(np.random.default_rng(0).permutation(len(test))[:count])
-    pictures = cut(test.pictures[index], network.preprocess.size)
-    labels = torch.from_numpy(test.labels[index])
-    network.module.requires_grad_(False)
-    behind = layer if layer is not None else torch.nn.Identity()
-
-    def right(place: torch.Tensor, part: slice) -> np.ndarray:
-        with torch.no_grad():
-            return (network(behind(place)).argmax(1) == labels[part]).numpy()
-
-    parts = [slice(i, i + 50) for i in range(0, count, 50)]
-    clean = [right(pixels(pictures[part], network.device), part) for part in parts]
-    found: dict[str, Any] = {"pictures": count, "clean": _percent(np.concatenate(clean))}
-    for bound in (1, 2, 4):
-        survived = []
-        for kind in ("fgsm", "pgd", "bpda") if layer is not None else ("fgsm", "pgd"):
-            by_part = []
-            for part in parts:
-                given = pixels(pictures[part], network.device)
-                place = attack(kind, network, given, labels[part], bound, layer=behind)
-                by_part.append(right(place, part))
-            survived.append(np.concatenate(by_part))
-            found[f"{kind} {bound}"] = _percent(survived[-1])
-        found[f"any {bound}"] = _percent(np.all(survived, axis=0))
-    return found
-
-
-def _percent(right: np.ndarray) -> float:
-    return round(100 * float(right.mean()), 2)
 
 
 @click.group()
@@ -166,7 +143,7 @@ def _claim(path: Path) -> bool:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", default="", help="Jobs whose name holds this, a regular expression.")
 def robust(work: Path, pictures: int, seeds: int, threads: int, only: str) -> None:
-    """Attack the networks, with and without the layer."""
+    """Attack the networks without a layer, and behind the soft layer, the hard one, and real files."""
     torch.set_num_threads(threads)
     for job in (job for job in jobs(seeds) if job.arm in ATTACKED):
         file = work / f"{job.name}.robust.json"
@@ -186,7 +163,9 @@ def collect(work: Path, name: str) -> None:
     robustness: dict[str, list[dict[str, Any]]] = {}
     for job in done:
         if (file := work / f"{job.name}.robust.json").exists():
-            robustness.setdefault(f"{job.title}, {job.arm}", []).append(json.loads(file.read_text()))
+            for form, accuracies in json.loads(file.read_text()).items():
+                what = f"{job.title}, {job.arm}{form and f': {form}'}"
+                robustness.setdefault(what, []).append(accuracies)
     runs = [{key: value for key, value in record.items() if key != "log"} for record in records]
     found = {"runs": runs, "gains, points": gains(work, done), "robust, by bound of 255": robustness}
     write(name, {"arms": ARMS, **found})
@@ -216,15 +195,22 @@ def tables(results: dict[str, Any]) -> str:
             known = [run_["test"][form] for run_ in rows[job] if form in run_["test"]]
             cells.append(f"{_spread(known)} ({len(known)})" if known else "")
         lines.append(f"| {job.title}: {job.arm} | {' | '.join(cells)} |")
-    lines += ["", "| gain over the same without, points | pairs | mean, 95 % of pictures | ± of pairs |"]
+    found = results["gains, points"]
+    # older results know nothing of other seeds
+    drawn = (
+        "seeds and test pictures" if all("seeds" in one for one in found) else "test pictures, these seeds"
+    )
+    mean = f"mean (95 % interval: other {drawn})"
+    lines += ["", f"| gain over the same without, points | pairs | {mean} | deviation of pairs |"]
     lines.append("|---|---:|---:|---:|")
-    for one in results["gains, points"]:
+    for one in found:
         deviation = "" if one["deviation"] is None else f"{one['deviation']:.1f}"
-        gain = f"{one['value']:+.1f} ({one['low']:+.1f}..{one['high']:+.1f})"
+        interval = "" if one["low"] is None else f" ({one['low']:+.1f}..{one['high']:+.1f})"
+        gain = f"{one['value']:+.1f}{interval}"
         lines.append(f"| {one['of']}: {one['arm']} | {one['pairs']} | {gain} | {deviation} |")
     if not results["robust, by bound of 255"]:
         return "\n".join(lines)
-    attacks = [f"{kind} {bound}" for bound in (1, 2, 4) for kind in ("fgsm", "pgd", "bpda")]
+    attacks = [f"{kind} {bound}" for bound in BOUNDS for kind in ("fgsm", "pgd", "bpda")]
     lines += ["", f"| top-1, % | clean | {' | '.join(attacks)} |", "|---|" + "---:|" * (1 + len(attacks))]
     for name, seeds in results["robust, by bound of 255"].items():
         cells = [_spread([one[key] for one in seeds if key in one]) for key in ("clean", *attacks)]

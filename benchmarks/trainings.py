@@ -46,9 +46,12 @@ SENSITIVE = {
 }  # trained networks that first steps are from
 ARMS = {
     "without": "no layer",
-    "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold",
-    "JPEG-DL, as published": "the same with steps down to 1e-5, which no file can hold",
-    "JPEG-DL, close bounds": "as published, but with integer steps, and fewer levels where they were below 1",
+    "JPEG-DL": "steps >= 1 from sensitivities, 255 levels, alpha 5: what a file can hold; logarithms of "
+    "steps are trained, pixels held to 0..255, not rounded, as in all arms but the next",
+    "JPEG-DL, as published": "steps are trained themselves, by Adam at 0.003, held to 1e-5..255, alpha 5, "
+    "five of 255 indices; pixels neither rounded nor held to 0..255: the authors' layer",
+    "JPEG-DL, steps below 1": "JPEG-DL with steps down to 1e-5, which no file can hold",
+    "JPEG-DL, close bounds": "this, but with integer steps, and fewer levels where they were below 1",
     "no clipping": "steps >= 1 from the standard table of quality 75, any number of levels, kappa 5",
     "JPEG-DL, integer steps": "JPEG-DL, steps rounded while training, so that files hold them",
     "untrained": "JPEG-DL, integer steps, left as they begin",
@@ -56,10 +59,11 @@ ARMS = {
     "clip only": "JPEG-DL with kappa 1: held to 255 levels, but not quantized",
     "JPEG augmentation": "no layer; real files of standard tables, qualities 10 to 90, while training",
 }
+PUBLISHED = "JPEG-DL, as published"
 MAIN = "without", "JPEG-DL, integer steps"
 CONTROLS = (
     "clip only", "untrained", "JPEG augmentation", "JPEG-DL", "no clipping", "JPEG-DL, as published",
-    "JPEG-DL, close bounds", "close bounds, untrained",
+    "JPEG-DL, steps below 1", "JPEG-DL, close bounds", "close bounds, untrained",
 )  # fmt: skip
 
 
@@ -156,10 +160,10 @@ def layer_of(job: Job, learning: Dataset, work: Path) -> JPEGLayer | None:
         return JPEGLayer.from_point(standard_table().at(75), subsampling="4:4:4", kappa=5)
     steps = first_steps(job.dataset, learning, work)
     hardness = {"kappa": 1} if job.arm == "clip only" else {"alpha": 5}
-    is_close = "close bounds" in job.arm
-    least = 1e-5 if is_close or job.arm == "JPEG-DL, as published" else 1
+    is_close, published = "close bounds" in job.arm, job.arm == PUBLISHED
+    least = 1e-5 if is_close or published or job.arm == "JPEG-DL, steps below 1" else 1
     rounded = is_close or job.arm in ("JPEG-DL, integer steps", "untrained")
-    return JPEGLayer(steps, levels=255, least=least, integer_steps=rounded, **hardness)
+    return JPEGLayer(steps, levels=255, least=least, integer_steps=rounded, published=published, **hardness)
 
 
 def fresh(job: Job) -> Network:
@@ -173,6 +177,8 @@ def recipe_of(job: Job, epochs: int | None) -> Recipe:
     recipe = replace(RECIPES[job.dataset], seed=job.seed)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
+    if job.arm == PUBLISHED:
+        recipe = replace(recipe, layer_lr=0.003)
     return replace(recipe, layer_lr=0.0) if "untrained" in job.arm else recipe
 
 
@@ -217,7 +223,7 @@ def run_job(job: Job, work: Path, recipe: Recipe) -> None:
         "test": accuracies,
         "minutes": round(sum(epoch.seconds for epoch in log) / 60, 2),
         "log": [asdict(epoch) for epoch in log],
-        "steps": None if layer is None else np.round(layer.log_q.detach().exp().numpy(), 3).tolist(),
+        "steps": None if layer is None else np.round(layer.log_steps().detach().exp().numpy(), 3).tolist(),
     }
     write_atomic(work / f"{job.name}.json", json.dumps(record).encode() + b"\n")
     state.unlink()
@@ -231,7 +237,7 @@ def restore(job: Job, work: Path) -> tuple[Network, JPEGLayer | None]:
     state = _under("layer.", tensors)
     if not state:
         return network, None
-    layer = JPEGLayer()
+    layer = JPEGLayer(published=job.arm == PUBLISHED)
     layer.load_state_dict(state)
     return network, layer
 

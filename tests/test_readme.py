@@ -53,6 +53,7 @@ SHOWN = {
         ("encode.py", "--show"),
         ("ruler.py", "--show"),
         ("ruler.py", "--show", "--name", "ruler_crops"),
+        ("cifar.py",),
         ("sparse.py", "show"),
         ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
         ("jpegdl.py", "show", "--name", "jpegdl_ten"),

@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,7 +243,8 @@ def _layer(
 
     subsampling = options["subsampling"]
     if sensitive is not None:
-        objective = Objective([load_network(sensitive, device=device)], learning)
+        unlabelled = replace(learning, labels=None)  # the network's classes may be others
+        objective = Objective([load_network(sensitive, device=device)], unlabelled)
         return JPEGLayer(sensitivity_steps(fisher(objective, subsampling)), **options)
     if start == "magnitude":
         return JPEGLayer(magnitude_steps(learning, subsampling), **options)

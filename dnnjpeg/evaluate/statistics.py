@@ -48,9 +48,37 @@ def means(values: Iterable[ArrayLike]) -> NDArray[np.float64]:
     return np.vstack((table.mean(axis=0), _times_drawn(len(table)) @ table / len(table)))
 
 
-@lru_cache(maxsize=1)
-def _times_drawn(count: int) -> NDArray[np.float64]:
+def crossed_means(table: ArrayLike) -> Samples:
+    """Samples of the mean of a table of trainings x pictures, where trainings and pictures are both drawn
+    anew: what comes of other seeds as well as of other pictures.
+
+    A value is the mean, what its training adds, what its picture adds, and a rest that is of both. Means of
+    trainings have their share of the rest, so that what pictures add is shrunk by it: drawing rows and
+    columns of the table alike counts the rest three times (Owen 2007). As there are few trainings, how far
+    apart they are is uncertain as well: what is drawn of them is divided by a drawn deviation, as in
+    Student's t.
+
+    Of one training nothing is known of others: all but the mean are NaN. Raises ValueError for another shape.
+    """
+    values = np.asarray(table, np.float64)
+    if values.ndim != 2 or len(values) < 1 or values.shape[1] < 2:
+        raise ValueError(f"table has the shape {values.shape}, expected trainings x 2 pictures or more")
+    rows, mean = len(values), values.mean()
+    if rows == 1:
+        return np.array([mean, *[np.nan] * RESAMPLES])
+    by_row, by_picture = values.mean(axis=1) - mean, values.mean(axis=0) - mean
+    rest = values - mean - by_row[:, None] - by_picture
+    in_pictures = (rest**2).sum() / (rows - 1) / rows  # the rest in the sum of squares of `by_picture`
+    of_pictures = (by_picture**2).sum()
+    shrink = np.sqrt(max(0.0, 1 - in_pictures / of_pictures)) if of_pictures else 0.0
+    drawn = _times_drawn(rows, _SEED + 1) @ by_row / rows
+    deviation = np.sqrt(np.random.default_rng(_SEED).chisquare(rows - 1, RESAMPLES) / rows)
+    return mean + np.append(0.0, drawn / deviation + shrink * means([by_picture])[1:, 0])
+
+
+@lru_cache(maxsize=2)
+def _times_drawn(count: int, seed: int = _SEED) -> NDArray[np.float64]:
     """How often each picture is in each resample, RESAMPLES x count."""
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(seed)
     draws = (rng.integers(0, count, count) for _ in range(RESAMPLES))
     return np.stack([np.bincount(draw, minlength=count).astype(np.float64) for draw in draws])

@@ -35,7 +35,8 @@ def attack(
     kind: "fgsm" is one step along the sign of the loss's gradient through layer and network (Goodfellow et
         al. 2015); "pgd" takes `steps` of them from a random place within the bound (Madry et al. 2018);
         "bpda" is PGD with the layer's derivative replaced by the identity.
-    network: logits N x classes of pixels; layer: pixels of pixels.
+    network: logits N x classes of pixels; layer: pixels of pixels, as a `JPEGLayer` in the form that is
+        attacked: "file" is what its real files hold.
     pixels: float N x 3 x H x W, 0..255; labels: N integers.
 
     PGD and BPDA keep, of all places they come to, the one with the largest loss by picture, reckoned through

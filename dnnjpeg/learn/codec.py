@@ -65,19 +65,22 @@ def roundtrip(
     integers: bool,
     limits: IndexLimits = (None, None, None),
     steady: bool = False,
+    K: int | None = None,
+    held: bool = True,
 ) -> Tensor:
     """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
 
-    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb, Cr.
+    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb, Cr. steady, K:
+    of `quantize`. held: of `from_coefficients`.
     """
     samples = _samples(pixels, subsampling, integers)
     is_file = integers and mode == "hard"
     planes = []
     for part, (q, kappa), limit in zip(samples, tables, limits, strict=True):
         index = encoder_indices(part, q, limit) if is_file else None
-        planes.append(quantize(_dct(part), q, kappa, mode, index=index, limit=limit, steady=steady))
+        planes.append(quantize(_dct(part), q, kappa, mode, index=index, limit=limit, steady=steady, K=K))
     height, width = pixels.shape[-2:]
-    return from_coefficients(planes, height, width, subsampling, integers=integers)
+    return from_coefficients(planes, height, width, subsampling, integers=integers, held=held)
 
 
 def component_tables(
@@ -148,7 +151,13 @@ def _dct(samples: Tensor) -> Tensor:
 
 
 def from_coefficients(
-    planes: Sequence[Tensor], height: int, width: int, subsampling: str = "4:4:4", *, integers: bool = False
+    planes: Sequence[Tensor],
+    height: int,
+    width: int,
+    subsampling: str = "4:4:4",
+    *,
+    integers: bool = False,
+    held: bool = True,
 ) -> Tensor:
     """Pixels [N, 3, height, width], RGB, held to 0..255, from coefficients as `to_coefficients` returns them.
 
@@ -156,6 +165,7 @@ def from_coefficients(
 
     integers: round and clamp samples as libjpeg's decoder does, with straight-through gradients. Without it
         only the pixels are clamped, and those that are have no gradient.
+    held: False leaves pixels beyond 0..255 as they are; with `integers` there are none.
     """
     grids = block_grids(height, width, subsampling)
     h, v = SUBSAMPLINGS[subsampling][0]
@@ -171,7 +181,7 @@ def from_coefficients(
         chroma = _upsample(chroma, h, v, integers)[..., :height, :width]
     colour = _product(_constant("rgb", chroma), chroma.flatten(2)).reshape(-1, 3, height, width)
     if not integers:
-        return _hold(luma + 128 + colour)
+        return _hold(luma + 128 + colour) if held else luma + 128 + colour
     rgb = luma + 128 + straight_through(colour, (colour.detach() + 0.5).floor_())
     return straight_through(rgb, rgb.detach().clamp(0, 255))
 

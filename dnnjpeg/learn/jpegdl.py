@@ -1,7 +1,8 @@
 """JPEG-DL: a JPEG layer with trainable steps before a network, trained with it, that writes real files.
 
-Pixels go in and come out; the steps are learned as logarithms, by an optimizer of their own without decay
-(`dnnjpeg.learn.training`). What the layer does in mode "file" is what a decoder makes of `JPEGLayer.encode`.
+Pixels go in and come out; the steps are learned as logarithms, unless the layer is as published, by an
+optimizer of their own without decay (`dnnjpeg.learn.training`). What the layer does in mode "file" is what a
+decoder makes of `JPEGLayer.encode`.
 """
 
 import json
@@ -33,6 +34,7 @@ Form = Literal["soft", "sampled", "hard", "file"]
 
 _FORMS = ("soft", "sampled", "hard", "file")
 _HARDNESS = 1.0, 1e4  # below, the soft quantizer is the identity (to 3e-4 steps); above, it is hard rounding
+_REACH = 2  # indices on either side of the nearest, in the authors' code
 # Arguments of a layer that are no tensors.
 _ARGUMENTS = "levels", "least", "integer_steps", "subsampling", "is_alpha", "form"
 
@@ -50,16 +52,20 @@ class JPEGLayer(nn.Module):
     least: the smallest step that training may reach.
     integer_steps: round steps to 1..255 in every form, with straight-through gradients: what is trained is
         what files hold. Where a step below 1 becomes 1, fewer indices hold coefficients to the same bounds.
+    published: do as the authors' code does. The steps are trained themselves, with their exact derivatives,
+        not the steady ones; κ is not held; a coefficient is one of five indices, whatever κ; and pixels are
+        not held to 0..255, but in form "file".
     rounds: JPEG so many times over, each time with steps of its own.
     subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
 
     `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
     (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a
-    file. All have the gradients of "soft", those by the steps made steady (see `quantize`).
+    file. In all of them pixels are held to 0..255; only "file" rounds them. All have the gradients of "soft",
+    those by the steps made steady (see `quantize`).
 
-    Parameters are `log_q` [rounds, tables, 64], and `log_hardness` (a buffer unless it is learned); the rest
-    of the arguments are in the state_dict too. Computes in float32 whatever autocast says.
-    Raises ValueError that names the argument.
+    Parameters are `log_q` [rounds, tables, 64], or `q` as published, and `log_hardness` (a buffer unless it
+    is learned); the rest of the arguments are in the state_dict too. Computes in float32 whatever autocast
+    says. Raises ValueError that names the argument.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class JPEGLayer(nn.Module):
         levels: int | None = None,
         least: float = 1.0,
         integer_steps: bool = False,
+        published: bool = False,
         rounds: int = 1,
         subsampling: str = "4:4:4",
     ) -> None:
@@ -92,10 +99,15 @@ class JPEGLayer(nn.Module):
             raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
         self.levels, self.least, self.subsampling = levels, float(least), subsampling
         self.is_alpha, self.integer_steps = alpha is not None, integer_steps
+        self.published = published
         self.form: Form = "soft"
-        log_q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255).log()
-        self.log_q = nn.Parameter(log_q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1))
-        log_hardness = torch.full_like(self.log_q, math.log(hardness))
+        q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255)
+        q = q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1)
+        if published:
+            self.q = nn.Parameter(q)
+        else:
+            self.log_q = nn.Parameter(q.log())
+        log_hardness = torch.full_like(q, math.log(hardness))
         self.log_hardness: Tensor
         if learn_hardness:
             self.log_hardness = nn.Parameter(log_hardness)
@@ -128,13 +140,12 @@ class JPEGLayer(nn.Module):
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(_FORMS)}")
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
-        for log_q, log_kappa in zip(self.log_q, self.log_kappa(), strict=True):
+        how: dict[str, Any] = {"K": _REACH, "held": False} if self.published else {"steady": True}
+        for log_q, log_kappa in zip(self.log_steps(), self.log_kappa(), strict=True):
             are_integers = is_file or self.integer_steps
             tables = component_tables(log_q, log_kappa, integers=are_integers)
             limits = self._limits(log_q, are_integers)
-            pixels = roundtrip(
-                pixels, tables, mode, self.subsampling, integers=is_file, limits=limits, steady=True
-            )
+            pixels = roundtrip(pixels, tables, mode, self.subsampling, integers=is_file, limits=limits, **how)
         return pixels
 
     def bits(self, pixels: Tensor) -> Tensor:
@@ -142,10 +153,10 @@ class JPEGLayer(nn.Module):
 
         Raises ValueError for a layer of several rounds.
         """
-        if len(self.log_q) > 1:
-            raise ValueError(f"the layer has {len(self.log_q)} rounds, expected one")
+        if len(self.log_steps()) > 1:
+            raise ValueError(f"the layer has {len(self.log_steps())} rounds, expected one")
         height, width = pixels.shape[-2:]
-        log_q, log_kappa = self.log_q[0], self.log_kappa()[0]
+        log_q, log_kappa = self.log_steps()[0], self.log_kappa()[0]
         planes = to_coefficients(pixels, self.subsampling, integers=True)
         if self.levels is not None:
             tables = component_tables(log_q, log_kappa, integers=True)
@@ -155,16 +166,20 @@ class JPEGLayer(nn.Module):
         return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
 
     def extra_repr(self) -> str:
-        rounds, tables, _ = self.log_q.shape
-        arguments = (f"{name}={getattr(self, name)!r}" for name in _ARGUMENTS)
+        rounds, tables, _ = self.log_hardness.shape
+        arguments = (f"{name}={getattr(self, name)!r}" for name in (*_ARGUMENTS, "published"))
         return f"{rounds} round(s) of {tables} table(s), {', '.join(arguments)}"
+
+    def log_steps(self) -> Tensor:
+        """Logarithm of the steps, [rounds, tables, 64]."""
+        return self.q.log() if self.published else self.log_q
 
     def log_kappa(self) -> Tensor:
         """Logarithm of the hardness κ, [rounds, tables, 64]."""
-        log_kappa = self.log_hardness
+        log_kappa, log_q = self.log_hardness, self.log_steps()
         if self.is_alpha:
-            log_kappa = log_kappa + 2 * (self.log_q.clamp(min=0) if self.integer_steps else self.log_q)
-        return log_kappa.clamp(*map(math.log, _HARDNESS))
+            log_kappa = log_kappa + 2 * (log_q.clamp(min=0) if self.integer_steps else log_q)
+        return log_kappa if self.published else log_kappa.clamp(*map(math.log, _HARDNESS))
 
     def _limits(self, log_q: Tensor, integers: bool) -> IndexLimits:
         """The largest indices of Y, Cb, Cr for the steps of a round, [tables, 64], or them as integers."""
@@ -180,14 +195,17 @@ class JPEGLayer(nn.Module):
     @torch.no_grad()
     def clamp_(self) -> None:
         """Holds steps to least..255 and κ to 1..10,000; for after an optimizer's step."""
-        self.log_q.clamp_(math.log(self.least), math.log(255))
+        if self.published:
+            self.q.clamp_(self.least, 255)
+        else:
+            self.log_q.clamp_(math.log(self.least), math.log(255))
         if not self.is_alpha:  # κ of an alpha comes back with its step
             self.log_hardness.clamp_(*map(math.log, _HARDNESS))
 
     def points(self) -> tuple[OperatingPoint, ...]:
         """One a round: its steps as integers 1..255, its limits, rounding to the nearest."""
         points = []
-        for log_q in self.log_q.detach():
+        for log_q in self.log_steps().detach():
             steps = log_q.exp().round().clamp(1, 255).int().tolist()
             point = OperatingPoint.from_tables(steps, subsampling=self.subsampling)
             limits = [_entry(limit) for limit in self._limits(log_q, integers=True)[: len(point.tables)]]
@@ -237,8 +255,9 @@ class FrozenJPEG(nn.Module):
         super().__init__()
         if layer.subsampling != "4:4:4":
             raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
+        self.held = not layer.published
         rounds, bounds = [], []
-        for log_q, log_kappa in zip(layer.log_q, layer.log_kappa(), strict=True):
+        for log_q, log_kappa in zip(layer.log_steps(), layer.log_kappa(), strict=True):
             tables = component_tables(log_q, log_kappa, integers=layer.integer_steps)
             limits = layer._limits(log_q, layer.integer_steps)
             largest = [math.inf if limit is None else limit for limit in limits]
@@ -266,7 +285,9 @@ class FrozenJPEG(nn.Module):
             indices = nn.functional.conv2d(padded, self.forward_map, stride=8) / steps
             held = indices.clamp(-limits, limits).round() * steps
             decoded = nn.functional.conv_transpose2d(held, self.inverse_map, stride=8) + 128
-            pixels = decoded[..., :height, :width].clamp(0, 255)
+            pixels = decoded[..., :height, :width]
+            if self.held:
+                pixels = pixels.clamp(0, 255)
         return pixels
 
 

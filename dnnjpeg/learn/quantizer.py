@@ -55,6 +55,7 @@ def quantize(
     index: Tensor | None = None,
     limit: int | Tensor | None = None,
     steady: bool = False,
+    K: int | None = None,
 ) -> Tensor:
     """Coefficients after quantization and dequantization, i·q, shaped as z.
 
@@ -68,15 +69,16 @@ def quantize(
         to the step, Q/q - t with t = z/q, in place of F(t) - t F'(t) for Q = q F(t). Over many coefficients,
         whose rounding errors are uniform, the mean is the same; but the noise, which grows with t, is gone:
         of DC, a hundred times smaller.
+    K: how many indices there are on either side of the nearest; None: as many as κ asks for (`reach`).
 
-    Half-precision inputs are computed in, and returned as, float32. Raises ValueError for an unknown mode and
-    for κ below 0.01.
+    Half-precision inputs are computed in, and returned as, float32. Raises ValueError for an unknown mode
+    and, where K is None, for κ below 0.01.
     """
     if mode not in ("soft", "sampled", "hard"):
         raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
     dtype = torch.promote_types(z.dtype, torch.float32)
     z, q, kappa = z.to(dtype), q.to(dtype), kappa.to(dtype)
-    return _quantize(z, q, kappa, mode, index, reach(kappa), limit, steady)
+    return _quantize(z, q, kappa, mode, index, reach(kappa) if K is None else K, limit, steady)
 
 
 def hold_(t: Tensor, limit: int | Tensor | None) -> Tensor:
@@ -85,14 +87,16 @@ def hold_(t: Tensor, limit: int | Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def indices(z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | Tensor | None = None) -> Tensor:
-    """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z."""
+def indices(
+    z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | Tensor | None = None, K: int | None = None
+) -> Tensor:
+    """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z. K: of `quantize`."""
     if mode == "hard":
         # the encoder multiplies by the reciprocal, a float32, and rounds once: this decides the ties
         t = z.double() * q.float().reciprocal().double()
         return hold_(t, limit).round_().to(z.dtype)
     _, index, r = _position(z, q, limit)
-    up, down = weights(r, kappa, reach(kappa))
+    up, down = weights(r, kappa, reach(kappa) if K is None else K)
     steps = [*reversed(down), torch.ones_like(r), *up]
     draw = torch.rand_like(r) * sum(steps)
     index -= len(down)
@@ -167,7 +171,7 @@ class _Quantize(torch.autograd.Function):
             value = nearest.add_(_moments(r, kappa, K, 1)[0]).mul_(q)
         else:
             if index is None:
-                index = indices(z, q, kappa, mode, limit)
+                index = indices(z, q, kappa, mode, limit, K)
             drawn = [index] * (steady and mode == "sampled")  # which cannot be known again
             value = index * q
         ctx.save_for_backward(z, q, kappa, *drawn)

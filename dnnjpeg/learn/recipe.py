@@ -18,7 +18,8 @@ class Recipe:
 
     epochs, batch: passes over the pictures, and pictures a step. A pass leaves out what does not fill a step.
     lr, decay: of the weights, by SGD with Nesterov momentum 0.9.
-    layer_lr: of the logarithms of steps and hardness, by Adam. 0 leaves the layer as it is.
+    layer_lr: of the logarithms of steps and hardness, or of steps as published, by Adam. 0 leaves the layer
+        as it is.
     schedule: of both rates: "cosine" to zero, by step, or "steps", divided by ten at 5/8, 3/4 and 7/8.
     price: what a byte of the layer's files is worth, in nat: price x mean bytes is added to the loss.
     pad: pixels of black around pictures before they are cut at random. Larger pictures than the network's are

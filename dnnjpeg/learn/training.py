@@ -1,7 +1,7 @@
 """Training a network, alone or together with a JPEG layer before it; from scratch, or to read given files.
 
 Pictures are cut and flipped first, then written and read as real files where points are given, then pass the
-layer where there is one, then the network. Steps are learned by Adam without decay, weights by SGD.
+layer where there is one, then the network. The layer is learned by Adam without decay, weights by SGD.
 """
 
 import io
@@ -92,7 +92,7 @@ class _Training:
         for part in (learning, validation):
             if not self.is_distilled:
                 check_labels(network, part)
-        if recipe.price and (layer is None or len(layer.log_q) > 1):
+        if recipe.price and (layer is None or len(layer.log_steps()) > 1):
             raise ValueError("price is of a layer's files: it needs a layer, of one round")
         self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels
         self.val_clean = clean
@@ -260,4 +260,4 @@ def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:
 
 
 def _mean_steps(layer: JPEGLayer) -> tuple[float, ...]:
-    return tuple(round(step, 3) for step in layer.log_q[0].detach().mean(1).exp().tolist())
+    return tuple(round(step, 3) for step in layer.log_steps()[0].detach().mean(1).exp().tolist())

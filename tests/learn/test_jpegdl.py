@@ -14,7 +14,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load, save  # noqa: E402
-from tiny import luma_coefficients, pictures  # noqa: E402
+from tiny import luma_coefficients, pictures, published_layer  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
@@ -150,6 +150,29 @@ def test_steps_below_1_are_trained_as_files_hold_them() -> None:
     soft.form = "hard"
     apart = (soft.frozen()(pixels()) - soft(pixels())).abs() > 1e-3
     assert apart.float().mean() < 0.01
+
+
+@pytest.mark.parametrize("alpha", [0.01, 5.0])
+def test_as_published(alpha: float) -> None:
+    """Pixels beyond 0..255 stay, other steps clip what is strong, and five indices are all there are."""
+    first = steps()
+    first[:, 20:40] = 1e-4
+    layer = JPEGLayer(first, alpha=alpha, levels=255, least=1e-5, published=True)
+    given = ((pixels() - 128) * 6 + 128).clamp(0, 255)
+    expected = published_layer(given.double(), layer.q[0].detach().double(), alpha)
+    assert expected.max() > 256 and expected.min() < -1
+    apart = (layer(given) - expected).abs()
+    assert apart.mean() < 0.01 and apart.max() < 0.3  # weights of colours are rounded, and alpha is hard
+    for form in ("hard", "sampled"):
+        layer.form = form
+        assert layer(given).max() > 256
+    layer.form = "hard"
+    apart = (layer.frozen()(given) - layer(given)).abs() > 1e-3
+    assert apart.float().mean() < 0.01
+    layer.form = "file"
+    picture = given[0].permute(1, 2, 0).byte().numpy()
+    assert np.array_equal(decode(layer.encode(picture)), array_of(layer(given[:1].floor()))[0])
+    assert "published=True" in repr(layer)
 
 
 def test_clip_without_quantization() -> None:

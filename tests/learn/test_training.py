@@ -11,7 +11,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
+from tiny import CLASSES, PREPROCESS, classifier, pictures, published_layer  # noqa: E402
 from torch import nn  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
@@ -90,6 +90,37 @@ def test_layer_is_trained_without_decay(parts) -> None:
     train(fresh(), *parts, replace(QUICK, epochs=2), layer=layer)
     moved = (layer.log_q.exp() / 20).log().abs()
     assert 0.01 < moved.mean() < 0.5
+
+
+def test_as_published_steps_are_trained_themselves(parts) -> None:
+    """Two passes of one step each: Adam by hand, on derivatives of the published formulas, in double."""
+    first = np.random.default_rng(3).uniform(2, 12, (2, 64))
+    first[:, 40:50], first[:, 50:60] = 1e-5, 255
+    layer = JPEGLayer(first, alpha=0.05, levels=255, least=1e-5, published=True)
+    learning, held_out = parts
+    recipe = Recipe(epochs=2, batch=len(learning), lr=0, layer_lr=0.003, schedule="steps", pad=0, flip=False)
+    network = network_of(classifier())
+    train(network, learning, held_out, recipe, layer=layer)
+
+    exact = network.module.double()
+    given = torch.from_numpy(learning.pictures).permute(0, 3, 1, 2).double()
+    labels = torch.from_numpy(learning.labels)
+    q, m, v = torch.tensor(first).float().double(), 0.0, 0.0
+    for step in (1, 2):
+        q.requires_grad_()
+        logits = exact((published_layer(given, q, 0.05) / 255 - 0.5) / 0.25)
+        loss = nn.functional.cross_entropy(logits, labels)
+        (gradient,) = torch.autograd.grad(loss, q)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        moved = (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+        q = (q.detach() - 0.003 * moved).clamp(1e-5, 255)
+    found = layer.q[0].detach().double()
+    apart = (found - q).abs()  # most where the derivative changes its sign from step to step
+    assert apart.median() < 2e-6 and apart.max() < 6e-4
+    assert ((q - torch.tensor(first)).abs() > 0.005).float().mean() > 0.5
+    assert (found[:, 40:50] == q[:, 40:50].float()).float().mean() > 0.2
+    assert found.min().item() == pytest.approx(1e-5)
+    assert dict(layer.named_parameters()).keys() == {"q"}
 
 
 @pytest.mark.parametrize("price", [0.0, 1e-4])

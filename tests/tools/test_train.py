@@ -90,6 +90,15 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     dnnjpeg.encode(other[0], out / "jpeg.json", quality=tables[0].points[0].quality)
 
 
+def test_the_sensitive_network_may_have_other_classes(basic, data, tmp_path) -> None:
+    labels = np.load(data / "some_labels.npy")
+    np.save(tmp_path / "labels.npy", (labels + 1) % CLASSES)
+    basic[basic.index("--labels") + 1] = tmp_path / "labels.npy"
+    start = "--start", "sensitivity", "--sensitive", MODEL
+    result = train(*basic, *QUICK, *start, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("more", [(), ("--levels", 31, "--least", 1e-4, "--alpha", 5)])
 def test_the_command_for_its_files(basic, data, tmp_path, more) -> None:
     """Writes what the layer does, with coefficients that it clips."""
