@@ -27,9 +27,9 @@ def asked(root) -> list[str | Path]:
 
 def test_rate(run, written, results, root) -> None:
     pytest.importorskip("matplotlib")
-    told = run("rate.py", "--pictures", "2", data=root)
+    told = run("rate.py", "--pictures", "1", data=root)
     found = written("rate")
-    assert found["pictures"] == 2
+    assert found["pictures"] == 1
     subsamplings = ["4:4:4", "4:2:2", "4:2:0"]
     errors = found["error, %"]
     expected = {"scan": subsamplings, "sampled": subsamplings[2:], "entropy": subsamplings}
@@ -73,9 +73,9 @@ def test_rate_of_a_last_batch_that_is_smaller(monkeypatch) -> None:
 
 def test_rate_aware(run, written, root) -> None:
     network = f"{root / 'models' / 'zoo.py'}:{NAMES[0]}"
-    told = run("rate_aware.py", "--model", network, "--pictures", "2", data=root)
+    told = run("rate_aware.py", "--model", network, "--pictures", "1", data=root)
     found = written(f"rate_aware_{NAMES[0]}")
-    assert (found["network"], found["pictures"]) == (NAMES[0], 2)
+    assert (found["network"], found["pictures"]) == (NAMES[0], 1)
     rows = found["mean change of bytes at equal divergence, against rounding, per cent"]
     assert len(rows) == 8
     for row in rows.values():

@@ -28,37 +28,9 @@ def test_finetune(run, written, root, tmp_path) -> None:
             assert 0 <= numbers["before"] <= 100
             assert numbers["value"] == pytest.approx(numbers["after"] - numbers["before"], abs=0.02)
             assert numbers["low"] <= numbers["value"] <= numbers["high"]
+    assert run("finetune.py", "show") == table
     rows = table.splitlines()[2:]
     assert [row.split("|")[1].strip() for row in rows] == [", ".join(pair) for pair in trained]
-
-
-def test_jpegdl(run, written, root, tmp_path) -> None:
-    """With and without the layer."""
-    work, layer = tmp_path / "work", "JPEG-DL, integer steps"
-    only = "^ten_flowers_vgg-(without|JPEG-DL_integer_steps)-"
-    run("jpegdl.py", "run", "--work", work, "--epochs", "1", "--seeds", "1", "--only", only, data=root)
-    run("jpegdl.py", "robust", "--work", work, "--pictures", "4", data=root)
-    told = run("jpegdl.py", "collect", "--work", work, "--name", "tried", data=root)
-    found = written("tried")
-    assert {"without", layer} < found["arms"].keys()
-    trained = [(one["dataset"], one["network"], one["arm"], one["seed"]) for one in found["runs"]]
-    assert trained == [("ten flowers", "flowers_vgg", arm, 0) for arm in ("without", layer)]
-    for one in found["runs"]:
-        assert one["pictures"] == [40, 8, 8]
-        assert one["recipe"]["epochs"] == one["epoch"] == 1
-        forms = ["soft", "hard", "integer steps", "real"] if one["arm"] == layer else ["soft"]
-        assert list(one["test"]) == forms
-        assert all(0 <= accuracy <= 100 for accuracy in one["test"].values())
-    (gain,) = found["gains, points"]
-    assert (gain["of"], gain["arm"]) == ("ten flowers", layer)
-    assert -100 <= gain["low"] <= gain["value"] <= gain["high"] <= 100
-    robust = found["robust, by bound of 255"]
-    assert list(robust) == [f"ten_flowers_vgg, {arm}" for arm in ("without", layer)]
-    for (one,) in robust.values():
-        assert one.pop("pictures") == 4
-        assert {"clean", "fgsm 1", "pgd 1", "any 4"} < one.keys()
-        assert all(0 <= accuracy <= 100 for accuracy in one.values())
-    assert [len(table.splitlines()) - 2 for table in told.split("\n\n")] == [2, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "learn"), str(TESTS.parent / "benchmarks")]
 
 import attacked  # noqa: E402
