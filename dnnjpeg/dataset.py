@@ -134,7 +134,7 @@ def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
     def read(path: Path) -> Picture | str:
         try:
             image = open_picture(path, keep=False).image.convert("RGB")
-            return np.array(image if size is None else View(size).show(image))
+            return np.array(image if size is None else View(size).show(image))  # writable, for torch
         except (OSError, ValueError) as error:
             return f"{path}: {error}"
 

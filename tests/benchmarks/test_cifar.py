@@ -28,15 +28,16 @@ def test_quality_is_chosen_on_training_pictures(tmp_path, monkeypatch, capsys) -
     tested = report({10: 0.05, 50: 0.02, 90: None}, {10: -3, 50: -30, 90: None})
     tested["comparisons"] += report({10: 0.0}, {10: 0.0}, "not read in training pictures")["comparisons"]
     learned = report({10: 0.01, 50: 0.04, 90: None}, {10: -8, 50: -5, 90: None})
-    (tmp_path / "net.json").write_text(json.dumps(tested))
-    (tmp_path / "net_train.json").write_text(json.dumps(learned))
+    (tmp_path / "cifar").mkdir()
+    (tmp_path / "cifar/net.json").write_text(json.dumps(tested))
+    (tmp_path / "cifar/net_train.json").write_text(json.dumps(learned))
     monkeypatch.setattr(cifar, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["cifar.py"])
     cifar.main()
     *_, row = capsys.readouterr().out.splitlines()
     assert row == "| net: ours | +2.0 (+1.0..+3.0), quality 50 | -3.0 % (-5.0..-1.0), quality 10 |"
     learned = report({10: None, 90: 0.04}, {10: None, 90: -1})
-    (tmp_path / "net_train.json").write_text(json.dumps(learned))
+    (tmp_path / "cifar/net_train.json").write_text(json.dumps(learned))
     cifar.main()
     *_, row = capsys.readouterr().out.splitlines()
     assert (
@@ -46,6 +47,8 @@ def test_quality_is_chosen_on_training_pictures(tmp_path, monkeypatch, capsys) -
 
 @pytest.mark.parametrize("network", ["cifar_resnet20", "cifar_resnet56"])
 def test_committed_reports_are_of_one_network_and_the_pictures_of_their_names(network: str) -> None:
-    reports = [json.loads((cifar.RESULTS / f"{network}{part}.json").read_text()) for part in ("", "_train")]
+    reports = [
+        json.loads((cifar.RESULTS / "cifar" / f"{network}{part}.json").read_text()) for part in ("", "_train")
+    ]
     assert reports[0]["networks"][network]["weights"] == reports[1]["networks"][network]["weights"]
     assert [one["data"]["source"] for one in reports] == ["cifar/test.npy", "cifar/train.npy"]

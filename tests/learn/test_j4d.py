@@ -69,7 +69,7 @@ def test_real_files_get_better(objective, subsampling, options):
 
 
 def test_a_higher_price_buys_fewer_bytes(objective):
-    settings = replace(QUICK, steps=25, batch=COUNT)
+    settings = replace(QUICK, batch=COUNT, lr=0.1)
     cheap, dear = (learn(objective, start(), price, settings) for price in (1e-5, 3e-3))
     assert objective.measure(dear).bytes.mean() < 0.9 * objective.measure(cheap).bytes.mean()
 
