@@ -160,9 +160,7 @@ class Selection:
         """
         places = list(zip(self._bytes.mean(1).tolist(), self._loss.mean(1).tolist(), strict=True))
         corners = _hull(places)
-        slopes = [
-            (places[i][1] - places[j][1]) / (places[j][0] - places[i][0]) for i, j in pairwise(corners)
-        ]
+        slopes = [(places[i][1] - places[j][1]) / (places[j][0] - places[i][0]) for i, j in pairwise(corners)]
         found = {}
         for i, most, least in zip(corners, [math.inf, *slopes], [*slopes, 0.0], strict=True):
             size, loss = places[i]
