@@ -138,7 +138,7 @@ def test_steps_go_to_where_they_matter(subsampling: str) -> None:
     weights = np.full((3, 64), 1e-6)
     weights[0, :2] = 1e-3
     model = Response(weights, np.ones(3), 1.0, 0.0)
-    bench = response._Bench(objective(), subsampling, 0)
+    bench = response._Bench(objective(12), subsampling, 0)
     start = of(bench, model, response._point(response._standard(50), subsampling, 2))
     before = response._steps(start.point)
     coarser = of(bench, model, response._point(1.2 * before, subsampling, 2))
@@ -156,7 +156,7 @@ def test_steps_go_to_where_they_matter(subsampling: str) -> None:
 def test_one_table_for_all_where_a_table_is_dear() -> None:
     """Of a network that sees all components alike, in files that are mostly header."""
     model = Response(np.full((3, 64), 1e-3), np.ones(3), 1.0, 0.0)
-    bench = response._Bench(objective(), "4:4:4", 0)
+    bench = response._Bench(objective(12), "4:4:4", 0)
     start = of(bench, model, response._point(response._standard(30), "4:4:4", 2))
     assert len(set(bench.improve(model, start, start.loss / start.bytes, 2).tables)) == 1
     assert len(set(bench.improve(model, start, start.loss / start.bytes, 3).tables)) == 3
