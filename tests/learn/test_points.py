@@ -25,7 +25,7 @@ def measured(size: float, loss: float | np.ndarray) -> Measurement:
     """This size in every picture, and this loss, or these losses."""
     losses = np.broadcast_to(loss, COUNT) if isinstance(loss, float) else loss
     ones, none = np.ones(len(losses)), np.zeros((len(losses), 3, 64))
-    return Measurement(size * ones, losses, ones, ones, 1000, none, none)
+    return Measurement(size * ones, {"net": losses}, ones, ones, 1000, none, none)
 
 
 def candidate(step: int, quality: float = 50) -> OperatingPoint:

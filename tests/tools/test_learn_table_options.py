@@ -215,3 +215,31 @@ def test_published_is_not_something_else(basic, tmp_path, option, value, meant):
     assert result.exit_code == 2 and not out.exists() and not out.with_suffix(".report").exists()
     said = " ".join(result.output.replace("│", " ").split())
     assert f"--published means --{option} {meant}, and --{option} {value} is given" in said
+
+
+def test_qualities_are_checked_on_pictures_that_took_no_part(basic, data, tmp_path):
+    """By quality, the ratio of the mean divergences in files of both tables, written and read here."""
+    from dnnjpeg.models import load_network
+    from dnnjpeg.readings import compare, decode
+
+    unseen = pictures(30, seed=7)
+    np.save(tmp_path / "unseen.npy", unseen)
+    out = tmp_path / "mine.json"
+    result = learn(*basic, "-o", out, "--method", "sensitivity", "--check", tmp_path / "unseen.npy")
+    assert result.exit_code == 0, result.output
+    check = dnnjpeg.load_table(out).provenance["check"]
+    assert (check["name"], check["pictures"]) == (f"{tmp_path.name}/unseen.npy", 30)
+    network = load_network(MODEL)
+    clean = network.read(unseen)
+
+    def loss(table: object, quality: int) -> float:
+        point = dnnjpeg.load_table(table).at(quality)
+        files = [decode(dnnjpeg.encode(picture, point)) for picture in unseen]
+        return float(compare(network.read(files), clean).divergence.mean())
+
+    ratios = check["loss_ratio"]["classifier"]
+    assert list(ratios) == ["20", "35", "50", "65", "75", "85"]
+    for quality in (20, 75):
+        expected = loss(out, quality) / loss("standard", quality)
+        assert ratios[f"{quality}"] == pytest.approx(expected, rel=1e-2)
+        assert f"{quality}: {100 * (ratios[f'{quality}'] - 1):+.0f} %" in result.output
