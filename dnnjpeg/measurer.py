@@ -3,6 +3,7 @@
 Learning and evaluating measure with this alone, so that what one has read the other need not read again.
 """
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -90,27 +91,25 @@ class Measurer:
             count = len(self.dataset)
             probes = list(pool.map(lambda i: self._write(write, i), range(min(_PROBES, count))))
             here = key(self._pictures, name, *probes)
-            names = {one: self._readings_key(here, one, self._labels) for one in asked}
+            names = {one: self._readings_keys(here, one) for one in asked}
             details = "" if describe is None else key(here, describe.__qualname__)
-            known = {one: self._load(one) for one in [here, *names.values(), *filter(None, [details])]}
-            missing = [one for one in asked if not known[names[one]]]
+            places = [here, *itertools.chain(*names.values()), *filter(None, [details])]
+            known = {place: self._load(place) for place in places}
+            missing = [one for one in asked if not all(known[place] for place in names[one])]
             if missing or not all(known.values()):
                 files, described, logits = self._measure(write, probes, missing, describe, pool)
                 known[here] = files
                 if details:
                     known[details] = described
                 for one in missing:
-                    read = compare(logits[one], self.clean[one], self.dataset.labels)
-                    known[names[one]] = asdict(read)
-                    if self._labels is not None:  # for those who measure without
-                        bare = compare(logits[one], self.clean[one])
-                        known[self._readings_key(here, one, None)] = asdict(bare)
+                    for place, labels in zip(names[one], (None, self.dataset.labels), strict=False):
+                        known[place] = asdict(compare(logits[one], self.clean[one], labels))
                 for one, arrays in known.items():
                     self._save(one, arrays)
         return Measured(
             known[here]["bytes"],
             known[here].get("scan_bytes"),
-            {one: Readings(**known[names[one]]) for one in asked},
+            {one: Readings(**known[names[one][-1]]) for one in asked},
             known[details] if details else {},
         )
 
@@ -157,8 +156,11 @@ class Measurer:
             self._save(name, kept)
         return kept["logits"]
 
-    def _readings_key(self, here: str, name: str, labels: str | None) -> str:
-        return self._network_key(self.networks[name], here, labels, *Readings.__dataclass_fields__)
+    def _readings_keys(self, here: str, name: str) -> list[str]:
+        """Of readings without labels, for those who measure without, and with them where there are any."""
+        kinds = [None] if self._labels is None else [None, self._labels]
+        fields = tuple(Readings.__dataclass_fields__)
+        return [self._network_key(self.networks[name], here, labels, *fields) for labels in kinds]
 
     def _network_key(self, network: Network, *parts: object) -> str:
         return key(network.identity, self.autocast, str(network.device), *parts)
