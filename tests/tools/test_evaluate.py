@@ -221,7 +221,7 @@ def test_interruption_and_the_same_command_again(folder: Path, monkeypatch: pyte
     assert "interrupted; what was measured is kept" in result.stderr
     assert not (folder / "x.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
-    assert len(kept) == 1 + 2 * 4  # the originals; sizes, PSNR, readings, also without labels, of two settings
+    assert len(kept) == 1 + 2 * 4  # the originals; sizes, PSNR, readings with and without labels, twice
     assert run(folder, *arguments).exit_code == 0
     after = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
     first = found_in(folder)
