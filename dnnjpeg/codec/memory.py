@@ -8,7 +8,7 @@ RETAINED = 192 << 20  # bytes of address space kept for the next picture
 
 # Blocks, with what numpy asks of an owner, by identity in the order in which they came back. Every access is
 # one step of the interpreter, for a lock would be asked for again by a lease that the garbage collector ends
-# meanwhile.
+# meanwhile. A copy of the dict is such a step. A list of its items is not: tuples may start the collector.
 Block = tuple[np.ndarray, dict[str, Any]]
 _free: dict[int, Block] = {}
 
@@ -17,7 +17,7 @@ def _taken(size: int) -> Block | None:
     """The smallest free block that is not much too large."""
     fits = [
         (block.size, key)
-        for key, (block, _) in list(_free.items())
+        for key, (block, _) in _free.copy().items()
         if size <= block.size <= 2 * size + (1 << 20)
     ]
     taken = _free.pop(min(fits)[1], None) if fits else None
@@ -39,8 +39,8 @@ def borrow(size: int) -> Block:
 def give_back(block: Block) -> None:
     """Nothing looks at the block any more."""
     _free[id(block)] = block
-    held = sum(array.size for array, _ in list(_free.values()))
-    for key, (array, _) in list(_free.items()):
+    held = sum(array.size for array, _ in _free.copy().values())
+    for key, (array, _) in _free.copy().items():
         if held <= RETAINED:
             break
         _free.pop(key, None)

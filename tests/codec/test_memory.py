@@ -112,3 +112,22 @@ memory.empty(1 << 20, np.uint8)
 def test_garbage_may_be_collected_while_memory_is_handed_out() -> None:
     """An array in a reference cycle, as tracebacks make them, is given back in the middle of another call."""
     subprocess.run([sys.executable, "-c", COLLECTED], check=True, timeout=20)
+
+
+@pytest.mark.parametrize("use", ["borrow", "give_back"])
+def test_a_lease_that_the_collector_ends_while_others_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """Looking through many blocks makes objects, and making objects may start the garbage collector."""
+    monkeypatch.setattr(memory, "_free", {i: (np.empty(1, np.uint8), {}) for i in range(6_000)})
+    block = memory.borrow(1 << 20)
+    before = gc.get_threshold()
+    for extra in range(0, 4_000, 500):
+        cycle: list[object] = [memory.empty(1 << 16, np.uint8)]
+        cycle.append(cycle)
+        del cycle
+        try:
+            gc.set_threshold(gc.get_count()[0] + extra)  # collects in the middle
+            memory.give_back(block) if use == "give_back" else memory.borrow(1 << 30)
+        finally:
+            gc.set_threshold(*before)
