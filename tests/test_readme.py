@@ -67,6 +67,7 @@ SHOWN = {
     ],
     "benchmarks/ruler.md": [
         ("ruler.py", "--show", "--by-network"),
+        ("ruler.py", "--show", "--by-network", "--name", "ruler_left_out"),
         ("ruler.py", "--show", "--by-network", "--name", "ruler_crops"),
     ],
     "benchmarks/jpegdl.md": [
