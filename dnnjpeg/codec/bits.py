@@ -5,8 +5,8 @@ stuffed (F.1.2.3).
 import numpy as np
 
 from dnnjpeg.codec.huffman import RAW, SYMBOLS
-from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import (
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import (
     address,
     big_endian,
     count_zeros_low,

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from dnnjpeg.jit import host_has, inlined
-from dnnjpeg.simd import convert, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+from dnnjpeg.machine.jit import host_has, inlined
+from dnnjpeg.machine.simd import convert, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
 
 PLANE, PACKED_3, PACKED_4 = range(3)
 """How many bytes a pixel has: one, three, four."""

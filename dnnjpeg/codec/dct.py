@@ -6,8 +6,8 @@ frequency that `SCALE` undoes for nothing inside the quantizer's own multiplicat
 
 import numpy as np
 
-from dnnjpeg.jit import inlined
-from dnnjpeg.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
+from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
 BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]

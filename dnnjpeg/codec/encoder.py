@@ -21,7 +21,7 @@ from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import hold_planes, zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
-from dnnjpeg.jit import kernel_folder
+from dnnjpeg.machine.jit import kernel_folder
 from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table

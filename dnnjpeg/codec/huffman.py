@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, convert, load, splat, store
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, convert, load, splat, store
 
 MAX_LENGTH = 16
 SYMBOLS = 1024  # four tables of 256: DC 0, DC 1, AC 0, AC 1

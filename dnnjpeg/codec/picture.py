@@ -13,7 +13,6 @@ from dnnjpeg.codec.colour import channel_map
 from dnnjpeg.codec.dct import LANES
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, chosen_tables
-from dnnjpeg.codec.memory import borrow, empty, give_back
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, random_keys
 from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
@@ -28,6 +27,7 @@ from dnnjpeg.codec.stream import (
     code_tokens,
     interval_bounds,
 )
+from dnnjpeg.machine.memory import borrow, empty, give_back
 
 MIN_BLOCKS = 1 << 14  # that are worth a part of their own, as beginning a thread takes time
 Result = TypeVar("Result")

@@ -8,8 +8,8 @@ import numpy as np
 
 from dnnjpeg.codec.huffman import RAW
 from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval, put_dc, put_token
-from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, count_zeros_low, highest_bit, load, load_scalar, mask_bits, store
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, count_zeros_low, highest_bit, load, load_scalar, mask_bits, store
 
 MAX_BLOCK_TOKENS = 2 * 63 + 3  # every coefficient a symbol and a correction, and what an EOB run leaves
 MAX_EOB_RUN = 4095  # T.81 allows 32767; this keeps a token within its 27 bits

@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from dnnjpeg.codec.dct import SCALE
-from dnnjpeg.jit import inlined
-from dnnjpeg.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
+from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
 
 MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn

@@ -9,8 +9,8 @@ from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.quantize import NEAREST, TWO, block_hash, legal, nearest_16, one_of_two, sample_16
 from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
 from dnnjpeg.codec.stream import code_in_place
-from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, load, load_scalar, splat, store
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, load, load_scalar, splat, store
 
 JOB = np.dtype(
     [

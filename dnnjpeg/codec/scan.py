@@ -8,8 +8,8 @@ most 27 bits.
 import numpy as np
 
 from dnnjpeg.codec.huffman import AC
-from dnnjpeg.jit import host_has, inlined, kernel
-from dnnjpeg.simd import (
+from dnnjpeg.machine.jit import host_has, inlined, kernel
+from dnnjpeg.machine.simd import (
     address,
     compress,
     convert,

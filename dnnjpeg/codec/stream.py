@@ -13,9 +13,9 @@ from dnnjpeg.codec import markers
 from dnnjpeg.codec.bits import CHUNK, COUNT_ROWS, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_tables
-from dnnjpeg.codec.memory import empty
-from dnnjpeg.jit import inlined
-from dnnjpeg.simd import address
+from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.memory import empty
+from dnnjpeg.machine.simd import address
 
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
 BIT_SCRATCH = 4 * CHUNK + SLACK  # uint32 that `bits.emit_at` works in

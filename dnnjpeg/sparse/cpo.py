@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, load_scalar, store
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, load_scalar, store
 from dnnjpeg.sparse.geometry import Geometry, Memory
 
 

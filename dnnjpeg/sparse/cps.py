@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnnjpeg.jit import kernel
-from dnnjpeg.simd import address
+from dnnjpeg.machine.jit import kernel
+from dnnjpeg.machine.simd import address
 from dnnjpeg.sparse import cpo
 from dnnjpeg.sparse.cpo import add, place_of
 from dnnjpeg.sparse.geometry import Geometry

@@ -16,12 +16,12 @@ from numba.core import types
 from numba.core.extending import intrinsic
 from torch import Tensor
 
-from dnnjpeg.jit import callback
-from dnnjpeg.simd import address, lanes_of, load, load_scalar, splat
+from dnnjpeg.machine.jit import callback
+from dnnjpeg.machine.simd import address, lanes_of, load, load_scalar, splat
+from dnnjpeg.machine.vector import call, named, vector
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, run, take
-from dnnjpeg.vector import call, named, vector
 
 OUTPUTS = 4  # summed together, where none of them touches the border
 LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from dnnjpeg.vector import call
+from dnnjpeg.machine.vector import call
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 

@@ -11,8 +11,18 @@ from typing import Any
 import numba
 import numpy as np
 
-from dnnjpeg.jit import callback, inlined
-from dnnjpeg.simd import address, fetch_add, lanes_of, load, load_where, select, splat, store, store_where
+from dnnjpeg.machine.jit import callback, inlined
+from dnnjpeg.machine.simd import (
+    address,
+    fetch_add,
+    lanes_of,
+    load,
+    load_where,
+    select,
+    splat,
+    store,
+    store_where,
+)
 from dnnjpeg.sparse.lists import LANES, pack_row
 from dnnjpeg.sparse.sweep import sweep
 from dnnjpeg.sparse.threads import number, record, take

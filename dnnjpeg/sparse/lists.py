@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from torch import Tensor
 
-from dnnjpeg.jit import callback, inlined
-from dnnjpeg.simd import (
+from dnnjpeg.machine.jit import callback, inlined
+from dnnjpeg.machine.simd import (
     address,
     compress,
     count_ones,

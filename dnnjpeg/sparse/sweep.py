@@ -14,10 +14,10 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.jit import host_has
+from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.vector import call, fill, named, vector
 from dnnjpeg.sparse.emitter import Emitter
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.vector import call, fill, named, vector
 
 _VECTOR = vector(f"f32x{LANES}")
 _I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.jit import inlined
-from dnnjpeg.simd import fetch_add
+from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.simd import fetch_add
 
 LINE = 64  # bytes that go from cache to cache together
 

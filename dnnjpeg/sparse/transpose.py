@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.vector import call, fill, named, vector
+from dnnjpeg.machine.vector import call, fill, named, vector
 
 LANES = 16
 _VECTOR, _MASK, _INDEX = vector(f"f32x{LANES}"), vector(f"i1x{LANES}"), vector(f"i32x{LANES}")

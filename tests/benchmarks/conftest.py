@@ -14,7 +14,7 @@ import pytest
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg.jit import kernel_folder
+from dnnjpeg.machine.jit import kernel_folder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -13,7 +13,7 @@ from scipy.stats import chi2, kstest, norm, poisson
 
 from dnnjpeg import OperatingPoint, encode
 from dnnjpeg.codec.quantize import MIN_HARDNESS, uniform_16
-from dnnjpeg.simd import address, load, select, splat, store
+from dnnjpeg.machine.simd import address, load, select, splat, store
 
 KAPPAS = (0.3, 0.7, 1, 2.2, 4, 7, 14.9, 15, 30, 100, 1000)
 ROWS, COLUMNS = 128, 256  # blocks

@@ -15,7 +15,7 @@ import sys
 import torch
 sys.path.insert(0, sys.argv[1])
 from layers import sparse_input, truth, weights_for
-from dnnjpeg.jit import host_has
+from dnnjpeg.machine.jit import host_has
 from dnnjpeg.sparse import cpo
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.geometry import Geometry

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg import encode, write_coefficients
-from dnnjpeg.codec import memory
 from dnnjpeg.codec.pixels import MODES
+from dnnjpeg.machine import memory
 
 AT_END = sys.argv[2] == "end"
 PAGE = mmap.PAGESIZE

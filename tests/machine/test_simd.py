@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from dnnjpeg.simd import (
+from dnnjpeg.machine.simd import (
     address,
     big_endian,
     compress,

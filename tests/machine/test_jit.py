@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg import jit
-from dnnjpeg.jit import host_has, kernel, kernel_folder
+from dnnjpeg.machine import jit
+from dnnjpeg.machine.jit import host_has, kernel, kernel_folder
 
 
 @pytest.fixture
@@ -40,13 +41,23 @@ def test_a_changed_source_has_a_folder_of_its_own(
 ) -> None:
     """Numba itself would look at the file of the outermost function alone."""
     copy = tmp_path / "dnnjpeg"
-    shutil.copytree(Path(jit.__file__).parent, copy)
-    monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
+    shutil.copytree(Path(jit.__file__).parents[1], copy)
+    monkeypatch.setattr(jit, "__file__", str(copy / "machine" / "jit.py"))
     seen = {fresh()}
-    for name in ("codec/quantize.py", "codec/dct.py", "sparse/kernel.py", "simd.py", "vector.py"):
+    for name in ("codec/quantize.py", "codec/dct.py", "sparse/kernel.py", "machine/simd.py"):
         (copy / name).write_text((copy / name).read_text() + "\n")
         assert fresh() not in seen
         seen.add(fresh())
+
+
+def test_every_kernel_lives_in_a_folder_that_names_its_machine_code() -> None:
+    """Machine code of an older source would be loaded without a word where it did not."""
+    home = Path(jit.__file__).parents[1]
+    compiled = re.compile(r"^\s*@(kernel|inlined|callback|intrinsic|numba\.\w+)\b", re.MULTILINE)
+    with_kernels = {
+        path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())
+    }
+    assert {path.parts[0] for path in with_kernels} == set(jit.KERNEL_ROOMS)
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(places: tuple[Path, Path]) -> None:
@@ -102,7 +113,7 @@ def test_kernels_let_other_threads_run() -> None:
 def test_features_of_this_machine_and_of_others() -> None:
     assert host_has("no such feature") is False
     names = ("avx2", "avx512bw", "avx512vbmi2")
-    program = f"from dnnjpeg.jit import host_has; print(*(int(host_has(name)) for name in {names}))"
+    program = f"from dnnjpeg.machine.jit import host_has; print(*(int(host_has(name)) for name in {names}))"
     for name, features, expected in (
         ("x86-64-v2", "", "0 0 0"),
         ("x86-64-v3", "", "1 0 0"),
@@ -120,7 +131,7 @@ def test_features_of_this_machine_and_of_others() -> None:
 def test_the_cache_is_loaded_by_another_process(tmp_path: Path) -> None:
     """The second one compiles nothing."""
     (tmp_path / "doubled.py").write_text(
-        "from dnnjpeg.jit import kernel\n"
+        "from dnnjpeg.machine.jit import kernel\n"
         "@kernel\n"
         "def doubled(x):\n"
         "    return 2 * x\n"
@@ -145,7 +156,7 @@ def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
     """The second process compiles nothing."""
     (tmp_path / "counted.py").write_text(
         "import ctypes, numba, numpy as np\n"
-        "from dnnjpeg.jit import callback\n"
+        "from dnnjpeg.machine.jit import callback\n"
         "job = np.dtype([('count', np.int64)])\n"
         "def count(jobs):\n"
         "    record = numba.carray(jobs, 1)[0]\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnnjpeg import encode
-from dnnjpeg.codec import memory
+from dnnjpeg.machine import memory
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_what_was_left_in_memory_does_not_matter() -> None:
 COLLECTED = """
 import gc
 import numpy as np
-from dnnjpeg.codec import memory
+from dnnjpeg.machine import memory
 
 real = np.empty
 

@@ -7,8 +7,8 @@ import numba
 import numpy as np
 import pytest
 
-from dnnjpeg.simd import address, load, mask_bits, store
-from dnnjpeg.vector import vector
+from dnnjpeg.machine.simd import address, load, mask_bits, store
+from dnnjpeg.machine.vector import vector
 
 ROWS = 200
 

@@ -19,8 +19,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.jit import host_has
-from dnnjpeg.vector import BITS, Vector, call, fill, named, vector
+from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, vector
 
 # --- memory ---
 

@@ -19,16 +19,18 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
+# Every kernel lives in one of these folders: their sources name the folder of its machine code.
+KERNEL_ROOMS = ("machine", "codec", "sparse")
+
 
 def _fingerprint() -> str:
     """Changes with any source that kernels may be made of: numba itself looks only at the file of the
     outermost function.
     """
-    home = Path(__file__).parent
-    files = [home / f"{name}.py" for name in ("jit", "simd", "vector")]
-    files += [*home.glob("codec/*.py"), *home.glob("sparse/*.py")]
-    stats = [(path.name, path.stat()) for path in sorted(files)]
-    return f"{zlib.crc32(repr([(name, s.st_mtime_ns, s.st_size) for name, s in stats]).encode()):08x}"
+    home = Path(__file__).parents[1]
+    stats = [(path, path.stat()) for room in KERNEL_ROOMS for path in sorted(home.glob(f"{room}/*.py"))]
+    facts = [(str(path.relative_to(home)), stat.st_mtime_ns, stat.st_size) for path, stat in stats]
+    return f"{zlib.crc32(repr(facts).encode()):08x}"
 
 
 @cache
