@@ -30,9 +30,9 @@ from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.measure import measure
+from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import load_network
-from dnnjpeg.standard import ijg_factor
 
 QUALITIES = 5, 10, 15, 20, 30, 50, 65, 80, 90  # of the files, in ascending order
 USUAL = 20, 30, 50, 65, 80

@@ -23,11 +23,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnjpeg import encode, write_coefficients
-from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.curves import Curve, mean_log_ratio, per_cent
 from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.statistics import Estimate, means
+from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.sensitivity import fisher

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnnjpeg.codec.encoder import encode, write_coefficients
-    from dnnjpeg.inspection import inspect
+    from dnnjpeg.jpeg.inspect import inspect
     from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target import encode_to_target
 
@@ -33,7 +33,7 @@ _HOME = {
     "encode": "dnnjpeg.codec.encoder",
     "encode_to_target": "dnnjpeg.target",
     "write_coefficients": "dnnjpeg.codec.encoder",
-    "inspect": "dnnjpeg.inspection",
+    "inspect": "dnnjpeg.jpeg.inspect",
     "OperatingPoint": "dnnjpeg.table",
     "Table": "dnnjpeg.table",
     "list_tables": "dnnjpeg.table",

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
-from dnnjpeg.standard import Steps
+from dnnjpeg.jpeg.standard import Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

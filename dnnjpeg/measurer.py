@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dnnjpeg.cache import Arrays, Cache, digest, key
 from dnnjpeg.dataset import Dataset
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.models import Network
 from dnnjpeg.readings import Readings, compare, decode
 from dnnjpeg.view import Picture, Pictures

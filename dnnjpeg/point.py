@@ -23,7 +23,7 @@ from dnnjpeg.checks import (
     check_steps,
     check_tables,
 )
-from dnnjpeg.standard import STANDARD_LUMA, Steps, nearest_quality
+from dnnjpeg.jpeg.standard import STANDARD_LUMA, Steps, nearest_quality
 
 T = TypeVar("T")
 

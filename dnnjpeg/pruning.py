@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from dnnjpeg.codec.markers import NATURAL
+from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.point import OperatingPoint, spread

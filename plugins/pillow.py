@@ -206,7 +206,7 @@ def _point(image: Image.Image, qtables: Any, quality: float | None) -> "Operatin
     from PIL.JpegPresets import presets
 
     from dnnjpeg.checks import check_quality, check_tables
-    from dnnjpeg.standard import ijg_scale
+    from dnnjpeg.jpeg.standard import ijg_scale
     from dnnjpeg.table import OperatingPoint, parse_wizard
 
     tables: Any

@@ -16,7 +16,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
-from dnnjpeg.codec.markers import NATURAL  # noqa: E402
+from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.pruning import Prunable, _savings  # noqa: E402
 from dnnjpeg.rule import Judges, Rule, view  # noqa: E402
 from dnnjpeg.table import standard_table  # noqa: E402

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale, nearest_quality
+from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale, nearest_quality
 from dnnjpeg.table import (
     SUBSAMPLINGS,
     OperatingPoint,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from dnnjpeg.inspection import Inspection, Likeness
-from dnnjpeg.inspection import inspect as inspect_bytes
+from dnnjpeg.jpeg.inspect import Inspection, Likeness
+from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
 from dnnjpeg.point import format_steps
 
 from .paths import NamedPath, one_line, read_stdin

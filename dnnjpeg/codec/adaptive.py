@@ -4,7 +4,7 @@ where networks were seen to lose more than usually.
 
 import math
 
-from dnnjpeg.standard import ijg_factor
+from dnnjpeg.jpeg.standard import ijg_factor
 
 YARDSTICK = 20
 """Quality of the file by which a picture is judged: standard table, 4:2:0."""

@@ -6,12 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from dnnjpeg.codec import markers
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, standard_tables
 from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval
 from dnnjpeg.codec.stream import Scan, with_headers
-from dnnjpeg.standard import Steps
+from dnnjpeg.jpeg import markers
+from dnnjpeg.jpeg.standard import Steps
 
 INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
 

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
-from dnnjpeg.codec import markers
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
-from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import hold_planes, zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
+from dnnjpeg.jpeg import markers
+from dnnjpeg.jpeg.markers import NATURAL
+from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.jit import kernel_folder
 from dnnjpeg.point import spread
-from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
 _QUALITY = 75  # of a table, unless told otherwise

@@ -9,7 +9,6 @@ from dnnjpeg.checks import check_array
 from dnnjpeg.codec.bits import COUNT_ROWS, count_tokens
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import AC, SYMBOLS, ScanTables
-from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.progressive import (
     MAX_BLOCK_TOKENS,
     MAX_CORRECTIONS,
@@ -22,6 +21,7 @@ from dnnjpeg.codec.progressive import (
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
 from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens, code_tokens, interval_bounds
+from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.memory import empty
 
 

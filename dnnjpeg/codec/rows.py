@@ -5,10 +5,10 @@ import numpy as np
 from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.colour import fill_strips
 from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, store_8, transpose_16
-from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.quantize import NEAREST, TWO, block_hash, legal, nearest_16, one_of_two, sample_16
 from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
 from dnnjpeg.codec.stream import code_in_place
+from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, splat, store
 

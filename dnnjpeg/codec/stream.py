@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnjpeg.codec import markers
 from dnnjpeg.codec.bits import CHUNK, COUNT_ROWS, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_tables
+from dnnjpeg.jpeg import markers
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.memory import empty
 from dnnjpeg.machine.simd import address

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from dnnjpeg.checks import check_integer
-from dnnjpeg.standard import ijg_factor
+from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.table import SUBSAMPLINGS
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB

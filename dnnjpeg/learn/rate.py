@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dnnjpeg.codec.markers import NATURAL
+from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, component_tables
 from dnnjpeg.learn.quantizer import Mode, indices, reach, weights
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits

@@ -14,8 +14,8 @@ from PIL import Image
 from dnnjpeg import OperatingPoint, encode, inspect
 from dnnjpeg.codec.adaptive import DOUBT, USUAL_BITS, USUAL_DIVERGENCE, adapted_quality
 from dnnjpeg.codec.pixels import _from_array
+from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.plugins.opencv import imencode
-from dnnjpeg.standard import ijg_factor
 
 PICTURE = draw(72, 56, 3)
 FLAT = np.full((56, 72, 3), 90, np.uint8)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
 from dnnjpeg.codec.pixels import MODES
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.point import spread
 from dnnjpeg.table import SUBSAMPLINGS, standard_table
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dnnjpeg import encode
 from dnnjpeg.codec.pixels import as_pixels
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.table import SUBSAMPLINGS
 
 

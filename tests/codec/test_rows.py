@@ -12,7 +12,7 @@ import pytest
 from conftest import Read
 
 from dnnjpeg import encode
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 
 HARDNESS = [None if k % 5 == 0 else 0.2 * 1.15**k for k in range(64)]
 

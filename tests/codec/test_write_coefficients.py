@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import write_coefficients
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.table import SUBSAMPLINGS
 
 ONES = [np.ones(64, np.uint8)]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import dnnjpeg
 from dnnjpeg.evaluate.codecs import Codec, load_codec
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.point import point_key
 from dnnjpeg.readings import decode
 from dnnjpeg.table import OperatingPoint, Table, standard_table

@@ -9,7 +9,7 @@ from tiny import pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
-from dnnjpeg.codec.markers import NATURAL  # noqa: E402
+from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.learn.codec import block_grids, to_coefficients  # noqa: E402
 from dnnjpeg.learn.quantizer import cpmf  # noqa: E402
 from dnnjpeg.learn.rate import entropy_rate, scan_rate  # noqa: E402

@@ -57,7 +57,7 @@ def test_every_kernel_lives_in_a_folder_that_names_its_machine_code() -> None:
     with_kernels = {
         path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())
     }
-    assert {path.parts[0] for path in with_kernels} == set(jit.KERNEL_ROOMS)
+    assert {path.parts[0] for path in kernels} == set(jit.KERNEL_ROOMS)
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(places: tuple[Path, Path]) -> None:

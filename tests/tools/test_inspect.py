@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from dnnjpeg.inspection import inspect as inspect_bytes
+from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
 from dnnjpeg.tools.inspect import inspect
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dnnjpeg
-from dnnjpeg.inspection import Component, Likeness, inspect
-from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
+from dnnjpeg.jpeg.inspect import Component, Likeness, inspect
+from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
 
 
 def save(image: Image.Image, **options: object) -> bytes:

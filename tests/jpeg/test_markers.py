@@ -10,7 +10,7 @@ from conftest import Decode, Read
 from PIL import Image, ImageCms, ImageFile
 
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
-from dnnjpeg.inspection import inspect
+from dnnjpeg.jpeg.inspect import inspect
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dnnjpeg.checks import check_quality
+from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, Steps, nearest_quality
 from dnnjpeg.point import SUBSAMPLINGS
-from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, Steps, nearest_quality
 
 KINDS = {
     0xC0: "baseline",

@@ -1,0 +1,1 @@
+"""Facts of the JPEG format, in pure Python."""
