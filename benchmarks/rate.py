@@ -20,7 +20,7 @@ from dnnjpeg import encode
 from dnnjpeg.dataset import load_dataset
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.rate import entropy_rate, scan_rate
-from dnnjpeg.table import OperatingPoint, standard_table
+from dnnjpeg.table.table import OperatingPoint, standard_table
 
 SIZE, BATCH = 224, 25
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")

@@ -34,7 +34,7 @@ from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import compare, decode
-from dnnjpeg.table import load_table
+from dnnjpeg.table.table import load_table
 
 QUALITIES = (10, 20, 35, 55, 80)
 BATCH = 25

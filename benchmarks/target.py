@@ -39,7 +39,7 @@ from dnnjpeg.evaluate.statistics import Estimate, Samples, means
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import Readings
-from dnnjpeg.table import Table, load_table
+from dnnjpeg.table.table import Table, load_table
 
 GROUP = 50
 PILLOW = "pillow-optimize"

@@ -23,9 +23,9 @@ from dnnjpeg.learn.recipe import Recipe, best_epoch
 from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.learn.training import train
 from dnnjpeg.models import Network, load_network
-from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare
-from dnnjpeg.table import standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import standard_table
 
 HERE = Path(__file__).parent
 HELD_OUT = 0.1  # of the training pictures, for choosing the epoch; the same for all seeds

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dnnjpeg.codec.encoder import encode, write_coefficients
     from dnnjpeg.jpeg.inspect import inspect
-    from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
+    from dnnjpeg.table.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target import encode_to_target
 
 __version__ = "0.1.0"
@@ -34,10 +34,10 @@ _HOME = {
     "encode_to_target": "dnnjpeg.target",
     "write_coefficients": "dnnjpeg.codec.encoder",
     "inspect": "dnnjpeg.jpeg.inspect",
-    "OperatingPoint": "dnnjpeg.table",
-    "Table": "dnnjpeg.table",
-    "list_tables": "dnnjpeg.table",
-    "load_table": "dnnjpeg.table",
+    "OperatingPoint": "dnnjpeg.table.table",
+    "Table": "dnnjpeg.table.table",
+    "list_tables": "dnnjpeg.table.table",
+    "load_table": "dnnjpeg.table.table",
 }
 
 

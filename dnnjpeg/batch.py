@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files import write_atomic
 from dnnjpeg.images import Picture, open_picture
-from dnnjpeg.table import Table
+from dnnjpeg.table.table import Table
 
 if TYPE_CHECKING:
     from dnnjpeg.target import Encoded

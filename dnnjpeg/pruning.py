@@ -20,8 +20,8 @@ from torch.nn import functional
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.point import OperatingPoint, spread
 from dnnjpeg.rule import Judges, view
+from dnnjpeg.table.point import OperatingPoint, spread
 from dnnjpeg.view import View
 
 ROUNDS = 20

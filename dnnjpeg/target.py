@@ -21,7 +21,7 @@ from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.search import Encoded, Search, cheapest, climb, together
-from dnnjpeg.table import Table, load_table
+from dnnjpeg.table.table import Table, load_table
 
 if TYPE_CHECKING:
     from dnnjpeg.models import Network

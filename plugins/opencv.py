@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dnnjpeg.table import OperatingPoint, Table
+    from dnnjpeg.table.table import OperatingPoint, Table
 
 __all__ = ["imencode", "imwrite"]
 
@@ -78,7 +78,7 @@ def imencode(
     import numpy as np
 
     from dnnjpeg.codec.encoder import encode
-    from dnnjpeg.table import OperatingPoint
+    from dnnjpeg.table.table import OperatingPoint
 
     if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:
         raise ValueError(f"the extension is {ext!r}, expected one of {', '.join(_EXTENSIONS)}")
@@ -163,7 +163,7 @@ def _read(params: Iterable[int] | None) -> dict[int, int]:
 
 def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> "OperatingPoint":
     """Luma of one quality and chroma of another."""
-    from dnnjpeg.table import OperatingPoint, Table, load_table
+    from dnnjpeg.table.table import OperatingPoint, Table, load_table
 
     table = source if isinstance(source, Table) else load_table(source)
     one, other = table.at(luma), table.at(chroma)

@@ -46,7 +46,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
-    from dnnjpeg.table import OperatingPoint
+    from dnnjpeg.table.table import OperatingPoint
 
 __all__ = ["encode", "register"]
 
@@ -133,7 +133,7 @@ def _check_names(options: Iterable[str]) -> None:
 
 def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """``options`` over ``defaults``, a quality's name spelt out, what is None left out."""
-    from dnnjpeg.table import OperatingPoint
+    from dnnjpeg.table.table import OperatingPoint
 
     options = _spell_out(options)
     replaced = set(options)
@@ -207,7 +207,7 @@ def _point(image: Image.Image, qtables: Any, quality: float | None) -> "Operatin
 
     from dnnjpeg.checks import check_quality, check_tables
     from dnnjpeg.jpeg.standard import ijg_scale
-    from dnnjpeg.table import OperatingPoint, parse_wizard
+    from dnnjpeg.table.table import OperatingPoint, parse_wizard
 
     tables: Any
     if not isinstance(qtables, str):
@@ -234,7 +234,7 @@ def _subsampling(image: Image.Image, subsampling: Any) -> Any:
     """What the codec takes as its subsampling."""
     from PIL.JpegPresets import presets
 
-    from dnnjpeg.table import SUBSAMPLINGS
+    from dnnjpeg.table.table import SUBSAMPLINGS
 
     if subsampling == -1:
         return None

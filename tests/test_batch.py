@@ -10,7 +10,7 @@ from PIL import Image
 
 from dnnjpeg import batch
 from dnnjpeg.batch import Recipe, Result, Task, Totals, describe, encode_file, run
-from dnnjpeg.table import load_table
+from dnnjpeg.table.table import load_table
 
 RECIPE = Recipe(load_table("standard"), 75)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
-from dnnjpeg.table import load_table
+from dnnjpeg.table.table import load_table
 from dnnjpeg.target import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]

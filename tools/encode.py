@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnjpeg.table import SUBSAMPLINGS
+from dnnjpeg.table.table import SUBSAMPLINGS
 
 from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
 from .target import describe, target, target_options
@@ -181,7 +181,7 @@ def _recipe(
     **options: Any,
 ) -> "Recipe":
     from dnnjpeg.batch import Recipe
-    from dnnjpeg.table import load_table
+    from dnnjpeg.table.table import load_table
 
     if model is not None and table_file:
         raise click.UsageError("--model and --table name two tables: give one")

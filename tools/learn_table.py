@@ -17,8 +17,8 @@ import click
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
+from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 
 from .paths import NamedPath
 
@@ -231,7 +231,7 @@ def _run(
     from dnnjpeg.learn.methods import candidates
     from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, check
     from dnnjpeg.learn.processes import by_first, is_first
-    from dnnjpeg.table import Table, standard_table
+    from dnnjpeg.table.table import Table, standard_table
 
     began = time.monotonic()
     folder = output.with_suffix(".report")

@@ -9,8 +9,8 @@ import click
 
 from dnnjpeg.checks import Cells, Hardness, Limits, check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import OperatingPoint, format_steps, to_csv, to_wizard
-from dnnjpeg.table import Table, list_tables, load_table
+from dnnjpeg.table.point import OperatingPoint, format_steps, to_csv, to_wizard
+from dnnjpeg.table.table import Table, list_tables, load_table
 
 from .paths import NamedPath, one_line
 

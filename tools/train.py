@@ -16,9 +16,9 @@ from click.core import ParameterSource
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files import write_atomic
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.provenance import command, short
-from dnnjpeg.table import load_table
+from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.table.table import load_table
 
 from .paths import NamedPath
 

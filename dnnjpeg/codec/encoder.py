@@ -23,8 +23,8 @@ from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.jit import kernel_folder
-from dnnjpeg.point import spread
-from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
+from dnnjpeg.table.point import spread
+from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
 _QUALITY = 75  # of a table, unless told otherwise
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}

@@ -13,8 +13,8 @@ from typing import Any
 from dnnjpeg.checks import check_quality
 from dnnjpeg.codec.encoder import encode
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
-from dnnjpeg.point import point_key
-from dnnjpeg.table import SUBSAMPLINGS, Table, load_table
+from dnnjpeg.table.point import point_key
+from dnnjpeg.table.table import SUBSAMPLINGS, Table, load_table
 
 Key = tuple[Any, ...]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from dnnjpeg.learn.recipe import Epoch
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table.point import OperatingPoint
 
 _LABELS = {
     "divergence": "mean divergence, nat",

@@ -12,8 +12,8 @@ from dnnjpeg.codec.encoder import encode
 from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
 from dnnjpeg.models import Network
-from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare, decode
+from dnnjpeg.table.point import OperatingPoint
 
 Pictures = NDArray[np.uint8]  # N x H x W x 3
 

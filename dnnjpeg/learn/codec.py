@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from dnnjpeg.learn.exact import decoder_samples, encoder_indices
 from dnnjpeg.learn.quantizer import Mode, quantize
-from dnnjpeg.table import SUBSAMPLINGS
+from dnnjpeg.table.table import SUBSAMPLINGS
 
 # The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.
 # All products with samples fit a float32 exactly.
@@ -45,7 +45,7 @@ class DifferentiableJPEG(nn.Module):
         log_kappa: logarithm of the hardness, any shape that broadcasts to that of `log_q`.
         mode: of `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as files
             do, with straight-through gradients.
-        subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
+        subsampling: a name of `dnnjpeg.table.table.SUBSAMPLINGS`.
         steady: of `quantize`.
 
         Computes in float32 (float64 pixels: in that) whatever the surrounding autocast says. Raises

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table.point import OperatingPoint
 
 Steps = NDArray[np.float64]  # 3 x 64, of Y, Cb and Cr
 

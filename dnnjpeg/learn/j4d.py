@@ -25,7 +25,7 @@ from dnnjpeg.learn.codec import DifferentiableJPEG, to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.quantizer import Mode
 from dnnjpeg.learn.rate import entropy_rate, scan_rate
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table.point import OperatingPoint
 
 _ANNEALED = (4.0, 20.0)  # κ at the first and at the last step
 _LEARNED = (1.0, 30.0, 100.0)  # the least κ, the first, the largest

@@ -26,9 +26,9 @@ from dnnjpeg.learn.codec import (
     to_coefficients,
 )
 from dnnjpeg.learn.rate import scan_rate
-from dnnjpeg.point import OperatingPoint, spread
 from dnnjpeg.readings import decode
-from dnnjpeg.table import SUBSAMPLINGS, Table
+from dnnjpeg.table.point import OperatingPoint, spread
+from dnnjpeg.table.table import SUBSAMPLINGS, Table
 
 Form = Literal["soft", "sampled", "hard", "file"]
 
@@ -56,7 +56,7 @@ class JPEGLayer(nn.Module):
         not the steady ones; κ is not held; a coefficient is one of five indices, whatever κ; and pixels are
         not held to 0..255, but in form "file".
     rounds: JPEG so many times over, each time with steps of its own.
-    subsampling: a name of `dnnjpeg.table.SUBSAMPLINGS`.
+    subsampling: a name of `dnnjpeg.table.table.SUBSAMPLINGS`.
 
     `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
     (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a

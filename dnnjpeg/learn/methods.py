@@ -13,8 +13,8 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.learn.processes import by_first
 from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
-from dnnjpeg.point import OperatingPoint
-from dnnjpeg.table import load_table, standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import load_table, standard_table
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 

@@ -17,7 +17,7 @@ from dnnjpeg.dataset import Dataset
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network
-from dnnjpeg.point import OperatingPoint, point_key
+from dnnjpeg.table.point import OperatingPoint, point_key
 from dnnjpeg.view import Pictures
 
 

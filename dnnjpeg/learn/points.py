@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnjpeg.learn.objective import Measurement, Objective
-from dnnjpeg.point import OperatingPoint
-from dnnjpeg.table import Table, standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table, standard_table
 
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
 CHECKED = (20, 35, 50, 65, 75, 85)  # where a table's qualities are held to what they say

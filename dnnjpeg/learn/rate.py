@@ -18,7 +18,7 @@ from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, component_tables
 from dnnjpeg.learn.quantizer import Mode, indices, reach, weights
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.table import SUBSAMPLINGS
+from dnnjpeg.table.table import SUBSAMPLINGS
 
 _LEAST = 1e-30  # of a probability
 _SEGMENTS = 2 + 19 + 4 + 14 + 2  # bytes of SOI, SOF, DHT but for its tables, SOS, EOI

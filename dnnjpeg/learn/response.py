@@ -26,8 +26,8 @@ from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint
-from dnnjpeg.table import standard_table
+from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.table.table import standard_table
 
 _STANDARD = (10, 20, 30, 40, 50, 65, 80, 90)  # qualities of the standard trials
 _RANDOM = 16  # further trials, of standard tables with their bands scaled at random

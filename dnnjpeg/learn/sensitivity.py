@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from dnnjpeg.learn.codec import from_coefficients, to_coefficients
 from dnnjpeg.learn.objective import Objective
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table.point import OperatingPoint
 
 _BINS = 4096  # of half a unit: every border between two indices, of any whole step, is a border of bins
 _PICTURES = 400

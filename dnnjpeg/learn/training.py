@@ -26,8 +26,8 @@ from dnnjpeg.learn.batches import Pictures, augment, check_labels, cut, pixels, 
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
 from dnnjpeg.models import Network
-from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import compare
+from dnnjpeg.table.point import OperatingPoint
 
 _MOMENTUM = 0.9
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -16,7 +16,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from dnnjpeg.table import Table, standard_table
+from dnnjpeg.table.table import Table, standard_table
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = [f"{ROOT}/tests/evaluate/networks.py:{name}" for name in ("one", "two")]

@@ -17,8 +17,8 @@ from PIL import Image
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.point import spread
-from dnnjpeg.table import SUBSAMPLINGS, standard_table
+from dnnjpeg.table.point import spread
+from dnnjpeg.table.table import SUBSAMPLINGS, standard_table
 
 
 def pillow(image: Image.Image, **options: Any) -> bytes:

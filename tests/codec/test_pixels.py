@@ -16,7 +16,7 @@ from PIL import Image
 from dnnjpeg import encode
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.table import SUBSAMPLINGS
+from dnnjpeg.table.table import SUBSAMPLINGS
 
 
 @pytest.fixture

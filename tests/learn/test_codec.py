@@ -25,7 +25,7 @@ from dnnjpeg.learn.codec import (  # noqa: E402
     to_coefficients,
 )
 from dnnjpeg.learn.quantizer import quantize  # noqa: E402
-from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
+from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
 
 JPEG = DifferentiableJPEG()
 SOFT = torch.tensor(2.0)  # log κ

@@ -19,8 +19,8 @@ from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
-from dnnjpeg.point import OperatingPoint  # noqa: E402
-from dnnjpeg.table import standard_table  # noqa: E402
+from dnnjpeg.table.point import OperatingPoint  # noqa: E402
+from dnnjpeg.table.table import standard_table  # noqa: E402
 
 COUNT = 48
 QUICK = Settings(steps=12, batch=24, part=6, lr=0.05)

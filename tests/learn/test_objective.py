@@ -18,8 +18,8 @@ from dnnjpeg.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.measurer import Measurer  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
-from dnnjpeg.point import point_key  # noqa: E402
-from dnnjpeg.table import standard_table  # noqa: E402
+from dnnjpeg.table.point import point_key  # noqa: E402
+from dnnjpeg.table.table import standard_table  # noqa: E402
 
 LOSSES = ("divergence", "cross-entropy")
 

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 from dnnjpeg.learn.objective import Measurement
 from dnnjpeg.learn.points import QUALITIES, Selection, StandardCurve
-from dnnjpeg.point import OperatingPoint
+from dnnjpeg.table.point import OperatingPoint
 
 COUNT = 20  # pictures
 

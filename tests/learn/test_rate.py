@@ -14,7 +14,7 @@ from dnnjpeg.learn.codec import block_grids, to_coefficients  # noqa: E402
 from dnnjpeg.learn.quantizer import cpmf  # noqa: E402
 from dnnjpeg.learn.rate import entropy_rate, scan_rate  # noqa: E402
 from dnnjpeg.learn.symbols import symbol_bits  # noqa: E402
-from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
+from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
 
 HARD = torch.tensor(20.0).log()
 ANNEX_K = [standard_table().at(quality) for quality in (10, 50, 92)]

@@ -20,8 +20,8 @@ from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.response import learn  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
-from dnnjpeg.point import OperatingPoint  # noqa: E402
 from dnnjpeg.readings import decode  # noqa: E402
+from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", (16,) * 64, ((16,) * 64,))
 

@@ -21,7 +21,7 @@ from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, fisher  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402
 from dnnjpeg.readings import compare, decode  # noqa: E402
-from dnnjpeg.table import standard_table  # noqa: E402
+from dnnjpeg.table.table import standard_table  # noqa: E402
 
 VIEW = Preprocess.of(PREPROCESS).view
 SIZES = ((32, 32), (61, 45), (40, 90))  # width, height; the network's is 32

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg.plugins import opencv
-from dnnjpeg.table import standard_table
+from dnnjpeg.table.table import standard_table
 
 Q, LUMA, CHROMA = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_JPEG_LUMA_QUALITY, cv2.IMWRITE_JPEG_CHROMA_QUALITY
 SAMPLING, RST = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_RST_INTERVAL

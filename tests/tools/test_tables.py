@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from dnnjpeg.table import OperatingPoint, Table, load_table, standard_table
+from dnnjpeg.table.table import OperatingPoint, Table, load_table, standard_table
 from dnnjpeg.tools.tables import tables
 
 

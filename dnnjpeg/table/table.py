@@ -19,7 +19,7 @@ from typing import Any, Self
 from dnnjpeg.checks import Hardness, check_items, check_keys, check_quality, check_record
 from dnnjpeg.files import write_atomic
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale
-from dnnjpeg.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
+from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
 
 __all__ = [
     "SUBSAMPLINGS",

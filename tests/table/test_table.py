@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale, nearest_quality
-from dnnjpeg.table import (
+from dnnjpeg.table.table import (
     SUBSAMPLINGS,
     OperatingPoint,
     Table,

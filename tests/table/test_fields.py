@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg.table import (
+from dnnjpeg.table.table import (
     Table,
     standard_table,
 )

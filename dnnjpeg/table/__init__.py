@@ -1,0 +1,1 @@
+"""Quantization tables: points, files, what is installed."""
