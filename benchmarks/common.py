@@ -18,7 +18,7 @@ from typing import Any
 from draw import draw
 from PIL import Image, features
 
-from dnnjpeg.provenance import cpu_name, short
+from dnnjpeg.files.provenance import cpu_name, short
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(os.environ.get("DNNJPEG_RESULTS") or Path(__file__).parent / "results")

@@ -23,9 +23,9 @@ from jpegdl import WORK
 from PIL import Image
 from trainings import check_epochs, data, root
 
-from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.statistics import Estimate, means
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.dataset import Dataset, load_dataset
 from dnnjpeg.learn.batches import cut, read
 from dnnjpeg.learn.recipe import Recipe
 from dnnjpeg.learn.training import train

@@ -43,7 +43,7 @@ from trainings import (
 )
 
 from dnnjpeg.evaluate.statistics import Estimate, crossed_means
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 
 ATTACKED = *MAIN, "JPEG-DL", PUBLISHED, "JPEG-DL, close bounds"
 

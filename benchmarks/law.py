@@ -21,15 +21,15 @@ import platformdirs
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg.cache import Cache
 from dnnjpeg.codec import adaptive
 from dnnjpeg.codec.encoder import bits_at_yardstick
 from dnnjpeg.codec.pixels import as_pixels
-from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.measure import measure
+from dnnjpeg.files.cache import Cache
+from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import load_network

@@ -17,7 +17,7 @@ from common import RESULTS, write
 from tqdm import tqdm
 
 from dnnjpeg import encode
-from dnnjpeg.dataset import load_dataset
+from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.rate import entropy_rate, scan_rate
 from dnnjpeg.table.table import OperatingPoint, standard_table

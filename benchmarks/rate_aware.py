@@ -23,10 +23,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnnjpeg import encode, write_coefficients
-from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.curves import Curve, mean_log_ratio, per_cent
 from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.statistics import Estimate, means
+from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, to_coefficients
 from dnnjpeg.learn.objective import Objective

@@ -29,13 +29,13 @@ import torch
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg.cache import Cache
-from dnnjpeg.dataset import load_dataset
 from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.ladder import Ladder, climb
 from dnnjpeg.evaluate.measure import Measurement, measure
 from dnnjpeg.evaluate.report import report
 from dnnjpeg.evaluate.text import interval, mean_and_worst
+from dnnjpeg.files.cache import Cache
+from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.sparse import optimize_, restore_

@@ -133,7 +133,7 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     """Milliseconds of the network as it is, compiled by torch, and with the plan, on real pictures that
     take turns; the plan is made for the first.
     """
-    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.models import load_network
 
     data = Path(os.environ["DNNJPEG_DATA"])

@@ -27,15 +27,15 @@ from common import RESULTS, write
 from tqdm import tqdm
 
 from dnnjpeg import encode_to_target, pruning, rule, search, target
-from dnnjpeg.cache import Arrays, Cache, key
 from dnnjpeg.codec import adaptive
-from dnnjpeg.dataset import Dataset, load_dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import Ladder, goodness, shaped
 from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.measure import measure as measure_codec
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
+from dnnjpeg.files.cache import Arrays, Cache, key
+from dnnjpeg.files.dataset import Dataset, load_dataset
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import Readings

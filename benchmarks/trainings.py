@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dnnjpeg.dataset import Dataset, load_dataset
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.dataset import Dataset, load_dataset
 from dnnjpeg.learn.batches import read
 from dnnjpeg.learn.first_steps import sensitivity_steps
 from dnnjpeg.learn.jpegdl import JPEGLayer

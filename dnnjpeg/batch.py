@@ -11,8 +11,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dnnjpeg.files import write_atomic
-from dnnjpeg.images import Picture, open_picture
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.table.table import Table
 
 if TYPE_CHECKING:

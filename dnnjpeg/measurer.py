@@ -15,8 +15,8 @@ import PIL
 import torch
 from numpy.typing import NDArray
 
-from dnnjpeg.cache import Arrays, Cache, digest, key
-from dnnjpeg.dataset import Dataset
+from dnnjpeg.files.cache import Arrays, Cache, digest, key
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.models import Network
 from dnnjpeg.readings import Readings, compare, decode

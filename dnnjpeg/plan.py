@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dnnjpeg.batch import Result, Task, describe
-from dnnjpeg.images import EXTENSIONS, JPEG_EXTENSIONS, walk
+from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
 
 
 def plan(

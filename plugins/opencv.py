@@ -134,7 +134,7 @@ def imwrite(
 
     filename: with an extension that `imencode` takes, as it does the other arguments.
     """
-    from dnnjpeg.files import write_atomic
+    from dnnjpeg.files.atomic import write_atomic
 
     path = Path(os.fsdecode(filename))
     _, data = imencode(path.suffix, img, params, **options)

@@ -33,7 +33,7 @@ is whole.
 
 Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
 file that it has created, but one that was there before stays, empty. To keep the old file until the new one
-is whole: ``dnnjpeg.files.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
+is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
 """
 
 import io

@@ -13,8 +13,8 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from dnnjpeg.cache import Cache  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.cache import Cache  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.jpeg.inspect import inspect  # noqa: E402
 from dnnjpeg.measurer import Measured, Measurer, by_name  # noqa: E402
 from dnnjpeg.models import Network, load_network  # noqa: E402

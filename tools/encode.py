@@ -206,7 +206,7 @@ def _where(
 ) -> Callable[[], Iterator["Task | Result"]]:
     """The plan that the arguments ask for; each call begins it anew."""
     from dnnjpeg.batch import Result, Task
-    from dnnjpeg.images import EXTENSIONS, JPEG_EXTENSIONS
+    from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
     from dnnjpeg.plan import plan
 
     if in_place:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnjpeg.checks import check_quality
-from dnnjpeg.files import write_atomic
-from dnnjpeg.provenance import command, cpu_name, short
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.provenance import command, cpu_name, short
 
 from .paths import NamedPath
 
@@ -196,11 +196,11 @@ def _prepare(
     """All that the arguments name, and each codec tried on one picture: errors come before the work."""
     import platformdirs
 
-    from dnnjpeg.cache import Cache
-    from dnnjpeg.dataset import load_dataset
     from dnnjpeg.evaluate.codecs import load_codec
     from dnnjpeg.evaluate.ladder import Ladder
     from dnnjpeg.evaluate.measure import measure
+    from dnnjpeg.files.cache import Cache
+    from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.measurer import Measurer, by_name
     from dnnjpeg.models import load_network
 

@@ -16,8 +16,8 @@ import click
 
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
-from dnnjpeg.files import write_atomic
-from dnnjpeg.provenance import command, short
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.provenance import command, short
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 
 from .paths import NamedPath
@@ -196,8 +196,8 @@ def _prepare(
     """What to learn on, what to choose on besides, what to check on, and how to search."""
     import platformdirs
 
-    from dnnjpeg.cache import Cache
-    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.files.cache import Cache
+    from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.learn.j4d import Settings
     from dnnjpeg.learn.methods import Search
     from dnnjpeg.learn.objective import Objective

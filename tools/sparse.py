@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnjpeg.files import write_atomic
-from dnnjpeg.provenance import command, short
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.provenance import command, short
 
 from .paths import NamedPath
 
 if TYPE_CHECKING:
-    from dnnjpeg.dataset import Dataset
+    from dnnjpeg.files.dataset import Dataset
     from dnnjpeg.models import Network
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -152,7 +152,7 @@ def run(
 def _load(
     model: str, weights: Path | None, data: Path, labels: Path | None, limit: int | None, seed: int
 ) -> "tuple[Network, Dataset]":
-    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.models import load_network
 
     try:

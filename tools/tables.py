@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dnnjpeg.checks import Cells, Hardness, Limits, check_quality
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.table.point import OperatingPoint, format_steps, to_csv, to_wizard
 from dnnjpeg.table.table import Table, list_tables, load_table
 

@@ -15,8 +15,8 @@ from click.core import ParameterSource
 
 from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
-from dnnjpeg.files import write_atomic
-from dnnjpeg.provenance import command, short
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.provenance import command, short
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.table.table import load_table
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnnjpeg.dataset import Dataset
+    from dnnjpeg.files.dataset import Dataset
     from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Epoch, Recipe
     from dnnjpeg.models import Network
@@ -208,7 +208,7 @@ def _prepare(
 ) -> _Job:
     import torch
 
-    from dnnjpeg.dataset import load_dataset
+    from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.learn.batches import check_labels
     from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Recipe

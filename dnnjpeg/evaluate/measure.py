@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnjpeg.cache import Arrays
 from dnnjpeg.evaluate.codecs import Codec
+from dnnjpeg.files.cache import Arrays
 from dnnjpeg.measurer import Measurer
 from dnnjpeg.readings import Readings
 from dnnjpeg.view import Picture, Pictures

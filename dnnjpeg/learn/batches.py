@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dnnjpeg.codec.encoder import encode
-from dnnjpeg.dataset import Dataset
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
 from dnnjpeg.models import Network
 from dnnjpeg.readings import compare, decode

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dnnjpeg.dataset import Dataset
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.codec import to_coefficients
 
 _MAGNITUDE_BITS = 8  # of the steps for ImageNet

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.learn.codec import DifferentiableJPEG, to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.quantizer import Mode

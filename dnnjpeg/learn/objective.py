@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.cache import Arrays, Cache
 from dnnjpeg.codec.encoder import encode
-from dnnjpeg.dataset import Dataset
+from dnnjpeg.files.cache import Arrays, Cache
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.measurer import Measurer, by_name
 from dnnjpeg.models import Network

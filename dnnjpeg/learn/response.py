@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from dnnjpeg.cache import digest, key
+from dnnjpeg.files.cache import digest, key
 from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective

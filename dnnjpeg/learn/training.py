@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnnjpeg.cache import digest
-from dnnjpeg.dataset import Dataset
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.cache import digest
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.batches import Pictures, augment, check_labels, cut, pixels, read, recompress
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.sparse.dense import DENSE, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused

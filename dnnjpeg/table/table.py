@@ -17,7 +17,7 @@ from reprlib import repr as brief
 from typing import Any, Self
 
 from dnnjpeg.checks import Hardness, check_items, check_keys, check_quality, check_record
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
 

@@ -18,7 +18,7 @@ import jpegdl  # noqa: E402
 import trainings  # noqa: E402
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.attacks import attack  # noqa: E402
 from dnnjpeg.learn.batches import pixels, read  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402

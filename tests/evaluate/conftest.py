@@ -5,7 +5,7 @@ import pytest
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg.dataset import Dataset
+from dnnjpeg.files.dataset import Dataset
 
 SIZE = 32  # what the networks of networks.py take
 

@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 
 from made_up import MadeUp, codec, convex, size
 
-from dnnjpeg.dataset import Dataset
 from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.curves import Curve
 from dnnjpeg.evaluate.ladder import Ladder, climb, goodness
 from dnnjpeg.evaluate.measure import Measurement, measure
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.measurer import Measurer
 from dnnjpeg.models import load_network
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from dnnjpeg.cache import Cache
-from dnnjpeg.dataset import Dataset
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.measure import measure
+from dnnjpeg.files.cache import Cache
+from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.measurer import Measurer
 from dnnjpeg.models import Network, load_network

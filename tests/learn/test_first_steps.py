@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from tiny import luma_coefficients, pictures  # noqa: E402
 
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.first_steps import magnitude_steps, sensitivity_steps  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
 
 import dnnjpeg  # noqa: E402
-from dnnjpeg.cache import Cache  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.cache import Cache  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.measurer import Measurer  # noqa: E402
 from dnnjpeg.models import Network, Preprocess  # noqa: E402

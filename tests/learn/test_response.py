@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
-from dnnjpeg.cache import Cache  # noqa: E402
 from dnnjpeg.codec.encoder import encode  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.cache import Cache  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import damage, response  # noqa: E402
 from dnnjpeg.learn.damage import Response, Trial, fit  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402

@@ -13,7 +13,7 @@ from tiny import CLASSES, PREPROCESS, classifier, pictures  # noqa: E402
 from torch import nn  # noqa: E402
 
 import dnnjpeg  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.codec import to_coefficients  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, closed_form, deepn, fisher  # noqa: E402

@@ -12,7 +12,7 @@ from tiny import PREPROCESS, pictures  # noqa: E402
 from torch import nn  # noqa: E402
 
 import dnnjpeg  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import response  # noqa: E402
 from dnnjpeg.learn.codec import to_coefficients  # noqa: E402
 from dnnjpeg.learn.first_steps import magnitude_steps  # noqa: E402

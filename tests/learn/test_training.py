@@ -15,7 +15,7 @@ from tiny import CLASSES, PREPROCESS, classifier, pictures, published_layer  # n
 from torch import nn  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
-from dnnjpeg.dataset import Dataset  # noqa: E402
+from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.batches import accuracies, augment, cut, read, recompress  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402

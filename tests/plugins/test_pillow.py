@@ -24,7 +24,7 @@ from saving import (
 )
 
 import dnnjpeg
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.plugins import pillow
 
 # Pictures

@@ -16,7 +16,7 @@ import pytest
 from encoding import COMMAND, encode, files, opened
 from PIL import Image
 
-from dnnjpeg.files import TEMPORARY_SUFFIX
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 
 # --- failures: one line each, and the run goes on
 

@@ -252,7 +252,7 @@ def test_wrong_usage_is_found_before_anything_is_loaded(basic, tmp_path, monkeyp
         raise AssertionError
 
     monkeypatch.setattr("dnnjpeg.models.load_network", load)
-    monkeypatch.setattr("dnnjpeg.dataset.load_dataset", load)
+    monkeypatch.setattr("dnnjpeg.files.dataset.load_dataset", load)
     result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
     assert result.exit_code == 2 and message in result.output
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from dnnjpeg.images import open_picture
+from dnnjpeg.files.images import open_picture
 
 
 def saved(image: Image.Image, format: str, **options) -> io.BytesIO:

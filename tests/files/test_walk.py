@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dnnjpeg.images import walk
+from dnnjpeg.files.images import walk
 
 
 def names(found, top) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg.dataset import Dataset, load_dataset
+from dnnjpeg.files.dataset import Dataset, load_dataset
 
 
 def sized(*sizes: tuple[int, int]) -> list[np.ndarray]:

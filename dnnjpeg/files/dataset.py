@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnjpeg.checks import check_integer, is_number
-from dnnjpeg.images import open_picture, walk
+from dnnjpeg.files.images import open_picture, walk
 from dnnjpeg.view import Picture, Pictures, View
 
 _NAMED = 3  # of many files with one fault, an error names this many
@@ -89,7 +89,7 @@ def load_dataset(
 ) -> Dataset:
     """Read pictures, and their labels where there are any.
 
-    path: a folder, whose pictures are found as `dnnjpeg.images.walk` does, or an array of pictures: a file
+    path: a folder, whose pictures are found as `dnnjpeg.files.images.walk` does, or an array of pictures: a file
         .npy, uint8 N x H x W x 3.
     labels: for a folder, a CSV file whose header has `file` (relative to the folder) and `label` (an integer
         >= 0), other columns being ignored; for an array, a file .npy of N integers. With None, two or more

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg.dataset import Dataset, load_dataset
+from dnnjpeg.files.dataset import Dataset, load_dataset
 
 
 def fill(folder: Path, names: Sequence[str], size: tuple[int, int] = (9, 9)) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnnjpeg.files import TEMPORARY_SUFFIX, write_atomic
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, write_atomic
 
 
 def listed(folder: Path) -> list[str]:

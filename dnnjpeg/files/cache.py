@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files.atomic import write_atomic
 
 Arrays = dict[str, NDArray[Any]]
 
