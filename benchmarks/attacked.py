@@ -10,7 +10,7 @@ from trainings import Job, data, restore
 from dnnjpeg.learn.attacks import attack
 from dnnjpeg.learn.batches import cut, pixels, read
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
-from dnnjpeg.models import Network
+from dnnjpeg.networks.load import Network
 
 BOUNDS = 1, 2, 4
 # What is attacked: the form that attacks go through, and the one in which what they find is read.

@@ -29,8 +29,8 @@ from dnnjpeg.files.dataset import Dataset, load_dataset
 from dnnjpeg.learn.batches import cut, read
 from dnnjpeg.learn.recipe import Recipe
 from dnnjpeg.learn.training import train
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.readings import Readings, compare, decode
+from dnnjpeg.networks.load import Network, load_network
+from dnnjpeg.networks.readings import Readings, compare, decode
 from dnnjpeg.table.table import standard_table
 
 QUALITIES = (10, 20, 30)

@@ -31,8 +31,8 @@ from dnnjpeg.evaluate.measure import measure
 from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.jpeg.standard import ijg_factor
-from dnnjpeg.measurer import Measurer, by_name
-from dnnjpeg.models import load_network
+from dnnjpeg.networks.load import load_network
+from dnnjpeg.networks.measurer import Measurer, by_name
 
 QUALITIES = 5, 10, 15, 20, 30, 50, 65, 80, 90  # of the files, in ascending order
 USUAL = 20, 30, 50, 65, 80

@@ -32,8 +32,8 @@ from dnnjpeg.learn.codec import block_grids, to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.readings import compare, decode
+from dnnjpeg.networks.load import Network, load_network
+from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.table.table import load_table
 
 QUALITIES = (10, 20, 35, 55, 80)

@@ -134,7 +134,7 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     take turns; the plan is made for the first.
     """
     from dnnjpeg.files.dataset import load_dataset
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     data = Path(os.environ["DNNJPEG_DATA"])
     spec = f"{data / 'models' / 'zoo.py'}:{name}"

@@ -36,9 +36,9 @@ from dnnjpeg.evaluate.measure import measure as measure_codec
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
 from dnnjpeg.files.cache import Arrays, Cache, key
 from dnnjpeg.files.dataset import Dataset, load_dataset
-from dnnjpeg.measurer import Measurer, by_name
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.readings import Readings
+from dnnjpeg.networks.load import Network, load_network
+from dnnjpeg.networks.measurer import Measurer, by_name
+from dnnjpeg.networks.readings import Readings
 from dnnjpeg.table.table import Table, load_table
 
 GROUP = 50

@@ -22,8 +22,8 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.recipe import Recipe, best_epoch
 from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.learn.training import train
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.readings import compare
+from dnnjpeg.networks.load import Network, load_network
+from dnnjpeg.networks.readings import compare
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import standard_table
 

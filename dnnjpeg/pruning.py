@@ -20,9 +20,9 @@ from torch.nn import functional
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.rule import Judges, view
+from dnnjpeg.networks.criterion import Judges, view
+from dnnjpeg.networks.view import View
 from dnnjpeg.table.point import OperatingPoint, spread
-from dnnjpeg.view import View
 
 ROUNDS = 20
 SHARE, LEAST, MOST = 0.25, 0.01, 0.5  # of what AC coefficients take, dropped in a round: the first, any

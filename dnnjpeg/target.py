@@ -24,9 +24,9 @@ from dnnjpeg.search import Encoded, Search, cheapest, climb, together
 from dnnjpeg.table.table import Table, load_table
 
 if TYPE_CHECKING:
-    from dnnjpeg.models import Network
+    from dnnjpeg.networks.criterion import Judges
+    from dnnjpeg.networks.load import Network
     from dnnjpeg.pruning import Prunable
-    from dnnjpeg.rule import Judges
 
 QUALITIES = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 25, 28, 31, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80,
@@ -74,7 +74,7 @@ def encode_to_target(
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
         option `signature` is False, the comment goes on with what is kept for which networks.
     size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
-        decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.view.View` does.
+        decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.networks.view.View` does.
     threads: for pictures side by side; networks use torch's own.
     options: others of `encode`, but not adaptive; nor, with prune, those of the probabilistic quantizer.
 
@@ -238,8 +238,8 @@ def _smallest(
     size: int | None,
     pool: ThreadPoolExecutor,
 ) -> list[Encoded]:
-    from dnnjpeg.models import load_network
-    from dnnjpeg.rule import Judges, Rule, view
+    from dnnjpeg.networks.criterion import Judges, Rule, view
+    from dnnjpeg.networks.load import load_network
 
     rule = Rule.parse(keep)
     if prune and not rule.is_bound:

@@ -27,6 +27,6 @@ def photo() -> Image.Image:
 def network() -> Callable[[str], Any]:
     """A network of readers.py by its name."""
     pytest.importorskip("torch")
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     return lambda name: load_network(f"{Path(__file__).with_name('readers.py')}:{name}")

@@ -313,7 +313,7 @@ def test_network_that_fails_on_a_picture(network):
 @settings(max_examples=50, deadline=None)
 def test_rules_by_numpy(seed, scale):
     torch = pytest.importorskip("torch")
-    from dnnjpeg.rule import Rule
+    from dnnjpeg.networks.criterion import Rule
 
     rng = np.random.default_rng(seed)
     clean = rng.normal(0, 3, (5, 9))

@@ -24,7 +24,7 @@ from .paths import NamedPath
 
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.ladder import Ladder
-    from dnnjpeg.measurer import Measurer
+    from dnnjpeg.networks.measurer import Measurer
 
 _PACKAGES = (
     "dnnjpeg",
@@ -201,8 +201,8 @@ def _prepare(
     from dnnjpeg.evaluate.measure import measure
     from dnnjpeg.files.cache import Cache
     from dnnjpeg.files.dataset import load_dataset
-    from dnnjpeg.measurer import Measurer, by_name
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
+    from dnnjpeg.networks.measurer import Measurer, by_name
 
     if weights and len(models) > 1:
         raise ValueError("--weights is of one network: several are given")

@@ -201,7 +201,7 @@ def _prepare(
     from dnnjpeg.learn.j4d import Settings
     from dnnjpeg.learn.methods import Search
     from dnnjpeg.learn.objective import Objective
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     if weights and len(models) > 1:
         raise ValueError("--weights is of one network: several are given")

@@ -17,7 +17,7 @@ from .paths import NamedPath
 
 if TYPE_CHECKING:
     from dnnjpeg.files.dataset import Dataset
-    from dnnjpeg.models import Network
+    from dnnjpeg.networks.load import Network
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NETWORK = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION."
@@ -153,7 +153,7 @@ def _load(
     model: str, weights: Path | None, data: Path, labels: Path | None, limit: int | None, seed: int
 ) -> "tuple[Network, Dataset]":
     from dnnjpeg.files.dataset import load_dataset
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     try:
         network = load_network(model, weights=weights)

@@ -70,8 +70,8 @@ def target(
     if not keep:
         return given
     try:
-        from dnnjpeg.models import load_network
-        from dnnjpeg.rule import Rule
+        from dnnjpeg.networks.criterion import Rule
+        from dnnjpeg.networks.load import load_network
 
         rule = Rule.parse(keep)
         if prune and not rule.is_bound:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dnnjpeg.files.dataset import Dataset
     from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Epoch, Recipe
-    from dnnjpeg.models import Network
+    from dnnjpeg.networks.load import Network
 
 _PATH = click.Path(exists=True, path_type=Path)
 _LAYER = (
@@ -212,7 +212,7 @@ def _prepare(
     from dnnjpeg.learn.batches import check_labels
     from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.recipe import Recipe
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     options = {name: rest.pop(name) for name in _LAYER}
     recipe = Recipe(seed=seed, **rest)
@@ -239,7 +239,7 @@ def _layer(
     from dnnjpeg.learn.jpegdl import JPEGLayer
     from dnnjpeg.learn.objective import Objective
     from dnnjpeg.learn.sensitivity import fisher
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     subsampling = options["subsampling"]
     if sensitive is not None:

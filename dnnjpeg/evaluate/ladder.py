@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dnnjpeg.evaluate.codecs import Codec
 from dnnjpeg.evaluate.curves import Curve
 from dnnjpeg.evaluate.measure import Measurement
-from dnnjpeg.readings import Readings
+from dnnjpeg.networks.readings import Readings
 
 WIDTH = math.log(1.1)  # of the bytes of two neighbours
 _ASIDE = 0.035  # of the logarithm of the bytes: how far from what is looked for the next setting is

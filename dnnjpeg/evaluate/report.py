@@ -12,7 +12,7 @@ from dnnjpeg.evaluate.curves import Curve, log_ratio, mean_log_ratio, per_cent
 from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
-from dnnjpeg.readings import Readings
+from dnnjpeg.networks.readings import Readings
 
 
 @dataclass(frozen=True)

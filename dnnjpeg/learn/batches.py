@@ -11,8 +11,8 @@ from torch import Tensor
 from dnnjpeg.codec.encoder import encode
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
-from dnnjpeg.models import Network
-from dnnjpeg.readings import compare, decode
+from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.table.point import OperatingPoint
 
 Pictures = NDArray[np.uint8]  # N x H x W x 3

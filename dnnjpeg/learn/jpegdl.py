@@ -26,7 +26,7 @@ from dnnjpeg.learn.codec import (
     to_coefficients,
 )
 from dnnjpeg.learn.rate import scan_rate
-from dnnjpeg.readings import decode
+from dnnjpeg.networks.readings import decode
 from dnnjpeg.table.point import OperatingPoint, spread
 from dnnjpeg.table.table import SUBSAMPLINGS, Table
 

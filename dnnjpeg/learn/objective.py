@@ -15,10 +15,10 @@ from dnnjpeg.codec.encoder import encode
 from dnnjpeg.files.cache import Arrays, Cache
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.codec import to_coefficients
-from dnnjpeg.measurer import Measurer, by_name
-from dnnjpeg.models import Network
+from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.measurer import Measurer, by_name
+from dnnjpeg.networks.view import Pictures
 from dnnjpeg.table.point import OperatingPoint, point_key
-from dnnjpeg.view import Pictures
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _read(network: str, pictures: Sequence[np.ndarray]) -> np.ndarray:
     """What a network takes pictures for."""
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     return load_network(network).read(pictures).argmax(1)
 

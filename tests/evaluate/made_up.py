@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from dnnjpeg.evaluate.codecs import Codec
 from dnnjpeg.evaluate.ladder import goodness
 from dnnjpeg.evaluate.measure import Measurement
-from dnnjpeg.readings import Readings
+from dnnjpeg.networks.readings import Readings
 
 Function = Callable[[float], float]
 

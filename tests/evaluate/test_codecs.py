@@ -17,7 +17,7 @@ from PIL import Image
 import dnnjpeg
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.readings import decode
+from dnnjpeg.networks.readings import decode
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import OperatingPoint, Table, standard_table
 

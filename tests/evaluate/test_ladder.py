@@ -18,8 +18,8 @@ from dnnjpeg.evaluate.curves import Curve
 from dnnjpeg.evaluate.ladder import Ladder, climb, goodness
 from dnnjpeg.evaluate.measure import Measurement, measure
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.measurer import Measurer
-from dnnjpeg.models import load_network
+from dnnjpeg.networks.load import load_network
+from dnnjpeg.networks.measurer import Measurer
 
 NETWORKS = Path(__file__).with_name("networks.py")
 QUALITIES = st.integers(1, 100).map(float)

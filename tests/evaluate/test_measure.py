@@ -16,9 +16,9 @@ from dnnjpeg.evaluate.measure import measure
 from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.objective import Objective
-from dnnjpeg.measurer import Measurer
-from dnnjpeg.models import Network, load_network
-from dnnjpeg.readings import compare, decode
+from dnnjpeg.networks.load import Network, load_network
+from dnnjpeg.networks.measurer import Measurer
+from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.table.table import Table, standard_table
 
 NETWORKS = Path(__file__).with_name("networks.py")

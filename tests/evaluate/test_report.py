@@ -16,7 +16,7 @@ from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.report import report
 from dnnjpeg.evaluate.text import as_text
 from dnnjpeg.learn.recipe import Epoch
-from dnnjpeg.readings import Readings
+from dnnjpeg.networks.readings import Readings
 from dnnjpeg.table.point import OperatingPoint
 
 N, PIXELS = 300, 1e4

@@ -18,7 +18,7 @@ from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
-from dnnjpeg.models import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 from dnnjpeg.table.table import standard_table  # noqa: E402
 

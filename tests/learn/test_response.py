@@ -19,8 +19,8 @@ from dnnjpeg.learn.damage import Response, Trial, fit  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.response import learn  # noqa: E402
-from dnnjpeg.models import Network, Preprocess  # noqa: E402
-from dnnjpeg.readings import decode  # noqa: E402
+from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.readings import decode  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", (16,) * 64, ((16,) * 64,))

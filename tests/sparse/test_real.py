@@ -8,7 +8,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from dnnjpeg.models import load_network  # noqa: E402
+from dnnjpeg.networks.load import load_network  # noqa: E402
 from dnnjpeg.sparse import optimize_  # noqa: E402
 
 

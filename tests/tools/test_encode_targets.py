@@ -32,7 +32,7 @@ def network(tmp_path) -> str:
 
 def test_network_and_rule(source, out, network):
     from dnnjpeg import inspect
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     result = encode(source, "-o", out, "--network", network, "--keep", "top1", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -130,7 +130,7 @@ def test_wrong_usage_is_found_before_networks_are_loaded(source, monkeypatch, ar
     def load(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("dnnjpeg.models.load_network", load)
+    monkeypatch.setattr("dnnjpeg.networks.load.load_network", load)
     result = encode(source, "--network", "x.py:net", "--keep", "top1", *arguments)
     assert result.exit_code == 2 and message in result.stderr
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from dnnjpeg.measurer import Measurer
+from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.tools.evaluate import evaluate
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"

@@ -14,7 +14,7 @@ from learning import COUNT, MODEL, learn, limited, report_of, save_data
 from tiny import pictures
 
 import dnnjpeg
-from dnnjpeg.view import View
+from dnnjpeg.networks.view import View
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def test_published_is_not_something_else(basic, tmp_path, option, value, meant):
 
 def test_qualities_are_checked_on_pictures_that_took_no_part(basic, data, tmp_path):
     """By quality, the ratio of the mean divergences in files of both tables, written and read here."""
-    from dnnjpeg.models import load_network
-    from dnnjpeg.readings import compare, decode
+    from dnnjpeg.networks.load import load_network
+    from dnnjpeg.networks.readings import compare, decode
 
     unseen = pictures(30, seed=7)
     np.save(tmp_path / "unseen.npy", unseen)

@@ -68,7 +68,7 @@ def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments += ["--plan", folder / "plan.json", "--cache", folder / "cache"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
-    monkeypatch.setattr("dnnjpeg.models.load_network", None)  # it is refused before anything is loaded
+    monkeypatch.setattr("dnnjpeg.networks.load.load_network", None)  # it is refused before anything is loaded
     two = CliRunner().invoke(evaluate, [*map(str, arguments), "--model", f"{NETWORKS}:two"])
     assert two.exit_code == 2 and "--plan is of one network" in two.stderr
 

@@ -58,7 +58,7 @@ def test_results_load_again(basic, data, tmp_path) -> None:
 
     from dnnjpeg.learn.batches import read
     from dnnjpeg.learn.jpegdl import JPEGLayer
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     out = tmp_path / "out"
     options = ("--start", "standard", "--rounds", 2, "--levels", 255, "--learn-hardness")
@@ -105,7 +105,7 @@ def test_the_command_for_its_files(basic, data, tmp_path, more) -> None:
     from safetensors.torch import load_file
 
     from dnnjpeg.learn.jpegdl import JPEGLayer
-    from dnnjpeg.readings import decode
+    from dnnjpeg.networks.readings import decode
 
     out, given, files = tmp_path / "out put", tmp_path / "pictures", tmp_path / "files"
     result = train(*basic, *QUICK, *more, "-o", out)
@@ -213,7 +213,7 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dnnjpeg.models.load_network", stop)
+        patch.setattr("dnnjpeg.networks.load.load_network", stop)
         for more in ((), ("--resume",)):
             result = train(*basic, *QUICK, *more, "-o", out)
             assert result.exit_code == 2 and "finished training" in result.output
@@ -251,7 +251,7 @@ def test_wrong_usage_is_found_before_anything_is_loaded(basic, tmp_path, monkeyp
     def load(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("dnnjpeg.models.load_network", load)
+    monkeypatch.setattr("dnnjpeg.networks.load.load_network", load)
     monkeypatch.setattr("dnnjpeg.files.dataset.load_dataset", load)
     result = train(*basic, *QUICK, *options, "-o", tmp_path / "out")
     assert result.exit_code == 2 and message in result.output

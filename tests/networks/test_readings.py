@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import log_softmax, rel_entr, softmax
 
 from dnnjpeg import encode
-from dnnjpeg.readings import compare, decode
+from dnnjpeg.networks.readings import compare, decode
 
 
 @st.composite

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 from dnnjpeg.files.cache import Cache  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.jpeg.inspect import inspect  # noqa: E402
-from dnnjpeg.measurer import Measured, Measurer, by_name  # noqa: E402
-from dnnjpeg.models import Network, load_network  # noqa: E402
-from dnnjpeg.readings import Readings, compare, decode  # noqa: E402
+from dnnjpeg.networks.load import Network, load_network  # noqa: E402
+from dnnjpeg.networks.measurer import Measured, Measurer, by_name  # noqa: E402
+from dnnjpeg.networks.readings import Readings, compare, decode  # noqa: E402
 
 NETWORKS = Path(__file__).with_name("evaluate") / "networks.py"
 N, PROBES = 20, 8

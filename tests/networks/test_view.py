@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg.view import FILTERS, Preprocess, View
+from dnnjpeg.networks.view import FILTERS, Preprocess, View
 
 SIDES = st.integers(1, 300)
 VIEWS = st.builds(

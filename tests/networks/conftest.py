@@ -9,13 +9,13 @@ import pytest
 from means import HEAD
 
 if TYPE_CHECKING:
-    from dnnjpeg.models import Network
+    from dnnjpeg.networks.load import Network
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Callable[..., Network]":
     """The network that the lines of a function return, `net` being a Means."""
-    from dnnjpeg.models import load_network
+    from dnnjpeg.networks.load import load_network
 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # one of the same second would be taken for the new
 

@@ -12,7 +12,7 @@ from means import HEAD, MEAN, STD
 
 torch = pytest.importorskip("torch")
 
-from dnnjpeg.models import Network, Preprocess, load_network  # noqa: E402
+from dnnjpeg.networks.load import Network, Preprocess, load_network  # noqa: E402
 
 
 def test_a_network_is_frozen(make: Callable[..., Network], tmp_path: Path) -> None:

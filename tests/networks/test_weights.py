@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from dnnjpeg.models import Network  # noqa: E402
+from dnnjpeg.networks.load import Network  # noqa: E402
 
 STATE = {
     "fc.weight": torch.ones(4, 3),

@@ -1,0 +1,1 @@
+"""Networks: loading, what they see, what they read."""
