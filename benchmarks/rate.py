@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from dnnjpeg import encode
 from dnnjpeg.files.dataset import load_dataset
-from dnnjpeg.learn.codec import to_coefficients
-from dnnjpeg.learn.rate import entropy_rate, scan_rate
+from dnnjpeg.soft.codec import to_coefficients
+from dnnjpeg.soft.rate import entropy_rate, scan_rate
 from dnnjpeg.table.table import OperatingPoint, standard_table
 
 SIZE, BATCH = 224, 25

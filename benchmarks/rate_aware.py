@@ -28,12 +28,12 @@ from dnnjpeg.evaluate.ladder import shaped
 from dnnjpeg.evaluate.statistics import Estimate, means
 from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.jpeg.markers import NATURAL
-from dnnjpeg.learn.codec import block_grids, to_coefficients
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.sensitivity import fisher
-from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.readings import compare, decode
+from dnnjpeg.soft.codec import block_grids, to_coefficients
+from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.table import load_table
 
 QUALITIES = (10, 20, 35, 55, 80)

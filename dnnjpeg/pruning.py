@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dnnjpeg.jpeg.markers import NATURAL
-from dnnjpeg.learn.codec import block_grids, from_coefficients, to_coefficients
-from dnnjpeg.learn.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.networks.criterion import Judges, view
 from dnnjpeg.networks.view import View
+from dnnjpeg.soft.codec import block_grids, from_coefficients, to_coefficients
+from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.point import OperatingPoint, spread
 
 ROUNDS = 20

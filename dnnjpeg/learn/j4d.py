@@ -21,10 +21,10 @@ from torch import Tensor
 from torch import distributed as dist
 
 from dnnjpeg.files.atomic import write_atomic
-from dnnjpeg.learn.codec import DifferentiableJPEG, to_coefficients
 from dnnjpeg.learn.objective import Objective
-from dnnjpeg.learn.quantizer import Mode
-from dnnjpeg.learn.rate import entropy_rate, scan_rate
+from dnnjpeg.soft.codec import DifferentiableJPEG, to_coefficients
+from dnnjpeg.soft.quantizer import Mode
+from dnnjpeg.soft.rate import entropy_rate, scan_rate
 from dnnjpeg.table.point import OperatingPoint
 
 _ANNEALED = (4.0, 20.0)  # κ at the first and at the last step

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from dnnjpeg.checks import Limits, check_array, check_integer, is_number
 from dnnjpeg.codec.encoder import encode
-from dnnjpeg.learn.codec import (
+from dnnjpeg.networks.readings import decode
+from dnnjpeg.soft.codec import (
     IndexLimits,
     component_tables,
     from_coefficients,
     roundtrip,
     to_coefficients,
 )
-from dnnjpeg.learn.rate import scan_rate
-from dnnjpeg.networks.readings import decode
+from dnnjpeg.soft.rate import scan_rate
 from dnnjpeg.table.point import OperatingPoint, spread
 from dnnjpeg.table.table import SUBSAMPLINGS, Table
 

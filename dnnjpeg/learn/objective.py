@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from dnnjpeg.codec.encoder import encode
 from dnnjpeg.files.cache import Arrays, Cache
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
 from dnnjpeg.networks.view import Pictures
+from dnnjpeg.soft.codec import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
 

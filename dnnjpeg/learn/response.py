@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from dnnjpeg.files.cache import digest, key
-from dnnjpeg.learn.codec import to_coefficients
 from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
+from dnnjpeg.soft.codec import to_coefficients
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.table.table import standard_table
 

@@ -14,13 +14,13 @@ from torch import nn  # noqa: E402
 import dnnjpeg  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import response  # noqa: E402
-from dnnjpeg.learn.codec import to_coefficients  # noqa: E402
 from dnnjpeg.learn.first_steps import magnitude_steps  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, fisher  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.readings import compare, decode  # noqa: E402
+from dnnjpeg.soft.codec import to_coefficients  # noqa: E402
 from dnnjpeg.table.table import standard_table  # noqa: E402
 
 VIEW = Preprocess.of(PREPROCESS).view

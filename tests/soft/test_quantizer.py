@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="pip install 'dnnjpeg[learn]'")
 
 from torch import Tensor  # noqa: E402
 
-from dnnjpeg.learn.quantizer import cpmf, quantize, reach  # noqa: E402
+from dnnjpeg.soft.quantizer import cpmf, quantize, reach  # noqa: E402
 
 HARDNESS = (0.05, 0.7, 2.0, 5.0, 20.0, 500.0)
 

@@ -17,14 +17,14 @@ from tiny import pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
-from dnnjpeg.learn.codec import (  # noqa: E402
+from dnnjpeg.soft.codec import (  # noqa: E402
     DifferentiableJPEG,
     block_grids,
     component_tables,
     from_coefficients,
     to_coefficients,
 )
-from dnnjpeg.learn.quantizer import quantize  # noqa: E402
+from dnnjpeg.soft.quantizer import quantize  # noqa: E402
 from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
 
 JPEG = DifferentiableJPEG()

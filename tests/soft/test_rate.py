@@ -10,10 +10,10 @@ from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
-from dnnjpeg.learn.codec import block_grids, to_coefficients  # noqa: E402
-from dnnjpeg.learn.quantizer import cpmf  # noqa: E402
-from dnnjpeg.learn.rate import entropy_rate, scan_rate  # noqa: E402
-from dnnjpeg.learn.symbols import symbol_bits  # noqa: E402
+from dnnjpeg.soft.codec import block_grids, to_coefficients  # noqa: E402
+from dnnjpeg.soft.quantizer import cpmf  # noqa: E402
+from dnnjpeg.soft.rate import entropy_rate, scan_rate  # noqa: E402
+from dnnjpeg.soft.symbols import symbol_bits  # noqa: E402
 from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
 
 HARD = torch.tensor(20.0).log()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dnnjpeg.learn.exact import decoder_samples, encoder_indices
-from dnnjpeg.learn.quantizer import Mode, quantize
+from dnnjpeg.soft.exact import decoder_samples, encoder_indices
+from dnnjpeg.soft.quantizer import Mode, quantize
 from dnnjpeg.table.table import SUBSAMPLINGS
 
 # The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnnjpeg.codec.dct import COS_2, COS_4, COS_6, SCALE, SIN_2
-from dnnjpeg.learn.quantizer import hold_
+from dnnjpeg.soft.quantizer import hold_
 
 # The inverse DCT of eight values as libjpeg's jidctint.c computes it, in 1/8192: weights of inputs 0, 2, 4, 6
 # and of 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the latter negated.

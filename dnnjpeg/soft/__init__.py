@@ -1,0 +1,1 @@
+"""JPEG that can be differentiated (torch)."""
