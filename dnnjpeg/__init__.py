@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dnnjpeg.codec.encoder import encode, write_coefficients
     from dnnjpeg.jpeg.inspect import inspect
     from dnnjpeg.table.table import OperatingPoint, Table, list_tables, load_table
-    from dnnjpeg.target import encode_to_target
+    from dnnjpeg.target.target import encode_to_target
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 # dnnjpeg`.
 _HOME = {
     "encode": "dnnjpeg.codec.encoder",
-    "encode_to_target": "dnnjpeg.target",
+    "encode_to_target": "dnnjpeg.target.target",
     "write_coefficients": "dnnjpeg.codec.encoder",
     "inspect": "dnnjpeg.jpeg.inspect",
     "OperatingPoint": "dnnjpeg.table.table",

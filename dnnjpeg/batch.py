@@ -16,7 +16,7 @@ from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.table.table import Table
 
 if TYPE_CHECKING:
-    from dnnjpeg.target import Encoded
+    from dnnjpeg.target.target import Encoded
 
 GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
 Value = TypeVar("Value")
@@ -129,7 +129,7 @@ def _read(task: Task, recipe: Recipe) -> _Open:
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, keep=recipe.keep, background=recipe.background)
     if "comment" in picture.metadata:
-        from dnnjpeg.target import bare_comment
+        from dnnjpeg.target.target import bare_comment
 
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = _Open(task, picture, bytes_before)
@@ -218,7 +218,7 @@ def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
 
 
 def _encode_to_target(group: Sequence[_Open | Result], recipe: Recipe, jobs: int) -> list[_Open | Result]:
-    from dnnjpeg.target import encode_to_target
+    from dnnjpeg.target.target import encode_to_target
 
     todo = [one for one in group if not isinstance(one, Result)]
     pictures = [one.picture for one in todo]

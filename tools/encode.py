@@ -247,7 +247,7 @@ def _prepare(recipe: "Recipe") -> None:
         try:
             encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
             if recipe.target:
-                from dnnjpeg.target import encode_to_target
+                from dnnjpeg.target.target import encode_to_target
 
                 encode_to_target([], recipe.table, **recipe.target, **recipe.options)
         except (ValueError, TypeError) as error:

@@ -20,13 +20,13 @@ from dnnjpeg.checks import check_integer, check_items, is_number
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
-from dnnjpeg.search import Encoded, Search, cheapest, climb, together
 from dnnjpeg.table.table import Table, load_table
+from dnnjpeg.target.search import Encoded, Search, cheapest, climb, together
 
 if TYPE_CHECKING:
     from dnnjpeg.networks.criterion import Judges
     from dnnjpeg.networks.load import Network
-    from dnnjpeg.pruning import Prunable
+    from dnnjpeg.target.pruning import Prunable
 
 QUALITIES = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 25, 28, 31, 35, 40, 45, 50, 55, 60, 65, 70, 75, 80,
@@ -135,7 +135,7 @@ class _Picture:
         return {"comment": b"\n".join(filter(None, [own, f"{_NOTE}{note} at quality {quality:g}".encode()]))}
 
     def prunable(self, found: Encoded, note: str) -> "Prunable":
-        from dnnjpeg.pruning import Prunable
+        from dnnjpeg.target.pruning import Prunable
 
         quality = min(found.quality, PRUNED)
         point = self.table.at(quality)
@@ -274,7 +274,7 @@ def _prune(
     size: int,
     pool: ThreadPoolExecutor,
 ) -> list[Encoded]:
-    from dnnjpeg.pruning import prune
+    from dnnjpeg.target.pruning import prune
 
     todo = {
         i: picture.prunable(one, note)

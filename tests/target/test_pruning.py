@@ -18,8 +18,8 @@ torch = pytest.importorskip("torch")
 from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.networks.criterion import Judges, Rule, view  # noqa: E402
-from dnnjpeg.pruning import Prunable, _savings  # noqa: E402
 from dnnjpeg.table.table import standard_table  # noqa: E402
+from dnnjpeg.target.pruning import Prunable, _savings  # noqa: E402
 
 PICTURES = [draw(72, 56, seed) for seed in range(8)]
 

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnnjpeg.search import Encoded, Search, cheapest, climb, together
+from dnnjpeg.target.search import Encoded, Search, cheapest, climb, together
 
 
 def follow(search: Search, answers: Any) -> tuple[Encoded, list[int]]:
