@@ -22,7 +22,7 @@ from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
-    from dnnjpeg.batch import Recipe, Result, Task, Totals
+    from dnnjpeg.jobs.run import Recipe, Result, Task, Totals
 
 STREAM = Path("-")  # standard input, standard output
 
@@ -112,7 +112,7 @@ def encode(
     """
     from tqdm import tqdm
 
-    from dnnjpeg.batch import Totals, run
+    from dnnjpeg.jobs.run import Totals, run
 
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
@@ -180,7 +180,7 @@ def _recipe(
     dry_run: bool,
     **options: Any,
 ) -> "Recipe":
-    from dnnjpeg.batch import Recipe
+    from dnnjpeg.jobs.run import Recipe
     from dnnjpeg.table.table import load_table
 
     if model is not None and table_file:
@@ -205,9 +205,9 @@ def _where(
     paths: tuple[Path, ...], output: Path | None, in_place: bool, recursive: bool, skip_existing: bool
 ) -> Callable[[], Iterator["Task | Result"]]:
     """The plan that the arguments ask for; each call begins it anew."""
-    from dnnjpeg.batch import Result, Task
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
-    from dnnjpeg.plan import plan
+    from dnnjpeg.jobs.destinations import plan
+    from dnnjpeg.jobs.run import Result, Task
 
     if in_place:
         if output or skip_existing or STREAM in paths:

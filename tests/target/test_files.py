@@ -8,7 +8,7 @@ from drawing import draw
 from PIL import Image
 
 from dnnjpeg import encode_to_target, inspect
-from dnnjpeg.batch import Recipe, Task, run
+from dnnjpeg.jobs.run import Recipe, Task, run
 from dnnjpeg.table.table import load_table
 
 PICTURES = [draw(72, 56, seed) for seed in range(5)]
@@ -33,7 +33,7 @@ def test_files_are_those_of_the_library(network, folder, monkeypatch):
     net = network("one")
     expected = encode_to_target(PICTURES, networks=[net], keep="top1")
     for group in (2, 50):  # pictures that are encoded together
-        monkeypatch.setattr("dnnjpeg.batch.GROUP", group)
+        monkeypatch.setattr("dnnjpeg.jobs.run.GROUP", group)
         results = list(run(tasks(folder), recipe(networks=[net], keep="top1"), 2))
         for result, one in zip(results, expected, strict=True):
             assert (result.status, result.quality) == ("encoded", one.quality)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dnnjpeg import batch
-from dnnjpeg.batch import Recipe, Result, Task, Totals, describe, encode_file, run
+from dnnjpeg.jobs import run as batch
+from dnnjpeg.jobs.run import Recipe, Result, Task, Totals, describe, encode_file, run
 from dnnjpeg.table.table import load_table
 
 RECIPE = Recipe(load_table("standard"), 75)

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from dnnjpeg.batch import Result, Task, describe
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
+from dnnjpeg.jobs.run import Result, Task, describe
 
 
 def plan(

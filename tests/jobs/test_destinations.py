@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg.batch import Result, Task
-from dnnjpeg.plan import jpeg_name, plan
+from dnnjpeg.jobs.destinations import jpeg_name, plan
+from dnnjpeg.jobs.run import Result, Task
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Many files: who does what, and where results go."""
