@@ -21,9 +21,9 @@ import platformdirs
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg.codec import adaptive
-from dnnjpeg.codec.encoder import bits_at_yardstick
+from dnnjpeg import adaptive
 from dnnjpeg.codec.pixels import as_pixels
+from dnnjpeg.encoder import bits_at_yardstick
 from dnnjpeg.evaluate.codecs import load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import shaped

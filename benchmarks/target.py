@@ -26,8 +26,7 @@ import torch
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg import encode_to_target, pruning, rule, search, target
-from dnnjpeg.codec import adaptive
+from dnnjpeg import adaptive, encode_to_target, pruning, rule, search, target
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import Ladder, goodness, shaped

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dnnjpeg.codec.encoder import encode, write_coefficients
+    from dnnjpeg.encoder import encode, write_coefficients
     from dnnjpeg.jpeg.inspect import inspect
     from dnnjpeg.table.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target.target import encode_to_target
@@ -30,9 +30,9 @@ __all__ = [
 # Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import
 # dnnjpeg`.
 _HOME = {
-    "encode": "dnnjpeg.codec.encoder",
+    "encode": "dnnjpeg.encoder",
     "encode_to_target": "dnnjpeg.target.target",
-    "write_coefficients": "dnnjpeg.codec.encoder",
+    "write_coefficients": "dnnjpeg.encoder",
     "inspect": "dnnjpeg.jpeg.inspect",
     "OperatingPoint": "dnnjpeg.table.table",
     "Table": "dnnjpeg.table.table",

@@ -77,7 +77,7 @@ def imencode(
     """
     import numpy as np
 
-    from dnnjpeg.codec.encoder import encode
+    from dnnjpeg.encoder import encode
     from dnnjpeg.table.table import OperatingPoint
 
     if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:

@@ -166,7 +166,7 @@ def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
-    from dnnjpeg.codec.encoder import encode
+    from dnnjpeg.encoder import encode
 
     for name, reason in _REFUSED.items():
         if options.get(name):

@@ -240,7 +240,7 @@ def _prepare(recipe: "Recipe") -> None:
     with _no_collection():
         from PIL import Image
 
-        from dnnjpeg.codec import encoder
+        from dnnjpeg import encoder
 
         if not encoder.is_warm():
             click.echo("compiling the codec for this processor, once: some seconds", err=True)

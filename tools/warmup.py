@@ -11,7 +11,7 @@ def warmup() -> None:
 
     Otherwise the first encoding does it.
     """
-    from dnnjpeg.codec import encoder
+    from dnnjpeg import encoder
 
     start = time.perf_counter()
     cold = not encoder.is_warm()

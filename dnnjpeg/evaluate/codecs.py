@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from dnnjpeg.checks import check_quality
-from dnnjpeg.codec.encoder import encode
+from dnnjpeg.encoder import encode
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import SUBSAMPLINGS, Table, load_table

@@ -144,7 +144,7 @@ def _read(task: Task, recipe: Recipe) -> _Open:
 
 @_step
 def _encode(opened: _Open, recipe: Recipe) -> _Open:
-    from dnnjpeg.codec.encoder import encode
+    from dnnjpeg.encoder import encode
 
     picture = opened.picture
     data = encode(picture.image, recipe.table, recipe.quality, **picture.metadata, **recipe.options)

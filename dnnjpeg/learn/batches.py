@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dnnjpeg.codec.encoder import encode
+from dnnjpeg.encoder import encode
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
 from dnnjpeg.networks.load import Network

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from dnnjpeg.checks import Limits, check_array, check_integer, is_number
-from dnnjpeg.codec.encoder import encode
+from dnnjpeg.encoder import encode
 from dnnjpeg.networks.readings import decode
 from dnnjpeg.soft.codec import (
     IndexLimits,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.codec.encoder import encode
+from dnnjpeg.encoder import encode
 from dnnjpeg.files.cache import Arrays, Cache
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.networks.load import Network

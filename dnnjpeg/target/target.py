@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import check_integer, check_items, is_number
-from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
-from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels, mode_components
+from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.table.table import Table, load_table
 from dnnjpeg.target.search import Encoded, Search, cheapest, climb, together
 

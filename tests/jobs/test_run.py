@@ -16,7 +16,7 @@ RECIPE = Recipe(load_table("standard"), 75)
 
 
 def test_file_is_encoded_as_the_library_does(photo, tmp_path):
-    from dnnjpeg.codec.encoder import encode
+    from dnnjpeg.encoder import encode
 
     photo.save(tmp_path / "a.png")
     result = encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), RECIPE)

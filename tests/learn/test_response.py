@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
-from dnnjpeg.codec.encoder import encode  # noqa: E402
+from dnnjpeg.encoder import encode  # noqa: E402
 from dnnjpeg.files.cache import Cache  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import damage, response  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
     """Compiled before anything is timed, interrupted or searched for unexpected output."""
-    from dnnjpeg.codec import encoder
+    from dnnjpeg import encoder
 
     encoder.warmup()
 

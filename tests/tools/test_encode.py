@@ -282,7 +282,7 @@ def test_wrong_usage(source, monkeypatch, arguments, message):
 
 
 def test_compiling_is_announced(source, out, monkeypatch):
-    from dnnjpeg.codec import encoder
+    from dnnjpeg import encoder
 
     assert "compiling" not in encode(source, "-o", out).stderr
     monkeypatch.setattr(encoder, "is_warm", lambda: False)

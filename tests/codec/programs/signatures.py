@@ -8,8 +8,8 @@ from numba.core.dispatcher import Dispatcher
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode, write_coefficients
-from dnnjpeg.codec.encoder import is_warm, warmup
 from dnnjpeg.codec.pixels import MODES
+from dnnjpeg.encoder import is_warm, warmup
 
 
 def compiled() -> dict[str, list[Any]]:

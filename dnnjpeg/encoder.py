@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
-from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode, inspect
-from dnnjpeg.codec.adaptive import DOUBT, USUAL_BITS, USUAL_DIVERGENCE, adapted_quality
+from dnnjpeg.adaptive import DOUBT, USUAL_BITS, USUAL_DIVERGENCE, adapted_quality
 from dnnjpeg.codec.pixels import _from_array
 from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.plugins.opencv import imencode
