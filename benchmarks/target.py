@@ -26,7 +26,7 @@ import torch
 from common import RESULTS, write
 from tqdm import tqdm
 
-from dnnjpeg import adaptive, encode_to_target, pruning, rule, search, target
+from dnnjpeg import adaptive, encode_to_target
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.evaluate.curves import Curve, per_cent
 from dnnjpeg.evaluate.ladder import Ladder, goodness, shaped
@@ -35,10 +35,12 @@ from dnnjpeg.evaluate.measure import measure as measure_codec
 from dnnjpeg.evaluate.statistics import Estimate, Samples, means
 from dnnjpeg.files.cache import Arrays, Cache, key
 from dnnjpeg.files.dataset import Dataset, load_dataset
+from dnnjpeg.networks import criterion
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.measurer import Measurer, by_name
 from dnnjpeg.networks.readings import Readings
 from dnnjpeg.table.table import Table, load_table
+from dnnjpeg.target import pruning, search, target
 
 GROUP = 50
 PILLOW = "pillow-optimize"
@@ -54,7 +56,7 @@ class Encoder:
         self.dataset, self.threads, self.cache = dataset, threads, Cache(folder)
         sources = [
             inspect.getsource(what)
-            for what in (target, search, rule, pruning, adaptive, inspect.getmodule(Table))
+            for what in (target, search, criterion, pruning, adaptive, inspect.getmodule(Table))
         ]
         self.state = key(sources, dataset.identity)
 
@@ -169,14 +171,14 @@ def settings(
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
         others = "+".join(network.name for network in networks if network not in asked)
-        if rule.Rule.parse(keep).is_bound or not prune:
+        if criterion.Rule.parse(keep).is_bound or not prune:
             yield asked, own if table == "own" else table.format(others=others), keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     """A row for each setting; networks that were asked in bold."""
     clean = results["clean_top1"]
-    if not any(rule.Rule.parse(one["keep"]).is_bound for one in results["settings"]):
+    if not any(criterion.Rule.parse(one["keep"]).is_bound for one in results["settings"]):
         return _at_equal(results)
     lines = [
         f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
@@ -242,7 +244,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """The results, after each setting."""
     dataset = measurer.dataset
-    keeps_top1 = any(rule.Rule.parse(keep).is_bound for _, _, keep, _ in settings)
+    keeps_top1 = any(criterion.Rule.parse(keep).is_bound for _, _, keep, _ in settings)
     qualities = sorted([*QUALITIES, *FINEST * keeps_top1])
     pillow = Ladder(load_codec(PILLOW), partial(measure_codec, measurer))
     for quality in tqdm(qualities, PILLOW):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decoders import decode, read_dct  # noqa: F401  # fixtures
 from drawing import draw
 from PIL import Image
 

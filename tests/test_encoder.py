@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Decode, Read
+from decoders import Decode, Read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -330,5 +330,5 @@ def test_a_table_with_one_point_serves_every_quality(photo: Image.Image) -> None
 
 def test_warmup_compiles_every_kernel_once() -> None:
     """Nothing that a caller can ask for makes one be compiled later, when somebody waits for it."""
-    program = Path(__file__).parent / "programs" / "signatures.py"
+    program = Path(__file__).parent / "codec" / "programs" / "signatures.py"
     subprocess.run([sys.executable, str(program)], check=True)

@@ -89,8 +89,8 @@ def load_dataset(
 ) -> Dataset:
     """Read pictures, and their labels where there are any.
 
-    path: a folder, whose pictures are found as `dnnjpeg.files.images.walk` does, or an array of pictures: a file
-        .npy, uint8 N x H x W x 3.
+    path: a folder, whose pictures are found as `dnnjpeg.files.images.walk` does, or an array of pictures: a
+        file .npy, uint8 N x H x W x 3.
     labels: for a folder, a CSV file whose header has `file` (relative to the folder) and `label` (an integer
         >= 0), other columns being ignored; for an array, a file .npy of N integers. With None, two or more
         subfolders that hold all pictures are the classes 0, 1, ... by name (an empty one counts); any other

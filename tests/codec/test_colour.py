@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import Read
+from decoders import Read
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode

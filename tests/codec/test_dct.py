@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Read
+from decoders import Read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -6,7 +6,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from conftest import Decode, Read
+from decoders import Decode, Read
 from scipy.fft import dctn
 from scipy.special import entr, expit, softmax
 from scipy.stats import chi2, kstest, norm, poisson

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Read
+from decoders import Read
 
 from dnnjpeg import encode
 from dnnjpeg.jpeg.inspect import inspect

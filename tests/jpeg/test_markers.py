@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Decode, Read
+from decoders import Decode, Read
 from PIL import Image, ImageCms, ImageFile
 
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients

@@ -54,9 +54,7 @@ def test_every_kernel_lives_in_a_folder_that_names_its_machine_code() -> None:
     """Machine code of an older source would be loaded without a word where it did not."""
     home = Path(jit.__file__).parents[1]
     compiled = re.compile(r"^\s*@(kernel|inlined|callback|intrinsic|numba\.\w+)\b", re.MULTILINE)
-    with_kernels = {
-        path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())
-    }
+    kernels = {path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())}
     assert {path.parts[0] for path in kernels} == set(jit.KERNEL_ROOMS)
 
 

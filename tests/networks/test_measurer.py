@@ -20,7 +20,7 @@ from dnnjpeg.networks.load import Network, load_network  # noqa: E402
 from dnnjpeg.networks.measurer import Measured, Measurer, by_name  # noqa: E402
 from dnnjpeg.networks.readings import Readings, compare, decode  # noqa: E402
 
-NETWORKS = Path(__file__).with_name("evaluate") / "networks.py"
+NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
 N, PROBES = 20, 8
 SIZES = [(32, 32), (60, 40), (40, 75), (32, 33)]  # width, height
 
