@@ -36,9 +36,9 @@ from dnnjpeg.evaluate.report import report
 from dnnjpeg.evaluate.text import interval, mean_and_worst
 from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import load_dataset
+from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.measurer import Measurer, by_name
-from dnnjpeg.networks.view import Pictures
 from dnnjpeg.sparse import optimize_, restore_
 from dnnjpeg.sparse.plan import Plan, apply_
 

@@ -5,47 +5,56 @@
 >>> image.save("x.jpg", format="DNNJPEG", model="resnet50")  # the same from Pillow
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dnnjpeg.encoder import encode, write_coefficients
-    from dnnjpeg.jpeg.inspect import inspect
-    from dnnjpeg.table.table import OperatingPoint, Table, list_tables, load_table
-    from dnnjpeg.target.target import encode_to_target
+if _TYPE_CHECKING:
+    from dnnjpeg.encoder import encode as encode
+    from dnnjpeg.encoder import write_coefficients as write_coefficients
+    from dnnjpeg.jpeg.inspect import inspect as inspect
+    from dnnjpeg.learn.jpegdl import JPEGLayer as JPEGLayer
+    from dnnjpeg.networks.load import load_network as load_network
+    from dnnjpeg.table.point import OperatingPoint as OperatingPoint
+    from dnnjpeg.table.table import Table as Table
+    from dnnjpeg.table.table import list_tables as list_tables
+    from dnnjpeg.table.table import load_table as load_table
+    from dnnjpeg.target.search import Encoded as Encoded
+    from dnnjpeg.target.target import encode_to_target as encode_to_target
 
 __version__ = "0.1.0"
-__all__ = [
-    "OperatingPoint",
-    "Table",
-    "__version__",
-    "encode",
-    "encode_to_target",
-    "inspect",
-    "list_tables",
-    "load_table",
-    "write_coefficients",
-]
 
-# Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import
-# dnnjpeg`.
-_HOME = {
+# Loaded on first use: numpy, numba and torch take longer to import than most programs want to wait.
+_HOMES = {
+    "Encoded": "dnnjpeg.target.search",
+    "JPEGLayer": "dnnjpeg.learn.jpegdl",
+    "OperatingPoint": "dnnjpeg.table.point",
+    "Table": "dnnjpeg.table.table",
     "encode": "dnnjpeg.encoder",
     "encode_to_target": "dnnjpeg.target.target",
-    "write_coefficients": "dnnjpeg.encoder",
     "inspect": "dnnjpeg.jpeg.inspect",
-    "OperatingPoint": "dnnjpeg.table.table",
-    "Table": "dnnjpeg.table.table",
     "list_tables": "dnnjpeg.table.table",
+    "load_network": "dnnjpeg.networks.load",
     "load_table": "dnnjpeg.table.table",
+    "write_coefficients": "dnnjpeg.encoder",
 }
+__all__ = [*_HOMES, "__version__"]
+
+# Installed, plugins, tools and tables are in this folder. In a copy of the repository they lie beside it.
+_here = _Path(__file__).parent
+if not (_here / "plugins").is_dir():
+    __path__.append(str(_here.parent))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = globals()[name] = getattr(_import_module(_HOMES[name]), name)
         return value
     raise AttributeError(f"module 'dnnjpeg' has no attribute {name!r}")
 
 
-import_module("dnnjpeg.plugins.pillow").register()
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__"])
+
+
+_import_module("dnnjpeg.plugins.pillow").register()

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from dnnjpeg.evaluate.codecs import Codec
 from dnnjpeg.files.cache import Arrays
+from dnnjpeg.files.view import Picture, Pictures
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.networks.readings import Readings
-from dnnjpeg.networks.view import Picture, Pictures
 
 _EXACT = 100.0  # dB, of a picture that comes back as it was: the mean over pictures stays finite
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dnnjpeg.checks import check_integer, is_number
 from dnnjpeg.files.images import open_picture, walk
-from dnnjpeg.networks.view import Picture, Pictures, View
+from dnnjpeg.files.view import Picture, Pictures, View
 
 _NAMED = 3  # of many files with one fault, an error names this many
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from dnnjpeg.encoder import encode
 from dnnjpeg.files.cache import Arrays, Cache
 from dnnjpeg.files.dataset import Dataset
+from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
-from dnnjpeg.networks.view import Pictures
 from dnnjpeg.soft.codec import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 

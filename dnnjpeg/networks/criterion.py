@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dnnjpeg.checks import check_quality
+from dnnjpeg.files.view import View
 from dnnjpeg.networks.load import Network
-from dnnjpeg.networks.view import View
 
 BATCH = 25  # pictures of which gradients are taken together
 SOFTNESS = 0.5  # of the minimum of several margins

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dnnjpeg.networks.view import Picture, Pictures, Preprocess
+from dnnjpeg.files.view import Picture, Pictures
+from dnnjpeg.networks.preprocess import Preprocess
 
 _FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.module:function"
 _HOW = 'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}'

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from dnnjpeg.files.cache import Arrays, Cache, digest, key
 from dnnjpeg.files.dataset import Dataset
+from dnnjpeg.files.view import Picture, Pictures
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.readings import Readings, compare, decode
-from dnnjpeg.networks.view import Picture, Pictures
 
 _PROBES = 8  # pictures whose files tell one state of an encoder from another
 _CHUNK = 100  # pictures written, decoded and read at a time: bounds memory

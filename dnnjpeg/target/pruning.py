@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from dnnjpeg.files.view import View
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.networks.criterion import Judges, view
-from dnnjpeg.networks.view import View
 from dnnjpeg.soft.codec import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.point import OperatingPoint, spread

@@ -74,7 +74,7 @@ def encode_to_target(
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
         option `signature` is False, the comment goes on with what is kept for which networks.
     size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
-        decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.networks.view.View` does.
+        decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.files.view.View` does.
     threads: for pictures side by side; networks use torch's own.
     options: others of `encode`, but not adaptive; nor, with prune, those of the probabilistic quantizer.
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from dnnjpeg.files.view import View  # noqa: E402
 from dnnjpeg.networks.load import Network, load_network  # noqa: E402
-from dnnjpeg.networks.view import View  # noqa: E402
 
 
 def through(network: Network, picture: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from learning import COUNT, MODEL, learn, limited, report_of, save_data
 from tiny import pictures
 
 import dnnjpeg
-from dnnjpeg.networks.view import View
+from dnnjpeg.files.view import View
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,12 @@
-"""What a network is shown of a picture: which part of it, at which size, in which range of numbers."""
+"""What is shown of a picture: which part of it, at which size."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from reprlib import repr as brief
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 where all are of one size
@@ -93,46 +88,3 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keys' kernel with a = -1/2 (Keys 1981, eq. 15), of distances >= 0."""
     near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """What a network takes: a `View`, as (pixels / 255 - mean) / std for red, green and blue."""
-
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: int | None = None
-    interpolation: str = "bicubic"
-
-    @property
-    def view(self) -> View:
-        """Of stored pictures."""
-        return View(self.size, self.resize, self.interpolation)
-
-    @classmethod
-    def of(cls, value: Any) -> Self:
-        """From a dict of `size`, `mean` and `std`, and `resize` and `interpolation` where they are known: see
-        `View`. Raises ValueError that names the field.
-        """
-        check_keys(value, "preprocess", ("size", "mean", "std"), ("resize", "interpolation"))
-        mean, std = (_three(value[name], name) for name in ("mean", "std"))
-        if not all(0 <= x <= 1 for x in mean):
-            raise ValueError(f"mean is {mean}, expected 0..1, the mean of pixels / 255")
-        if not all(x > 0 for x in std):
-            raise ValueError(f"std is {std}, expected numbers above 0")
-        size, resize = check_integer(value["size"], "size", 1, 65535), value.get("resize")
-        if resize is not None:
-            resize = check_integer(resize, "resize", size, 65535)
-        interpolation = value.get("interpolation", "bicubic")
-        if interpolation not in FILTERS:
-            raise ValueError(f"interpolation is {interpolation!r}, expected {' or '.join(FILTERS)}")
-        return cls(size, mean, std, resize, interpolation)
-
-
-def _three(value: Any, name: str) -> tuple[float, float, float]:
-    numbers = check_items(value, name, "three numbers")
-    if len(numbers) != 3 or not all(is_number(x) and math.isfinite(x) for x in numbers):
-        raise ValueError(f"{name} is {brief(value)}, expected three numbers: red, green, blue")
-    red, green, blue = map(float, numbers)
-    return red, green, blue

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg.networks.view import FILTERS, Preprocess, View
+from dnnjpeg.files.view import FILTERS, View
+from dnnjpeg.networks.preprocess import Preprocess
 
 SIDES = st.integers(1, 300)
 VIEWS = st.builds(

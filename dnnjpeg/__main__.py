@@ -1,0 +1,5 @@
+"""`python -m dnnjpeg` is the command `dnnjpeg`."""
+
+from importlib import import_module
+
+import_module("dnnjpeg.tools.cli").main(prog_name="python -m dnnjpeg")
