@@ -1,7 +1,7 @@
 """How hard pictures are to read, told by one coarse file: what the law of `adapted_quality` is worth.
 
-    python benchmarks/law.py --model zoo.py:mobilenet_v1_075 --model zoo.py:mobilenet_v2 \
-        --model zoo.py:resnet18 --model zoo.py:resnet50 --data learn --labels learn.csv
+    python benchmarks/law.py --network zoo.py:mobilenet_v1_075 --network zoo.py:mobilenet_v2 \
+        --network zoo.py:resnet18 --network zoo.py:resnet50 --data learn --labels learn.csv
 
 Every network reads standard files, 4:2:0, of nine qualities. For any group that is asked, each picture then
 gets the quality that the law gives it, and bytes are compared with those of one quality for all at equal mean
@@ -109,13 +109,13 @@ def laws() -> Iterator[str]:
 
 
 @click.command()
-@click.option("--model", "models", metavar="SPEC", multiple=True, required=True, help="Network.")
+@click.option("--network", "specs", metavar="SPEC", multiple=True, required=True, help="Network.")
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path), help="Pictures.")
 @click.option(
     "--labels", required=True, type=click.Path(exists=True, path_type=Path), help="CSV: file, label."
 )
 @click.option("--crop", type=click.IntRange(1), help="Cut pictures to this side before they are encoded.")
-def main(models: tuple[str, ...], data: Path, labels: Path, crop: int | None) -> None:
+def main(specs: tuple[str, ...], data: Path, labels: Path, crop: int | None) -> None:
     """Measure, and write results/law.json."""
     _, dataset = load_dataset(data, labels, size=crop).split(HELD_OUT, seed=0)
     networks = [load_network(spec) for spec in models]
@@ -129,7 +129,7 @@ def main(models: tuple[str, ...], data: Path, labels: Path, crop: int | None) ->
         "bytes, %, of those asked, and of the others": {
             f"{count} asked": {law: files.gains(count, USUAL) for law in laws()}
             | {f"the law, quality {usual}": files.gains(count, [usual]) for usual in USUAL}
-            for count in range(1, len(models) + 1)
+            for count in range(1, len(specs) + 1)
         },
     }
     write("law", results)

@@ -1,4 +1,4 @@
-"""Small classifiers to train from scratch, for `dnnjpeg train --model benchmarks/networks.py:NAME`.
+"""Small classifiers to train from scratch, for `dnnjpeg train --network benchmarks/networks.py:NAME`.
 
 Initial weights are drawn with torch's generator. Those named flowers_* are for 17 classes at 128 x 128
 pixels, those named cifar_* for 10 classes at 32 x 32.

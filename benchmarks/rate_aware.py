@@ -1,6 +1,6 @@
 """Does a quantizer that knows what an index costs in bits serve a network better than rounding, or sampling?
 
-    python benchmarks/rate_aware.py --model models/zoo.py:mobilenet_v1_075
+    python benchmarks/rate_aware.py --network models/zoo.py:mobilenet_v1_075
 
 An index i of the AC coefficient c with the step q is drawn from
 P(i|c) ~ exp(-kappa (w (c/q - i)^2 + mu bits(i))), bits(i) being what it adds to the scan after the run of
@@ -173,13 +173,13 @@ def measure(network: Network, pictures: np.ndarray, table: str, weight: np.ndarr
 
 
 @click.command()
-@click.option("--model", required=True, help="As `dnnjpeg evaluate --model` takes it.")
+@click.option("--network", "spec", required=True, help="As `dnnjpeg evaluate --network` takes it.")
 @click.option("--table", default="standard", show_default=True)
 @click.option("--pictures", default=300, show_default=True)
-def main(model: str, table: str, pictures: int) -> None:
+def main(spec: str, table: str, pictures: int) -> None:
     """Measure on pictures to learn from, print, and write benchmarks/results/rate_aware_NETWORK.json."""
     torch.manual_seed(0)
-    network = load_network(model)
+    network = load_network(spec)
     folder = Path(os.environ["DNNJPEG_DATA"]) / "data" / "imagenet" / "learn"
     data = load_dataset(folder, size=224, limit=pictures)
     weight = fisher(Objective([network], data), SUBSAMPLING)

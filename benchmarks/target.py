@@ -1,6 +1,6 @@
 """Encoding to a target: how small the files get, and what networks that were asked, or not, read in them.
 
-    python benchmarks/target.py --model zoo.py:resnet18 --model zoo.py:mobilenet_v2 \
+    python benchmarks/target.py --network zoo.py:resnet18 --network zoo.py:mobilenet_v2 \
         --data val --labels val.csv
 
 Of each network, and of all together, or of those that `--ask` names, as resnet18+resnet50. The table `own` is
@@ -282,7 +282,9 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--model", "models", metavar="SPEC", multiple=True, help="Network; may be given several times.")
+@click.option(
+    "--network", "specs", metavar="SPEC", multiple=True, help="Network; may be given several times."
+)
 @click.option("--data", type=click.Path(exists=True, path_type=Path), help="Pictures.")
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="CSV: file, label.")
 @click.option(
@@ -297,7 +299,7 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 @click.option("--name", default="target", show_default=True, help="Of the file of results.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and encode nothing.")
 def main(
-    models: tuple[str, ...],
+    specs: tuple[str, ...],
     data: Path,
     labels: Path,
     ask: tuple[str, ...],

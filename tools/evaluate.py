@@ -54,7 +54,7 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 
 # fmt: off
 @click.command()
-@click.option("--model", "models", metavar="SPEC", multiple=True, required=True,
+@click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times.")
 @click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -182,7 +182,7 @@ def _prepare(
     wanted: dict[str, set[float]],
     rate: str,
     *,
-    models: Sequence[str],
+    specs: Sequence[str],
     weights: Path | None,
     data: Path,
     labels: Path | None,
@@ -204,12 +204,12 @@ def _prepare(
     from dnnjpeg.networks.load import load_network
     from dnnjpeg.networks.measurer import Measurer, by_name
 
-    if weights and len(models) > 1:
+    if weights and len(specs) > 1:
         raise ValueError("--weights is of one network: several are given")
-    if plan and len(set(models)) > 1:
+    if plan and len(set(specs)) > 1:
         raise ValueError("--plan is of one network: several are given")
     loaded = {name: load_codec(name) for name in wanted}
-    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
+    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
     if plan:
         from dnnjpeg.sparse.plan import Plan, apply_
 

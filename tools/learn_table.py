@@ -41,7 +41,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 
 # fmt: off
 @click.command()
-@click.option("--model", "models", metavar="SPEC", multiple=True, required=True,
+@click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times, for one table that serves all.")
 @click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -173,7 +173,7 @@ def _as_published(how: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(
     *,
-    models: Sequence[str],
+    specs: Sequence[str],
     weights: Path | None,
     data: Path,
     labels: Path | None,
@@ -203,11 +203,11 @@ def _prepare(
     from dnnjpeg.learn.objective import Objective
     from dnnjpeg.networks.load import load_network
 
-    if weights and len(models) > 1:
+    if weights and len(specs) > 1:
         raise ValueError("--weights is of one network: several are given")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(models)]
+    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
     dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
     kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
     make = partial(Objective, networks, autocast=bfloat16, headerless=headerless, cache=kept)

@@ -36,7 +36,7 @@ def sparse() -> None:
 
 # fmt: off
 @sparse.command()
-@click.option("--model", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
+@click.option("--network", "model", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
@@ -105,7 +105,7 @@ def tune(
               help="Folder of pictures, or of one folder a class; or an array.")
 @click.option("--labels", metavar="FILE", type=_FILE,
               help="CSV with the columns file and label; .npy for an array.")
-@click.option("--model", metavar="SPEC", help=f"{_NETWORK}  [default: the plan's]")
+@click.option("--network", "model", metavar="SPEC", help=f"{_NETWORK}  [default: the plan's]")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
@@ -133,7 +133,7 @@ def run(
         raise click.UsageError(str(error)) from None
     spec = model or plan.provenance.get("model")
     if not spec:
-        raise click.UsageError(f"{plan_file} does not say of which network it is: give --model")
+        raise click.UsageError(f"{plan_file} does not say of which network it is: give --network")
     torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
     network, dataset = _load(spec, weights, data, labels, limit, 0)
     found = _compare(network, dataset, plan)

@@ -49,7 +49,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 
 # fmt: off
 @click.command()
-@click.option("--model", metavar="SPEC", required=True,
+@click.option("--network", "spec", metavar="SPEC", required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. The first two "
                    "come trained; a function may return fresh weights, which are drawn with --seed.")
 @click.option("--weights", metavar="FILE", type=_FILE,
@@ -189,7 +189,7 @@ class _Job:
 
 def _prepare(
     *,
-    model: str,
+    spec: str,
     weights: Path | None,
     data: Path,
     labels: Path | None,
@@ -220,7 +220,7 @@ def _prepare(
     if has_layer := layer or (layer is None and table is None):
         JPEGLayer(**options)  # what it refuses is refused before pictures and networks are loaded
     torch.manual_seed(seed)
-    network = load_network(model, weights=weights, device=device)
+    network = load_network(spec, weights=weights, device=device)
     size = size or network.preprocess.size
     held_out, learning = load_dataset(data, labels, size=size).split(validation, seed)
     tested = None if test is None else load_dataset(test, test_labels, size=size)

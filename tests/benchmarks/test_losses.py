@@ -20,7 +20,7 @@ NAMES = "mobilenet_v1_075", "resnet18"
 def asked(root) -> list[str | Path]:
     """Options: both networks, and the pictures to learn from."""
     folder = root / "data" / "imagenet" / "learn"
-    networks = chain.from_iterable(("--model", f"{root / 'models' / 'zoo.py'}:{name}") for name in NAMES)
+    networks = chain.from_iterable(("--network", f"{root / 'models' / 'zoo.py'}:{name}") for name in NAMES)
     labels = folder.with_suffix(".csv")
     return [*networks, "--data", folder, "--labels", labels]
 
@@ -73,7 +73,7 @@ def test_rate_of_a_last_batch_that_is_smaller(monkeypatch) -> None:
 
 def test_rate_aware(run, written, root) -> None:
     network = f"{root / 'models' / 'zoo.py'}:{NAMES[0]}"
-    told = run("rate_aware.py", "--model", network, "--pictures", "1", data=root)
+    told = run("rate_aware.py", "--network", network, "--pictures", "1", data=root)
     found = written(f"rate_aware_{NAMES[0]}")
     assert (found["network"], found["pictures"]) == (NAMES[0], 1)
     rows = found["mean change of bytes at equal divergence, against rounding, per cent"]
@@ -140,7 +140,7 @@ def test_cifar(run, results, root, tmp_path) -> None:
         report = results / "cifar" / f"{name}.json"
         command = [
             Path(sys.executable).with_name("dnnjpeg"), "evaluate", "--headerless",
-            "--model", f"{root / 'models' / 'zoo.py'}:cifar_resnet20",
+            "--network", f"{root / 'models' / 'zoo.py'}:cifar_resnet20",
             "--data", arrays / f"{part}.npy", "--labels", arrays / f"{part}_labels.npy",
             "--codec", codec, "--reference", "pillow", "--quality", "20,50,75",
             "-o", report, "--cache", tmp_path / "cache",

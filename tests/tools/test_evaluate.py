@@ -40,8 +40,8 @@ def folder(photo: Image.Image, tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: object, labels: bool = True) -> Result:
     given = ["--data", folder / "pictures", "--cache", folder / "cache"]
     given += ["--labels", folder / "labels.csv"] if labels else []
-    if "--model" not in arguments:
-        given += ["--model", f"{NETWORKS}:one"]
+    if "--network" not in arguments:
+        given += ["--network", f"{NETWORKS}:one"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in (*given, *arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
@@ -67,7 +67,7 @@ def settings_in(found: dict[str, Any]) -> dict[tuple[str, float], dict[str, Any]
 def test_table_json_and_plot(folder: Path) -> None:
     pytest.importorskip("matplotlib")
     outputs = ["-o", folder / "x.json", "--plot", folder / "found.png"]
-    models = ["--model", f"{NETWORKS}:one", "--model", f"{NETWORKS}:two"]
+    models = ["--network", f"{NETWORKS}:one", "--network", f"{NETWORKS}:two"]
     codecs = ["--codec", "dnnjpeg:standard,subsampling=4:4:4@10,30.5,60", "--codec", "pillow"]
     result = run(folder, *models, *codecs, "--quality", "20,50", *outputs)
     assert result.exit_code == 0, result.stderr
@@ -254,11 +254,11 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
         (["--codec", "webp@50", "--headerless"], "webp writes no JPEG"),
         (["--codec", "pillow", "-o", "no/such/x.json"], "there is no folder no/such"),
         (["--codec", "pillow", "--plot", "no/such/x.png"], "there is no folder no/such"),
-        (["--codec", "pillow", "--model", "one"], "'one' names no network"),
-        (["--codec", "pillow", "--model", f"{NETWORKS}:three"], "three"),
+        (["--codec", "pillow", "--network", "one"], "'one' names no network"),
+        (["--codec", "pillow", "--network", f"{NETWORKS}:three"], "three"),
         (["--codec", "pillow", "--device", "abacus"], "'abacus'"),
         (
-            ["--codec=pillow", f"--weights={__file__}", *(f"--model={NETWORKS}:{n}" for n in ("one", "two"))],
+            ["--codec=pillow", f"--weights={__file__}", *(f"--network={NETWORKS}:{n}" for n in ("one", "two"))],
             "--weights is of one network",
         ),
         ([], "Missing option '--codec'"),
@@ -301,7 +301,7 @@ def test_a_real_network(data_dir: Path, tmp_path: Path) -> None:
     models, pictures = data_dir.parent / "models", data_dir / "imagenet"
     if not (models / "zoo.py").exists():
         pytest.skip(f"{models} holds no zoo.py")
-    arguments = ["--model", f"{models}/zoo.py:mobilenet_v1_075", "--data", pictures / "val"]
+    arguments = ["--network", f"{models}/zoo.py:mobilenet_v1_075", "--data", pictures / "val"]
     arguments += ["--labels", pictures / "val.csv", "--crop", 224, "--limit", 20, "--cache", tmp_path]
     arguments += ["--codec", "dnnjpeg:standard", "--quality", "10,75", "-o", tmp_path / "x.json"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])

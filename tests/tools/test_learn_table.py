@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def basic(data) -> list[object]:
     pictures, labels = ["--data", data / "pictures.npy"], ["--labels", data / "labels.npy"]
-    return ["--model", MODEL, *pictures, *labels, "--cache", data / "cache"]
+    return ["--network", MODEL, *pictures, *labels, "--cache", data / "cache"]
 
 
 def test_a_learned_table_works_everywhere(basic, data, tmp_path):
@@ -97,7 +97,7 @@ def test_plot(basic, tmp_path):
 
 
 def test_response_by_default_goes_on_from_what_is_kept(data, tmp_path):
-    arguments = ["--model", MODEL, "--data", data / "pictures.npy", "--headerless"]
+    arguments = ["--network", MODEL, "--data", data / "pictures.npy", "--headerless"]
     arguments += ["--cache", tmp_path / "cache", "--qualities", 60, "--subsampling", "4:4:4"]
     one, again = tmp_path / "one.json", tmp_path / "again.json"
     result = learn(*arguments, "-o", one)
@@ -152,7 +152,7 @@ def test_descent_begins_with_a_table(data, tmp_path):
     dnnjpeg.Table("start", [start]).save(tmp_path / "start.json")
     out = tmp_path / "out.json"
     learn(
-        "--model", MODEL, "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 1,
+        "--network", MODEL, "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 1,
         "--start", tmp_path / "start.json", "--qualities", 40, "--subsampling", "4:2:0",
         "--cache", data / "cache",
     )  # fmt: skip
@@ -166,7 +166,7 @@ def test_descent_begins_with_a_table(data, tmp_path):
 def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     out = tmp_path / "universal.json"
     result = learn(
-        "--model", MODEL, "--model", f"{LEARN / 'tiny.py'}:second_classifier",
+        "--network", MODEL, "--network", f"{LEARN / 'tiny.py'}:second_classifier",
         "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 2,
         "--qualities", "25,30", "--cache", data / "cache",
         "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 1, "--bfloat16",
@@ -195,8 +195,8 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
         ([*model, *source, "--loss", "cross-entropy"], 2, "has no labels"),
         ([*basic, "--loss", "accuracy"], 2, "divergence"),
         ([*basic, "--limit", 1], 2, "share"),
-        (["--model", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 2, "NaN"),
-        (["--model", "nothing", *source], 2, "names no network"),
+        (["--network", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 2, "NaN"),
+        (["--network", "nothing", *source], 2, "names no network"),
         ([*basic, "--qualities", "0,50"], 2, "1 to 100"),
         ([*basic, "--device", "nowhere"], 2, "nowhere"),
         ([*basic, "--start", "nothing"], 2, "no table is named 'nothing'"),

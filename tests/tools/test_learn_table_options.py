@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def basic(data) -> list[object]:
-    return ["--model", MODEL, "--data", data / "pictures.npy", "--cache", data / "cache"]
+    return ["--network", MODEL, "--data", data / "pictures.npy", "--cache", data / "cache"]
 
 
 def test_labels_change_nothing_but_what_is_told(data, tmp_path):
@@ -50,7 +50,7 @@ def test_labels_change_nothing_but_what_is_told(data, tmp_path):
     for name, arguments in cases.items():
         out = tmp_path / f"{name}.json"
         result = learn(
-            "--model", MODEL, *arguments, "-o", out, "--cache", tmp_path / "cache",
+            "--network", MODEL, *arguments, "-o", out, "--cache", tmp_path / "cache",
             "--qualities", 40, "--subsampling", "4:4:4", "--time-budget", 1e-6,
         )  # fmt: skip
         report = report_of(out)
@@ -82,7 +82,7 @@ def test_pictures_are_encoded_as_they_are_stored(data, tmp_path):
     for options, expected in (([], some), (["--crop", 32], cut)):
         out = tmp_path / "t.json"
         learn(
-            "--model", MODEL, "--data", folder, "-o", out, "--cache", data / "cache", *options,
+            "--network", MODEL, "--data", folder, "-o", out, "--cache", data / "cache", *options,
             "--method", "sensitivity", "--qualities", "30", "--subsampling", "4:2:0",
         )  # fmt: skip
         report = report_of(tmp_path / "t.json")
@@ -131,7 +131,7 @@ def test_as_published(data, tmp_path, monkeypatch):
         return inner(objective, start, price, settings, **options)
 
     monkeypatch.setattr(j4d, "learn", descend)
-    basic = ["--model", MODEL, "--data", data / "pictures.npy", "--cache", data / "cache"]
+    basic = ["--network", MODEL, "--data", data / "pictures.npy", "--cache", data / "cache"]
     quick = ["--qualities", 25, "--subsampling", "4:4:4", "--steps", 3, "--limit", 40]
     out = tmp_path / "published.json"
     learn(*basic, *quick, "-o", out, "--published")

@@ -44,7 +44,7 @@ def call(*arguments: object) -> Result:
 
 def tune(folder: Path, *more: object) -> Result:
     data, model = folder / "pictures", f"{NETWORKS}:one"
-    return call("tune", "--model", model, "--data", data, "-o", folder / "plan.json", *more)
+    return call("tune", "--network", model, "--data", data, "-o", folder / "plan.json", *more)
 
 
 def test_tuned_and_run(folder: Path) -> None:
@@ -64,20 +64,20 @@ def test_tuned_and_run(folder: Path) -> None:
 
 def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tune(folder).exit_code == 0
-    arguments = ["--model", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]
+    arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]
     arguments += ["--plan", folder / "plan.json", "--cache", folder / "cache"]
     result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     monkeypatch.setattr("dnnjpeg.networks.load.load_network", None)  # it is refused before anything is loaded
-    two = CliRunner().invoke(evaluate, [*map(str, arguments), "--model", f"{NETWORKS}:two"])
+    two = CliRunner().invoke(evaluate, [*map(str, arguments), "--network", f"{NETWORKS}:two"])
     assert two.exit_code == 2 and "--plan is of one network" in two.stderr
 
 
 def test_what_is_refused(folder: Path) -> None:
     data = folder / "pictures"
-    result = call("tune", "--model", "nothing", "--data", data, "-o", folder / "plan.json")
+    result = call("tune", "--network", "nothing", "--data", data, "-o", folder / "plan.json")
     assert result.exit_code == 2 and "names no network" in result.stderr
-    result = call("tune", "--model", f"{NETWORKS}:one", "--data", data, "-o", folder / "no" / "plan.json")
+    result = call("tune", "--network", f"{NETWORKS}:one", "--data", data, "-o", folder / "no" / "plan.json")
     assert result.exit_code == 2 and "there is no folder" in result.stderr
     (folder / "bad.json").write_text("[]")
     result = call("run", "--plan", folder / "bad.json", "--data", data)
@@ -91,4 +91,4 @@ def test_what_is_refused(folder: Path) -> None:
     del document["provenance"]
     (folder / "bad.json").write_text(json.dumps(document))
     result = call("run", "--plan", folder / "bad.json", "--data", data)
-    assert result.exit_code == 2 and "give --model" in result.stderr
+    assert result.exit_code == 2 and "give --network" in result.stderr

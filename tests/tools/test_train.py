@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def basic(data) -> list[object]:
     return [
-        "--model", MODEL, "--data", data / "some.npy", "--labels", data / "some_labels.npy",
+        "--network", MODEL, "--data", data / "some.npy", "--labels", data / "some_labels.npy",
         "--test", data / "other.npy", "--test-labels", data / "other_labels.npy",
     ]  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_without_a_layer_and_on_files(basic, tmp_path) -> None:
 def test_distillation_needs_no_labels(data, tmp_path) -> None:
     out = tmp_path / "out"
     result = train(
-        "--model", MODEL, "--data", data / "some.npy", "--finetune", "distill", "--table", "standard",
+        "--network", MODEL, "--data", data / "some.npy", "--finetune", "distill", "--table", "standard",
         "--quality", 5, "--epochs", 2, "--lr", 0.0003, "--batch", 16, "-o", out,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -264,7 +264,7 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     cases = [
         ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
         ([*basic[:2], "--data", folder], 2, "holds no pictures"),
-        (["--model", "nothing", *basic[2:]], 2, "names no network"),
+        (["--network", "nothing", *basic[2:]], 2, "names no network"),
         (short, 1, "has no labels, which only distillation can do without"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
         ([*basic[:6], "--test", data / "other.npy"], 2, "give --test-labels"),
