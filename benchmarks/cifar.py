@@ -3,7 +3,8 @@
     python benchmarks/cifar.py unpack $DNNJPEG_DATA/data/cifar10 cifar
     learn="dnnjpeg learn-table --data cifar/train.npy --headerless --bfloat16"
     $learn --network zoo.py:cifar_resnet20 --points 6 -o tables/cifar_resnet20.json
-    $learn --network zoo.py:cifar_resnet56 --qualities 15,25,35,45,55,62,70,80,90 -o tables/cifar_resnet56.json
+    $learn --network zoo.py:cifar_resnet56 --qualities 15,25,35,45,55,62,70,80,90 \
+        -o tables/cifar_resnet56.json
     $learn --network zoo.py:cifar_resnet20 --method j4d --qualities 25,60 --subsampling 4:4:4 --steps 60 \
         -o j4d-cifar_resnet20.json
     dnnjpeg evaluate --network zoo.py:cifar_resnet20 --data cifar/test.npy --labels cifar/test_labels.npy \

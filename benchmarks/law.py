@@ -118,7 +118,7 @@ def laws() -> Iterator[str]:
 def main(specs: tuple[str, ...], data: Path, labels: Path, crop: int | None) -> None:
     """Measure, and write results/law.json."""
     _, dataset = load_dataset(data, labels, size=crop).split(HELD_OUT, seed=0)
-    networks = [load_network(spec) for spec in models]
+    networks = [load_network(spec) for spec in specs]
     cache = Cache(platformdirs.user_cache_path("dnnjpeg") / "readings")
     files = Files(Measurer(dataset, by_name(networks), cache))
     lost = np.array(list(files.yardstick.values()))

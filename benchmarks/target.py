@@ -317,7 +317,7 @@ def main(
         dataset = load_dataset(data, labels, size=crop, limit=limit)
         folder = platformdirs.user_cache_path("dnnjpeg") / "target" / ("bfloat16" if bfloat16 else "float32")
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            networks = [load_network(spec) for spec in models]
+            networks = [load_network(spec) for spec in specs]
             encoder = Encoder(dataset, threads, folder)
             measurer = Measurer(dataset, by_name(networks), Cache(folder), autocast=bfloat16)
             for results in measure(measurer, encoder, list(settings(networks, ask, tables, rules))):

@@ -258,7 +258,8 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
         (["--codec", "pillow", "--network", f"{NETWORKS}:three"], "three"),
         (["--codec", "pillow", "--device", "abacus"], "'abacus'"),
         (
-            ["--codec=pillow", f"--weights={__file__}", *(f"--network={NETWORKS}:{n}" for n in ("one", "two"))],
+            ["--codec=pillow", f"--weights={__file__}"]
+            + [f"--network={NETWORKS}:{n}" for n in ("one", "two")],
             "--weights is of one network",
         ),
         ([], "Missing option '--codec'"),
