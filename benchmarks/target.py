@@ -61,7 +61,7 @@ class Encoder:
         self.state = key(sources, dataset.identity)
 
     def __call__(self, networks: Sequence[Network], table: Table, keep: str, prune: bool) -> dict[str, Any]:
-        """Files, and by picture whether the rule is kept, of all pictures; and a name for all that they
+        """Files, and by picture whether the criterion is kept, of all pictures; and a name for all that they
         depend on.
         """
         what = f"{', '.join(network.name for network in networks)}: {table.name}, {keep}{', pruned' * prune}"
@@ -164,21 +164,21 @@ def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: La
 def settings(
     networks: Sequence[Network], ask: Sequence[str], tables: Sequence[str], rules: Sequence[str]
 ) -> Iterator[tuple[list[Network], str, str, bool]]:
-    """Who is asked, the table, the rule, and whether to prune."""
+    """Who is asked, the table, the criterion, and whether to prune."""
     by_name = {network.name: network for network in networks}
     names = list(ask) or [*by_name, *["+".join(by_name)] * (len(by_name) > 1)]
     groups = [[by_name[name] for name in group.split("+")] for group in names]
     for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
         own = asked[0].name if len(asked) == 1 else "universal"
         others = "+".join(network.name for network in networks if network not in asked)
-        if criterion.Rule.parse(keep).is_bound or not prune:
+        if criterion.Criterion.parse(keep).is_bound or not prune:
             yield asked, own if table == "own" else table.format(others=others), keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     """A row for each setting; networks that were asked in bold."""
     clean = results["clean_top1"]
-    if not any(criterion.Rule.parse(one["keep"]).is_bound for one in results["settings"]):
+    if not any(criterion.Criterion.parse(one["keep"]).is_bound for one in results["settings"]):
         return _at_equal(results)
     lines = [
         f"| asked | keep | table | bytes | against Pillow at its top-1 | {' | '.join(clean)} |",
@@ -244,7 +244,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """The results, after each setting."""
     dataset = measurer.dataset
-    keeps_top1 = any(criterion.Rule.parse(keep).is_bound for _, _, keep, _ in settings)
+    keeps_top1 = any(criterion.Criterion.parse(keep).is_bound for _, _, keep, _ in settings)
     qualities = sorted([*QUALITIES, *FINEST * keeps_top1])
     pillow = Ladder(load_codec(PILLOW), partial(measure_codec, measurer))
     for quality in tqdm(qualities, PILLOW):

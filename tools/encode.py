@@ -71,7 +71,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--progressive-auto", "scans", flag_value="auto", help="Whichever of the two is smaller.")
 @click.option("--signature/--no-signature", default=True, show_default=True,
               help="A small segment that names the table and the quality, and with --network a comment that "
-                   "names them and the rule.")
+                   "names them and the criterion.")
 @click.option("--strip", is_flag=True,
               help="Drop EXIF, XMP, ICC profile, comment and resolution, turning the pixels as the EXIF "
                    "orientation says and keeping only a profile other than sRGB.")

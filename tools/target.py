@@ -70,11 +70,11 @@ def target(
     if not keep:
         return given
     try:
-        from dnnjpeg.networks.criterion import Rule
+        from dnnjpeg.networks.criterion import Criterion
         from dnnjpeg.networks.load import load_network
 
-        rule = Rule.parse(keep)
-        if prune and not rule.is_bound:
+        criterion = Criterion.parse(keep)
+        if prune and not criterion.is_bound:
             raise click.UsageError(
                 f"--prune is for what must be kept: top1, top5 or divergence=X, not {keep}"
             )

@@ -1,4 +1,4 @@
-"""What networks must still read in a file: the rule, and the networks that judge by it."""
+"""What networks must still read in a file: the criterion, and the networks that judge by it."""
 
 import math
 import re
@@ -22,7 +22,7 @@ SOFTNESS = 0.5  # of the minimum of several margins
 
 
 @dataclass(frozen=True)
-class Rule:
+class Criterion:
     """What a reading must have in common with that of the original.
 
     text: "top1": the class that is first; "top5": the five classes that are first, in any order. These keep
@@ -42,7 +42,7 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The rule that `text` names. Raises ValueError."""
+        """The criterion that `text` names. Raises ValueError."""
         if text in ("top1", "top5"):
             return cls(text, places=int(text[3:]))
         found = re.fullmatch(r"(divergence|price|quality)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
@@ -62,9 +62,9 @@ class Rule:
         return bool(self.places or self.bound)
 
     def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
-        """By how much a rule that is a bound is kept (above 0) or broken, [N]: by how many logits the classes
-        that must be first are ahead of all others, or the share of the bound that is left. Differentiable in
-        the logits.
+        """By how much a criterion that is a bound is kept (above 0) or broken, [N]: by how many logits the
+        classes that must be first are ahead of all others, or the share of the bound that is left.
+        Differentiable in the logits.
 
         logits, clean: of the files and of the originals, N x classes.
         """
@@ -82,22 +82,25 @@ def divergence(logits: Tensor, clean: Tensor) -> Tensor:
 
 
 class Judges:
-    """Networks, what each of them read in N originals, and the rule by which they judge files."""
+    """Networks, what each of them read in N originals, and the criterion by which they judge files."""
 
     def __init__(
-        self, networks: Sequence[Network], rule: Rule, originals: Sequence[NDArray[np.uint8]]
+        self, networks: Sequence[Network], criterion: Criterion, originals: Sequence[NDArray[np.uint8]]
     ) -> None:
-        """originals: what `view` shows. Raises ValueError for logits that are not finite, and for a rule that
-        a network cannot break.
+        """originals: what `view` shows. Raises ValueError for logits that are not finite, and for a criterion
+        that a network cannot break.
         """
-        self.networks, self.rule = networks, rule
+        self.networks, self.criterion = networks, criterion
         self.clean = [torch.from_numpy(network.read(originals)) for network in networks]
         for network, clean in zip(networks, self.clean, strict=True):
-            if clean.shape[1] <= rule.places:
-                raise ValueError(f"{network.name} has {clean.shape[1]} classes: {rule.text} keeps nothing")
+            if clean.shape[1] <= criterion.places:
+                raise ValueError(
+                    f"{network.name} has {clean.shape[1]} classes: {criterion.text} keeps nothing"
+                )
 
     def judge(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[bool]:
-        """Whether all networks read in files what the rule asks for; `which`: numbers of their originals.
+        """Whether all networks read in files what the criterion asks for; `which`: numbers of their
+        originals.
 
         A network is asked only about the files that all networks before it have passed.
         """
@@ -106,7 +109,7 @@ class Judges:
             left = np.flatnonzero(kept)
             if left.size:
                 logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
-                kept[left] = (self.rule.margin(logits, clean[np.asarray(which)[left]]) > 0).numpy()
+                kept[left] = (self.criterion.margin(logits, clean[np.asarray(which)[left]]) > 0).numpy()
         return kept.tolist()
 
     def divergences(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[float]:
@@ -131,7 +134,7 @@ class Judges:
             pixels.requires_grad_()
             margins = torch.stack(
                 [
-                    self.rule.margin(network(pixels).cpu(), clean[numbers])
+                    self.criterion.margin(network(pixels).cpu(), clean[numbers])
                     for network, clean in zip(self.networks, self.clean, strict=True)
                 ]
             )

@@ -1,8 +1,9 @@
 """Pruning: files without the coefficients that given networks miss least.
 
-What a network reads in a file keeps to a rule by some margin. To first order, the margin's gradient says what
-it costs to drop a coefficient; the counts of the scan's symbols say how many bits that saves. Those that cost
-least for each bit are dropped, the file is read again, and so on until the networks can spare nothing more.
+What a network reads in a file keeps to a criterion by some margin. To first order, the margin's gradient says
+what it costs to drop a coefficient; the counts of the scan's symbols say how many bits that saves. Those that
+cost least for each bit are dropped, the file is read again, and so on until the networks can spare nothing
+more.
 """
 
 import io
@@ -37,8 +38,8 @@ Write = Callable[[list[NDArray[np.int16]]], bytes]  # planes, as `write_coeffici
 def prune(
     pictures: "Mapping[int, Prunable]", judges: Judges, size: int, pool: ThreadPoolExecutor
 ) -> dict[int, bytes]:
-    """By number, the smallest file found in which all judges read what the rule asks for; b"" where there is
-    none.
+    """By number, the smallest file found in which all judges read what the criterion asks for; b"" where
+    there is none.
 
     pictures: by the numbers of their originals, which the judges know. size: of the squares they are shown.
     """
@@ -94,7 +95,7 @@ class Prunable:
     def settle(self, margin: float, gradient: Tensor) -> None:
         """What came of the attempt; `gradient`: of the margin by the pixels of the square that was shown.
 
-        It is taken where the rule is kept in fewer bytes, or nearer to being kept than it ever was.
+        It is taken where the criterion is kept in fewer bytes, or nearer to being kept than it ever was.
         """
         first = not self.slopes
         taken = len(self.file) < len(self.data) if self.data and margin > 0 else margin > self.margin

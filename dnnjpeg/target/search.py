@@ -13,8 +13,8 @@ class Encoded:
     """A file, and how it was made.
 
     subsampling: None is the table's own.
-    kept: False where the target was missed: no candidate keeps to the rule, and this is the largest; or none
-        is within the limit, and this is the smallest.
+    kept: False where the target was missed: no candidate keeps to the criterion, and this is the largest; or
+        none is within the limit, and this is the smallest.
     """
 
     data: bytes

@@ -238,29 +238,29 @@ def _smallest(
     size: int | None,
     pool: ThreadPoolExecutor,
 ) -> list[Encoded]:
-    from dnnjpeg.networks.criterion import Judges, Rule, view
+    from dnnjpeg.networks.criterion import Criterion, Judges, view
     from dnnjpeg.networks.load import load_network
 
-    rule = Rule.parse(keep)
-    if prune and not rule.is_bound:
+    criterion = Criterion.parse(keep)
+    if prune and not criterion.is_bound:
         raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {keep!r}")
     readers = [load_network(network) if isinstance(network, str) else network for network in networks]
     size = size or max(reader.preprocess.size for reader in readers)
     show = partial(view, size=size)
-    note = f"{rule.text} of {', '.join(f'{reader.name} {reader.digest}' for reader in readers)}"
+    note = f"{criterion.text} of {', '.join(f'{reader.name} {reader.digest}' for reader in readers)}"
     if not pictures:
         return []
-    judges = Judges(readers, rule, list(pool.map(lambda one: show(one.shown()), pictures)))
+    judges = Judges(readers, criterion, list(pool.map(lambda one: show(one.shown()), pictures)))
 
     def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> Sequence[float]:
         seen = list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
-        return judges.judge(which, seen) if rule.is_bound else judges.divergences(which, seen)
+        return judges.judge(which, seen) if criterion.is_bound else judges.divergences(which, seen)
 
     def search(one: _Picture) -> Search:
-        if rule.quality:
-            return one.judged(rule.quality, subsampling, note)
+        if criterion.quality:
+            return one.judged(criterion.quality, subsampling, note)
         candidates = _candidates(one, subsampling, note)
-        return cheapest(candidates, rule.price) if rule.price else climb(candidates)
+        return cheapest(candidates, criterion.price) if criterion.price else climb(candidates)
 
     found = together([search(one) for one in pictures], ask, pool)
     return _prune(pictures, found, note, judges, size, pool) if prune else found

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
-from dnnjpeg.networks.criterion import Judges, Rule, view  # noqa: E402
+from dnnjpeg.networks.criterion import Criterion, Judges, view  # noqa: E402
 from dnnjpeg.table.table import standard_table  # noqa: E402
 from dnnjpeg.target.pruning import Prunable, _savings  # noqa: E402
 
@@ -121,14 +121,14 @@ def test_slopes_are_those_of_decoded_files(orientation, subsampling):
 def test_pruned_files_are_read_the_same(networks, keep, options, tmp_path):
     both = {"networks": networks, "keep": keep, "signature": False, **options}
     whole, pruned = (encode_to_target(PICTURES, prune=prune, threads=2, **both) for prune in (False, True))
-    rule = Rule.parse(keep)
+    criterion = Criterion.parse(keep)
     for picture, one, other in zip(PICTURES, whole, pruned, strict=True):
         assert (one.kept, len(other.data) <= len(one.data)) == (other.kept, True)
         if not one.kept:
             continue
         for network in networks:
             clean, logits = (torch.from_numpy(read(network, x)[None]) for x in (picture, other.data))
-            assert rule.margin(logits, clean) > 0
+            assert criterion.margin(logits, clean) > 0
         if other.pruned:  # nothing but what was there, or nothing
             assert other.quality == min(one.quality, 16)
             full = encode(picture, quality=other.quality, subsampling=other.subsampling)
@@ -195,10 +195,10 @@ def test_gradients_by_differences(networks):
     squares = [view(Image.fromarray(picture), 32) for picture in PICTURES[:3]]
     originals = [view(Image.fromarray(picture), 32) for picture in PICTURES[3:6]]
     for keep in ("top1", "top5", "divergence=2"):
-        judges = Judges(networks, Rule.parse(keep), originals)
+        judges = Judges(networks, Criterion.parse(keep), originals)
         margins, gradients = judges.gradients([0, 1, 2], squares)
         assert judges.judge([0, 1, 2], squares) == [margin > 0 for margin in margins]
-        alone = Judges(networks[:1], Rule.parse(keep), originals)
+        alone = Judges(networks[:1], Criterion.parse(keep), originals)
         ahead, gradients = alone.gradients([0, 1, 2], squares)
         assert all(one >= both for one, both in zip(ahead, margins, strict=True))
         for i, square in enumerate(squares):

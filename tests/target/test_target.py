@@ -87,7 +87,7 @@ def test_networks_read_the_same(network, keep):
             assert set(clean.argsort()[-5:]) == set(logits.argsort()[-5:])
         else:
             assert divergence(clean, logits) < 0.02
-    # the rule is what stops it, not the ladder
+    # the criterion is what stops it, not the ladder
     assert len({one.quality for one in found}) > 3
     assert max(one.quality for one in found) > 4
 
@@ -313,13 +313,13 @@ def test_network_that_fails_on_a_picture(network):
 @settings(max_examples=50, deadline=None)
 def test_rules_by_numpy(seed, scale):
     torch = pytest.importorskip("torch")
-    from dnnjpeg.networks.criterion import Rule
+    from dnnjpeg.networks.criterion import Criterion
 
     rng = np.random.default_rng(seed)
     clean = rng.normal(0, 3, (5, 9))
     logits = clean + rng.normal(0, scale, clean.shape)
     kept = {
-        text: (Rule.parse(text).margin(torch.from_numpy(logits), torch.from_numpy(clean)) > 0).tolist()
+        text: (Criterion.parse(text).margin(torch.from_numpy(logits), torch.from_numpy(clean)) > 0).tolist()
         for text in ("top1", "top5", "divergence=0.3")
     }
     for i in range(5):
