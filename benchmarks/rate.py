@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dnnjpeg import encode
 from dnnjpeg.files.dataset import load_dataset
-from dnnjpeg.soft.codec import to_coefficients
+from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.soft.rate import entropy_rate, scan_rate
 from dnnjpeg.table.table import OperatingPoint, standard_table
 

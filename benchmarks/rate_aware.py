@@ -32,7 +32,7 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.readings import compare, decode
-from dnnjpeg.soft.codec import block_grids, to_coefficients
+from dnnjpeg.soft.jpeg import block_grids, to_coefficients
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.table import load_table
 

@@ -84,7 +84,7 @@ class Encoder:
         found = encode_to_target(pictures, threads=self.threads, signature=False, progressive="auto", **how)
         data = np.frombuffer(b"".join(one.data for one in found), np.uint8)
         ends = np.cumsum([len(one.data) for one in found])
-        return {"data": data, "ends": ends, "kept": np.array([one.kept for one in found])}
+        return {"data": data, "ends": ends, "kept": np.array([one.met for one in found])}
 
 
 def as_codec(dataset: Dataset, files: Sequence[bytes], name: str) -> Codec:

@@ -23,8 +23,8 @@ from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 from .paths import NamedPath
 
 if TYPE_CHECKING:
-    from dnnjpeg.learn.methods import Search, Show
-    from dnnjpeg.learn.objective import Measurement, Objective
+    from dnnjpeg.learn.methods import MethodOptions, Show
+    from dnnjpeg.learn.objective import Losses, Objective
 
 T = TypeVar("T")
 
@@ -192,14 +192,14 @@ def _prepare(
     hardness: Any,
     time_budget: float | None,
     **search: Any,
-) -> "tuple[Objective, Objective, Objective | None, Search]":
+) -> "tuple[Objective, Objective, Objective | None, MethodOptions]":
     """What to learn on, what to choose on besides, what to check on, and how to search."""
     import platformdirs
 
     from dnnjpeg.files.cache import Cache
     from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.learn.j4d import Settings
-    from dnnjpeg.learn.methods import Search
+    from dnnjpeg.learn.methods import MethodOptions
     from dnnjpeg.learn.objective import Objective
     from dnnjpeg.networks.load import load_network
 
@@ -216,14 +216,14 @@ def _prepare(
     drawn: Any = "sampled" if hardness == "learned" else "hard"
     mode: Any = "soft" if relaxation == "soft" else drawn
     settings = Settings(steps=steps, rate=rate, hardness=hardness, mode=mode, seed=seed)
-    return learning, held_out, unseen, Search(settings=settings, minutes=time_budget, **search)
+    return learning, held_out, unseen, MethodOptions(settings=settings, minutes=time_budget, **search)
 
 
 def _run(
     learning: "Objective",
     held_out: "Objective",
     unseen: "Objective | None",
-    search: "Search",
+    search: "MethodOptions",
     output: Path,
     name: str,
 ) -> None:
@@ -237,7 +237,7 @@ def _run(
     folder = output.with_suffix(".report")
     folder.mkdir(exist_ok=True)
 
-    def measure(points: Iterable[OperatingPoint], what: str) -> "list[Measurement]":
+    def measure(points: Iterable[OperatingPoint], what: str) -> "list[Losses]":
         return [learning.measure(point).beside(held_out.measure(point)) for point in _bar(points, what)]
 
     standard = by_first(lambda: measure(map(standard_table().at, QUALITIES), "measuring standard JPEG"))
@@ -293,7 +293,7 @@ def _run(
     click.echo(f"{output}: {len(points)} points, of {len(found)} candidates, in {minutes} minutes")
 
 
-def _provenance(objective: "Objective", held_out: "Objective", search: "Search") -> dict[str, Any]:
+def _provenance(objective: "Objective", held_out: "Objective", search: "MethodOptions") -> dict[str, Any]:
     accuracies = objective.clean_top1 or (None,) * len(objective.networks)
     return {
         "models": [

@@ -12,7 +12,7 @@ MAX_SIDE = 65535
 
 
 @dataclass(frozen=True)
-class Component:
+class FrameComponent:
     """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `steps`: quantization table.
     `code`: Huffman tables.
     """
@@ -59,10 +59,10 @@ class Frame:
         return -(-self.height // (8 * self.v))
 
     @cached_property
-    def components(self) -> tuple[Component, ...]:
+    def components(self) -> tuple[FrameComponent, ...]:
         colour = len(self.sampling) == 3  # one component is luma, four are CMYK and alike
         return tuple(
-            Component(
+            FrameComponent(
                 h,
                 v,
                 ceil(ceil(self.width * h / self.h) / 8),

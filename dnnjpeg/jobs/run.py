@@ -241,7 +241,7 @@ def _encode_to_target(group: Sequence[_Open | Result], recipe: Recipe, jobs: int
 
 
 def _take(opened: _Open, file: "Encoded", for_networks: bool) -> _Open | Result:
-    if file.kept:
+    if file.met:
         return replace(opened, data=file.data, quality=file.quality)
     missed = "is read differently even at" if for_networks else "is too large even at"
     return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.soft.codec import straight_through
+from dnnjpeg.soft.jpeg import straight_through
 
 Attack = Literal["fgsm", "pgd", "bpda"]
 

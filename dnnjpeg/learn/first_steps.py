@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.soft.codec import to_coefficients
+from dnnjpeg.soft.jpeg import to_coefficients
 
 _MAGNITUDE_BITS = 8  # of the steps for ImageNet
 

@@ -22,7 +22,7 @@ from torch import distributed as dist
 
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.learn.objective import Objective
-from dnnjpeg.soft.codec import DifferentiableJPEG, to_coefficients
+from dnnjpeg.soft.jpeg import DifferentiableJPEG, to_coefficients
 from dnnjpeg.soft.quantizer import Mode
 from dnnjpeg.soft.rate import entropy_rate, scan_rate
 from dnnjpeg.table.point import OperatingPoint

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dnnjpeg.checks import Limits, check_array, check_integer, is_number
 from dnnjpeg.encoder import encode
 from dnnjpeg.networks.readings import decode
-from dnnjpeg.soft.codec import (
+from dnnjpeg.soft.jpeg import (
     IndexLimits,
     component_tables,
     from_coefficients,

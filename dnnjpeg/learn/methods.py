@@ -22,7 +22,7 @@ Show = Callable[[float, float], object]  # of one more step or trial: its mean l
 
 
 @dataclass(frozen=True)
-class Search:
+class MethodOptions:
     """What is looked for, and how. Raises ValueError for a start that is no table.
 
     method: "given" takes the points of the table `start` as they are.
@@ -50,7 +50,7 @@ class Search:
 
 def candidates(
     objective: Objective,
-    search: Search,
+    search: MethodOptions,
     curve: StandardCurve,
     folder: Path,
     progress: Callable[[str, int | None], AbstractContextManager[Show]],
@@ -98,7 +98,7 @@ def candidates(
             left -= 1
 
 
-def _starts(objective: Objective, search: Search, subsampling: str) -> list[OperatingPoint]:
+def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> list[OperatingPoint]:
     """By a closed form, or those of a table."""
     name = search.start if search.method == "j4d" else search.method
     table = standard_table() if name in _FORMS else load_table(name)

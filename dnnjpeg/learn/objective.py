@@ -17,12 +17,12 @@ from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
-from dnnjpeg.soft.codec import to_coefficients
+from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Losses:
     """Real files of one operating point, by picture, so that two can be compared in pairs.
 
     bytes: int64 N, of whole files, or of their scans where the objective counts these. losses: float64 N, by
@@ -45,10 +45,10 @@ class Measurement:
         """The objective's: the mean of the networks."""
         return np.mean(list(self.losses.values()), axis=0)
 
-    def beside(self, other: "Measurement") -> "Measurement":
+    def beside(self, other: "Losses") -> "Losses":
         """Both, of other pictures each."""
         count, more = len(self.bytes), len(other.bytes)
-        return Measurement(
+        return Losses(
             np.concatenate([self.bytes, other.bytes]),
             {name: np.concatenate([loss, other.losses[name]]) for name, loss in self.losses.items()},
             np.concatenate([self.agrees, other.agrees]),
@@ -189,7 +189,7 @@ class Objective:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.networks[which](pixels).float()
 
-    def measure(self, point: OperatingPoint) -> Measurement:
+    def measure(self, point: OperatingPoint) -> Losses:
         """Encode every picture, decode the file, and read it; as far as the cache does not know."""
         write = partial(encode, table=point, signature=False, **self._options)
         found = self._measurer.measure(write, point_key(point, **self._options), describe=self._damage)
@@ -200,7 +200,7 @@ class Objective:
         }
         sizes = found.scan_bytes if self.headerless else found.bytes
         assert sizes is not None
-        return Measurement(
+        return Losses(
             sizes,
             losses,
             np.mean([read.agrees for read in readings], axis=0),

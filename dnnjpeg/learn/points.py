@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dnnjpeg.learn.objective import Measurement, Objective
+from dnnjpeg.learn.objective import Losses, Objective
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table, standard_table
 
@@ -103,8 +103,8 @@ class Selection:
     def __init__(
         self,
         candidates: Sequence[OperatingPoint],
-        measured: Sequence[Measurement],
-        standard: Sequence[Measurement],
+        measured: Sequence[Losses],
+        standard: Sequence[Losses],
     ) -> None:
         self.candidates, self.measured = candidates, measured
         means = [(one.bytes.mean(), one.loss.mean()) for one in standard]
@@ -138,7 +138,7 @@ class Selection:
         return tuple(kept)
 
     def between(
-        self, points: Sequence[OperatingPoint], checked: Sequence[tuple[OperatingPoint, Measurement]]
+        self, points: Sequence[OperatingPoint], checked: Sequence[tuple[OperatingPoint, Losses]]
     ) -> Iterator[OperatingPoint]:
         """Points that make the qualities between a table's points mean what they say.
 
@@ -181,11 +181,11 @@ class Selection:
             shares.append(float((paid - cost[i]).sum() / self._loss[i].sum()))
         return sum(shares) / len(shares) if shares else 0.0
 
-    def _expected(self, one: Measurement) -> float:
+    def _expected(self, one: Losses) -> float:
         """The mean loss on other pictures."""
         return float(one.loss.mean()) * (1 + self.luck)
 
-    def _placed(self, point: OperatingPoint, one: Measurement) -> OperatingPoint | None:
+    def _placed(self, point: OperatingPoint, one: Losses) -> OperatingPoint | None:
         quality = self.curve.quality(self._expected(one))
         return None if quality is None else replace(point, quality=round(quality, 1), measured=one.record())
 

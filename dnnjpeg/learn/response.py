@@ -25,7 +25,7 @@ from dnnjpeg.files.cache import digest, key
 from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
-from dnnjpeg.soft.codec import to_coefficients
+from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 from dnnjpeg.table.table import standard_table
 

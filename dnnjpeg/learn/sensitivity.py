@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from dnnjpeg.learn.objective import Objective
-from dnnjpeg.soft.codec import from_coefficients, to_coefficients
+from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients
 from dnnjpeg.table.point import OperatingPoint
 
 _BINS = 4096  # of half a unit: every border between two indices, of any whole step, is a border of bins

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dnnjpeg.jpeg.markers import NATURAL
-from dnnjpeg.soft.codec import block_grids, component_tables
+from dnnjpeg.soft.jpeg import block_grids, component_tables
 from dnnjpeg.soft.quantizer import Mode, indices, reach, weights
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.table import SUBSAMPLINGS

@@ -27,7 +27,7 @@ from dnnjpeg.machine.simd import (
     reinterpret,
     store,
 )
-from dnnjpeg.sparse import memory
+from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.geometry import Memory
 from dnnjpeg.sparse.threads import Job, number, record, run, take
 from dnnjpeg.sparse.transpose import transpose
@@ -92,10 +92,10 @@ class Lists:
 
     def __init__(self, format: Format) -> None:
         self.format, self.nonzeros = format, 0
-        self.block = memory.take(format.bytes)
+        self.block = workspace.take(format.bytes)
 
     def __del__(self) -> None:
-        memory.give(self.block)
+        workspace.give(self.block)
 
     @property
     def zeros(self) -> float:
@@ -253,7 +253,7 @@ class Packer:
         lists = Lists(self.format)
         job = self._job.copy(
             0, x.data_ptr(), lists.block.address,
-            0 if channels == 1 else memory.scratch(self._scratch * self._threads),
+            0 if channels == 1 else workspace.scratch(self._scratch * self._threads),
             4 * images, 4 * rows, 4 * pixels, 4 * channels,
         )  # fmt: skip
         run(self._code, job, self._threads)

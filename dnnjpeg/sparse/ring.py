@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dnnjpeg.sparse import memory
+from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.kernel import ACTIVATIONS, JOB, code
 from dnnjpeg.sparse.lists import LANES, Format, Lists, Packer
@@ -126,7 +126,7 @@ class RingConvolution:
             lists.block.address,
             0 if out is None else out.data_ptr(),
             0 if residual is None else residual.data_ptr(),
-            memory.scratch(call.scratch_bytes * threads),
+            workspace.scratch(call.scratch_bytes * threads),
             0 if following is None else following.block.address,
         )
         run(self._code, job, threads)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from dnnjpeg.files.view import View
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.networks.criterion import Judges, view
-from dnnjpeg.soft.codec import block_grids, from_coefficients, to_coefficients
+from dnnjpeg.soft.jpeg import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 from dnnjpeg.table.point import OperatingPoint, spread
 

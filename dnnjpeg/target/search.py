@@ -13,14 +13,14 @@ class Encoded:
     """A file, and how it was made.
 
     subsampling: None is the table's own.
-    kept: False where the target was missed: no candidate keeps to the criterion, and this is the largest; or
+    met: False where the target was missed: no candidate keeps to the criterion, and this is the largest; or
         none is within the limit, and this is the smallest.
     """
 
     data: bytes
     quality: float
     subsampling: str | None
-    kept: bool = True
+    met: bool = True
     pruned: bool = False
 
 
@@ -41,7 +41,7 @@ def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
                 if (yield one):
                     return one
             return last
-    return replace(last, kept=False)
+    return replace(last, met=False)
 
 
 def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) -> Search:

@@ -226,7 +226,7 @@ def _largest(picture: _Picture, limit: int, subsampling: str | None) -> Encoded:
             low, best = quality + 1, found
         else:
             high = quality - 1
-    return best or replace(found, kept=False)
+    return best or replace(found, met=False)
 
 
 def _smallest(
@@ -279,7 +279,7 @@ def _prune(
     todo = {
         i: picture.prunable(one, note)
         for i, (picture, one) in enumerate(zip(pictures, found, strict=True))
-        if one.kept and picture.image.mode != "CMYK"
+        if one.met and picture.image.mode != "CMYK"
     }
     pruned = prune(todo, judges, size, pool)
     return [

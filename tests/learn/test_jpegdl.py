@@ -19,7 +19,7 @@ from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
-from dnnjpeg.soft.codec import DifferentiableJPEG  # noqa: E402
+from dnnjpeg.soft.jpeg import DifferentiableJPEG  # noqa: E402
 from dnnjpeg.table.table import OperatingPoint, load_table, standard_table  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", tuple(range(3, 67)), (tuple(range(70, 6, -1)), tuple(range(9, 73))))

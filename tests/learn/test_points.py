@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from dnnjpeg.learn.objective import Measurement
+from dnnjpeg.learn.objective import Losses
 from dnnjpeg.learn.points import QUALITIES, Selection, StandardCurve
 from dnnjpeg.table.point import OperatingPoint
 
 COUNT = 20  # pictures
 
 
-def measured(size: float, loss: float | np.ndarray) -> Measurement:
+def measured(size: float, loss: float | np.ndarray) -> Losses:
     """This size in every picture, and this loss, or these losses."""
     losses = np.broadcast_to(loss, COUNT) if isinstance(loss, float) else loss
     ones, none = np.ones(len(losses)), np.zeros((len(losses), 3, 64))
-    return Measurement(size * ones, {"net": losses}, ones, ones, 1000, none, none)
+    return Losses(size * ones, {"net": losses}, ones, ones, 1000, none, none)
 
 
 def candidate(step: int, quality: float = 50) -> OperatingPoint:
@@ -46,7 +46,7 @@ def quality_of(loss: float) -> float:
     return 5 - 20 * math.log(loss / 5)
 
 
-def standard(count: int = COUNT) -> list[Measurement]:
+def standard(count: int = COUNT) -> list[Losses]:
     """Of 1000 bytes times the quality."""
     return [measured(1000 * q, loss_at(q) * np.ones(count)) for q in QUALITIES]
 

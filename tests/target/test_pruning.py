@@ -123,8 +123,8 @@ def test_pruned_files_are_read_the_same(networks, keep, options, tmp_path):
     whole, pruned = (encode_to_target(PICTURES, prune=prune, threads=2, **both) for prune in (False, True))
     criterion = Criterion.parse(keep)
     for picture, one, other in zip(PICTURES, whole, pruned, strict=True):
-        assert (one.kept, len(other.data) <= len(one.data)) == (other.kept, True)
-        if not one.kept:
+        assert (one.met, len(other.data) <= len(one.data)) == (other.met, True)
+        if not one.met:
             continue
         for network in networks:
             clean, logits = (torch.from_numpy(read(network, x)[None]) for x in (picture, other.data))

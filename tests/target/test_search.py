@@ -32,10 +32,10 @@ def test_climb(verdicts, stride):
     hits = [last for last in lasts if verdicts[last]]
     if not hits:
         assert asked == lasts
-        assert (found.quality, found.kept) == (len(verdicts) - 1, False)
+        assert (found.quality, found.met) == (len(verdicts) - 1, False)
     else:
         group = range(max([-1, *(last for last in lasts if last < hits[0])]) + 1, hits[0] + 1)
-        assert found.kept
+        assert found.met
         assert found.quality == min(i for i in group if verdicts[i])
         assert set(asked) <= {*lasts, *group}
 
@@ -54,7 +54,7 @@ def test_cheapest(files, price, stride):
     lasts = sorted({*range(stride - 1, len(files), stride), len(files) - 1})
     middle = min(lasts, key=lambda i: costs[i])
     around = range(max(middle - stride + 1, 0), min(middle + stride, len(files)))
-    assert found.kept
+    assert found.met
     assert costs[int(found.quality)] == min(costs[i] for i in {*lasts, *around})
     assert set(asked) <= {*lasts, *around}
     if stride == 1:

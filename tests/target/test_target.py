@@ -48,7 +48,7 @@ def test_largest_quality_within_the_limit(limit):
     (found,) = encode_to_target([PICTURES[0]], target_bytes=limit, progressive="auto")
     sizes = {q: len(encode(PICTURES[0], quality=q, progressive="auto")) for q in range(1, 101)}
     assert found.data == encode(PICTURES[0], quality=found.quality, progressive="auto")
-    if found.kept:
+    if found.met:
         assert sizes[found.quality] <= limit
         assert found.quality == 100 or sizes[found.quality + 1] > limit
     else:
@@ -66,7 +66,7 @@ def test_limit_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None; import dnnjpeg, numpy\n"
         "[found] = dnnjpeg.encode_to_target([numpy.zeros((9, 9), numpy.uint8)], target_bytes=400)\n"
-        "assert found.kept and len(found.data) <= 400"
+        "assert found.met and len(found.data) <= 400"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
@@ -80,7 +80,7 @@ def test_networks_read_the_same(network, keep):
     found = encode_to_target(PICTURES, networks=[net], keep=keep, threads=2)
     for picture, one in zip(PICTURES, found, strict=True):
         clean, logits = read(net, picture), read(net, one.data)
-        assert one.kept
+        assert one.met
         if keep == "top1":
             assert clean.argmax() == logits.argmax()
         elif keep == "top5":
@@ -112,7 +112,7 @@ def test_bytes_have_a_price(network, price):
         which = files.index(one.data)
         costs.append([price * len(file) + loss for file, loss in zip(files, lost, strict=True)])
         costs[-1].append(costs[-1][which])
-        assert one.kept
+        assert one.met
     *fixed, ours = np.mean(costs, axis=0)
     least = np.min(costs, axis=1).mean()
     assert ours < least + 0.5 * (min(fixed) - least)
@@ -151,7 +151,7 @@ def test_what_is_hard_to_read_has_more_quality(network, quality):
     assert np.ptp([one.quality for one in found]) > 10
     for picture, one in zip(PICTURES, found, strict=True):
         comment = inspect(one.data).comment.encode()
-        assert one.kept and comment.startswith(b"dnnjpeg keeps quality=")
+        assert one.met and comment.startswith(b"dnnjpeg keeps quality=")
         expected = encode(picture, "resnet18", one.quality, subsampling="4:2:2", comment=comment)
         assert one.data == expected
 
@@ -220,7 +220,7 @@ def test_networks_by_name(network):
 def test_what_cannot_be_kept_is_the_largest_file(network):
     nets, picture = [network("strict")], PICTURES[0]
     (found,) = encode_to_target([picture], networks=nets, keep="divergence=0.001", signature=False)
-    assert not found.kept
+    assert not found.met
     assert found.data == encode(picture, quality=100, subsampling="4:4:4", signature=False)
 
 

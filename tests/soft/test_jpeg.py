@@ -17,7 +17,7 @@ from tiny import pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
-from dnnjpeg.soft.codec import (  # noqa: E402
+from dnnjpeg.soft.jpeg import (  # noqa: E402
     DifferentiableJPEG,
     block_grids,
     component_tables,
