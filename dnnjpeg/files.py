@@ -1,11 +1,14 @@
 """Files are written whole or not at all."""
 
 import errno
+import io
 import os
 import secrets
+import selectors
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".dnnjpeg-tmp"
 
@@ -58,3 +61,36 @@ def _write(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
+    """Write all of `data` to an open file of any kind and flush it, waiting where a pipe is full.
+
+    A raw file takes a part at a time and says how much; one that does not block may take nothing for now.
+    Raises OSError.
+    """
+    is_raw = isinstance(file, io.RawIOBase)
+    rest = memoryview(data) if is_raw else data
+    while len(rest):
+        try:
+            taken = file.write(rest)
+        except BlockingIOError as error:
+            taken = error.characters_written
+            _wait(file)
+        if taken is None and is_raw:
+            _wait(file)
+        else:
+            rest = rest[taken:] if isinstance(taken, int) else b""  # some files do not count, and take all
+    while hasattr(file, "flush"):
+        try:
+            file.flush()
+            break
+        except BlockingIOError:
+            _wait(file)
+
+
+def _wait(file: Any) -> None:
+    """Until a file that does not block takes more."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_WRITE)
+        selector.select()

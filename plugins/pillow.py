@@ -115,10 +115,10 @@ def encode(image: Image.Image, /, **options: Any) -> bytes:
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    data = encode(image, **image.encoderinfo)
-    fp.write(data)
-    if hasattr(fp, "flush"):  # a full disk shows here, while Pillow can still remove the file
-        fp.flush()
+    from dnnjpeg.files import write_all
+
+    # It flushes: a full disk shows here, while Pillow can still remove the file.
+    write_all(fp, encode(image, **image.encoderinfo))
 
 
 def _check_names(options: Iterable[str]) -> None:

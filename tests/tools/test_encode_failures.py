@@ -7,7 +7,6 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,22 +77,6 @@ def test_malformed_folder(data_dir, tmp_path, out):
         name = Path(failure["source"]).name
         assert (tmp_path / "copy" / name).read_bytes() == (data_dir / "malformed" / name).read_bytes()
     assert len(files(tmp_path / "copy")) == len(list((data_dir / "malformed").iterdir()))
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("only root, and not everywhere, may mount the small file system this needs")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
 
 
 def test_full_disk(small_disk, photo, tmp_path):
