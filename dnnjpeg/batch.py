@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dnnjpeg.files import write_atomic
+from dnnjpeg.files import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.images import Picture, open_picture
 from dnnjpeg.table import Table
 
@@ -54,6 +54,7 @@ class Recipe:
     background: tuple[int, int, int] | None = None
     only_if_smaller: bool = False
     dry_run: bool = False  # everything but the writing
+    fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
 
 
 @dataclass
@@ -161,8 +162,8 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         status = "kept"
         data = task.source.read_bytes() if task.content is None else task.content
     if task.target is not None and not recipe.dry_run and not (opened.in_place and status == "kept"):
-        task.target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(task.target, data)
+        make_folder(task.target.parent, fsync=recipe.fsync)
+        write_atomic(task.target, data, fsync=recipe.fsync)
     width, height = opened.picture.image.size
     return Result(
         task.source,
@@ -176,7 +177,12 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
 
 
 def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[Result]:
-    """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks."""
+    """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks.
+
+    Temporary files that killed runs have left in the folders written to are removed, see `remove_leftovers`.
+    """
+    if not recipe.dry_run:
+        tasks = _tidied(tasks)
     with ThreadPoolExecutor(jobs) as pool:
         if not recipe.target:
             yield from _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs)
@@ -184,6 +190,18 @@ def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[R
         for group in _groups(_in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)):
             encoded = _encode_to_target(group, recipe, jobs)
             yield from _in_advance(lambda one: _write(one, recipe), encoded, pool, len(encoded))
+
+
+def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
+    """The tasks; each folder is tidied before the first that writes into it."""
+    tidy = set()
+    for task in tasks:
+        if isinstance(task, Task) and task.target is not None:
+            folder = Path(os.path.realpath(task.target)).parent
+            if folder not in tidy:
+                tidy.add(folder)
+                remove_leftovers(folder)
+        yield task
 
 
 def _in_advance(

@@ -182,9 +182,12 @@ def test_kill_in_the_middle_of_an_in_place_job(hundred, out):
         assert all(now[name] in (old[name], new[name]) for name in names)
         assert wanted // 2 < sum(now[name] == new[name] for name in names) < 100
     (hundred / f".0123456789abcdef{TEMPORARY_SUFFIX}").write_bytes(b"left by a killed run")
+    for path in hundred.glob(f".*{TEMPORARY_SUFFIX}"):
+        os.utime(path, (0, 0))
     result = encode(hundred, "--in-place", "--quality", 30)
     assert result.exit_code == 0
     assert result.stdout.startswith("100 encoded, 0 failed")
+    assert files(hundred) == names
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
