@@ -13,6 +13,7 @@ import click
 from dnnjpeg import __version__
 
 from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
+from .paths import one_line
 
 COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 
@@ -55,14 +56,18 @@ class _Commands(click.Group):
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """What the system refuses is one line."""
+    """What the system refuses is one line, and a line cannot steer the terminal, whatever it is about."""
     try:
         yield
+    except click.ClickException as error:
+        vars(error).update(message=one_line(error.message))
+        raise
     except BrokenPipeError:
         raise  # click knows
     except OSError as error:
         reason = error.strerror or str(error)
-        raise click.ClickException(f"{reason}: {error.filename}" if error.filename else reason) from None
+        text = f"{reason}: {error.filename}" if error.filename else reason
+        raise click.ClickException(one_line(text)) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
