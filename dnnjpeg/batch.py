@@ -40,6 +40,7 @@ class Result:
     bytes_after: int = 0
     data: bytes | None = None
     quality: float | None = None  # that a target has led to
+    warning: str = ""  # of a file that is written all the same
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def _encode(opened: _Open, recipe: Recipe) -> _Open:
 
 @_step
 def _write(opened: _Open, recipe: Recipe) -> Result:
+    from dnnjpeg.codec.frame import beyond_decoders
+
     task, data = opened.task, opened.data
     status: Literal["encoded", "kept"] = "encoded"
     if recipe.only_if_smaller and len(data) >= opened.bytes_before:
@@ -173,6 +176,7 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         bytes_after=len(data),
         data=data if task.target is None else None,
         quality=opened.quality if status == "encoded" else None,
+        warning=beyond_decoders(width, height) if status == "encoded" else "",
     )
 
 

@@ -136,10 +136,12 @@ def encode(
     totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
     total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
     with _signals() as received, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about odd metadata; broken pictures raise
+        warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
         results = run(takewhile(lambda _: not received, chain([first], todo)), recipe, jobs)
         for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
             totals.add(result)
+            if result.warning:
+                tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
             if result.status == "failed":
                 tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:

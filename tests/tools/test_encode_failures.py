@@ -120,6 +120,15 @@ def test_read_only_folder(request, source, tmp_path):
     assert files(folder) == ["b.jpg"]
 
 
+def test_sides_that_most_decoders_refuse_are_a_line(tmp_path, out):
+    Image.new("L", (65501, 1)).save(tmp_path / "a.png")
+    Image.new("L", (65500, 1)).save(tmp_path / "b.png")
+    done = subprocess.run([*COMMAND, tmp_path, "-o", out], capture_output=True, text=True, check=True)
+    said = "warning: 65,501 x 1 pixels, and most decoders stop at 65,500 a side"
+    assert done.stderr == f"{tmp_path / 'a.png'}: {said}\n"
+    assert done.stdout.startswith("2 encoded")
+
+
 # --- names
 
 
