@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -13,7 +14,7 @@ import numpy as np
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
-from dnnjpeg.codec.frame import MAX_SIDE, Frame
+from dnnjpeg.codec.frame import MAX_SIDE, Frame, beyond_decoders
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import hold_planes, zigzag_planes
@@ -58,7 +59,7 @@ def encode(
     """A picture as the bytes of a JPEG file that any decoder reads.
 
     image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
-        1..65,535.
+        1..65,535; above 65,500, where most decoders stop, there is a warning.
     table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint, which has its
         quality.
     quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality. None: 75,
@@ -91,6 +92,7 @@ def encode(
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
     """
+    pixels = as_pixels(image, mode)
     if adaptive not in (False, True):
         raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
     if adaptive:
@@ -100,9 +102,8 @@ def encode(
             raise ValueError(
                 f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
             )
-        image = as_pixels(image, mode)
         quality = adapted_quality(
-            check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(image, threads)
+            check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(pixels, threads)
         )
     point, name = _point(table, quality)
     if hardness is not None:
@@ -110,7 +111,6 @@ def encode(
             raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
         point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
     threads = check_integer(threads, "threads", 1, 1024)
-    pixels = as_pixels(image, mode)
     options = (
         point, pixels.width, pixels.height, pixels.mode, quantizer, seed, subsampling, progressive, optimize,
         streamtype, restart_blocks, restart_rows,
@@ -119,6 +119,8 @@ def encode(
         coding, chosen, limits = _prepared(*options)
     except TypeError:  # one of them cannot be remembered: this says what is wrong with it
         coding, chosen, limits = _prepared.__wrapped__(*options)
+    if pixels is not image:  # given by a user
+        _warn_of_sides(pixels.width, pixels.height)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
@@ -190,7 +192,7 @@ def write_coefficients(
         ceil(ceil(height v / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
     tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th,
         or the last.
-    width, height: of the picture, 1..65,535.
+    width, height: of the picture, 1..65,535, with a warning above 65,500.
 
     The other options are those of `encode`.
 
@@ -221,9 +223,15 @@ def write_coefficients(
         restart_rows,
     )
     blocks = zigzag_planes(coding.frame, planes)
+    _warn_of_sides(width, height)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
     return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
+
+
+def _warn_of_sides(width: int, height: int) -> None:
+    if text := beyond_decoders(width, height):
+        warnings.warn(f"the picture has {text}", stacklevel=3)
 
 
 def _point(

@@ -104,9 +104,9 @@ def register(**defaults: Any) -> None:
 def encode(image: Image.Image, /, **options: Any) -> bytes:
     """The bytes that ``image.save(target, format="DNNJPEG", **options)`` writes.
 
-    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side. options: see the module. Raises
-    TypeError for what is no image or an unknown option, ValueError for a bad value or an empty image, OSError
-    for another mode.
+    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side, above 65,500 with a warning.
+    options: see the module. Raises TypeError for what is no image or an unknown option, ValueError for a bad
+    value or an empty image, OSError for another mode.
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
@@ -115,10 +115,10 @@ def encode(image: Image.Image, /, **options: Any) -> bytes:
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    data = encode(image, **image.encoderinfo)
-    fp.write(data)
-    if hasattr(fp, "flush"):  # a full disk shows here, while Pillow can still remove the file
-        fp.flush()
+    from dnnjpeg.files.atomic import write_all
+
+    # It flushes: a full disk shows here, while Pillow can still remove the file.
+    write_all(fp, encode(image, **image.encoderinfo))
 
 
 def _check_names(options: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import click
 
 from dnnjpeg import __version__
+
+from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
+from .paths import one_line
 
 COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 
@@ -27,6 +32,10 @@ class _Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with whole_output():
+            return super().main(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if sys.stderr is None:  # closed: a file opened later would take its place
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
@@ -34,25 +43,31 @@ class _Commands(click.Group):
             raise click.ClickException(
                 "standard output is closed, expected somewhere to write to, as /dev/null"
             )
-        return super().parse_args(ctx, args)
+        with _errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click knows
-        except OSError as error:
-            _abandon_full_output()
-            reason = error.strerror or str(error)
-            raise click.ClickException(f"{reason}: {error.filename}" if error.filename else reason) from None
+        with _errors():
+            try:
+                return super().invoke(ctx)
+            finally:
+                check_output()
 
 
-def _abandon_full_output() -> None:
-    """What a full standard output's buffer still holds would fail once more at exit."""
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What the system refuses is one line, and a line cannot steer the terminal, whatever it is about."""
     try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield
+    except click.ClickException as error:
+        vars(error).update(message=one_line(error.message))
+        raise
+    except BrokenPipeError:
+        raise  # click knows
+    except OSError as error:
+        reason = error.strerror or str(error)
+        text = f"{reason}: {error.filename}" if error.filename else reason
+        raise click.ClickException(one_line(text)) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -47,7 +47,9 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
               help="Folder for the JPEG files, made where it is missing; for one picture also a file, or - "
                    "for standard output.")
-@click.option("--in-place", is_flag=True, help="Replace the JPEG files themselves, each in one step.")
+@click.option("--in-place", is_flag=True,
+              help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
+                   "other hard links keep the old one.")
 @click.option("--model", metavar="NAME", help="Installed table, see `dnnjpeg tables`.  [default: standard]")
 @click.option("--table", "table_file", metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -82,6 +84,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--only-if-smaller", is_flag=True,
               help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--fsync/--no-fsync", default=True, show_default=True,
+              help="Wait until each file is on the disk, so that it outlasts a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
@@ -100,7 +104,8 @@ def encode(
     PATH is a picture file, a folder of them, or - for standard input. Under the output folder the names stay,
     and for a folder the tree below it; a.png becomes a.jpg. Pictures that would become the same file are
     refused but for the first, and no source is overwritten, except with --in-place; other files in the output
-    folder are replaced.
+    folder are replaced. A killed run leaves whole files, old or new; its temporary ones are removed by the
+    next run, once they are a minute old.
 
     With --network, a picture that the networks read differently in every file that was tried is not written
     and counts as failed; so does one whose file exceeds --target-bytes or --target-bpp at quality 1.
@@ -131,10 +136,12 @@ def encode(
     totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
     total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
     with _signals() as received, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about odd metadata; broken pictures raise
+        warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
         results = run(takewhile(lambda _: not received, chain([first], todo)), recipe, jobs)
         for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
             totals.add(result)
+            if result.warning:
+                tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
             if result.status == "failed":
                 tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
@@ -178,6 +185,7 @@ def _recipe(
     background: Any,
     only_if_smaller: bool,
     dry_run: bool,
+    fsync: bool,
     **options: Any,
 ) -> "Recipe":
     from dnnjpeg.jobs.run import Recipe
@@ -198,7 +206,7 @@ def _recipe(
         if value and (keep or target_bytes or target_bpp):
             raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
-    return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run)
+    return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run, fsync)
 
 
 def _where(

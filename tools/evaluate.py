@@ -20,7 +20,7 @@ from dnnjpeg.checks import check_quality
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, cpu_name, short
 
-from .paths import NamedPath
+from .paths import NamedPath, one_line, printable
 
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.ladder import Ladder
@@ -158,7 +158,7 @@ def evaluate(
         labelled=labelled,
         headerless=headerless,
     )
-    click.echo(as_text(found))
+    click.echo(printable(as_text(found)))
     title = f"{len(dataset)} pictures of {dataset.pixels / 1e6:.2f} megapixels"
     try:
         if output:
@@ -255,11 +255,8 @@ def _warn_of_labels(measurer: "Measurer") -> None:
     for name, read in measurer.originals.items():
         guess = math.log(measurer.clean[name].shape[1])
         if (loss := float(read.loss.mean())) > guess:
-            click.echo(
-                f"warning: {name} has a mean loss of {loss:.2f} on the originals, worse than a guess, "
-                f"{guess:.2f}: are the labels right, and its own?",
-                err=True,
-            )
+            text = f"warning: {name} has a mean loss of {loss:.2f} on the originals, worse than a guess, "
+            click.echo(one_line(f"{text}{guess:.2f}: are the labels right, and its own?"), err=True)
 
 
 def _provenance(measurer: "Measurer") -> dict[str, Any]:

@@ -20,22 +20,21 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     """Say what made JPEG files, their tables, subsampling and size by segment. - is standard input."""
     failed = False
     for path in files:
-        name = one_line(str(path))
         try:
             data = read_stdin() if str(path) == "-" else path.read_bytes()
             found = inspect_bytes(data)
         except (ValueError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            click.echo(f"{name}: {reason or error}", err=True)
+            click.echo(one_line(f"{path}: {reason or error}"), err=True)
             failed = True
             continue
-        click.echo(json.dumps({"file": str(path), **found.to_json()}) if as_json else _text(name, found))
+        click.echo(json.dumps({"file": str(path), **found.to_json()}) if as_json else _text(path, found))
     sys.exit(failed)
 
 
-def _text(name: str, found: Inspection) -> str:
+def _text(path: Path, found: Inspection) -> str:
     size = sum(found.segments.values())
-    lines = [f"{name}: {_frame(found)}, {size:,} bytes"]
+    lines = [f"{one_line(str(path))}: {_frame(found)}, {size:,} bytes"]
     if found.width:
         lines[0] += f", {8 * size / (found.width * found.height):.2f} bits a pixel"
     if not found.complete:

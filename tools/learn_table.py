@@ -20,7 +20,7 @@ from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
 
-from .paths import NamedPath
+from .paths import NamedPath, one_line
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import MethodOptions, Show
@@ -274,7 +274,7 @@ def _run(
         table = replace(table, provenance={**provenance, "check": facts})
         for network, by_quality in ratios.items():
             told = ", ".join(f"{quality}: {100 * (x - 1):+.0f} %" for quality, x in by_quality.items())
-            click.echo(f"{network}, loss at the same quality against the standard table's: {told}")
+            click.echo(one_line(f"{network}, loss at the same quality against the standard table's: {told}"))
     table.save(output)
     with suppress(ModuleNotFoundError):  # without matplotlib
         from dnnjpeg.evaluate.plot import plot_table
@@ -290,7 +290,7 @@ def _run(
             f"{record['loss']:.4f}, {100 * abs(1 - share):.1f} % {'fewer' if share < 1 else 'more'} bytes "
             "than the standard table"
         )
-    click.echo(f"{output}: {len(points)} points, of {len(found)} candidates, in {minutes} minutes")
+    click.echo(one_line(f"{output}: {len(points)} points, of {len(found)} candidates, in {minutes} minutes"))
 
 
 def _provenance(objective: "Objective", held_out: "Objective", search: "MethodOptions") -> dict[str, Any]:

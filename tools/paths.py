@@ -26,6 +26,11 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def printable(text: str) -> str:
+    """`text`, each of its lines as `one_line` has it."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def one_line(text: str) -> str:
-    """`text` in one line: file names may hold any byte but / and NUL."""
+    """`text` in one line, printable: file names may hold any byte but / and NUL, and tables hold any text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -13,7 +13,7 @@ import click
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
 
-from .paths import NamedPath
+from .paths import NamedPath, printable
 
 if TYPE_CHECKING:
     from dnnjpeg.files.dataset import Dataset
@@ -89,7 +89,7 @@ def tune(
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    click.echo(str(report))
+    click.echo(printable(str(report)))
     try:
         replace(report.plan, provenance=provenance).save(output)
         if report_file:

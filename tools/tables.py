@@ -56,7 +56,7 @@ def list_command(as_json: bool) -> None:
     else:
         for name, table in found.items():
             span = f"quality {table.points[0].quality} to {table.points[-1].quality}"
-            click.echo(f"{one_line(name)}  {table.description} ({len(table.points)} points, {span})")
+            click.echo(one_line(f"{name}  {table.description} ({len(table.points)} points, {span})"))
     sys.exit(len(found) < len(installed))
 
 
@@ -72,15 +72,14 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json()))
     elif isinstance(found, OperatingPoint):
-        click.echo(_line(found))
+        click.echo(one_line(_line(found)))
         for name, steps, kinds in zip(found.table_names, found.tables, _kinds(found), strict=True):
             click.echo(f"\n{name}, {kinds}\n{format_steps(steps)}")
     else:
-        click.echo(f"{table.name}  {table.description}")
-        for point in table.points:
-            click.echo(_line(point))
+        lines = [f"{table.name}  {table.description}", *map(_line, table.points)]
         for key, value in table.provenance.items():
-            click.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+            lines.append(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+        click.echo("\n".join(map(one_line, lines)))
 
 
 @tables.command()

@@ -9,6 +9,14 @@ import numpy as np
 from dnnjpeg.codec.dct import LANES
 
 MAX_SIDE = 65535
+_DECODERS_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
+
+
+def beyond_decoders(width: int, height: int) -> str:
+    """What is to be said of a picture that JPEG holds and most decoders refuse; empty for any other."""
+    if max(width, height) <= _DECODERS_SIDE:
+        return ""
+    return f"{width:,} x {height:,} pixels, and most decoders stop at {_DECODERS_SIDE:,} a side"
 
 
 @dataclass(frozen=True)

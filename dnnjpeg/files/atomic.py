@@ -1,36 +1,49 @@
 """Files are written whole or not at all."""
 
 import errno
+import io
 import os
+import re
 import secrets
+import selectors
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 TEMPORARY_SUFFIX = ".dnnjpeg-tmp"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
+_MINUTE = 60  # no write takes so long
+_USER = os.geteuid() if hasattr(os, "geteuid") else 0  # what Windows says of every file
+_NO_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # of a folder: not everywhere, nor for everyone
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = True) -> None:
     """Make `data` the content of the file `path`, which is the old file or the new one whatever happens.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and take the file's place
-    in one step. A file that was there keeps its permissions and, where the system allows it, its owner; a
-    new one gets the usual ones. A symbolic link stays a link: the file it points to is replaced. A pipe or
-    a device is written to directly.
+    The bytes go to a temporary file in the same folder, which takes the file's place in one step. A file that
+    was there keeps its permissions and, where the system allows it, its owner; a new one gets the usual ones.
+    Only this name gets the new file: other hard links to the old one keep it. A symbolic link stays a link:
+    the file it points to is replaced. A pipe or a device is written to directly.
 
-    A killed process can leave a temporary file behind, `.XXXXXXXXXXXXXXXX.dnnjpeg-tmp`: it is safe to delete.
+    fsync: wait until file and folder are on the disk, so that the new file is there even after a power loss.
+        Without it a power loss may leave an empty file or a part.
+
+    A killed process can leave a temporary file behind, `.XXXXXXXXXXXXXXXX.dnnjpeg-tmp`: it is safe to delete,
+    and `remove_leftovers` does so.
 
     Raises OSError naming `path` (no such folder, permission denied, no space left, ...) after removing the
     temporary file.
     """
     path = Path(path)
     try:
-        _write(path, data)
+        _write(path, data, fsync)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, fsync: bool) -> None:
     try:
         old = path.stat()
     except FileNotFoundError:
@@ -52,9 +65,81 @@ def _write(path: Path, data: bytes) -> None:
                     temporary.chmod(stat.S_IMODE(old.st_mode))
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if fsync:
+                os.fsync(file.fileno())
         temporary.replace(target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+    if fsync:
+        _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def make_folder(folder: Path, *, fsync: bool = True) -> None:
+    """Make a folder where it is missing, and those above it; `fsync` as in `write_atomic`. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, fsync=fsync)
+    folder.mkdir(exist_ok=True)
+    if fsync:
+        _sync_folder(folder.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes of this user have left in a folder: those older than a
+    minute. What cannot be removed stays.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):
+                    found = entry.stat(follow_symlinks=False)
+                    is_own = stat.S_ISREG(found.st_mode) and found.st_uid == _USER
+                    if is_own and time.time() - found.st_mtime > _MINUTE:
+                        Path(entry).unlink()
+
+
+def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
+    """Write all of `data` to an open file of any kind and flush it, waiting where a pipe is full.
+
+    A raw file takes a part at a time and says how much; one that does not block may take nothing for now.
+    Raises OSError.
+    """
+    is_raw = isinstance(file, io.RawIOBase)
+    rest = memoryview(data) if is_raw else data
+    while len(rest):
+        try:
+            taken = file.write(rest)
+        except BlockingIOError as error:
+            taken = error.characters_written
+            _wait(file)
+        if taken is None and is_raw:
+            _wait(file)
+        else:
+            rest = rest[taken:] if isinstance(taken, int) else b""  # some files do not count, and take all
+    while hasattr(file, "flush"):
+        try:
+            file.flush()
+            break
+        except BlockingIOError:
+            _wait(file)
+
+
+def _wait(file: Any) -> None:
+    """Until a file that does not block takes more."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_WRITE)
+        selector.select()

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,27 +56,40 @@ def walk(
     """The picture files of a folder by name, then those of its subfolders; found as they are asked for.
 
     A picture is what is named as one: `extensions`, lower case, with the dot. Names that begin with a dot
-    are left out, and so is the folder `skip`. Symbolic links are followed unless `follow_links` is False,
-    except a link back to a folder on the way here. A folder that cannot be read goes to `on_error`, which
-    raises by default.
+    are left out, and so is the folder `skip`. Symbolic links are followed unless `follow_links` is False;
+    those to folders last, in their order. Each folder is taken once, whatever links lead to it: by its own
+    name if it lies below `folder`. A folder that cannot be read goes to `on_error`, which raises by default.
     """
-    top = Path(folder)
     barred = os.path.realpath(skip) if skip is not None else None
-    for parent, folders, files in os.walk(top, followlinks=follow_links, onerror=on_error):
-        here = Path(parent)
-        for name in sorted(files):
-            path = here / name
-            wanted = path.suffix.lower() in extensions and not name.startswith(".")
-            if wanted and (follow_links or not path.is_symlink()):
-                yield path
-        trail = [here, *here.parents][: len(here.parts) - len(top.parts) + 1]
-        folders[:] = [name for name in sorted(folders) if recursive and _is_open(here / name, trail, barred)]
+    seen: set[tuple[int, int]] = set()
+    tops = deque([Path(folder)])
+    while tops:
+        top = tops.popleft()
+        if not _is_new(top, seen):
+            continue
+        for parent, folders, files in os.walk(top, onerror=on_error):
+            here = Path(parent)
+            for name in sorted(files):
+                path = here / name
+                wanted = path.suffix.lower() in extensions and not name.startswith(".")
+                if wanted and (follow_links or not path.is_symlink()):
+                    yield path
+            below = [here / name for name in sorted(folders) if recursive and not name.startswith(".")]
+            below = [path for path in below if barred is None or os.path.realpath(path) != barred]
+            tops += [path for path in below if follow_links and path.is_symlink()]
+            folders[:] = [path.name for path in below if not path.is_symlink() and _is_new(path, seen)]
 
 
-def _is_open(folder: Path, trail: list[Path], barred: str | None) -> bool:
-    if folder.name.startswith(".") or os.path.realpath(folder) == barred:
-        return False
-    return not (folder.is_symlink() and any(map(folder.samefile, trail)))
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not seen before; it is from now on."""
+    try:
+        found = folder.stat()
+    except OSError:  # whoever reads it will say so
+        return True
+    identity = found.st_dev, found.st_ino
+    is_new = identity not in seen
+    seen.add(identity)
+    return is_new
 
 
 def open_picture(

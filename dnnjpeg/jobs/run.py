@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.atomic import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.table.table import Table
 
@@ -40,6 +40,7 @@ class Result:
     bytes_after: int = 0
     data: bytes | None = None
     quality: float | None = None  # that a target has led to
+    warning: str = ""  # of a file that is written all the same
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Recipe:
     background: tuple[int, int, int] | None = None
     only_if_smaller: bool = False
     dry_run: bool = False  # everything but the writing
+    fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
 
 
 @dataclass
@@ -153,6 +155,8 @@ def _encode(opened: _Open, recipe: Recipe) -> _Open:
 
 @_step
 def _write(opened: _Open, recipe: Recipe) -> Result:
+    from dnnjpeg.codec.frame import beyond_decoders
+
     task, data = opened.task, opened.data
     status: Literal["encoded", "kept"] = "encoded"
     if recipe.only_if_smaller and len(data) >= opened.bytes_before:
@@ -161,8 +165,8 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         status = "kept"
         data = task.source.read_bytes() if task.content is None else task.content
     if task.target is not None and not recipe.dry_run and not (opened.in_place and status == "kept"):
-        task.target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(task.target, data)
+        make_folder(task.target.parent, fsync=recipe.fsync)
+        write_atomic(task.target, data, fsync=recipe.fsync)
     width, height = opened.picture.image.size
     return Result(
         task.source,
@@ -172,11 +176,17 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         bytes_after=len(data),
         data=data if task.target is None else None,
         quality=opened.quality if status == "encoded" else None,
+        warning=beyond_decoders(width, height) if status == "encoded" else "",
     )
 
 
 def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[Result]:
-    """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks."""
+    """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks.
+
+    Temporary files that killed runs have left in the folders written to are removed, see `remove_leftovers`.
+    """
+    if not recipe.dry_run:
+        tasks = _tidied(tasks)
     with ThreadPoolExecutor(jobs) as pool:
         if not recipe.target:
             yield from _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs)
@@ -184,6 +194,18 @@ def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[R
         for group in _groups(_in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)):
             encoded = _encode_to_target(group, recipe, jobs)
             yield from _in_advance(lambda one: _write(one, recipe), encoded, pool, len(encoded))
+
+
+def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
+    """The tasks; each folder is tidied before the first that writes into it."""
+    tidy = set()
+    for task in tasks:
+        if isinstance(task, Task) and task.target is not None:
+            folder = Path(os.path.realpath(task.target)).parent
+            if folder not in tidy:
+                tidy.add(folder)
+                remove_leftovers(folder)
+        yield task
 
 
 def _in_advance(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg import encode
+from dnnjpeg import encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.table.table import SUBSAMPLINGS
@@ -261,8 +261,32 @@ def test_largest_sides(decode: Callable[[bytes], np.ndarray]) -> None:
     ):  # no decoder built on libjpeg takes more
         assert decode(encode(np.full(shape, 128, np.uint8))).shape == shape
     for shape in ((1, 65535), (65535, 1)):
-        found = inspect(encode(np.full(shape, 128, np.uint8)))
+        with pytest.warns(UserWarning, match="most decoders stop at 65,500"):
+            data = encode(np.full(shape, 128, np.uint8))
+        found = inspect(data)
         assert (found.height, found.width) == shape and found.complete
+
+
+@pytest.mark.parametrize("options", [{}, {"adaptive": True}, {"progressive": "auto"}, {"threads": 2}])
+def test_sides_that_most_decoders_refuse_are_warned_of_once_a_call(options: dict[str, Any]) -> None:
+    for shape in ((65501, 1), (1, 65501)):
+        with pytest.warns(UserWarning) as caught:
+            encode(np.full(shape, 128, np.uint8), **options)
+        text = f"the picture has {shape[1]:,} x {shape[0]:,} pixels, and most decoders stop at 65,500 a side"
+        assert [str(one.message) for one in caught] == [text]
+        assert caught[0].filename == __file__
+
+
+def test_coefficients_of_such_sides_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="65,501 x 1 pixels") as caught:
+        write_coefficients([np.zeros((1, 8188, 8, 8), np.int16)], [[1] * 64], 65501, 1)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    write_coefficients([np.zeros((1, 8188, 8, 8), np.int16)], [[1] * 64], 65500, 1)
+
+
+def test_what_jpeg_cannot_hold_is_an_error_without_a_warning() -> None:
+    with pytest.raises(ValueError, match="width is 65536"):
+        encode(np.zeros((1, 65536), np.uint8))
 
 
 def test_pixels_name_their_size() -> None:

@@ -1,16 +1,23 @@
 """Files on disk are replaced whole or stay as they were."""
 
 import errno
+import io
 import os
 import resource
+import secrets
 import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, write_atomic
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers, write_all, write_atomic
 
 
 def listed(folder: Path) -> list[str]:
@@ -146,3 +153,227 @@ def test_interruption_leaves_the_old_file_alone(tmp_path, monkeypatch):
     assert len(seen) == 1
     assert seen[0].startswith(".")
     assert seen[0].endswith(TEMPORARY_SUFFIX)
+
+
+class Grudging(io.RawIOBase):
+    """Takes seven bytes at a time."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self.content += bytes(data[:7])
+        return min(len(data), 7)
+
+
+@given(data=st.binary(max_size=100))
+def test_all_is_written_to_a_file_that_takes_parts(data):
+    file = Grudging()
+    write_all(file, data)
+    assert file.content == data
+
+
+def test_a_file_that_does_not_count_is_given_all_at_once():
+    parts = []
+
+    class Kept:
+        write = parts.append
+
+    write_all(Kept(), b"all of it")
+    assert parts == [b"all of it"]
+
+
+@pytest.mark.parametrize("buffering", [0, 10, 8192, 1 << 20])
+def test_all_is_written_to_a_pipe_that_does_not_block(buffering):
+    data = os.urandom(300_000)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    found = []
+
+    def read() -> None:
+        while part := os.read(reader, 10_000):
+            found.append(part)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with open(writer, "wb", buffering) as file:  # noqa: PTH123
+        write_all(file, data)
+    thread.join(timeout=60)
+    os.close(reader)
+    assert b"".join(found) == data
+
+
+def test_what_cannot_be_written_is_an_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with pytest.raises(BrokenPipeError), open(writer, "wb", 0) as file:  # noqa: PTH123
+        write_all(file, b"x")
+
+
+def traced(monkeypatch) -> list[str]:
+    """What the system is asked for: synchronizing of a file or a folder, and renaming."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        steps[-1] += f" {os.readlink(f'/proc/self/fd/{descriptor}')}"  # noqa: PTH115
+        fsync(descriptor)
+
+    def rename(*paths, **options) -> None:
+        steps.append("rename")
+        replace(*paths, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", rename)
+    return steps
+
+
+def test_file_is_on_the_disk_before_its_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/file")
+    steps = traced(monkeypatch)
+    write_atomic(tmp_path / "link", b"new")
+    file, *rest = steps
+    assert file.startswith(f"file {tmp_path}/folder/.") and file.endswith(TEMPORARY_SUFFIX)
+    assert rest == ["rename", f"folder {tmp_path}/folder"]
+
+
+def test_without_fsync_the_system_writes_when_it_likes(tmp_path, monkeypatch):
+    steps = traced(monkeypatch)
+    write_atomic(tmp_path / "file", b"new", fsync=False)
+    assert steps == ["rename"]
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_folders_are_made_and_on_the_disk(tmp_path, monkeypatch):
+    steps = traced(monkeypatch)
+    make_folder(tmp_path / "a" / "b")
+    assert steps == [f"folder {tmp_path}", f"folder {tmp_path}/a"]
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "c" / "d", fsync=False)
+    assert len(steps) == 2
+    assert (tmp_path / "a" / "b").is_dir() and (tmp_path / "c" / "d").is_dir()
+
+
+def test_no_folder_is_made_where_a_file_is(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+    with pytest.raises(FileExistsError, match="file"):
+        make_folder(tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_folder_that_cannot_be_synchronized(tmp_path, monkeypatch, number, fails):
+    """Some file systems do not offer it; a failing disk is another thing."""
+    fsync = os.fsync
+
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="file") if fails else nullcontext():
+        write_atomic(tmp_path / "file", b"new")
+    assert listed(tmp_path) == ["file"]
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, write_atomic
+
+folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+drawn = random.Random(seed)
+names = [folder / f"{number}" for number in range(4)]
+for name in names:
+    name.write_bytes(b"a" * 300_000)
+torn = changed = 0
+for kill in range(40):
+    before = [name.read_bytes() for name in names]
+    new = bytes([ord("b") + kill]) * 300_000
+    writer = os.fork()
+    if not writer:
+        while True:
+            for name in names:
+                write_atomic(name, new, fsync=kill % 2 == 1)
+    time.sleep(drawn.uniform(0.0005, 0.012))
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    for name, old in zip(names, before):
+        content = name.read_bytes()
+        assert content in (old, new), (kill, name)
+        changed += content == new != old
+left = [name for name in os.listdir(folder) if name.endswith(TEMPORARY_SUFFIX)]
+print(len(left), changed)
+"""
+
+
+def test_killed_writers_leave_old_files_or_new_ones(tmp_path):
+    seed = secrets.randbelow(1 << 30)
+    print("seed", seed)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, tmp_path, str(seed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    left, changed = map(int, done.stdout.split())
+    assert left >= 5 and changed >= 5  # the kills did come in the middle
+    assert len(listed(tmp_path)) == 4 + left
+
+
+def test_other_hard_links_keep_the_old_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "other").hardlink_to(tmp_path / "file")
+    write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "other").read_bytes() == b"old"
+
+
+def left_over(path: Path, seconds: float = 61) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"part")
+    before = time.time() - seconds
+    os.utime(path, (before, before))
+    return path
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    left_over(tmp_path / f".0123456789abcdef{TEMPORARY_SUFFIX}")
+    kept = [
+        left_over(tmp_path / f".1123456789abcdef{TEMPORARY_SUFFIX}", seconds=50),  # may be at work
+        left_over(tmp_path / f".0123456789abcde{TEMPORARY_SUFFIX}"),  # shorter
+        left_over(tmp_path / f".0123456789ABCDEF{TEMPORARY_SUFFIX}"),
+        left_over(tmp_path / f"0123456789abcdef{TEMPORARY_SUFFIX}"),
+        left_over(tmp_path / f".0123456789abcdef{TEMPORARY_SUFFIX}.jpg"),
+        left_over(tmp_path / "a.jpg"),
+        left_over(tmp_path / "sub" / f".0123456789abcdef{TEMPORARY_SUFFIX}"),  # of another folder
+    ]
+    link = tmp_path / f".2123456789abcdef{TEMPORARY_SUFFIX}"
+    link.symlink_to(left_over(tmp_path / "target"))
+    before = time.time() - 100
+    os.utime(link, (before, before), follow_symlinks=False)
+    folder = tmp_path / f".3123456789abcdef{TEMPORARY_SUFFIX}"
+    folder.mkdir()
+    os.utime(folder, (before, before))
+    os.mkfifo(tmp_path / f".4123456789abcdef{TEMPORARY_SUFFIX}")
+    os.utime(tmp_path / f".4123456789abcdef{TEMPORARY_SUFFIX}", (before, before))
+    count = len(listed(tmp_path))
+    remove_leftovers(tmp_path)
+    assert len(listed(tmp_path)) == count - 1
+    assert not (tmp_path / f".0123456789abcdef{TEMPORARY_SUFFIX}").exists()
+    assert all(path.read_bytes() == b"part" for path in kept)
+    remove_leftovers(tmp_path / "none")  # is none's business
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_others_left_stays(tmp_path):
+    path = left_over(tmp_path / f".0123456789abcdef{TEMPORARY_SUFFIX}")
+    os.chown(path, 12345, 23456)
+    remove_leftovers(tmp_path)
+    assert path.exists()

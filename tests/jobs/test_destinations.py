@@ -56,6 +56,14 @@ def test_named_files_need_no_picture_extension(here):
     assert planned("in/upload", output="out") == ["in/upload > out/upload.jpg"]
 
 
+def test_folders_that_link_to_each_other_are_taken_once(here):
+    here("in/a/1.png", "in/b/2.png")
+    Path("in/a/b").symlink_to("../b")
+    Path("in/b/a").symlink_to("../a")
+    Path("in/0").symlink_to("b")
+    assert planned("in", output="out") == ["in/a/1.png > out/a/1.jpg", "in/b/2.png > out/b/2.jpg"]
+
+
 def test_two_pictures_do_not_become_one(here):
     here("in/a.jpg", "in/a.png", "other/a.bmp", "in/sub/a.png")
     assert planned("in", "other/a.bmp", output="out") == [

@@ -1,13 +1,16 @@
 """One file from reading to writing, and many at a time."""
 
 import io
+import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import run as batch
 from dnnjpeg.jobs.run import Recipe, Result, Task, Totals, describe, encode_file, run
 from dnnjpeg.table.table import load_table
@@ -84,6 +87,42 @@ def test_the_number_of_jobs_does_not_change_a_byte(photo, tmp_path):
         assert all(result.status == "encoded" for result in run(tasks, RECIPE, jobs))
     for i in range(6):
         assert (tmp_path / "1" / f"{i}.jpg").read_bytes() == (tmp_path / "3" / f"{i}.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_files_and_new_folders_are_on_the_disk_or_not(photo, tmp_path, monkeypatch, fsync):
+    photo.save(tmp_path / "a.png")
+    synchronized = []
+
+    def sync(descriptor: int) -> None:
+        synchronized.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+
+    monkeypatch.setattr(os, "fsync", sync)
+    recipe = Recipe(load_table("standard"), 75, fsync=fsync)
+    assert encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), recipe).status == "encoded"
+    if fsync:
+        assert synchronized[0] == str(tmp_path)
+        assert synchronized[1].startswith(f"{tmp_path}/new/.")
+        assert synchronized[2:] == [f"{tmp_path}/new"]
+    else:
+        assert synchronized == []
+
+
+def test_a_run_removes_what_killed_ones_left_where_it_writes(photo, tmp_path):
+    name = f".0123456789abcdef{TEMPORARY_SUFFIX}"
+    folders = [tmp_path / name for name in ("in", "out", "linked", "dry")]
+    for folder in folders:
+        folder.mkdir()
+        photo.save(folder / "a.jpg")
+        (folder / name).write_bytes(b"part")
+        os.utime(folder / name, (0, 0))
+    source, out, linked, dry = folders
+    (tmp_path / "link.jpg").symlink_to(linked / "a.jpg")
+    tasks = [Task(source / "a.jpg", out / "a.jpg"), Task(source / "a.jpg", tmp_path / "link.jpg")]
+    assert [result.status for result in run(tasks, RECIPE, 2)] == ["encoded", "encoded"]
+    tasks = [Task(source / "a.jpg", dry / "a.jpg"), Task(source / "a.jpg", None), Result(dry, "failed")]
+    assert len(list(run(tasks, replace(RECIPE, dry_run=True), 2))) == 3
+    assert [(folder / name).exists() for folder in folders] == [True, False, False, True]
 
 
 def test_totals_count_what_was_done():

@@ -339,3 +339,8 @@ def test_any_integers_are_taken_or_refused(params: list[int]) -> None:
         assert "params" in str(error)
     else:
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == image.shape
+
+
+def test_sides_that_most_decoders_refuse_are_warned_of():
+    with pytest.warns(UserWarning, match="65,501 x 8 pixels"):
+        assert opencv.imencode(".jpg", np.zeros((8, 65501), np.uint8))[0]

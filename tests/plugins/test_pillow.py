@@ -1,6 +1,7 @@
 """The Pillow plugin against Pillow's own JPEG writer."""
 
 import io
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,8 @@ def test_too_large_picture() -> None:
 
 
 def test_sizes_beyond_pillows_limit() -> None:
-    data = save(Image.new("L", (65535, 2)))
+    with pytest.warns(UserWarning, match="65,535 x 2 pixels, and most decoders stop at 65,500"):
+        data = save(Image.new("L", (65535, 2)))
     assert Image.open(io.BytesIO(data)).size == (65535, 2)
 
 
@@ -190,6 +192,17 @@ def test_one_write(photo: Image.Image) -> None:
     target: Any = Target()
     photo.save(target, "DNNJPEG")
     assert target.calls == [save(photo)]
+
+
+def test_a_raw_file_gets_all(photo: Image.Image) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with ThreadPoolExecutor(1) as pool, open(reader, "rb") as read:  # noqa: PTH123
+        found = pool.submit(read.read)
+        with open(writer, "wb", 0) as file:  # noqa: PTH123
+            photo.resize((800, 600)).save(file, "DNNJPEG", quality=100)
+    assert found.result() == save(photo.resize((800, 600)), quality=100)
+    assert len(found.result()) > 1 << 16  # more than a pipe takes
 
 
 def test_saving_from_many_threads(photo: Image.Image) -> None:

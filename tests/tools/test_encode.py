@@ -297,3 +297,14 @@ def test_nothing_to_do(tmp_path, out):
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == f"no pictures in {tmp_path / 'empty'}\n"
     assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments", [("--in-place",), ("-o", "new/out")])
+def test_files_are_on_the_disk_unless_told_otherwise(source, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    synchronized = []
+    monkeypatch.setattr(os, "fsync", synchronized.append)
+    assert encode(source / "b.jpg", *arguments, "--no-fsync").exit_code == 0
+    assert synchronized == []
+    assert encode(source / "b.jpg", *arguments).exit_code == 0
+    assert len(synchronized) == 2  # file and folder

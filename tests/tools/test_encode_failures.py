@@ -7,7 +7,6 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,22 +79,6 @@ def test_malformed_folder(data_dir, tmp_path, out):
     assert len(files(tmp_path / "copy")) == len(list((data_dir / "malformed").iterdir()))
 
 
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("only root, and not everywhere, may mount the small file system this needs")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
 def test_full_disk(small_disk, photo, tmp_path):
     photo.save(small_disk / "a.jpg", quality=40)
     before = (small_disk / "a.jpg").read_bytes()
@@ -135,6 +118,15 @@ def test_read_only_folder(request, source, tmp_path):
             assert "Read-only file system" in line or "Permission denied" in line
     assert (folder / "b.jpg").read_bytes() == (source / "b.jpg").read_bytes()
     assert files(folder) == ["b.jpg"]
+
+
+def test_sides_that_most_decoders_refuse_are_a_line(tmp_path, out):
+    Image.new("L", (65501, 1)).save(tmp_path / "a.png")
+    Image.new("L", (65500, 1)).save(tmp_path / "b.png")
+    done = subprocess.run([*COMMAND, tmp_path, "-o", out], capture_output=True, text=True, check=True)
+    said = "warning: 65,501 x 1 pixels, and most decoders stop at 65,500 a side"
+    assert done.stderr == f"{tmp_path / 'a.png'}: {said}\n"
+    assert done.stdout.startswith("2 encoded")
 
 
 # --- names
@@ -199,9 +191,12 @@ def test_kill_in_the_middle_of_an_in_place_job(hundred, out):
         assert all(now[name] in (old[name], new[name]) for name in names)
         assert wanted // 2 < sum(now[name] == new[name] for name in names) < 100
     (hundred / f".0123456789abcdef{TEMPORARY_SUFFIX}").write_bytes(b"left by a killed run")
+    for path in hundred.glob(f".*{TEMPORARY_SUFFIX}"):
+        os.utime(path, (0, 0))
     result = encode(hundred, "--in-place", "--quality", 30)
     assert result.exit_code == 0
     assert result.stdout.startswith("100 encoded, 0 failed")
+    assert files(hundred) == names
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

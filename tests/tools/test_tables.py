@@ -38,7 +38,7 @@ def test_list(folder: Path) -> None:
     assert result.exit_code == 0
     assert "standard  T.81 Annex K" in result.stdout
     assert "(100 points, quality 1 to 100)" in result.stdout
-    assert "mine  learned on\tcats (2 points, quality 40 to 80)" in result.stdout
+    assert "mine  learned on\\tcats (2 points, quality 40 to 80)" in result.stdout
     entries = {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
     assert entries["mine"] == {
         "name": "mine",
@@ -68,7 +68,7 @@ def test_list_holds_a_line_a_name(folder: Path) -> None:
 def test_show_the_points() -> None:
     lines = run("show", "mine").stdout.splitlines()
     assert lines == [
-        "mine  learned on\tcats",
+        "mine  learned on\\tcats",
         "quality 40, 4:2:0, 2 tables, rounded to the nearest, cells 1 to 1.25 by coefficient, limits 127, "
         "rounded to the nearest, cells 0.9, limits 3 to 7 by coefficient, bpp 0.5",
         "quality 80, 4:4:4, 3 tables, hardness 5, hardness 3 to 65 by coefficient, rounded to the nearest",
