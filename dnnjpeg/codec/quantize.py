@@ -43,7 +43,7 @@ class Quantizer:
     """What the kernels need to quantize, by component, natural order.
 
     `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
-    steep, else `MIXED`.
+    steep, nor of the nearest beyond what T.81 has room for, else `MIXED`.
     `scale`: float32[components, 64], `dct.SCALE` over the divisors. `reach`: int64[components, 64], the
     function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
     """
@@ -56,9 +56,10 @@ class Quantizer:
     def kinds(self) -> np.ndarray:
         alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
-        return np.array(
-            [MIXED if s and k == TWO else min(k, MIXED) for k, s in zip(alike, steep, strict=True)]
-        )
+        # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp
+        wide = np.any(self.scale > SCALE.astype(np.float32), axis=1)
+        mixed = np.where(np.equal(alike, TWO), steep, wide)
+        return np.where(mixed, MIXED, np.minimum(alike, MIXED))
 
     @cached_property
     def sampled(self) -> bool:
