@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from reprlib import repr as brief
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
+from dnnjpeg.checks import brief, check_integer, check_items, check_keys, is_number
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 where all are of one size

@@ -16,7 +16,6 @@ from dnnjpeg.codec.dct import SCALE
 from dnnjpeg.jit import inlined
 from dnnjpeg.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
 
-MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
 _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
 _LOG2_E = 1.4426950408889634
@@ -76,18 +75,12 @@ def quantizer_of(
 ) -> Quantizer:
     """The quantizer of components with the given tables of divisors: probabilistic with κ `hardness` (None:
     nearest), or nearest throughout.
-
-    Raises ValueError for κ below `MIN_HARDNESS`.
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
         return Quantizer(scale, np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64))
     rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]
     kappa = np.array(rows, np.float32)
-    if not np.all(kappa >= np.float32(MIN_HARDNESS)):
-        raise ValueError(
-            f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing"
-        )
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
     bits = np.where(np.isinf(kappa), 0, kappa) * _LOG2_E
     law = np.stack([bits, -2 * bits], axis=-1).astype(np.float32)

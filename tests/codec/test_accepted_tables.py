@@ -1,5 +1,5 @@
-"""Every table that validation accepts, with every option of `encode`, gives a file that strict decoders read and
-whose coefficients are those of a float64 DCT.
+"""Every table that validation accepts, with every option of `encode`, gives a file that strict decoders read,
+with the coefficients of a float64 DCT.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.fft import dctn
 
 from dnnjpeg import OperatingPoint, encode
-from dnnjpeg.codec.quantize import MIN_HARDNESS
+from dnnjpeg.checks import MIN_HARDNESS
 from dnnjpeg.point import spread
 from dnnjpeg.table import SUBSAMPLINGS
 
