@@ -122,7 +122,7 @@ def digest(seed: int, case: int) -> str:
 @click.option("--group", multiple=True, type=click.Choice(GROUPS), help="These alone.")
 @click.option("--digests", type=int, hidden=True, help="Print so many of group processes.")
 def main(cases: int, minutes: float, seed: int, group: tuple[str, ...], digests: int | None) -> None:
-    """Try, print, and write benchmarks/results/soak.json; groups that are not tried stay there as they were."""
+    """Try, print, and write benchmarks/results/soak.json; groups not tried stay there as they were."""
     warnings.simplefilter("ignore")
     if digests is not None:
         for case in range(digests):

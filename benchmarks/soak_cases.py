@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jpeglib
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 
 from dnnjpeg import OperatingPoint, Table, encode, inspect, load_table, write_coefficients
 from dnnjpeg.checks import MIN_HARDNESS
+from dnnjpeg.codec import picture as parts
 from dnnjpeg.files import write_atomic
 from dnnjpeg.images import open_picture
 from dnnjpeg.point import spread
@@ -49,7 +51,7 @@ def pick(rng: Random, *choices: Any) -> Any:
 
 
 def coefficients(rng: Random, scratch: Path) -> None:
-    width, height = rng.integers(1, 49, 2).tolist()
+    width, height = rng.integers(1, 34, 2).tolist()
     options = _options(rng) | {"subsampling": pick(rng, *_NAMES)}
     factors = SUBSAMPLINGS[options["subsampling"]]
     sampling = pick(rng, factors, factors, factors, ((1, 1),), ((1, 1),) * 4)
@@ -119,10 +121,10 @@ def tables(rng: Random, scratch: Path) -> None:
     }
     samples = _samples(rng, SUBSAMPLINGS[options["subsampling"] or point.subsampling])
     whole = samples[0].shape
-    parts = [np.kron(part, np.ones(np.floor_divide(whole, part.shape), np.uint8)) for part in samples]
-    data = encode(np.stack(parts, 2), point, mode="L" if len(parts) == 1 else "YCbCr", **options)
+    enlarged = [np.kron(part, np.ones(np.floor_divide(whole, part.shape), np.uint8)) for part in samples]
+    data = encode(np.stack(enlarged, 2), point, mode="L" if len(samples) == 1 else "YCbCr", **options)
     file = t81.read(data)
-    pixels = simplejpeg.decode_jpeg(data, "GRAY" if len(parts) == 1 else "RGB", strict=True)
+    pixels = simplejpeg.decode_jpeg(data, "GRAY" if len(samples) == 1 else "RGB", strict=True)
     require(pixels.shape[:2] == whole, "size")
     for c, (part, plane) in enumerate(zip(file.components, samples, strict=True)):
         t = min(c, len(point.tables) - 1)
@@ -192,10 +194,13 @@ def _samples(rng: Random, factors: Sequence[tuple[int, int]]) -> list[np.ndarray
 
 
 def threads(rng: Random, scratch: Path) -> None:
-    picture, point, options = _picture(rng, 1500)
+    """Of large pictures, and of small ones of which every few blocks are worth a thread."""
+    blocks, side = pick(rng, *[(4, 100), (32, 200)] * 20, (parts.MIN_BLOCKS, 1500))
+    picture, point, options = _picture(rng, side)
     one = encode(picture, point, **options)
-    for count in (2, 3, int(rng.integers(4, 9))):
-        require(encode(picture, point, threads=count, **options) == one, f"{count} threads")
+    with mock.patch.object(parts, "MIN_BLOCKS", blocks):
+        for count in (2, int(rng.integers(3, 9))):
+            require(encode(picture, point, threads=count, **options) == one, f"{count} threads")
 
 
 def file_of(rng: Random) -> bytes:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
+from dnnjpeg.documents import read_json
 from dnnjpeg.files import write_atomic
 from dnnjpeg.sparse.dense import DENSE, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
@@ -100,7 +101,7 @@ class Plan:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
         try:
-            document = json.loads(Path(path).read_text("utf-8"))
+            document = read_json(path)
             check_keys(
                 document, "plan", ("format", "version", "conditions", "layers"), ("provenance", "fused")
             )
