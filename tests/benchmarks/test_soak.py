@@ -1,4 +1,4 @@
-"""500 cases a group of what is guaranteed; and the benchmark itself: what it tells, and that it finds faults."""
+"""500 cases a group of what is guaranteed; and the benchmark: what it tells, and that it finds faults."""
 
 import json
 import os
