@@ -4,10 +4,11 @@ the field, what was given and what was expected.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral, Real
-from reprlib import repr as brief
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
 from dnnjpeg.jpeg.standard import Steps
@@ -22,6 +23,28 @@ Cells = float | tuple[float, ...]  # of one table, for all its coefficients or b
 Limits = int | tuple[int | None, ...] | None  # of one table, likewise
 
 
+MIN_HARDNESS = 0.01  # below it an index says nothing
+_MAX_LEVELS = 100  # of a record: far fewer than Python's own limit, which depends on who calls
+
+
+class _Brief(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:  # Python does not print what has thousands of digits
+            return f"an integer of {x.bit_length()} bits"
+
+
+_brief = _Brief()
+_brief.maxlevel = 3
+
+
+def brief(value: object) -> str:
+    """A value as messages show it: the beginning of its `repr`, in one line."""
+    text = re.sub(r"\s*\n\s*", " ", _brief.repr(value))
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 def is_number(value: Any, kind: type = Real) -> bool:
     """Python's and numpy's numbers; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
@@ -34,6 +57,17 @@ def check_integer(value: Any, name: str, low: int, high: int) -> int:
     if not is_number(value, Integral) or not low <= value <= high:
         raise ValueError(f"{name} is {brief(value)}, expected an integer {low}..{high}")
     return int(value)
+
+
+def check_positive(value: Any, name: str, least: float = 0.0, rest: str = "") -> float:
+    """A finite number above 0, or from `least`."""
+    if is_number(value):
+        with suppress(OverflowError):  # an integer can be more than any float
+            number = float(value)
+            if 0 < number < math.inf and number >= least:
+                return number
+    bound = f"of at least {least}" if least else "above 0"
+    raise ValueError(f"{name} is {brief(value)}, expected a finite number {bound}{rest}")
 
 
 def check_quality(value: Any, name: str = "quality") -> float:
@@ -139,11 +173,7 @@ def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
 
 
 def _kappa(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    if not is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {brief(value)}, expected a finite number above 0, or null")
-    return float(value)
+    return None if value is None else check_positive(value, name, MIN_HARDNESS, ", or null")
 
 
 def _cell(value: Any, name: str) -> float:
@@ -162,10 +192,21 @@ def check_record(value: Any, name: str) -> dict[str, Any]:
     """A copy of a free-form JSON object."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} is {brief(value)}, expected an object")
+    if not _is_shallow(value, _MAX_LEVELS):
+        raise ValueError(f"{name} is nested too deeply, expected at most {_MAX_LEVELS} levels")
     try:
-        return json.loads(json.dumps(dict(value), allow_nan=False))
+        text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+        text.encode()  # fails for half of a character
+        return json.loads(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be kept as JSON: {error}") from None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, Mapping | list | tuple):
+        return True
+    parts = value.values() if isinstance(value, Mapping) else value
+    return levels > 0 and all(_is_shallow(part, levels - 1) for part in parts)
 
 
 def check_keys(document: Any, name: str, required: Sequence[str], optional: Sequence[str]) -> None:
@@ -178,5 +219,5 @@ def check_keys(document: Any, name: str, required: Sequence[str], optional: Sequ
     for key in document:
         if key not in (*required, *optional):
             raise ValueError(
-                f"{key} is not a field of a {name}, expected {', '.join((*required, *optional))}"
+                f"{brief(key)} is not a field of a {name}, expected {', '.join((*required, *optional))}"
             )

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
-from dnnjpeg.checks import check_array, check_integer, check_items, check_quality, check_steps, is_number
+from dnnjpeg.checks import (
+    brief,
+    check_array,
+    check_integer,
+    check_items,
+    check_quality,
+    check_steps,
+    is_number,
+)
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame, beyond_decoders
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
@@ -94,13 +102,13 @@ def encode(
     """
     pixels = as_pixels(image, mode)
     if adaptive not in (False, True):
-        raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
+        raise ValueError(f"adaptive is {brief(adaptive)}, expected True or False")
     if adaptive:
         if isinstance(table, OperatingPoint):
             raise ValueError("adaptive is among the qualities of a table, and an OperatingPoint has one only")
         if streamtype != INTERCHANGE:
             raise ValueError(
-                f"adaptive steps are each picture's own, and streamtype={streamtype!r} shares them"
+                f"adaptive steps are each picture's own, and streamtype={brief(streamtype)} shares them"
             )
         quality = adapted_quality(
             check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(pixels, threads)
@@ -190,8 +198,8 @@ def write_coefficients(
     planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or
         [rows, columns, 64] in natural order; rows and columns as the component has blocks:
         ceil(ceil(height v / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
-    tables: 1 to 3 quantization tables of 64 steps (or 8x8) 1..255 in natural order; component c has the c-th,
-        or the last.
+    tables: 1 to 3 quantization tables of 64 steps (or 8x8), whole numbers 1..255 in natural order; component
+        c has the c-th, or the last.
     width, height: of the picture, 1..65,535, with a warning above 65,500.
 
     The other options are those of `encode`.
@@ -204,10 +212,7 @@ def write_coefficients(
     tables = check_items(tables, "tables", "a list of 1 to 3 tables")
     if len(planes) not in (1, 3, 4):
         raise ValueError(f"planes has {len(planes)} components, expected 1, 3 or 4")
-    steps = tuple(
-        check_steps(check_array(t, f"tables[{i}]", "64 steps, or 8x8").ravel().tolist(), f"tables[{i}]")
-        for i, t in enumerate(tables)
-    )
+    steps = tuple(_whole_steps(table, f"tables[{i}]") for i, table in enumerate(tables))
     if not 1 <= len(steps) <= 3:
         raise ValueError(f"tables has {len(steps)} tables, expected 1 to 3")
     coding = _coding(
@@ -232,6 +237,12 @@ def write_coefficients(
 def _warn_of_sides(width: int, height: int) -> None:
     if text := beyond_decoders(width, height):
         warnings.warn(f"the picture has {text}", stacklevel=3)
+
+
+def _whole_steps(table: Any, name: str) -> Steps:
+    """64 steps of a table of numbers, floats among them where they are whole."""
+    values = check_array(table, name, "64 steps, or 8x8").ravel().tolist()
+    return check_steps([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], name)
 
 
 def _point(
@@ -280,12 +291,12 @@ def _coding(
         name = _PILLOW_SUBSAMPLINGS.get(int(subsampling))
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
         raise ValueError(
-            f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
+            f"subsampling is {brief(subsampling)}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
         )
     if progressive not in (False, True, "auto"):
-        raise ValueError(f"progressive is {progressive!r}, expected True, False or 'auto'")
+        raise ValueError(f"progressive is {brief(progressive)}, expected True, False or 'auto'")
     if optimize not in (None, False, True):
-        raise ValueError(f"optimize is {optimize!r}, expected True, False or None")
+        raise ValueError(f"optimize is {brief(optimize)}, expected True, False or None")
     tables = _by_component(tables, components)
     used = tuple(dict.fromkeys(tables))  # equal tables are written once
     sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
@@ -302,7 +313,7 @@ def _coding(
 
 def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
     if name not in (None, "nearest", "probabilistic"):
-        raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
+        raise ValueError(f"quantizer is {brief(name)}, expected 'nearest' or 'probabilistic'")
     return _make_quantizer(point, name, components)
 
 
@@ -349,7 +360,7 @@ def _metadata(
         if len(numbers) != 2 or not all(
             is_number(n) and math.isfinite(n) and 1 <= round(n) <= 65535 for n in numbers
         ):
-            raise ValueError(f"dpi is {dpi!r}, expected two numbers 1..65535")
+            raise ValueError(f"dpi is {brief(dpi)}, expected two numbers 1..65535")
         density = (round(numbers[0]), round(numbers[1]))
     return b"".join(
         (

@@ -26,6 +26,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dnnjpeg.checks import brief
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -81,7 +83,7 @@ def imencode(
     from dnnjpeg.table.table import OperatingPoint
 
     if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:
-        raise ValueError(f"the extension is {ext!r}, expected one of {', '.join(_EXTENSIONS)}")
+        raise ValueError(f"the extension is {brief(ext)}, expected one of {', '.join(_EXTENSIONS)}")
     if not isinstance(img, np.ndarray):
         raise TypeError(f"img is of type {type(img).__name__}, expected a numpy array")
     channels = 1 if img.ndim == 2 else img.shape[-1] if img.ndim == 3 else 0
@@ -147,7 +149,9 @@ def _read(params: Iterable[int] | None) -> dict[int, int]:
     try:
         flat = [operator.index(number) for number in (() if params is None else params)]
     except TypeError:
-        raise TypeError(f"params is {params!r}, expected integers: key, value, key, value, ...") from None
+        raise TypeError(
+            f"params is {brief(params)}, expected integers: key, value, key, value, ..."
+        ) from None
     if len(flat) % 2:
         raise ValueError(f"params has {len(flat)} numbers, expected pairs of key and value")
     values = {}

@@ -155,7 +155,9 @@ def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
     from PIL.JpegPresets import presets
 
     if name != "keep" and name not in presets:
-        raise ValueError(f"quality is {name!r}, expected 1..100, 'keep' or one of {', '.join(presets)}")
+        from dnnjpeg.checks import brief
+
+        raise ValueError(f"quality is {brief(name)}, expected 1..100, 'keep' or one of {', '.join(presets)}")
     rest = {key: value for key, value in options.items() if key != "quality"}
     for key in ("qtables", "subsampling"):
         value = rest.get(key)

@@ -263,7 +263,7 @@ def test_truth_values_of_any_kind(name: str, photo: Image.Image) -> None:
         (ValueError, "hardness is nan", {"hardness": float("nan")}),
         (ValueError, "hardness is inf", {"hardness": float("inf")}),
         (ValueError, "hardness is 'x'", {"hardness": "x"}),
-        (ValueError, "hardness is 0.001, expected at least 0.01", {"hardness": 0.001}),
+        (ValueError, "hardness is 0.001, expected a finite number of at least 0.01", {"hardness": 0.001}),
         (ValueError, "hardness has 3 entries", {"hardness": (1, 2, 3)}),
         (ValueError, r"hardness\[1\] has 63 entries", {"hardness": (1, [1] * 63)}),
         (ValueError, r"hardness\[0\]\[5\] is -2", {"hardness": ([1] * 5 + [-2] + [1] * 58, 1)}),

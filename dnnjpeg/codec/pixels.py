@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dnnjpeg.checks import brief
+
 MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4}
 """Modes of an array and their channels."""
 
@@ -70,7 +72,9 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     if not hasattr(image, "mode") or not hasattr(image, "tobytes"):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image or a uint8 array")
     if mode is not None:
-        raise ValueError(f"mode is {mode!r}, but a PIL image knows its own; pass mode with an array only")
+        raise ValueError(
+            f"mode is {brief(mode)}, but a PIL image knows its own; pass mode with an array only"
+        )
     if image.mode not in _PIL_MODES:
         raise OSError(f"cannot write mode {image.mode} as JPEG")
     if 0 in image.size:
@@ -136,7 +140,7 @@ def _from_array(array: np.ndarray, mode: str | None) -> Pixels:
                 f"name the mode of four channels (one of {', '.join(m for m, n in MODES.items() if n == 4)})"
             )
     if mode not in tuple(MODES):
-        raise ValueError(f"mode is {mode!r}, expected one of {', '.join(MODES)}")
+        raise ValueError(f"mode is {brief(mode)}, expected one of {', '.join(MODES)}")
     if channels != MODES[mode]:
         shape = "height x width" + (f" x {MODES[mode]}" if MODES[mode] > 1 else "")
         raise ValueError(f"image has shape {array.shape}, expected {shape} for mode {mode}")

@@ -16,7 +16,6 @@ from dnnjpeg.codec.dct import SCALE
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
 
-MIN_HARDNESS = 0.01
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
 _ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
 _LOG2_E = 1.4426950408889634
@@ -43,7 +42,7 @@ class Quantizer:
     """What the kernels need to quantize, by component, natural order.
 
     `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
-    steep, else `MIXED`.
+    steep, nor of the nearest beyond what T.81 has room for, else `MIXED`.
     `scale`: float32[components, 64], `dct.SCALE` over the divisors. `reach`: int64[components, 64], the
     function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
     """
@@ -56,9 +55,10 @@ class Quantizer:
     def kinds(self) -> np.ndarray:
         alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
-        return np.array(
-            [MIXED if s and k == TWO else min(k, MIXED) for k, s in zip(alike, steep, strict=True)]
-        )
+        # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp
+        wide = np.any(self.scale > SCALE.astype(np.float32), axis=1)
+        mixed = np.where(np.equal(alike, TWO), steep, wide)
+        return np.where(mixed, MIXED, np.minimum(alike, MIXED))
 
     @cached_property
     def sampled(self) -> bool:
@@ -75,18 +75,12 @@ def quantizer_of(
 ) -> Quantizer:
     """The quantizer of components with the given tables of divisors: probabilistic with κ `hardness` (None:
     nearest), or nearest throughout.
-
-    Raises ValueError for κ below `MIN_HARDNESS`.
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     if hardness is None:
         return Quantizer(scale, np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64))
     rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]
     kappa = np.array(rows, np.float32)
-    if not np.all(kappa >= np.float32(MIN_HARDNESS)):
-        raise ValueError(
-            f"hardness is {kappa.min():g}, expected at least {MIN_HARDNESS}: below it an index says nothing"
-        )
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
     bits = np.where(np.isinf(kappa), 0, kappa) * _LOG2_E
     law = np.stack([bits, -2 * bits], axis=-1).astype(np.float32)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from dnnjpeg.files.atomic import write_atomic
 
 Arrays = dict[str, NDArray[Any]]
+
+_CHECK_BYTES = 32  # the digest of a file, at its end
 
 
 class Cache:
@@ -27,16 +28,22 @@ class Cache:
     def load(self, key: str) -> Arrays:
         """The arrays kept under a key; none where there is no whole file."""
         try:
-            with np.load(io.BytesIO((self.folder / f"{key}.npz").read_bytes())) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            content = (self.folder / f"{key}.npz").read_bytes()
+        except OSError:
             return {}
+        data, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
+        if hashlib.sha256(data).digest() != check:
+            return {}
+        with np.load(io.BytesIO(data)) as file:
+            return dict(file)
 
     def save(self, key: str, arrays: Arrays) -> None:
         """Keep arrays. Raises OSError."""
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **arrays)
-        write_atomic(self.folder / f"{key}.npz", file.getvalue())
+        data = file.getvalue()
+        # readers of zip files, numpy among them, pass over what follows
+        write_atomic(self.folder / f"{key}.npz", data + hashlib.sha256(data).digest())
 
 
 def key(*parts: object) -> str:

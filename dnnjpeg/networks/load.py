@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from reprlib import repr as brief
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dnnjpeg.checks import brief
 from dnnjpeg.files.view import Picture, Pictures
 from dnnjpeg.networks.preprocess import Preprocess
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from dnnjpeg.checks import check_keys, check_record
 from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.documents import read_json
 from dnnjpeg.sparse.dense import DENSE, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
@@ -100,7 +101,7 @@ class Plan:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
         try:
-            document = json.loads(Path(path).read_text("utf-8"))
+            document = read_json(path)
             check_keys(
                 document, "plan", ("format", "version", "conditions", "layers"), ("provenance", "fused")
             )

@@ -6,13 +6,13 @@ Everything a user may hand in is checked where the object is made, with a `Value
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import mul
-from reprlib import repr as brief
 from typing import Any, Self, TypeVar
 
 from dnnjpeg.checks import (
     Cells,
     Hardness,
     Limits,
+    brief,
     check_cells,
     check_chroma,
     check_hardness,
@@ -46,7 +46,7 @@ class OperatingPoint:
     subsampling: a name of SUBSAMPLINGS.
     luma: 64 steps 1..255 in natural order.
     chroma: 64 steps for Cb and Cr, or a list of one or two such tables; kept as a tuple of tables.
-    hardness: κ > 0 of the probabilistic quantizer (its alpha times the step squared); None rounds to the
+    hardness: κ >= 0.01 of the probabilistic quantizer (its alpha times the step squared); None rounds to the
         nearest. One for all, 64 for all (entries may be None), or a list with one of these a table, luma
         first; kept as the latter.
     measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
@@ -237,9 +237,12 @@ def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
     return entry if isinstance(entry, tuple) else (entry,) * 64
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+def _flat(value: Any, levels: int = 2) -> Iterator[Any]:
+    """The numbers of a table of 64 or of 8x8; what is nested deeper is left to the checks."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # a matrix has none but rows, without end
+    if levels and isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         for item in value:
-            yield from _flat(item)
+            yield from _flat(item, levels - 1)
     else:
         yield value

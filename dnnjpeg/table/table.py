@@ -7,17 +7,18 @@ import importlib.resources
 import json
 import math
 import os
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from reprlib import repr as brief
 from typing import Any, Self
 
-from dnnjpeg.checks import Hardness, check_items, check_keys, check_quality, check_record
+from dnnjpeg.checks import Hardness, brief, check_items, check_keys, check_quality, check_record
 from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.documents import read_json
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale
 from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
 
@@ -52,7 +53,7 @@ class Table:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
             raise ValueError(f"name is {brief(self.name)}, expected printable text")
-        if not isinstance(self.description, str):
+        if not isinstance(self.description, str) or re.search("[\ud800-\udfff]", self.description):
             raise ValueError(f"description is {brief(self.description)}, expected text")
         points = check_items(self.points, "points", "a list of OperatingPoint")
         for i, point in enumerate(points):
@@ -94,7 +95,7 @@ class Table:
         """A table from its JSON object. Raises ValueError that names the field: `points[2].luma[5] is 0`."""
         check_keys(document, "table", ("format", "version", "name", "points"), ("description", "provenance"))
         for key, expected in (("format", "dnnjpeg-table"), ("version", 1)):
-            if document[key] != expected:
+            if document[key] != expected or type(document[key]) is not type(expected):  # True is 1
                 raise ValueError(f"{key} is {brief(document[key])}, expected {expected!r}")
         points = []
         for i, point in enumerate(check_items(document["points"], "points", "a list")):
@@ -120,8 +121,8 @@ class Table:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """The table in a JSON file. Raises OSError, or ValueError that names the file and the field."""
         try:
-            return cls.from_json(json.loads(Path(path).read_text("utf-8-sig")))
-        except (ValueError, RecursionError) as error:
+            return cls.from_json(read_json(path))
+        except ValueError as error:
             raise ValueError(f"{path} is not a table: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -209,7 +210,8 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
         return zip(a + a[-1:] * (count - len(a)), b + b[-1:] * (count - len(b)), strict=True)
 
     def mix(a: float, b: float) -> float:
-        return a if a == b else math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
+        mixed = math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
+        return min(max(mixed, min(a, b)), max(a, b))  # not beyond them by a rounding
 
     def mix_known(a: float | None, b: float | None) -> float | None:
         return (b if nearer is high else a) if a is None or b is None else mix(a, b)

@@ -5,19 +5,18 @@ or the best file of at most a given size.
 import heapq
 import inspect
 import io
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
-from dnnjpeg.checks import check_integer, check_items, is_number
+from dnnjpeg.checks import brief, check_integer, check_items, check_positive
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.table.table import Table, load_table
@@ -168,7 +167,7 @@ def _check_options(options: Mapping[str, Any], prune: bool) -> None:
     """Those that `encode` takes, but a target cannot honour."""
     if options.get("adaptive"):
         raise ValueError(
-            f"adaptive is {options['adaptive']!r}, but a target leads to each picture's own quality: "
+            f"adaptive is {brief(options['adaptive'])}, but a target leads to each picture's own quality: "
             "leave out adaptive"
         )
     sampled = {
@@ -179,7 +178,7 @@ def _check_options(options: Mapping[str, Any], prune: bool) -> None:
     for name in sampled:
         if prune and sampled[name]:
             raise ValueError(
-                f"{name} is {options[name]!r}, but prune rounds to the nearest: leave out {name}"
+                f"{name} is {brief(options[name])}, but prune rounds to the nearest: leave out {name}"
             )
 
 
@@ -211,9 +210,8 @@ def _limit(size: tuple[int, int], target_bytes: int | None, target_bpp: float | 
     """In bytes, of a picture of this width and height."""
     if target_bpp is None:
         return check_integer(target_bytes, "target_bytes", 1, 2**63 - 1)
-    if not is_number(target_bpp) or not 0 < target_bpp < math.inf:
-        raise ValueError(f"target_bpp is {target_bpp!r}, expected a finite number above 0")
-    return int(target_bpp * size[0] * size[1] / 8)
+    limit = check_positive(target_bpp, "target_bpp") * size[0] * size[1] / 8
+    return int(min(limit, sys.maxsize))  # the product may be infinite
 
 
 def _largest(picture: _Picture, limit: int, subsampling: str | None) -> Encoded:
@@ -243,7 +241,7 @@ def _smallest(
 
     criterion = Criterion.parse(keep)
     if prune and not criterion.is_bound:
-        raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {keep!r}")
+        raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {brief(keep)}")
     readers = [load_network(network) if isinstance(network, str) else network for network in networks]
     size = size or max(reader.preprocess.size for reader in readers)
     show = partial(view, size=size)

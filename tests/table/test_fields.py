@@ -1,13 +1,17 @@
 """What is wrong with a table or a point is named by its field."""
 
 import math
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dnnjpeg.table.point import spread
 from dnnjpeg.table.table import (
     Table,
+    load_table,
     standard_table,
 )
 
@@ -45,17 +49,17 @@ def long(values: list) -> list:
         ("chroma", long([-1]), "chroma[0] is -1, expected an integer 1..255"),
         ("chroma", [[1] * 64, long([9, 300])], "chroma[1][1] is 300, expected an integer 1..255"),
         ("chroma", [[1] * 64] * 3, "chroma has 3 steps, expected 64"),
-        ("hardness", 0, "hardness is 0, expected a finite number above 0, or null"),
-        ("hardness", math.nan, "hardness is nan, expected a finite number above 0, or null"),
-        ("hardness", [1, math.inf], "hardness[1] is inf, expected a finite number above 0, or null"),
+        ("hardness", 0, "hardness is 0, expected a finite number of at least 0.01, or null"),
+        ("hardness", math.nan, "hardness is nan, expected a finite number of at least 0.01, or null"),
+        ("hardness", [1, math.inf], "hardness[1] is inf, expected a finite number of at least 0.01, or null"),
         (
             "hardness",
             [None, long([2, "x"])],
-            "hardness[1][1] is 'x', expected a finite number above 0, or null",
+            "hardness[1][1] is 'x', expected a finite number of at least 0.01, or null",
         ),
         ("hardness", [None, [1] * 63], "hardness[1] has 63 entries, expected null, a number, or 64"),
         ("hardness", [1, 2, 3], "hardness has 3 entries, expected one for each of 2 tables, or 64"),
-        ("hardness", True, "hardness is True, expected a finite number above 0, or null"),
+        ("hardness", True, "hardness is True, expected a finite number of at least 0.01, or null"),
         ("hardness", "hard", "hardness is 'hard', expected null, a number, or one entry a table"),
         ("limits", 0, "limits is 0, expected an integer 1..1023"),
         ("limits", [1.5, None], "limits[0] is 1.5, expected an integer 1..1023"),
@@ -66,7 +70,7 @@ def long(values: list) -> list:
         ("cells", "wide", "cells is 'wide', expected null, a number, or one entry a table"),
         ("measured", [1], "measured is [1], expected an object"),
         ("measured", {"bpp": math.nan}, "measured cannot be kept as JSON"),
-        ("lumma", [1] * 64, "lumma is not a field of a point, expected quality, subsampling, luma, chroma"),
+        ("lumma", [1] * 64, "'lumma' is not a field of a point, expected quality, subsampling, luma, chroma"),
     ],
 )
 def test_a_wrong_field_of_a_point_is_named(field: str, value: object, message: str) -> None:
@@ -90,7 +94,7 @@ def test_a_wrong_field_of_a_point_is_named(field: str, value: object, message: s
         ({"points": [5]}, "points[0].point is 5, expected an object"),
         ({"points": [document()["points"][0]] * 2}, "points has quality 50 twice"),
         ({"provenance": []}, "provenance is [], expected an object"),
-        ({"desciption": ""}, "desciption is not a field of a table"),
+        ({"desciption": ""}, "'desciption' is not a field of a table"),
     ],
 )
 def test_a_wrong_field_of_a_table_is_named(changes: dict, message: str) -> None:
@@ -121,3 +125,60 @@ def test_a_file_that_is_no_table_is_named(content: bytes, tmp_path: Path) -> Non
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is not a table: "):
         Table.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": True}, "version is True, expected 1"),
+        ({"version": 1.0}, "version is 1.0, expected 1"),
+        ({"description": "\ud800"}, r"description is '\ud800', expected text"),
+        ({"provenance": {"a": "\udfff"}}, "provenance cannot be kept as JSON"),
+    ],
+)
+def test_what_json_would_change_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(message)}"):
+        Table.from_json(document(**changes))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"format": 1, "format": 1}', '{"provenance": {"a": [{"b": 1, "b": 2}]}}', '{"": 0, "": 0}']
+)
+def test_a_key_given_twice_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "twice.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"twice\.json is not a table: the key '.*' is there twice$"):
+        Table.load(path)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A device has no end, and a pipe waits for a writer."""
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        for load in (Table.load, load_table):
+            with pytest.raises(ValueError, match=r"is not a table: not a regular file$"):
+                load(path)
+
+
+def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # of holes
+    with pytest.raises(ValueError, match=r"large\.json is not a table: larger than 64 MB$"):
+        load_table(path)
+
+
+@pytest.mark.parametrize("ends", [(0.5, 0.5000000000000001), (1.9999999999999998, 2), (0.01, 0.010000001)])
+def test_what_is_interpolated_stays_between_the_points(ends: tuple[float, float]) -> None:
+    """Rounding in the logarithms could lead out of the range that is legal."""
+    fields = ("hardness",) if ends[0] < 0.5 else ("cells", "hardness")
+    points = [
+        replace(standard_table().at(q), **dict.fromkeys(fields, end))
+        for q, end in zip((1, 100), ends, strict=True)
+    ]
+    table = Table("t", points)
+    for quality in range(1, 101):
+        for field in fields:
+            for entry in getattr(table.at(quality), field):
+                assert all(ends[0] <= value <= ends[1] for value in spread(entry))

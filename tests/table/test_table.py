@@ -27,7 +27,7 @@ from dnnjpeg.table.table import (
 )
 
 steps = st.lists(st.integers(1, 255), min_size=64, max_size=64)
-kappas = st.floats(1e-3, 1e6)
+kappas = st.floats(0.01, 1e6)
 cells = st.none() | st.floats(0.5, 2) | st.lists(st.none() | st.floats(0.5, 2), min_size=64, max_size=64)
 limits = (
     st.none() | st.integers(1, 1023) | st.lists(st.integers(1, 1023) | st.none(), min_size=64, max_size=64)
