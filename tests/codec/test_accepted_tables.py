@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Decode, Read
+from decoders import Decode, Read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.fft import dctn
