@@ -15,7 +15,6 @@ from typing import IO, Any
 TEMPORARY_SUFFIX = ".dnnjpeg-tmp"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 _MINUTE = 60  # no write takes so long
-_USER = os.geteuid() if hasattr(os, "geteuid") else 0  # what Windows says of every file
 _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # of a folder: not everywhere, nor for everyone
 
 
@@ -102,12 +101,13 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Remove the temporary files that killed processes of this user have left in a folder: those older than a
     minute. What cannot be removed stays.
     """
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # what Windows says of every file
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _TEMPORARY.fullmatch(entry.name):
                 with suppress(OSError):
                     found = entry.stat(follow_symlinks=False)
-                    is_own = stat.S_ISREG(found.st_mode) and found.st_uid == _USER
+                    is_own = stat.S_ISREG(found.st_mode) and found.st_uid == user
                     if is_own and time.time() - found.st_mtime > _MINUTE:
                         Path(entry).unlink()
 
