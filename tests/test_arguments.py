@@ -157,7 +157,7 @@ def test_a_hardness_beyond_floats_is_named() -> None:
 
 def test_any_finite_bpp_is_a_limit() -> None:
     best = encode_to_target([PIXELS], target_bpp=1e308)[0]
-    assert best.quality == 100 and best.kept
+    assert best.quality == 100 and best.met
     with pytest.raises(ValueError, match=r"target_bpp is 10+.*, expected a finite number above 0"):
         encode_to_target([PIXELS], target_bpp=10**400)
 
