@@ -31,7 +31,7 @@ from dnnjpeg.learn.recipe import Recipe
 from dnnjpeg.learn.training import train
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.readings import Readings, compare, decode
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 QUALITIES = (10, 20, 30)
 COMMON = {"batch": 32, "decay": 1e-4, "pad": 0, "bfloat16": True}

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dnnjpeg.learn.jpegdl import JPEGLayer
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 LAYERS = {
     "kappa 5": {"kappa": 5},

@@ -20,7 +20,8 @@ from dnnjpeg import encode
 from dnnjpeg.files.dataset import load_dataset
 from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.soft.rate import entropy_rate, scan_rate
-from dnnjpeg.table.table import OperatingPoint, standard_table
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.point import OperatingPoint
 
 SIZE, BATCH = 224, 25
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")

@@ -34,7 +34,7 @@ from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.soft.jpeg import block_grids, to_coefficients
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.table.table import load_table
+from dnnjpeg.table.library import load_table
 
 QUALITIES = (10, 20, 35, 55, 80)
 BATCH = 25

@@ -22,12 +22,11 @@ import t81
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, Table, encode, inspect, load_table, write_coefficients
-from dnnjpeg.checks import MIN_HARDNESS
 from dnnjpeg.codec import picture as parts
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.images import open_picture
-from dnnjpeg.table.point import spread
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.fields import MIN_HARDNESS, spread
 
 Random = np.random.Generator
 _NAMES = tuple(SUBSAMPLINGS)
@@ -131,11 +130,11 @@ def tables(rng: Random, scratch: Path) -> None:
         require(part.steps == point.tables[t], f"steps of component {c}")
         blocks = plane.reshape(part.rows, 8, part.columns, 8).swapaxes(1, 2) - 128.0
         exact = (_BASIS @ blocks @ _BASIS.T).reshape(part.rows, part.columns, 64) / point.divisors[t]
-        limits = np.array([1024 if limit is None else limit for limit in spread(point.limits[t])])
-        low = np.maximum(np.where(np.arange(64) == 0, -1024, -1023), -limits)
+        max_index = np.array([1024 if limit is None else limit for limit in spread(point.max_index[t])])
+        low = np.maximum(np.where(np.arange(64) == 0, -1024, -1023), -max_index)
         nearest = options["quantizer"] == "nearest"
         room = [_room(None if nearest else kappa) for kappa in spread(point.hardness[t])]
-        far = np.abs(part.indices() - exact.clip(low, np.minimum(1023, limits))) - room
+        far = np.abs(part.indices() - exact.clip(low, np.minimum(1023, max_index))) - room
         require((far <= 2e-3).all(), f"component {c} is off by {far.max()} more than it may")
 
 
@@ -157,7 +156,7 @@ def _point(rng: Random, quality: float) -> OperatingPoint:
     cell = (None, 0.5, 0.999, 1, 2, lambda: float(rng.uniform(0.5, 2)))
     kappa = (None, MIN_HARDNESS, 1, 15, 80, 1e300, lambda: float(np.exp(rng.uniform(-4, 8))))
     limit = (None, None, 1, 1023, lambda: int(rng.integers(1, 1024)))
-    fields = {"cells": cell, "hardness": kappa, "limits": limit}
+    fields = {"bin_width": cell, "hardness": kappa, "max_index": limit}
     return replace(
         point,
         **{name: [some(*of) for _ in range(count)] for name, of in fields.items() if rng.random() < 0.5},
@@ -165,8 +164,8 @@ def _point(rng: Random, quality: float) -> OperatingPoint:
 
 
 def _room(kappa: float | None) -> float:
-    """How far, in cells, an index may be from its coefficient: half of one where it is rounded; else as far
-    as its weight is 1e-7 or more.
+    """How far, in bin widths, an index may be from its coefficient: half of one where it is rounded; else as
+    far as its weight is 1e-7 or more.
     """
     if kappa is None:
         return 0.5

@@ -39,7 +39,8 @@ from dnnjpeg.networks import criterion
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.measurer import Measurer, by_name
 from dnnjpeg.networks.readings import Readings
-from dnnjpeg.table.table import Table, load_table
+from dnnjpeg.table.library import load_table
+from dnnjpeg.table.table import Table
 from dnnjpeg.target import pruning, search, target
 
 GROUP = 50

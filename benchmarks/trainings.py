@@ -24,8 +24,8 @@ from dnnjpeg.learn.sensitivity import fisher
 from dnnjpeg.learn.training import train
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.readings import compare
+from dnnjpeg.table.library import standard_table
 from dnnjpeg.table.point import OperatingPoint
-from dnnjpeg.table.table import standard_table
 
 HERE = Path(__file__).parent
 HELD_OUT = 0.1  # of the training pictures, for choosing the epoch; the same for all seeds

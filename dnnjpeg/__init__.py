@@ -15,10 +15,10 @@ if _TYPE_CHECKING:
     from dnnjpeg.jpeg.inspect import inspect as inspect
     from dnnjpeg.learn.jpegdl import JPEGLayer as JPEGLayer
     from dnnjpeg.networks.load import load_network as load_network
+    from dnnjpeg.table.library import list_tables as list_tables
+    from dnnjpeg.table.library import load_table as load_table
     from dnnjpeg.table.point import OperatingPoint as OperatingPoint
     from dnnjpeg.table.table import Table as Table
-    from dnnjpeg.table.table import list_tables as list_tables
-    from dnnjpeg.table.table import load_table as load_table
     from dnnjpeg.target.search import Encoded as Encoded
     from dnnjpeg.target.target import encode_to_target as encode_to_target
 
@@ -33,9 +33,9 @@ _HOMES = {
     "encode": "dnnjpeg.encoder",
     "encode_to_target": "dnnjpeg.target.target",
     "inspect": "dnnjpeg.jpeg.inspect",
-    "list_tables": "dnnjpeg.table.table",
+    "list_tables": "dnnjpeg.table.library",
     "load_network": "dnnjpeg.networks.load",
-    "load_table": "dnnjpeg.table.table",
+    "load_table": "dnnjpeg.table.library",
     "write_coefficients": "dnnjpeg.encoder",
 }
 __all__ = [*_HOMES, "__version__"]

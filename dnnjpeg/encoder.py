@@ -12,15 +12,7 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
-from dnnjpeg.checks import (
-    brief,
-    check_array,
-    check_integer,
-    check_items,
-    check_quality,
-    check_steps,
-    is_number,
-)
+from dnnjpeg.checks import brief, check_array, check_integer, check_items, check_quality, is_number
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, TABLES_ONLY, Coding
 from dnnjpeg.codec.frame import MAX_SIDE, Frame, beyond_decoders
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
@@ -31,9 +23,12 @@ from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import kernel_folder
-from dnnjpeg.table.point import spread
-from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
+from dnnjpeg.table.fields import check_steps, spread
+from dnnjpeg.table.library import load_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 
 _QUALITY = 75  # of a table, unless told otherwise
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
@@ -124,9 +119,9 @@ def encode(
         streamtype, restart_blocks, restart_rows,
     )  # fmt: skip
     try:
-        coding, chosen, limits = _prepared(*options)
+        coding, chosen, max_index = _prepared(*options)
     except TypeError:  # one of them cannot be remembered: this says what is wrong with it
-        coding, chosen, limits = _prepared.__wrapped__(*options)
+        coding, chosen, max_index = _prepared.__wrapped__(*options)
     if pixels is not image:  # given by a user
         _warn_of_sides(pixels.width, pixels.height)
     if streamtype == TABLES_ONLY:
@@ -134,12 +129,12 @@ def encode(
     head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
-    if coding.progressive is False and limits is None:
+    if coding.progressive is False and max_index is None:
         scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
         return coding.baseline(head, scan)
     planes = picture_planes(pixels, coding.frame, chosen, seed, threads)
-    if limits is not None:
-        hold_planes(coding.frame, planes, limits)
+    if max_index is not None:
+        hold_planes(coding.frame, planes, max_index)
     return coding.smallest(head, planes)
 
 
@@ -160,7 +155,7 @@ def _prepared(
     subsampling: str | int | None,
     *options: Any,
 ) -> tuple[Coding, Quantizer, np.ndarray | None]:
-    """What follows from the options of `encode` for pictures of one size, limits as for `hold_planes`."""
+    """What follows from the options of `encode` for pictures of one size, max_index as for `hold_planes`."""
     check_integer(seed, "seed", 0, 2**63 - 1)
     components = mode_components(mode)
     coding = _coding(
@@ -171,7 +166,7 @@ def _prepared(
         point.subsampling if subsampling is None else subsampling,
         *options,
     )
-    return coding, _quantizer(point, quantizer, components), _limits(point, components)
+    return coding, _quantizer(point, quantizer, components), _max_index(point, components)
 
 
 def write_coefficients(
@@ -327,11 +322,11 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
 
 
-def _limits(point: OperatingPoint, components: int) -> np.ndarray | None:
-    if all(limit is None for limit in point.limits):
+def _max_index(point: OperatingPoint, components: int) -> np.ndarray | None:
+    if all(limit is None for limit in point.max_index):
         return None
     none = np.iinfo(np.int16).max
-    rows = [[none if limit is None else limit for limit in spread(entry)] for entry in point.limits]
+    rows = [[none if limit is None else limit for limit in spread(entry)] for entry in point.max_index]
     return np.array(_for_all(tuple(rows), components), np.int16)[:, NATURAL]
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dnnjpeg.table.table import OperatingPoint, Table
+    from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.table.table import Table
 
 __all__ = ["imencode", "imwrite"]
 
@@ -80,7 +81,7 @@ def imencode(
     import numpy as np
 
     from dnnjpeg.encoder import encode
-    from dnnjpeg.table.table import OperatingPoint
+    from dnnjpeg.table.point import OperatingPoint
 
     if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:
         raise ValueError(f"the extension is {brief(ext)}, expected one of {', '.join(_EXTENSIONS)}")
@@ -167,11 +168,14 @@ def _read(params: Iterable[int] | None) -> dict[int, int]:
 
 def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> "OperatingPoint":
     """Luma of one quality and chroma of another."""
-    from dnnjpeg.table.table import OperatingPoint, Table, load_table
+    from dnnjpeg.table.library import load_table
+    from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.table.table import Table
 
     table = source if isinstance(source, Table) else load_table(source)
     one, other = table.at(luma), table.at(chroma)
     mixed: dict[str, Any] = {
-        name: (getattr(one, name)[0], *getattr(other, name)[1:]) for name in ("hardness", "cells", "limits")
+        name: (getattr(one, name)[0], *getattr(other, name)[1:])
+        for name in ("hardness", "bin_width", "max_index")
     }
     return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, **mixed)

@@ -46,7 +46,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
-    from dnnjpeg.table.table import OperatingPoint
+    from dnnjpeg.table.point import OperatingPoint
 
 __all__ = ["encode", "register"]
 
@@ -133,7 +133,7 @@ def _check_names(options: Iterable[str]) -> None:
 
 def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """``options`` over ``defaults``, a quality's name spelt out, what is None left out."""
-    from dnnjpeg.table.table import OperatingPoint
+    from dnnjpeg.table.point import OperatingPoint
 
     options = _spell_out(options)
     replaced = set(options)
@@ -207,9 +207,11 @@ def _point(image: Image.Image, qtables: Any, quality: float | None) -> "Operatin
     """The operating point that ``qtables`` stands for, scaled where a quality is given."""
     from PIL.JpegPresets import presets
 
-    from dnnjpeg.checks import check_quality, check_tables
+    from dnnjpeg.checks import check_quality
     from dnnjpeg.jpeg.standard import ijg_scale
-    from dnnjpeg.table.table import OperatingPoint, parse_wizard
+    from dnnjpeg.table.fields import check_tables
+    from dnnjpeg.table.formats import parse_wizard
+    from dnnjpeg.table.point import OperatingPoint
 
     tables: Any
     if not isinstance(qtables, str):
@@ -236,7 +238,7 @@ def _subsampling(image: Image.Image, subsampling: Any) -> Any:
     """What the codec takes as its subsampling."""
     from PIL.JpegPresets import presets
 
-    from dnnjpeg.table.table import SUBSAMPLINGS
+    from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
     if subsampling == -1:
         return None

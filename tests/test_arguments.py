@@ -15,7 +15,7 @@ from PIL import Image
 import dnnjpeg.plugins.opencv
 import dnnjpeg.plugins.pillow
 from dnnjpeg import OperatingPoint, Table, encode, encode_to_target, inspect, write_coefficients
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # numpy would rather have an array

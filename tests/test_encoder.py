@@ -17,8 +17,9 @@ from PIL import Image
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.table.point import spread
-from dnnjpeg.table.table import SUBSAMPLINGS, standard_table
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.fields import spread
+from dnnjpeg.table.library import standard_table
 
 
 def pillow(image: Image.Image, **options: Any) -> bytes:
@@ -139,15 +140,15 @@ def test_cells_are_what_coefficients_are_divided_by_and_steps_what_they_decode_t
     """Against round(c / (step · cell)), c by a float64 DCT; where c is no tie by more than its own error."""
     random = np.random.default_rng(seed)
     steps = tuple(random.integers(1, 60, 64).tolist())
-    cells = data.draw(st.floats(0.5, 2) | st.just([float(cell) for cell in random.uniform(0.5, 2, 64)]))
+    bin_width = data.draw(st.floats(0.5, 2) | st.just([float(cell) for cell in random.uniform(0.5, 2, 64)]))
     point = OperatingPoint.from_tables([steps], quality=50, subsampling="4:4:4")
     pixels = random.integers(0, 256, (16, 24), np.uint8)
-    (plane,), (found,) = read_dct(encode(pixels, replace(point, cells=cells)))
+    (plane,), (found,) = read_dct(encode(pixels, replace(point, bin_width=bin_width)))
     assert np.array_equal(found.ravel(), steps)
     k = np.arange(8)
     basis = np.sqrt(np.where(k == 0, 1, 2) / 8)[:, None] * np.cos((2 * k + 1) * k[:, None] * np.pi / 16)
     blocks = pixels.astype(float).reshape(2, 8, 3, 8).swapaxes(1, 2) - 128
-    exact = (basis @ blocks @ basis.T).reshape(2, 3, 64) / (np.array(steps) * np.array(cells))
+    exact = (basis @ blocks @ basis.T).reshape(2, 3, 64) / (np.array(steps) * np.array(bin_width))
     assert np.abs(plane.reshape(2, 3, 64) - exact).max() <= 0.5 + 1e-3
 
 
@@ -164,18 +165,18 @@ def test_cells_are_what_coefficients_are_divided_by_and_steps_what_they_decode_t
 def test_limits_hold_indices(
     data: st.DataObject, seed, height, width, mode, subsampling, progressive, read_dct: Read
 ) -> None:
-    """Those of the same file without limits, clipped."""
+    """Those of the same file without max_index, clipped."""
     random = np.random.default_rng(seed)
     limit = st.none() | st.integers(1, 40) | st.just((None, *random.integers(1, 1024, 63).tolist()))
-    limits = data.draw(st.lists(limit, min_size=2, max_size=2))
+    max_index = data.draw(st.lists(limit, min_size=2, max_size=2))
     point = standard_table().at(70)
     shape = (height, width) if mode == "L" else (height, width, len(mode))
     pixels = random.integers(0, 256, shape, np.uint8)
     options = {"mode": mode, "subsampling": subsampling, "progressive": progressive}
     free, _ = read_dct(encode(pixels, point, **options))
-    held, _ = read_dct(encode(pixels, replace(point, limits=limits), threads=2, **options))
+    held, _ = read_dct(encode(pixels, replace(point, max_index=max_index), threads=2, **options))
     for c, (a, b) in enumerate(zip(free, held, strict=True)):
-        entry = limits[min(c, 1) if mode == "RGB" else 0]
+        entry = max_index[min(c, 1) if mode == "RGB" else 0]
         largest = np.array([2000 if limit is None else limit for limit in spread(entry)]).reshape(8, 8)
         assert np.array_equal(b, a.clip(-largest, largest))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
 from .target import describe, target, target_options
@@ -189,7 +189,7 @@ def _recipe(
     **options: Any,
 ) -> "Recipe":
     from dnnjpeg.jobs.run import Recipe
-    from dnnjpeg.table.table import load_table
+    from dnnjpeg.table.library import load_table
 
     if model is not None and table_file:
         raise click.UsageError("--model and --table name two tables: give one")

@@ -8,7 +8,7 @@ import click
 
 from dnnjpeg.jpeg.inspect import Inspection, Likeness
 from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
-from dnnjpeg.table.point import format_steps
+from dnnjpeg.table.formats import format_steps
 
 from .paths import NamedPath, one_line, read_stdin
 

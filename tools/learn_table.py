@@ -18,7 +18,8 @@ from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
-from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.point import OperatingPoint
 
 from .paths import NamedPath, one_line
 
@@ -231,7 +232,8 @@ def _run(
     from dnnjpeg.learn.methods import candidates
     from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, check
     from dnnjpeg.learn.processes import by_first, is_first
-    from dnnjpeg.table.table import Table, standard_table
+    from dnnjpeg.table.library import standard_table
+    from dnnjpeg.table.table import Table
 
     began = time.monotonic()
     folder = output.with_suffix(".report")

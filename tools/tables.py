@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 
-from dnnjpeg.checks import Cells, Hardness, Limits, check_quality
+from dnnjpeg.checks import check_quality
 from dnnjpeg.files.atomic import write_atomic
-from dnnjpeg.table.point import OperatingPoint, format_steps, to_csv, to_wizard
-from dnnjpeg.table.table import Table, list_tables, load_table
+from dnnjpeg.table.fields import BinWidth, Hardness, MaxIndex
+from dnnjpeg.table.formats import format_steps, to_csv, to_wizard
+from dnnjpeg.table.library import list_tables, load_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 
 from .paths import NamedPath, one_line
 
@@ -137,16 +140,18 @@ def _line(point: OperatingPoint) -> str:
 
 
 def _kinds(point: OperatingPoint) -> list[str]:
-    """By table, its hardness, and its cells and limits where it has any."""
+    """By table, its hardness, and its bin_width and max_index where it has any."""
     return [
         (_describe("hardness", hardness) or "rounded to the nearest")
-        + ("" if cells == 1 else f", {_describe('cells', cells)}")
-        + ("" if limits is None else f", {_describe('limits', limits)}")
-        for hardness, cells, limits in zip(point.hardness, point.cells, point.limits, strict=True)
+        + ("" if bin_width == 1 else f", {_describe('bin_width', bin_width)}")
+        + ("" if max_index is None else f", {_describe('max_index', max_index)}")
+        for hardness, bin_width, max_index in zip(
+            point.hardness, point.bin_width, point.max_index, strict=True
+        )
     ]
 
 
-def _describe(name: str, entry: Hardness | Cells | Limits) -> str:
+def _describe(name: str, entry: Hardness | BinWidth | MaxIndex) -> str:
     if isinstance(entry, tuple):
         numbers = [number for number in entry if number is not None]
         return f"{name} {min(numbers):g} to {max(numbers):g} by coefficient"

@@ -17,8 +17,9 @@ from dnnjpeg import __version__
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
-from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
-from dnnjpeg.table.table import load_table
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.library import load_table
+from dnnjpeg.table.point import OperatingPoint
 
 from .paths import NamedPath
 

@@ -13,8 +13,10 @@ from typing import Any
 from dnnjpeg.checks import check_quality
 from dnnjpeg.encoder import encode
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
-from dnnjpeg.table.table import SUBSAMPLINGS, Table, load_table
+from dnnjpeg.table.table import Table
 
 Key = tuple[Any, ...]
 

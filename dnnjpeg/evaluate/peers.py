@@ -17,7 +17,7 @@ from PIL import Image, features
 
 from dnnjpeg.checks import check_integer
 from dnnjpeg.jpeg.standard import ijg_factor
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Encode = Callable[[Picture, Any], bytes]  # the quality is an int where it is whole

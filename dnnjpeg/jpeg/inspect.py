@@ -7,7 +7,7 @@ from typing import Any
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, Steps, nearest_quality
-from dnnjpeg.table.point import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 KINDS = {
     0xC0: "baseline",

@@ -16,19 +16,21 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dnnjpeg.checks import Limits, check_array, check_integer, is_number
+from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.encoder import encode
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.networks.readings import decode
 from dnnjpeg.soft.jpeg import (
-    IndexLimits,
+    MaxIndices,
     component_tables,
     from_coefficients,
     roundtrip,
     to_coefficients,
 )
 from dnnjpeg.soft.rate import scan_rate
-from dnnjpeg.table.point import OperatingPoint, spread
-from dnnjpeg.table.table import SUBSAMPLINGS, Table
+from dnnjpeg.table.fields import MaxIndex, spread
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 
 Form = Literal["soft", "sampled", "hard", "file"]
 
@@ -56,7 +58,7 @@ class JPEGLayer(nn.Module):
         not the steady ones; κ is not held; a coefficient is one of five indices, whatever κ; and pixels are
         not held to 0..255, but in form "file".
     rounds: JPEG so many times over, each time with steps of its own.
-    subsampling: a name of `dnnjpeg.table.table.SUBSAMPLINGS`.
+    subsampling: a name of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
 
     `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
     (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a
@@ -117,14 +119,15 @@ class JPEGLayer(nn.Module):
     @classmethod
     def from_point(cls, point: OperatingPoint, **options: Any) -> Self:
         """A layer that begins with the tables and subsampling of a point, and with its hardness where it has
-        one and none is given; a layer has no cells. Where it has limits and no levels are given, with these
+        one and none is given; a layer's bins are as wide as its steps. Where it has max_index and no levels
+        are given, with these
         too: steps of 1 with a lower limit than others are smaller steps in the layer. `options` are those of
         the class.
 
-        Raises ValueError for limits that no levels make.
+        Raises ValueError for a max_index that no levels make.
         """
         steps = np.array(point.tables, float)
-        if options.get("levels") is None and any(limit is not None for limit in point.limits):
+        if options.get("levels") is None and any(limit is not None for limit in point.max_index):
             steps, options = _unlimited(point, steps, options)
         layer = cls(steps, **{"subsampling": point.subsampling, **options})
         is_given = options.get("kappa") is not None or options.get("alpha") is not None
@@ -144,8 +147,10 @@ class JPEGLayer(nn.Module):
         for log_q, log_kappa in zip(self.log_steps(), self.log_kappa(), strict=True):
             are_integers = is_file or self.integer_steps
             tables = component_tables(log_q, log_kappa, integers=are_integers)
-            limits = self._limits(log_q, are_integers)
-            pixels = roundtrip(pixels, tables, mode, self.subsampling, integers=is_file, limits=limits, **how)
+            max_index = self._max_index(log_q, are_integers)
+            pixels = roundtrip(
+                pixels, tables, mode, self.subsampling, integers=is_file, max_index=max_index, **how
+            )
         return pixels
 
     def bits(self, pixels: Tensor) -> Tensor:
@@ -160,8 +165,8 @@ class JPEGLayer(nn.Module):
         planes = to_coefficients(pixels, self.subsampling, integers=True)
         if self.levels is not None:
             tables = component_tables(log_q, log_kappa, integers=True)
-            limits = self._limits(log_q, integers=True)
-            bounds = [q * limit for (q, _), limit in zip(tables, limits, strict=True) if limit is not None]
+            max_index = self._max_index(log_q, integers=True)
+            bounds = [q * limit for (q, _), limit in zip(tables, max_index, strict=True) if limit is not None]
             planes = [plane.clamp(-most, most) for plane, most in zip(planes, bounds, strict=True)]
         return scan_rate(planes, log_q, log_kappa, height, width, self.subsampling)
 
@@ -181,7 +186,7 @@ class JPEGLayer(nn.Module):
             log_kappa = log_kappa + 2 * (log_q.clamp(min=0) if self.integer_steps else log_q)
         return log_kappa if self.published else log_kappa.clamp(*map(math.log, _HARDNESS))
 
-    def _limits(self, log_q: Tensor, integers: bool) -> IndexLimits:
+    def _max_index(self, log_q: Tensor, integers: bool) -> MaxIndices:
         """The largest indices of Y, Cb, Cr for the steps of a round, [tables, 64], or them as integers."""
         if self.levels is None:
             return (None,) * 3
@@ -203,13 +208,15 @@ class JPEGLayer(nn.Module):
             self.log_hardness.clamp_(*map(math.log, _HARDNESS))
 
     def points(self) -> tuple[OperatingPoint, ...]:
-        """One a round: its steps as integers 1..255, its limits, rounding to the nearest."""
+        """One a round: its steps as integers 1..255, its max_index, rounding to the nearest."""
         points = []
         for log_q in self.log_steps().detach():
             steps = log_q.exp().round().clamp(1, 255).int().tolist()
             point = OperatingPoint.from_tables(steps, subsampling=self.subsampling)
-            limits = [_entry(limit) for limit in self._limits(log_q, integers=True)[: len(point.tables)]]
-            points.append(replace(point, limits=tuple(limits)))
+            max_index = [
+                _entry(limit) for limit in self._max_index(log_q, integers=True)[: len(point.tables)]
+            ]
+            points.append(replace(point, max_index=tuple(max_index)))
         return tuple(points)
 
     def to_table(self, name: str, *, which: int = 0, **fields: Any) -> Table:
@@ -259,8 +266,8 @@ class FrozenJPEG(nn.Module):
         rounds, bounds = [], []
         for log_q, log_kappa in zip(layer.log_steps(), layer.log_kappa(), strict=True):
             tables = component_tables(log_q, log_kappa, integers=layer.integer_steps)
-            limits = layer._limits(log_q, layer.integer_steps)
-            largest = [math.inf if limit is None else limit for limit in limits]
+            max_index = layer._max_index(log_q, layer.integer_steps)
+            largest = [math.inf if limit is None else limit for limit in max_index]
             held = [torch.ones_like(q) * limit for (q, _), limit in zip(tables, largest, strict=True)]
             rounds.append(torch.cat([q for q, _ in tables]).flatten())
             bounds.append(torch.cat(held).flatten())
@@ -270,20 +277,20 @@ class FrozenJPEG(nn.Module):
         planes = torch.cat(to_coefficients(units.view(192, 3, 8, 8) + 128), dim=2)[:, 0]
         pixels = from_coefficients([plane[:, None] for plane in units.view(192, 3, 64).unbind(1)], 8, 8) - 128
         self.steps: Tensor
-        self.limits: Tensor
+        self.max_index: Tensor
         self.forward_map: Tensor
         self.inverse_map: Tensor
         self.register_buffer("steps", steps.detach()[:, None, :, None, None].float())
-        self.register_buffer("limits", torch.stack(bounds).detach()[:, None, :, None, None].float())
+        self.register_buffer("max_index", torch.stack(bounds).detach()[:, None, :, None, None].float())
         self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).to(self.steps).contiguous())
         self.register_buffer("inverse_map", pixels.to(self.steps))
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
-        for steps, limits in zip(self.steps, self.limits, strict=True):
+        for steps, max_index in zip(self.steps, self.max_index, strict=True):
             padded = nn.functional.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate") - 128
             indices = nn.functional.conv2d(padded, self.forward_map, stride=8) / steps
-            held = indices.clamp(-limits, limits).round() * steps
+            held = indices.clamp(-max_index, max_index).round() * steps
             decoded = nn.functional.conv_transpose2d(held, self.inverse_map, stride=8) + 128
             pixels = decoded[..., :height, :width]
             if self.held:
@@ -291,7 +298,7 @@ class FrozenJPEG(nn.Module):
         return pixels
 
 
-def _entry(limit: int | Tensor | None) -> Limits:
+def _entry(limit: int | Tensor | None) -> MaxIndex:
     """A limit of `quantize` as a point has it."""
     if not isinstance(limit, Tensor):
         return limit
@@ -303,12 +310,14 @@ def _unlimited(
     point: OperatingPoint, steps: NDArray[np.float64], options: dict[str, Any]
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
     """Steps and options of the layer that has this point."""
-    entries = [[math.inf if limit is None else limit for limit in spread(entry)] for entry in point.limits]
-    limits = np.array(entries)
-    largest = limits.max()
-    if largest == math.inf or ((limits < largest) & (steps > 1)).any():
-        raise ValueError("the point's limits are not those of levels: give levels, or a point without limits")
-    found = steps * limits / largest
+    entries = [[math.inf if limit is None else limit for limit in spread(entry)] for entry in point.max_index]
+    max_index = np.array(entries)
+    largest = max_index.max()
+    if largest == math.inf or ((max_index < largest) & (steps > 1)).any():
+        raise ValueError(
+            "max_index of the point is not that of levels: give levels, or a point without max_index"
+        )
+    found = steps * max_index / largest
     return found, {"levels": 2 * int(largest) + 1, "least": min(1.0, found.min()), **options}
 
 

@@ -13,8 +13,8 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.learn.processes import by_first
 from dnnjpeg.learn.sensitivity import deepn_points, sensitivity_points
+from dnnjpeg.table.library import load_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
-from dnnjpeg.table.table import load_table, standard_table
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
@@ -108,8 +108,8 @@ def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> li
             subsampling=subsampling,
             chroma=(*point.chroma, point.chroma[-1])[: search.tables - 1],
             hardness=(),
-            cells=(),
-            limits=(),
+            bin_width=(),
+            max_index=(),
         )
         for point in map(table.at, search.qualities)
     ]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnjpeg.learn.objective import Losses, Objective
+from dnnjpeg.table.library import standard_table
 from dnnjpeg.table.point import OperatingPoint
-from dnnjpeg.table.table import Table, standard_table
+from dnnjpeg.table.table import Table
 
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
 CHECKED = (20, 35, 50, 65, 75, 85)  # where a table's qualities are held to what they say

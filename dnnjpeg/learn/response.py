@@ -6,7 +6,7 @@ and of those that were only moved. `damage.fit` learns from many trials what dam
 table can be computed without a network and its bytes by encoding alone, so the best table under the model is
 cheap to find. It is then tried itself, the model is fitted anew, and so on: in each round the step from the
 tables before is bounded, because the model holds near the trials it is made of. Last, the best are tried with
-cells wider or narrower than steps.
+bins wider or narrower than steps.
 """
 
 import itertools
@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from dnnjpeg.files.cache import digest, key
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.learn.damage import BAND, DIAGONAL, Response, Steps, Trial, fit
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.soft.jpeg import to_coefficients
-from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.point import OperatingPoint
 
 _STANDARD = (10, 20, 30, 40, 50, 65, 80, 90)  # qualities of the standard trials
 _RANDOM = 16  # further trials, of standard tables with their bands scaled at random
@@ -38,7 +39,7 @@ _PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
 _CELLS = (0.8, 1.25)  # of luma
 _CHROMA_CELLS = (1.0, 0.93)  # some networks like a little too much colour
-_DOUBT = 30  # indices of 1 that speak for cells of 1
+_DOUBT = 30  # indices of 1 that speak for a bin width of 1
 
 
 def learn(
@@ -93,7 +94,7 @@ def learn(
     for point, chroma in itertools.product(_best(trials, prices, 1), _CHROMA_CELLS):
         if deadline is not None and time.monotonic() > deadline:
             break
-        attempt(benches[point.subsampling].with_cells(point, chroma))
+        attempt(benches[point.subsampling].with_bin_width(point, chroma))
     return list(dict.fromkeys([*found, *_best(trials, prices, 1)]))
 
 
@@ -178,15 +179,15 @@ class _Bench:
             result[c] = error.mean(1) * response.weights[c][coarse if c else slice(None)]
         return result
 
-    def with_cells(self, point: OperatingPoint, chroma: float) -> OperatingPoint:
-        """The point with luma cells of which the steps are the means: what coefficients decode to is nearest
-        to what they were. Most of an index 1 were below the step; fewer of them are in wider cells.
+    def with_bin_width(self, point: OperatingPoint, chroma: float) -> OperatingPoint:
+        """The point with luma bins of which the steps are the means: what coefficients decode to is nearest
+        to what they were. Most of an index 1 were below the step; fewer of them are in wider bins.
         """
         steps = _steps(point)[0][:, None]
         index = np.rint(self.planes[0] / steps)
         ratio = ((index * self.planes[0] / steps).sum(1) + _DOUBT) / (np.square(index).sum(1) + _DOUBT)
         luma = np.clip(1 / ratio, *_CELLS).round(2).tolist()
-        return replace(point, cells=(tuple(luma), *(chroma,) * len(point.chroma)))
+        return replace(point, bin_width=(tuple(luma), *(chroma,) * len(point.chroma)))
 
     def improve(self, response: Response, start: Trial, price: float, tables: int) -> OperatingPoint:
         """The point near a trial that costs least under the model, bytes at their price. Where a table is a

@@ -25,18 +25,18 @@ _ODD = (
 
 
 @torch.no_grad()
-def encoder_indices(samples: Tensor, q: Tensor, limit: int | Tensor | None = None) -> Tensor:
+def encoder_indices(samples: Tensor, q: Tensor, max_index: int | Tensor | None = None) -> Tensor:
     """The indices to which the encoder rounds, [N, blocks, 64], whole numbers in the dtype of `samples`.
 
     samples: whole numbers -128..127, [N, blocks, 64]. q: whole steps, to broadcast against the result.
-    limit: of `quantize`.
+    max_index: of `quantize`.
     """
     x = samples.float().permute(2, 0, 1).reshape(8, 8, -1)
     x = torch.stack(_forward_8(x.unbind(1)))
     x = torch.stack(_forward_8(x.unbind(1)))
     scale = (torch.from_numpy(SCALE).to(q.device) / q.double()).float()
     t = x.view(64, *samples.shape[:2]).permute(1, 2, 0) * scale.double()  # rounded once, as fused
-    return hold_(t, limit).round_().to(samples.dtype)
+    return hold_(t, max_index).round_().to(samples.dtype)
 
 
 def _forward_8(x: Sequence[Tensor]) -> list[Tensor]:

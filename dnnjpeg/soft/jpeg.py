@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.soft.exact import decoder_samples, encoder_indices
 from dnnjpeg.soft.quantizer import Mode, quantize
-from dnnjpeg.table.table import SUBSAMPLINGS
 
 # The encoder's weights of R, G, B in Y, Cb, Cr, in 1/32768, and libjpeg's of Cb, Cr in R, G, B, in 1/65536.
 # All products with samples fit a float32 exactly.
 _YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 _RGB = ((0, 91881), (-22554, -46802), (116130, 0))
 
-IndexLimits = Sequence[int | Tensor | None]
+MaxIndices = Sequence[int | Tensor | None]
 
 
 class DifferentiableJPEG(nn.Module):
@@ -45,7 +45,7 @@ class DifferentiableJPEG(nn.Module):
         log_kappa: logarithm of the hardness, any shape that broadcasts to that of `log_q`.
         mode: of `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as files
             do, with straight-through gradients.
-        subsampling: a name of `dnnjpeg.table.table.SUBSAMPLINGS`.
+        subsampling: a name of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
         steady: of `quantize`.
 
         Computes in float32 (float64 pixels: in that) whatever the surrounding autocast says. Raises
@@ -63,22 +63,22 @@ def roundtrip(
     subsampling: str,
     *,
     integers: bool,
-    limits: IndexLimits = (None, None, None),
+    max_index: MaxIndices = (None, None, None),
     steady: bool = False,
     K: int | None = None,
     held: bool = True,
 ) -> Tensor:
     """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
 
-    integers: of `to_coefficients` and `from_coefficients`. limits: of `quantize`, for Y, Cb, Cr. steady, K:
-    of `quantize`. held: of `from_coefficients`.
+    integers: of `to_coefficients` and `from_coefficients`. max_index: of `quantize`, for Y, Cb, Cr. steady,
+    K: of `quantize`. held: of `from_coefficients`.
     """
     samples = _samples(pixels, subsampling, integers)
     is_file = integers and mode == "hard"
     planes = []
-    for part, (q, kappa), limit in zip(samples, tables, limits, strict=True):
-        index = encoder_indices(part, q, limit) if is_file else None
-        planes.append(quantize(_dct(part), q, kappa, mode, index=index, limit=limit, steady=steady, K=K))
+    for part, (q, kappa), most in zip(samples, tables, max_index, strict=True):
+        index = encoder_indices(part, q, most) if is_file else None
+        planes.append(quantize(_dct(part), q, kappa, mode, index=index, max_index=most, steady=steady, K=K))
     height, width = pixels.shape[-2:]
     return from_coefficients(planes, height, width, subsampling, integers=integers, held=held)
 

@@ -53,7 +53,7 @@ def quantize(
     mode: Mode = "soft",
     *,
     index: Tensor | None = None,
-    limit: int | Tensor | None = None,
+    max_index: int | Tensor | None = None,
     steady: bool = False,
     K: int | None = None,
 ) -> Tensor:
@@ -64,7 +64,7 @@ def quantize(
         the nearest index, with the encoder's rounding. All three have the gradients of "soft" with respect
         to z, q and κ (each with the others held fixed), in closed form; only the inputs are kept for them.
     index: what to take for the nearest or the drawn index, in whole numbers shaped as z.
-    limit: to what magnitude z/q is held, a whole number > 0, or one for each step; None: no limit.
+    max_index: to what magnitude z/q is held, a whole number > 0, or one for each step; None: no limit.
     steady: the derivative by q of coefficients of at least a step is that of a rounding error in proportion
         to the step, Q/q - t with t = z/q, in place of F(t) - t F'(t) for Q = q F(t). Over many coefficients,
         whose rounding errors are uniform, the mean is the same; but the noise, which grows with t, is gone:
@@ -78,24 +78,31 @@ def quantize(
         raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
     dtype = torch.promote_types(z.dtype, torch.float32)
     z, q, kappa = z.to(dtype), q.to(dtype), kappa.to(dtype)
-    return _quantize(z, q, kappa, mode, index, reach(kappa) if K is None else K, limit, steady)
+    return _quantize(z, q, kappa, mode, index, reach(kappa) if K is None else K, max_index, steady)
 
 
-def hold_(t: Tensor, limit: int | Tensor | None) -> Tensor:
-    """t, held to ±limit in place."""
-    return t if limit is None else t.clamp_(-limit, limit)  # type: ignore[arg-type]  # its stubs have no union
+def hold_(t: Tensor, max_index: int | Tensor | None) -> Tensor:
+    """t, held to ±max_index in place."""
+    if max_index is None:
+        return t
+    return t.clamp_(-max_index, max_index)  # type: ignore[arg-type]  # its stubs have no union
 
 
 @torch.no_grad()
 def indices(
-    z: Tensor, q: Tensor, kappa: Tensor, mode: Mode, limit: int | Tensor | None = None, K: int | None = None
+    z: Tensor,
+    q: Tensor,
+    kappa: Tensor,
+    mode: Mode,
+    max_index: int | Tensor | None = None,
+    K: int | None = None,
 ) -> Tensor:
     """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z. K: of `quantize`."""
     if mode == "hard":
         # the encoder multiplies by the reciprocal, a float32, and rounds once: this decides the ties
         t = z.double() * q.float().reciprocal().double()
-        return hold_(t, limit).round_().to(z.dtype)
-    _, index, r = _position(z, q, limit)
+        return hold_(t, max_index).round_().to(z.dtype)
+    _, index, r = _position(z, q, max_index)
     up, down = weights(r, kappa, reach(kappa) if K is None else K)
     steps = [*reversed(down), torch.ones_like(r), *up]
     draw = torch.rand_like(r) * sum(steps)
@@ -107,9 +114,9 @@ def indices(
     return index
 
 
-def _position(z: Tensor, q: Tensor, limit: int | Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _position(z: Tensor, q: Tensor, max_index: int | Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """t = z/q, the nearest index, and how far t is from it."""
-    t = hold_(z / q, limit)
+    t = hold_(z / q, max_index)
     nearest = t.round()
     return t, nearest, t - nearest
 
@@ -161,17 +168,17 @@ class _Quantize(torch.autograd.Function):
         mode: Mode,
         index: Tensor | None,
         K: int,
-        limit: int | Tensor | None,
+        max_index: int | Tensor | None,
         steady: bool,
     ) -> Tensor:
-        ctx.mode, ctx.K, ctx.limit, ctx.steady = mode, K, limit, steady
+        ctx.mode, ctx.K, ctx.max_index, ctx.steady = mode, K, max_index, steady
         drawn = []
         if mode == "soft":
-            _, nearest, r = _position(z, q, limit)
+            _, nearest, r = _position(z, q, max_index)
             value = nearest.add_(_moments(r, kappa, K, 1)[0]).mul_(q)
         else:
             if index is None:
-                index = indices(z, q, kappa, mode, limit, K)
+                index = indices(z, q, kappa, mode, max_index, K)
             drawn = [index] * (steady and mode == "sampled")  # which cannot be known again
             value = index * q
         ctx.save_for_backward(z, q, kappa, *drawn)
@@ -182,12 +189,12 @@ class _Quantize(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         z, q, kappa, *drawn = ctx.saved_tensors
         for_z, for_q, for_kappa = ctx.needs_input_grad[:3]
-        t, nearest, r = _position(z, q, ctx.limit)
+        t, nearest, r = _position(z, q, ctx.max_index)
         first, second, *third = _moments(r, kappa, ctx.K, 3 if for_kappa else 2)
         variance = second - first * first
         slope = 2 * kappa * variance  # of Q/q by t
-        if ctx.limit is not None:
-            slope = slope * (t.abs() < ctx.limit)
+        if ctx.max_index is not None:
+            slope = slope * (t.abs() < ctx.max_index)
         to_z = to_q = to_kappa = None
         if for_z:
             to_z = (gradient * slope).sum_to_size(z.shape)
@@ -196,8 +203,8 @@ class _Quantize(torch.autograd.Function):
             if ctx.steady:
                 error = drawn[0] - t if drawn else first - r if ctx.mode == "soft" else -r
                 exact = t.abs() < 1
-                if ctx.limit is not None:
-                    exact |= t.abs() >= ctx.limit
+                if ctx.max_index is not None:
+                    exact |= t.abs() >= ctx.max_index
                 change = torch.where(exact, change, error)
             to_q = (gradient * change).sum_to_size(q.shape)
         if for_kappa:

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dnnjpeg.jpeg.markers import NATURAL
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.soft.jpeg import block_grids, component_tables
 from dnnjpeg.soft.quantizer import Mode, indices, reach, weights
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.table.table import SUBSAMPLINGS
 
 _LEAST = 1e-30  # of a probability
 _SEGMENTS = 2 + 19 + 4 + 14 + 2  # bytes of SOI, SOF, DHT but for its tables, SOS, EOI

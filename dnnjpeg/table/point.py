@@ -1,41 +1,30 @@
-"""An operating point: the quantization tables of one quality, and their forms as JSON, wizard text and CSV.
+"""An operating point: the quantization tables of one quality.
 
 Everything a user may hand in is checked where the object is made, with a `ValueError` that names the field.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from operator import mul
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from dnnjpeg.checks import (
-    Cells,
+from dnnjpeg.checks import brief, check_keys, check_quality, check_record
+from dnnjpeg.jpeg.standard import STANDARD_LUMA, Steps, nearest_quality
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.fields import (
+    BinWidth,
     Hardness,
-    Limits,
-    brief,
-    check_cells,
+    MaxIndex,
+    check_bin_width,
     check_chroma,
     check_hardness,
-    check_keys,
-    check_limits,
-    check_quality,
-    check_record,
+    check_max_index,
     check_steps,
     check_tables,
+    spread,
 )
-from dnnjpeg.jpeg.standard import STANDARD_LUMA, Steps, nearest_quality
 
-T = TypeVar("T")
-
-# Sampling factors (horizontal, vertical) of Y, Cb, Cr.
-SUBSAMPLINGS = {
-    "4:4:4": ((1, 1), (1, 1), (1, 1)),
-    "4:2:2": ((2, 1), (1, 1), (1, 1)),
-    "4:2:0": ((2, 2), (1, 1), (1, 1)),
-    "4:4:0": ((1, 2), (1, 1), (1, 1)),
-    "4:1:1": ((4, 1), (1, 1), (1, 1)),
-}
-_OPTIONAL = ("hardness", "cells", "limits", "measured")
+_OPTIONAL = ("hardness", "bin_width", "max_index", "measured")
 
 
 @dataclass(frozen=True)
@@ -50,11 +39,11 @@ class OperatingPoint:
         nearest. One for all, 64 for all (entries may be None), or a list with one of these a table, luma
         first; kept as the latter.
     measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
-    cells: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient is
-        divided by step times cell, and decodes to the index times the step. None is 1. Given and kept as
-        hardness is.
-    limits: the largest magnitude of an index, 1..1023: what is beyond is held to it. None is no limit. Given
-        and kept as hardness is.
+    bin_width: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient
+        is divided by step times bin width, and decodes to the index times the step. None is 1. Given and kept
+        as hardness is.
+    max_index: the largest magnitude of an index, 1..1023: what is beyond is held to it. None is no limit.
+        Given and kept as hardness is.
 
     Raises ValueError that names the field. `dataclasses.replace` checks again.
     """
@@ -65,8 +54,8 @@ class OperatingPoint:
     chroma: tuple[Steps, ...]
     hardness: tuple[Hardness, ...] = ()
     measured: Mapping[str, Any] | None = field(default=None, hash=False)
-    cells: tuple[Cells, ...] = ()
-    limits: tuple[Limits, ...] = ()
+    bin_width: tuple[BinWidth, ...] = ()
+    max_index: tuple[MaxIndex, ...] = ()
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -80,8 +69,8 @@ class OperatingPoint:
         put("luma", check_steps(self.luma, "luma"))
         put("chroma", check_chroma(self.chroma))
         put("hardness", check_hardness(self.hardness, len(self.tables)))
-        put("cells", check_cells(self.cells, len(self.tables)))
-        put("limits", check_limits(self.limits, len(self.tables)))
+        put("bin_width", check_bin_width(self.bin_width, len(self.tables)))
+        put("max_index", check_max_index(self.max_index, len(self.tables)))
         if self.measured is not None:
             put("measured", check_record(self.measured, "measured"))
 
@@ -92,9 +81,9 @@ class OperatingPoint:
 
     @property
     def divisors(self) -> tuple[tuple[float, ...], ...]:
-        """By table, what coefficients are divided by: steps times cells."""
+        """By table, what coefficients are divided by: steps times bin widths."""
         return tuple(
-            tuple(map(mul, *pair)) for pair in zip(self.tables, map(spread, self.cells), strict=True)
+            tuple(map(mul, *pair)) for pair in zip(self.tables, map(spread, self.bin_width), strict=True)
         )
 
     @property
@@ -134,13 +123,13 @@ class OperatingPoint:
         return cls(**document)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the point: lists and numbers only; cells only where some are not 1, limits where
-        there are any.
+        """The JSON object of the point: lists and numbers only; bin_width only where some are not 1,
+        max_index where there are any.
         """
         luma, *chroma = (list(table) for table in self.tables)
-        kappas, cells, limits = (
+        kappas, bin_width, max_index = (
             [list(entry) if isinstance(entry, tuple) else entry for entry in entries]
-            for entries in (self.hardness, self.cells, self.limits)
+            for entries in (self.hardness, self.bin_width, self.max_index)
         )
         return {
             "quality": self.quality,
@@ -148,8 +137,8 @@ class OperatingPoint:
             "luma": luma,
             "chroma": chroma if len(chroma) > 1 else chroma[0],
             "hardness": None if kappas == [None] * len(kappas) else kappas,
-            **({} if cells == [1] * len(cells) else {"cells": cells}),
-            **({} if limits == [None] * len(limits) else {"limits": limits}),
+            **({} if bin_width == [1] * len(bin_width) else {"bin_width": bin_width}),
+            **({} if max_index == [None] * len(max_index) else {"max_index": max_index}),
             "measured": None if self.measured is None else dict(self.measured),
         }
 
@@ -174,67 +163,8 @@ def point_key(
         kappas, seed = None, 0
     if subsampling is None:
         subsampling = point.subsampling
-    steps = point.luma, point.chroma, point.cells, point.limits
+    steps = point.luma, point.chroma, point.bin_width, point.max_index
     return "dnnjpeg", subsampling, *steps, kappas, seed, progressive, optimize is not False
-
-
-def format_steps(steps: Sequence[int]) -> str:
-    """64 steps as eight lines of eight."""
-    width = len(str(max(steps)))
-    return "\n".join(" ".join(f"{step:{width}}" for step in steps[i : i + 8]) for i in range(0, 64, 8))
-
-
-def to_wizard(point: OperatingPoint) -> str:
-    """The point's tables as the text that `cjpeg -qtables FILE` and Pillow's `qtables=` read."""
-    (across, down), *_ = SUBSAMPLINGS[point.subsampling]
-    slots = ",".join(str(i) for i in range(len(point.tables)))
-    lines = [
-        f"# quality {point.quality}, {point.subsampling}, natural order",
-        f"# cjpeg -qtables FILE -qslots {slots} -sample {across}x{down}",
-    ]
-    if any(kappa is not None for kappa in point.hardness):
-        lines.append("# hardness is not part of this format: whoever reads it rounds to the nearest")
-    if any(cell != 1 for cell in point.cells):
-        lines.append("# cells are not part of this format: whoever reads it takes them for 1")
-    if any(limit is not None for limit in point.limits):
-        lines.append("# limits are not part of this format: whoever reads it has none")
-    for name, table in zip(point.table_names, point.tables, strict=True):
-        lines += [f"# {name}", format_steps(table)]
-    return "\n".join(lines) + "\n"
-
-
-def parse_wizard(text: str) -> list[Steps]:
-    """The 1 to 4 tables of 64 steps in wizard text, where `#` starts a comment.
-
-    Raises ValueError that names the line; `OperatingPoint.from_tables` checks the range of the steps.
-    """
-    steps: list[int] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        for word in line.split("#", 1)[0].split():
-            if not (word.isascii() and word.isdigit() and len(word) <= 5):
-                raise ValueError(
-                    f"line {number}: {brief(word)} is not a quantization step, expected an integer 1..255"
-                )
-            steps.append(int(word))
-    if len(steps) not in (64, 128, 192, 256):
-        raise ValueError(f"{len(steps)} quantization steps, expected 64 for each of 1 to 4 tables")
-    return [tuple(steps[i : i + 64]) for i in range(0, len(steps), 64)]
-
-
-def to_csv(point: OperatingPoint) -> str:
-    """The point as CSV, a line a coefficient. Hardness and limit are empty for none."""
-    lines = ["table,row,column,step,hardness,cell,limit"]
-    columns = point.tables, *(map(spread, entries) for entries in (point.hardness, point.cells, point.limits))
-    for name, *table in zip(point.table_names, *columns, strict=True):
-        for i, (step, kappa, cell, limit) in enumerate(zip(*table, strict=True)):
-            rest = f"{'' if kappa is None else kappa},{cell:g},{'' if limit is None else limit}"
-            lines.append(f"{name},{i // 8},{i % 8},{step},{rest}")
-    return "\n".join(lines) + "\n"
-
-
-def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
-    """An entry of hardness, cells or limits by coefficient."""
-    return entry if isinstance(entry, tuple) else (entry,) * 64
 
 
 def _flat(value: Any, levels: int = 2) -> Iterator[Any]:

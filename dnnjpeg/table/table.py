@@ -1,9 +1,8 @@
-"""Tables: operating points by quality. Load, save, interpolate; the standard one; the installed ones.
+"""Tables: operating points by quality. Load, save, interpolate.
 
 A `Table` is one JSON file a model. Steps are in natural (row-major) order throughout.
 """
 
-import importlib.resources
 import json
 import math
 import os
@@ -11,29 +10,16 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Self
 
-from dnnjpeg.checks import Hardness, brief, check_items, check_keys, check_quality, check_record
+from dnnjpeg.checks import brief, check_items, check_keys, check_quality, check_record
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
-from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale
-from dnnjpeg.table.point import SUBSAMPLINGS, OperatingPoint, parse_wizard, spread, to_csv, to_wizard
-
-__all__ = [
-    "SUBSAMPLINGS",
-    "OperatingPoint",
-    "Table",
-    "list_tables",
-    "load_table",
-    "parse_wizard",
-    "standard_table",
-    "to_csv",
-    "to_wizard",
-    "user_folder",
-]
+from dnnjpeg.jpeg.standard import ijg_factor
+from dnnjpeg.table.fields import Hardness, spread
+from dnnjpeg.table.point import OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -72,10 +58,10 @@ class Table:
         """The operating point of a quality 1..100 (ValueError otherwise).
 
         Between two points of one subsampling, log q and log κ are interpolated, linear in quality, and steps
-        are rounded, and so with cells and limits; κ or a limit that only one of the two has is the nearer
-        point's. Outside the points, and between two of unlike subsampling, whose chroma frequencies are not
-        the same, the nearer point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor` at the
-        two qualities.
+        are rounded, and so with bin_width and max_index; κ or a limit that only one of the two has is the
+        nearer point's. Outside the points, and between two of unlike subsampling, whose chroma frequencies
+        are not the same, the nearer point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor`
+        at the two qualities.
         """
         quality = check_quality(quality)
         if quality in self._at:
@@ -134,71 +120,6 @@ class Table:
         write_atomic(path, f"{{\n{text}\n}}\n".encode())
 
 
-@cache
-def standard_table() -> Table:
-    """The tables of T.81 Annex K at qualities 1 to 100, with libjpeg's (and so Pillow's) steps."""
-    points = (
-        OperatingPoint(q, "4:2:0", ijg_scale(STANDARD_LUMA, q), (ijg_scale(STANDARD_CHROMA, q),))
-        for q in range(1, 101)
-    )
-    return Table("standard", tuple(points), "T.81 Annex K, scaled by quality as libjpeg does")
-
-
-def user_folder() -> Path:
-    """Where a user's own tables lie: the folder that DNNJPEG_TABLES names, or the one of the platform."""
-    if folder := os.environ.get("DNNJPEG_TABLES"):
-        return Path(folder).expanduser()
-    import platformdirs
-
-    return platformdirs.user_data_path("dnnjpeg") / "tables"
-
-
-def list_tables() -> dict[str, Path | None]:
-    """What is installed: everything `load_table` takes by name -> its file (None for the built-in standard).
-
-    A name that two files claim belongs to neither: both are listed, and load, by their paths.
-    """
-    shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
-    files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]
-    names = ["standard", *(path.stem for path in files)]
-    return {"standard": None} | {
-        path.stem if names.count(path.stem) == 1 else str(path): path for path in files
-    }
-
-
-def load_table(name: str | os.PathLike[str]) -> Table:
-    """A table by name (see `list_tables`), or from a file where `name` ends in .json or has a path separator.
-
-    Read once, and again when the file changes. Raises ValueError for an unknown name, with the names there
-    are, or for a file that is not a table; OSError for a file that cannot be read.
-    """
-    if name == "standard":
-        return standard_table()
-    text = os.fspath(name)
-    is_path = not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
-    path = Path(text) if is_path else _find(text, user_folder())
-    status = path.stat()
-    return _load(path.absolute(), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=64)
-def _find(name: str, folder: Path) -> Path:
-    """The file of an installed table; remembered, for it is asked once a picture."""
-    installed = list_tables()
-    path = installed.get(name)
-    if path is None:
-        raise ValueError(
-            f"no table is named {brief(name)}; there are {', '.join(installed)}. "
-            f"Give the path of a JSON file, or put it into {folder}"
-        )
-    return path
-
-
-@lru_cache(maxsize=64)
-def _load(path: Path, mtime_ns: int, size: int) -> Table:
-    return Table.load(path)
-
-
 @lru_cache(maxsize=256)
 def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> OperatingPoint:
     share = (quality - low.quality) / (high.quality - low.quality)
@@ -229,9 +150,13 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
         tuple(round(mix(*ab)) for ab in zip(a, b, strict=True)) for a, b in pairs(low.tables, high.tables)
     )
     hardness = tuple(mix_hardness(a, b) for a, b in pairs(low.hardness, high.hardness))
-    cells = tuple(tuple(map(mix, spread(a), spread(b))) for a, b in pairs(low.cells, high.cells))
-    limits = tuple(tuple(map(mix_limit, spread(a), spread(b))) for a, b in pairs(low.limits, high.limits))
-    return OperatingPoint(quality, low.subsampling, luma, tuple(chroma), hardness, cells=cells, limits=limits)
+    bin_width = tuple(tuple(map(mix, spread(a), spread(b))) for a, b in pairs(low.bin_width, high.bin_width))
+    max_index = tuple(
+        tuple(map(mix_limit, spread(a), spread(b))) for a, b in pairs(low.max_index, high.max_index)
+    )
+    return OperatingPoint(
+        quality, low.subsampling, luma, tuple(chroma), hardness, bin_width=bin_width, max_index=max_index
+    )
 
 
 @lru_cache(maxsize=256)

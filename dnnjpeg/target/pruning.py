@@ -23,7 +23,8 @@ from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.networks.criterion import Judges, view
 from dnnjpeg.soft.jpeg import block_grids, from_coefficients, to_coefficients
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
-from dnnjpeg.table.point import OperatingPoint, spread
+from dnnjpeg.table.fields import spread
+from dnnjpeg.table.point import OperatingPoint
 
 ROUNDS = 20
 SHARE, LEAST, MOST = 0.25, 0.01, 0.5  # of what AC coefficients take, dropped in a round: the first, any
@@ -71,13 +72,13 @@ class Prunable:
             for tables in (point.tables, point.divisors)
         )
         coefficients = to_coefficients(pixels, subsampling, integers=True)
-        limits = [
+        max_index = [
             torch.tensor([1023 if limit is None else limit for limit in spread(entry)])
-            for entry in (*point.limits, point.limits[-1])[:3]
+            for entry in (*point.max_index, point.max_index[-1])[:3]
         ]
         self.planes = [
             (z[0] / divisor).round().clamp(-limit, limit)
-            for z, divisor, limit in zip(coefficients, divisors, limits, strict=True)
+            for z, divisor, limit in zip(coefficients, divisors, max_index, strict=True)
         ]
         self.slopes: list[Tensor] = []
         self.share, self.margin, self.data = SHARE, -math.inf, b""

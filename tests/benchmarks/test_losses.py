@@ -55,7 +55,7 @@ def test_rate_of_a_last_batch_that_is_smaller(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import rate
 
-    from dnnjpeg.table.table import standard_table
+    from dnnjpeg.table.library import standard_table
 
     def estimated(*pictures: np.ndarray) -> float:
         comparison = rate.Comparison(np.stack(pictures))

@@ -16,7 +16,8 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from dnnjpeg.table.table import Table, standard_table
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.table import Table
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = [f"{ROOT}/tests/evaluate/networks.py:{name}" for name in ("one", "two")]

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from scipy.fft import dctn
 
 from dnnjpeg import OperatingPoint, encode
-from dnnjpeg.checks import MIN_HARDNESS
-from dnnjpeg.table.point import spread
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.fields import MIN_HARDNESS, spread
 
 # Pictures whose blocks have the largest coefficients there are: one basis function each, its signs alone.
 _WAVES = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) >= 0
@@ -66,8 +65,8 @@ def cases(draw: st.DrawFn) -> Case:
         luma,
         chroma,
         None if draw(st.booleans()) else [some(draw, kappa) for _ in range(tables)],
-        cells=[some(draw, cell) for _ in range(tables)],
-        limits=None if draw(st.booleans()) else [some(draw, limit) for _ in range(tables)],
+        bin_width=[some(draw, cell) for _ in range(tables)],
+        max_index=None if draw(st.booleans()) else [some(draw, limit) for _ in range(tables)],
     )
     options: dict[str, Any] = {
         "progressive": draw(st.sampled_from((False, True, "auto"))),
@@ -102,8 +101,8 @@ def _blocks(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 
 def slack(kappa: float | None) -> float:
-    """How far, in cells, an index may be from its coefficient: half of one where it is rounded; else what
-    has a weight of 1e-7 or more.
+    """How far, in bin widths, an index may be from its coefficient: half of one where it is rounded; else
+    what has a weight of 1e-7 or more.
     """
     if kappa is None:
         return 0.5
@@ -122,9 +121,9 @@ def check(case: Case, read_dct: Read, decode: Decode) -> None:
         rows, columns = plane.shape[:2]
         blocks = samples.reshape(rows, 8, columns, 8).swapaxes(1, 2) - 128.0
         exact = dctn(blocks, axes=(2, 3), norm="ortho").reshape(rows, columns, 64) / point.divisors[t]
-        limits = np.array([2000 if limit is None else limit for limit in spread(point.limits[t])])
+        max_index = np.array([2000 if limit is None else limit for limit in spread(point.max_index[t])])
         lowest = np.where(np.arange(64) == 0, -1024, -1023)
-        low, high = np.maximum(lowest, -limits), np.minimum(1023, limits)
+        low, high = np.maximum(lowest, -max_index), np.minimum(1023, max_index)
         found = plane.reshape(rows, columns, 64)
         assert (found >= low).all() and (found <= high).all()
         nearest = case.options.get("quantizer") == "nearest"
@@ -144,8 +143,8 @@ def test_every_accepted_table_gives_a_valid_file(case: Case, read_dct: Read, dec
 def test_indices_of_the_finest_cells_are_held(
     cell: Any, progressive: bool, optimize: bool | None, read_dct: Read, decode: Decode
 ) -> None:
-    """With steps of 1 and cells below 1, coefficients go to twice what T.81 has room for."""
+    """With steps of 1 and bins below 1, coefficients go to twice what T.81 has room for."""
     picture = np.concatenate([*EXTREMES, *(255 - EXTREMES)], 1).astype(np.uint8)
     ones = (1,) * 64
-    point = OperatingPoint(100, "4:4:4", ones, ones, cells=[cell, None])
+    point = OperatingPoint(100, "4:4:4", ones, ones, bin_width=[cell, None])
     check(Case([picture], point, {"progressive": progressive, "optimize": optimize}), read_dct, decode)

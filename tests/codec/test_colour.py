@@ -9,7 +9,7 @@ from PIL import Image
 
 from dnnjpeg import OperatingPoint, encode
 from dnnjpeg.codec.pixels import MODES
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 ONES = OperatingPoint(100, "4:4:4", (1,) * 64, (1,) * 64)
 WEIGHTS = np.array(

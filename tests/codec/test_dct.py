@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from dnnjpeg import OperatingPoint, encode
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 TIE = 2e-4  # a float32 DCT of samples up to 128 is off by less
 

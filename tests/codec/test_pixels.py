@@ -16,7 +16,7 @@ from PIL import Image
 from dnnjpeg import encode, write_coefficients
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from scipy.special import entr, expit, softmax
 from scipy.stats import chi2, kstest, norm, poisson
 
 from dnnjpeg import OperatingPoint, encode
-from dnnjpeg.checks import MIN_HARDNESS
 from dnnjpeg.codec.quantize import uniform_16
 from dnnjpeg.machine.simd import address, load, select, splat, store
+from dnnjpeg.table.fields import MIN_HARDNESS
 
 KAPPAS = (0.3, 0.7, 1, 2.2, 4, 7, 14.9, 15, 30, 100, 1000)
 ROWS, COLUMNS = 128, 256  # blocks

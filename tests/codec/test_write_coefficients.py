@@ -14,7 +14,7 @@ from PIL import Image
 
 from dnnjpeg import write_coefficients
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.table.table import SUBSAMPLINGS
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 ONES = [np.ones(64, np.uint8)]
 

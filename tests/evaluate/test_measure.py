@@ -19,7 +19,8 @@ from dnnjpeg.learn.objective import Objective
 from dnnjpeg.networks.load import Network, load_network
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.networks.readings import compare, decode
-from dnnjpeg.table.table import Table, standard_table
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.table import Table
 
 NETWORKS = Path(__file__).with_name("networks.py")
 

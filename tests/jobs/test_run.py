@@ -13,7 +13,7 @@ from PIL import Image
 from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import run as batch
 from dnnjpeg.jobs.run import Recipe, Result, Task, Totals, describe, encode_file, run
-from dnnjpeg.table.table import load_table
+from dnnjpeg.table.library import load_table
 
 RECIPE = Recipe(load_table("standard"), 75)
 

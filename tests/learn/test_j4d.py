@@ -19,8 +19,8 @@ from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
 
 COUNT = 48
 QUICK = Settings(steps=12, batch=24, part=6, lr=0.05)
@@ -76,7 +76,7 @@ def test_a_higher_price_buys_fewer_bytes(objective):
 
 def test_three_tables(objective):
     begin = start()
-    point = learn(objective, replace(begin, chroma=begin.chroma * 2, hardness=(), cells=()), PRICE, QUICK)
+    point = learn(objective, replace(begin, chroma=begin.chroma * 2, hardness=(), bin_width=()), PRICE, QUICK)
     assert len(point.tables) == 3 and point.chroma[0] != point.chroma[1]
 
 

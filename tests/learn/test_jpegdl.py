@@ -20,7 +20,8 @@ from torch import Tensor  # noqa: E402
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.soft.jpeg import DifferentiableJPEG  # noqa: E402
-from dnnjpeg.table.table import OperatingPoint, load_table, standard_table  # noqa: E402
+from dnnjpeg.table.library import load_table, standard_table  # noqa: E402
+from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", tuple(range(3, 67)), (tuple(range(70, 6, -1)), tuple(range(9, 73))))
 
@@ -90,14 +91,14 @@ def test_files_are_those_of_the_table(options: dict[str, float], tmp_path: Path)
 
 
 def test_limits_of_no_layer_are_refused() -> None:
-    for limits in ([7, 9, 9], [None, 7, 7]):
-        with pytest.raises(ValueError, match="limits are not those of levels: give levels, or a point"):
-            JPEGLayer.from_point(replace(POINT, limits=limits))
-    assert JPEGLayer.from_point(replace(POINT, limits=7)).levels == 15
-    ones = replace(POINT, luma=(1,) * 64, limits=[[5, *[9] * 63], 9, 9])
+    for max_index in ([7, 9, 9], [None, 7, 7]):
+        with pytest.raises(ValueError, match="max_index of the point is not that of levels: give levels, or a
+            point"): JPEGLayer.from_point(replace(POINT, max_index=max_index))
+    assert JPEGLayer.from_point(replace(POINT, max_index=7)).levels == 15
+    ones = replace(POINT, luma=(1,) * 64, max_index=[[5, *[9] * 63], 9, 9])
     layer = JPEGLayer.from_point(ones, integer_steps=True)
     assert layer.levels == 19 and layer.least == pytest.approx(5 / 9)
-    assert layer.points()[0].limits == ((5, *(9,) * 63), 9, 9)
+    assert layer.points()[0].max_index == ((5, *(9,) * 63), 9, 9)
 
 
 def test_levels_cut_coefficients_off() -> None:

@@ -18,8 +18,8 @@ from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.measurer import Measurer  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import point_key  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
 
 LOSSES = ("divergence", "cross-entropy")
 

@@ -168,7 +168,7 @@ def test_luma_cells_are_those_of_which_the_steps_are_the_means() -> None:
     bench = response._Bench(task, "4:4:4", 0)
     decay = np.geomspace(0.3, 3, 64)  # step over scale, by frequency
     bench.planes[0] = np.random.default_rng(0).laplace(scale=16 / decay[:, None], size=(64, 100_000))
-    luma, chroma = bench.with_cells(POINT, 0.9).cells
+    luma, chroma = bench.with_bin_width(POINT, 0.9).bin_width
     i = np.arange(1, 200)[:, None]
     mean = i - 0.5 + 1 / decay - 1 / np.expm1(decay)  # of index i, in steps
     weight = np.exp(-decay * i) * i**2
@@ -211,7 +211,7 @@ def test_learned_points_beat_the_standard_ones_and_a_run_resumes(tmp_path, monke
     for price in prices:
         best = [min(t.loss + price * t.bytes for t in some) for some in (trials, standard)]
         assert best[0] < 0.98 * best[1]
-    plain = [trial for trial in trials if set(trial.point.cells) == {1}]
+    plain = [trial for trial in trials if set(trial.point.bin_width) == {1}]
     assert plain == trials[: len(plain)] != trials
     for some, price in itertools.product((plain, trials), prices):
         assert min(some, key=lambda t: t.loss + price * t.bytes).point in candidates

@@ -18,7 +18,7 @@ from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, closed_form, deepn, fisher  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.soft.jpeg import to_coefficients  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 
 COUNT = 60
 

@@ -21,7 +21,7 @@ from dnnjpeg.learn.sensitivity import Statistics, fisher  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.readings import compare, decode  # noqa: E402
 from dnnjpeg.soft.jpeg import to_coefficients  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 
 VIEW = Preprocess.of(PREPROCESS).view
 SIZES = ((32, 32), (61, 45), (40, 90))  # width, height; the network's is 32

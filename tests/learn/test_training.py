@@ -22,7 +22,7 @@ from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
 from dnnjpeg.learn.training import train  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.readings import compare  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 
 COUNT = 160
 QUICK = Recipe(epochs=6, batch=32, lr=0.05, pad=2)

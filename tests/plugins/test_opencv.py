@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg.plugins import opencv
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 Q, LUMA, CHROMA = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_JPEG_LUMA_QUALITY, cv2.IMWRITE_JPEG_CHROMA_QUALITY
 SAMPLING, RST = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_RST_INTERVAL
@@ -245,13 +245,13 @@ def test_models_and_tables(bgr: np.ndarray, tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_of_two_qualities_stays_with_its_tables() -> None:
     points = tuple(
-        replace(standard_table().at(q), hardness=(q, 2 * q), cells=(1, 1 + q / 100), limits=(q, 3 * q))
+        replace(standard_table().at(q), hardness=(q, 2 * q), bin_width=(1, 1 + q / 100), max_index=(q, 3 * q))
         for q in (30, 80)
     )
     table = replace(standard_table(), points=points)
     mixed = opencv._point(table, 30, 80)
     assert (mixed.luma, mixed.chroma, mixed.hardness) == (points[0].luma, points[1].chroma, (30, 160))
-    assert mixed.cells == (1, 1.8) and mixed.limits == (30, 240)
+    assert mixed.bin_width == (1, 1.8) and mixed.max_index == (30, 240)
 
 
 def test_quantizer_seed_and_threads(bgr: np.ndarray) -> None:

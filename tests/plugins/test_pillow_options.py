@@ -10,7 +10,7 @@ from PIL import Image
 from saving import FLAT, SLOPE, refused, sampling, save, save_and_open, tables
 
 from dnnjpeg.plugins import pillow
-from dnnjpeg.table.table import standard_table
+from dnnjpeg.table.library import standard_table
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from saving import (
 )
 
 from dnnjpeg.plugins import pillow
-from dnnjpeg.table.table import standard_table, to_wizard
+from dnnjpeg.table.formats import to_wizard
+from dnnjpeg.table.library import standard_table
 
 
 @pytest.mark.parametrize("quality", [None, -1, 0, *range(1, 101, 3), 100])

@@ -17,6 +17,7 @@ from tiny import pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS  # noqa: E402
 from dnnjpeg.soft.jpeg import (  # noqa: E402
     DifferentiableJPEG,
     block_grids,
@@ -25,7 +26,8 @@ from dnnjpeg.soft.jpeg import (  # noqa: E402
     to_coefficients,
 )
 from dnnjpeg.soft.quantizer import quantize  # noqa: E402
-from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
+from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 JPEG = DifferentiableJPEG()
 SOFT = torch.tensor(2.0)  # log κ

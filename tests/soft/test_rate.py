@@ -10,11 +10,13 @@ from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS  # noqa: E402
 from dnnjpeg.soft.jpeg import block_grids, to_coefficients  # noqa: E402
 from dnnjpeg.soft.quantizer import cpmf  # noqa: E402
 from dnnjpeg.soft.rate import entropy_rate, scan_rate  # noqa: E402
 from dnnjpeg.soft.symbols import symbol_bits  # noqa: E402
-from dnnjpeg.table.table import SUBSAMPLINGS, OperatingPoint, standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
+from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 HARD = torch.tensor(20.0).log()
 ANNEX_K = [standard_table().at(quality) for quality in (10, 50, 92)]

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg.table.point import spread
-from dnnjpeg.table.table import (
-    Table,
-    load_table,
-    standard_table,
-)
+from dnnjpeg.table.fields import spread
+from dnnjpeg.table.library import load_table, standard_table
+from dnnjpeg.table.table import Table
 
 
 def document(**changes: object) -> dict:
@@ -61,13 +58,13 @@ def long(values: list) -> list:
         ("hardness", [1, 2, 3], "hardness has 3 entries, expected one for each of 2 tables, or 64"),
         ("hardness", True, "hardness is True, expected a finite number of at least 0.01, or null"),
         ("hardness", "hard", "hardness is 'hard', expected null, a number, or one entry a table"),
-        ("limits", 0, "limits is 0, expected an integer 1..1023"),
-        ("limits", [1.5, None], "limits[0] is 1.5, expected an integer 1..1023"),
-        ("limits", [5, [1024] * 64], "limits[1][0] is 1024, expected an integer 1..1023"),
-        ("cells", 0.49, "cells is 0.49, expected a number 0.5..2, or null"),
-        ("cells", [1, long([1, math.inf])], "cells[1][1] is inf, expected a number 0.5..2, or null"),
-        ("cells", [1, 2, 1.5], "cells has 3 entries, expected one for each of 2 tables, or 64"),
-        ("cells", "wide", "cells is 'wide', expected null, a number, or one entry a table"),
+        ("max_index", 0, "max_index is 0, expected an integer 1..1023"),
+        ("max_index", [1.5, None], "max_index[0] is 1.5, expected an integer 1..1023"),
+        ("max_index", [5, [1024] * 64], "max_index[1][0] is 1024, expected an integer 1..1023"),
+        ("bin_width", 0.49, "bin_width is 0.49, expected a number 0.5..2, or null"),
+        ("bin_width", [1, long([1, math.inf])], "bin_width[1][1] is inf, expected a number 0.5..2, or null"),
+        ("bin_width", [1, 2, 1.5], "bin_width has 3 entries, expected one for each of 2 tables, or 64"),
+        ("bin_width", "wide", "bin_width is 'wide', expected null, a number, or one entry a table"),
         ("measured", [1], "measured is [1], expected an object"),
         ("measured", {"bpp": math.nan}, "measured cannot be kept as JSON"),
         ("lumma", [1] * 64, "'lumma' is not a field of a point, expected quality, subsampling, luma, chroma"),
@@ -172,7 +169,7 @@ def test_a_file_too_large_for_a_table_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ends", [(0.5, 0.5000000000000001), (1.9999999999999998, 2), (0.01, 0.010000001)])
 def test_what_is_interpolated_stays_between_the_points(ends: tuple[float, float]) -> None:
     """Rounding in the logarithms could lead out of the range that is legal."""
-    fields = ("hardness",) if ends[0] < 0.5 else ("cells", "hardness")
+    fields = ("hardness",) if ends[0] < 0.5 else ("bin_width", "hardness")
     points = [
         replace(standard_table().at(q), **dict.fromkeys(fields, end))
         for q, end in zip((1, 100), ends, strict=True)

@@ -8,13 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg.table.table import (
-    Table,
-    list_tables,
-    load_table,
-    standard_table,
-    user_folder,
-)
+from dnnjpeg.table.library import list_tables, load_table, standard_table, user_folder
+from dnnjpeg.table.table import Table
 
 
 @pytest.fixture

@@ -15,21 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_factor, ijg_scale, nearest_quality
-from dnnjpeg.table.table import (
-    SUBSAMPLINGS,
-    OperatingPoint,
-    Table,
-    load_table,
-    parse_wizard,
-    standard_table,
-    to_csv,
-    to_wizard,
-)
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.formats import parse_wizard, to_csv, to_wizard
+from dnnjpeg.table.library import load_table, standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 
 steps = st.lists(st.integers(1, 255), min_size=64, max_size=64)
 kappas = st.floats(0.01, 1e6)
-cells = st.none() | st.floats(0.5, 2) | st.lists(st.none() | st.floats(0.5, 2), min_size=64, max_size=64)
-limits = (
+bin_width = st.none() | st.floats(0.5, 2) | st.lists(st.none() | st.floats(0.5, 2), min_size=64, max_size=64)
+max_index = (
     st.none() | st.integers(1, 1023) | st.lists(st.integers(1, 1023) | st.none(), min_size=64, max_size=64)
 )
 hardnesses = st.none() | kappas | st.lists(st.none() | kappas, min_size=64, max_size=64)
@@ -51,8 +46,8 @@ def points(draw: st.DrawFn, quality: st.SearchStrategy[float] = qualities) -> Op
         chroma,
         draw(st.lists(hardnesses, min_size=1 + len(chroma), max_size=1 + len(chroma))),
         draw(st.none() | records),
-        draw(st.lists(cells, min_size=1 + len(chroma), max_size=1 + len(chroma))),
-        draw(st.lists(limits, min_size=1 + len(chroma), max_size=1 + len(chroma))),
+        draw(st.lists(bin_width, min_size=1 + len(chroma), max_size=1 + len(chroma))),
+        draw(st.lists(max_index, min_size=1 + len(chroma), max_size=1 + len(chroma))),
     )
 
 
@@ -292,11 +287,11 @@ def test_wizard_text_is_read_back(point: OperatingPoint) -> None:
 
 def test_cells_are_written_only_where_there_are_any() -> None:
     point = standard_table().at(50)
-    assert "cells" not in point.to_json() and "cells" not in to_wizard(point)
-    assert replace(point, cells=[1, [None] * 64]) == point
-    wide = replace(point, cells=[1.25, [None] * 63 + [0.75]])
-    assert wide.to_json()["cells"] == [1.25, [1.0] * 63 + [0.75]]
-    assert "cells" in to_wizard(wide)
+    assert "bin_width" not in point.to_json() and "bin_width" not in to_wizard(point)
+    assert replace(point, bin_width=[1, [None] * 64]) == point
+    wide = replace(point, bin_width=[1.25, [None] * 63 + [0.75]])
+    assert wide.to_json()["bin_width"] == [1.25, [1.0] * 63 + [0.75]]
+    assert "bin_width" in to_wizard(wide)
     assert wide.divisors == (
         tuple(1.25 * step for step in point.luma),
         (*point.chroma[0][:63], 0.75 * point.chroma[0][63]),
@@ -306,34 +301,38 @@ def test_cells_are_written_only_where_there_are_any() -> None:
 def test_a_plain_point_may_get_other_tables() -> None:
     point = standard_table().at(50)
     more = replace(point, chroma=point.chroma * 2)
-    assert (more.hardness, more.cells, more.limits) == ((None,) * 3, (1,) * 3, (None,) * 3)
-    with pytest.raises(ValueError, match="limits has 2 entries, expected one for each of 3 tables"):
-        replace(replace(point, limits=[5, None]), chroma=point.chroma * 2)
+    assert (more.hardness, more.bin_width, more.max_index) == ((None,) * 3, (1,) * 3, (None,) * 3)
+    with pytest.raises(ValueError, match="max_index has 2 entries, expected one for each of 3 tables"):
+        replace(replace(point, max_index=[5, None]), chroma=point.chroma * 2)
 
 
 def test_limits_are_written_only_where_there_are_any() -> None:
     point = standard_table().at(50)
-    assert "limits" not in point.to_json() and "limits" not in to_wizard(point)
-    assert replace(point, limits=[None, [None] * 64]) == point
-    held = replace(point, limits=[127, [None] * 63 + [3]])
-    assert held.to_json()["limits"] == [127, [None] * 63 + [3]]
-    assert "limits" in to_wizard(held)
+    assert "max_index" not in point.to_json() and "max_index" not in to_wizard(point)
+    assert replace(point, max_index=[None, [None] * 64]) == point
+    held = replace(point, max_index=[127, [None] * 63 + [3]])
+    assert held.to_json()["max_index"] == [127, [None] * 63 + [3]]
+    assert "max_index" in to_wizard(held)
     assert OperatingPoint.from_json(json.loads(json.dumps(held.to_json()))) == held
 
 
 def test_limits_are_interpolated_and_scaled_steps_keep_them() -> None:
-    ends = [replace(standard_table().at(q), limits=pair) for q, pair in ((20, [100, None]), (80, [400, 7]))]
+    ends = [
+        replace(standard_table().at(q), max_index=pair) for q, pair in ((20, [100, None]), (80, [400, 7]))
+    ]
     table = Table("held", tuple(ends))
-    assert table.at(50).limits == ((200,) * 64, (7,) * 64)
-    assert table.at(40).limits == ((159,) * 64, None)
-    assert table.at(95).limits == (400, 7)
+    assert table.at(50).max_index == ((200,) * 64, (7,) * 64)
+    assert table.at(40).max_index == ((159,) * 64, None)
+    assert table.at(95).max_index == (400, 7)
 
 
 def test_cells_are_interpolated_in_their_logarithms_and_scaled_steps_keep_them() -> None:
-    ends = [replace(standard_table().at(q), cells=pair) for q, pair in ((20, [1, 0.8]), (80, [1.44, 0.8]))]
+    ends = [
+        replace(standard_table().at(q), bin_width=pair) for q, pair in ((20, [1, 0.8]), (80, [1.44, 0.8]))
+    ]
     table = Table("t", ends)
-    assert table.at(50).cells == (pytest.approx((1.2,) * 64), (0.8,) * 64)
-    assert table.at(95).cells == (1.44, 0.8)
+    assert table.at(50).bin_width == (pytest.approx((1.2,) * 64), (0.8,) * 64)
+    assert table.at(95).bin_width == (1.44, 0.8)
 
 
 @pytest.mark.parametrize("chroma", [[STANDARD_CHROMA], [STANDARD_CHROMA, ijg_scale(STANDARD_CHROMA, 20)]])
@@ -364,11 +363,11 @@ def test_wizard_text_that_is_none_is_refused(text: str, message: str) -> None:
 
 def test_csv_holds_every_coefficient() -> None:
     point = OperatingPoint(
-        50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]], cells=[1.25, None],
-        limits=[[None, *range(1, 64)], 9],
+        50, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, [None, [*range(1, 65)]], bin_width=[1.25, None],
+        max_index=[[None, *range(1, 64)], 9],
     )  # fmt: skip
     header, *lines = to_csv(point).splitlines()
-    assert header == "table,row,column,step,hardness,cell,limit"
+    assert header == "table,row,column,step,hardness,bin_width,max_index"
     rows = [line.split(",") for line in lines]
     assert [int(row[3]) for row in rows] == [*STANDARD_LUMA, *STANDARD_CHROMA]
     assert rows[10] == ["luma", "1", "2", "14", "", "1.25", "10"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dnnjpeg import encode_to_target, inspect
 from dnnjpeg.jobs.run import Recipe, Task, run
-from dnnjpeg.table.table import load_table
+from dnnjpeg.table.library import load_table
 
 PICTURES = [draw(72, 56, seed) for seed in range(5)]
 

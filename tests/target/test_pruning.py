@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from dnnjpeg import encode, encode_to_target, inspect, write_coefficients  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.networks.criterion import Criterion, Judges, view  # noqa: E402
-from dnnjpeg.table.table import standard_table  # noqa: E402
+from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.target.pruning import Prunable, _savings  # noqa: E402
 
 PICTURES = [draw(72, 56, seed) for seed in range(8)]
@@ -55,7 +55,7 @@ def coefficients(data: bytes, tmp_path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0", "4:2:2"])
-@pytest.mark.parametrize("fields", [{}, {"cells": [1.25, 0.8]}, {"limits": [[9, *[2] * 63], 1]}])
+@pytest.mark.parametrize("fields", [{}, {"bin_width": [1.25, 0.8]}, {"max_index": [[9, *[2] * 63], 1]}])
 def test_it_begins_with_the_encoders_file(subsampling, fields, tmp_path):
     point = replace(standard_table().at(30), **fields)
     for picture in PICTURES:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
-from dnnjpeg.table.table import load_table
+from dnnjpeg.table.library import load_table
 from dnnjpeg.target.target import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]

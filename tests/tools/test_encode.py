@@ -67,7 +67,7 @@ def test_progressive_auto_is_the_smaller(source, out):
 
 
 def test_table_from_a_file(source, out, tmp_path):
-    from dnnjpeg.table.table import load_table
+    from dnnjpeg.table.library import load_table
 
     load_table("standard").save(tmp_path / "mine.json")
     assert (

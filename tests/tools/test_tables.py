@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from dnnjpeg.table.table import OperatingPoint, Table, load_table, standard_table
+from dnnjpeg.table.library import load_table, standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 from dnnjpeg.tools.tables import tables
 
 
@@ -20,11 +22,11 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user's tables lie: one there, with every kind of hardness, cells and limits."""
+    """Where the user's tables lie: one there, with every kind of hardness, bin_width and max_index."""
     monkeypatch.setenv("DNNJPEG_TABLES", str(tmp_path))
     low = OperatingPoint(
-        40, "4:2:0", [50] * 64, [60] * 64, measured={"bpp": 0.5}, cells=[[*[1] * 63, 1.25], 0.9],
-        limits=[127, [None] * 62 + [3, 7]],
+        40, "4:2:0", [50] * 64, [60] * 64, measured={"bpp": 0.5}, bin_width=[[*[1] * 63, 1.25], 0.9],
+        max_index=[127, [None] * 62 + [3, 7]],
     )  # fmt: skip
     high = OperatingPoint(80, "4:4:4", [9] * 64, [[8] * 64, [7] * 64], [5, [None, *range(3, 66)], None])
     Table("mine", [low, high], "learned on\tcats", {"seed": 1, "command": "learn it"}).save(
@@ -69,8 +71,8 @@ def test_show_the_points() -> None:
     lines = run("show", "mine").stdout.splitlines()
     assert lines == [
         "mine  learned on\\tcats",
-        "quality 40, 4:2:0, 2 tables, rounded to the nearest, cells 1 to 1.25 by coefficient, limits 127, "
-        "rounded to the nearest, cells 0.9, limits 3 to 7 by coefficient, bpp 0.5",
+        "quality 40, 4:2:0, 2 tables, rounded to the nearest, bin_width 1 to 1.25 by coefficient, max_index
+        127, " "rounded to the nearest, bin_width 0.9, max_index 3 to 7 by coefficient, bpp 0.5",
         "quality 80, 4:4:4, 3 tables, hardness 5, hardness 3 to 65 by coefficient, rounded to the nearest",
         "seed: 1",
         "command: learn it",

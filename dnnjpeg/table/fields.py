@@ -1,0 +1,115 @@
+"""Checks of the fields of a table: each returns its value in one form, or raises a ValueError that names the
+field.
+"""
+
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+from dnnjpeg.checks import brief, check_integer, check_items, check_positive, is_number
+from dnnjpeg.jpeg.standard import Steps
+
+Hardness = (
+    float | tuple[float | None, ...] | None
+)  # κ of one table: for all its coefficients, by coefficient, or none
+BinWidth = float | tuple[float, ...]  # of one table, for all its coefficients or by coefficient
+MaxIndex = int | tuple[int | None, ...] | None  # of one table, likewise
+
+MIN_HARDNESS = 0.01  # below it an index says nothing
+T = TypeVar("T")
+
+
+def check_tables(value: Any, name: str, expected: str) -> list[Any]:
+    """The tables of a list, or of a mapping by number, as Pillow's `image.quantization`, in its order."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not is_number(key, Integral) or not 0 <= key <= 3:
+                raise ValueError(f"{name} has the key {brief(key)}, expected numbers 0..3")
+        value = [value[key] for key in sorted(value)]
+    return check_items(value, name, expected)
+
+
+def check_steps(value: Any, name: str) -> Steps:
+    """64 quantization steps 1..255."""
+    steps = check_items(value, name, "64 integers")
+    if len(steps) != 64:
+        raise ValueError(f"{name} has {len(steps)} steps, expected 64")
+    for i, step in enumerate(steps):
+        if not is_number(step, Integral) or not 1 <= step <= 255:
+            raise ValueError(f"{name}[{i}] is {brief(step)}, expected an integer 1..255")
+    return tuple(map(int, steps))
+
+
+def check_chroma(value: Any) -> tuple[Steps, ...]:
+    """One table of 64 steps, or a list of one or two, as a tuple of tables."""
+    items = check_items(value, "chroma", "64 integers, or one or two lists of 64")
+    if len(items) in (1, 2):
+        return tuple(check_steps(table, f"chroma[{i}]") for i, table in enumerate(items))
+    return (check_steps(items, "chroma"),)
+
+
+def check_hardness(value: Any, tables: int) -> tuple[Hardness, ...]:
+    """None, one κ or 64 for all tables, or a list with one of these a table; as a tuple by table."""
+    return _by_table(value, "hardness", tables, _kappa)
+
+
+def check_bin_width(value: Any, tables: int) -> tuple[BinWidth, ...]:
+    """None (1), one number 0.5..2 or 64 for all tables, or a list with one of these a table; as a tuple by
+    table.
+    """
+    return _by_table(value, "bin_width", tables, _width)
+
+
+def check_max_index(value: Any, tables: int) -> tuple[MaxIndex, ...]:
+    """None, one integer 1..1023 or 64 for all tables, or a list with one of these a table; as a tuple by
+    table.
+    """
+    return _by_table(value, "max_index", tables, _index_bound)
+
+
+def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], Any]) -> tuple[Any, ...]:
+    if value is None or isinstance(value, Real):
+        return (check(value, name),) * tables
+    items = check_items(value, name, "null, a number, or one entry a table")
+    nothing = check(None, name)
+    if all(isinstance(item, Real | None) and item in (None, nothing) for item in items):
+        return (nothing,) * tables  # of a point that has got more tables, or fewer
+    if len(items) == 64:
+        return (_entries(items, name, check),) * tables
+    if len(items) != tables:
+        raise ValueError(f"{name} has {len(items)} entries, expected one for each of {tables} tables, or 64")
+    return tuple(_entries(item, f"{name}[{i}]", check) for i, item in enumerate(items))
+
+
+def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
+    """Of one table; 64 times what null stands for is one entry."""
+    if value is None or isinstance(value, Real):
+        return check(value, name)
+    entries = tuple(
+        check(entry, f"{name}[{i}]")
+        for i, entry in enumerate(check_items(value, name, "null, a number, or 64"))
+    )
+    if len(entries) != 64:
+        raise ValueError(f"{name} has {len(entries)} entries, expected null, a number, or 64")
+    return check(None, name) if entries == (check(None, name),) * 64 else entries
+
+
+def _kappa(value: Any, name: str) -> float | None:
+    return None if value is None else check_positive(value, name, MIN_HARDNESS, ", or null")
+
+
+def _width(value: Any, name: str) -> float:
+    if value is None:
+        return 1.0
+    if not is_number(value) or not 0.5 <= value <= 2:
+        raise ValueError(f"{name} is {brief(value)}, expected a number 0.5..2, or null")
+    return float(value)
+
+
+def _index_bound(value: Any, name: str) -> int | None:
+    return None if value is None else check_integer(value, name, 1, 1023)
+
+
+def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
+    """An entry of hardness, bin_width or max_index by coefficient."""
+    return entry if isinstance(entry, tuple) else (entry,) * 64

@@ -1,0 +1,76 @@
+"""Tables by name: the standard one, those that come with the package, and the user's own."""
+
+import importlib.resources
+import os
+from functools import cache, lru_cache
+from pathlib import Path
+
+from dnnjpeg.checks import brief
+from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
+
+
+@cache
+def standard_table() -> Table:
+    """The tables of T.81 Annex K at qualities 1 to 100, with libjpeg's (and so Pillow's) steps."""
+    points = (
+        OperatingPoint(q, "4:2:0", ijg_scale(STANDARD_LUMA, q), (ijg_scale(STANDARD_CHROMA, q),))
+        for q in range(1, 101)
+    )
+    return Table("standard", tuple(points), "T.81 Annex K, scaled by quality as libjpeg does")
+
+
+def user_folder() -> Path:
+    """Where a user's own tables lie: the folder that DNNJPEG_TABLES names, or the one of the platform."""
+    if folder := os.environ.get("DNNJPEG_TABLES"):
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("dnnjpeg") / "tables"
+
+
+def list_tables() -> dict[str, Path | None]:
+    """What is installed: everything `load_table` takes by name -> its file (None for the built-in standard).
+
+    A name that two files claim belongs to neither: both are listed, and load, by their paths.
+    """
+    shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
+    files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]
+    names = ["standard", *(path.stem for path in files)]
+    return {"standard": None} | {
+        path.stem if names.count(path.stem) == 1 else str(path): path for path in files
+    }
+
+
+def load_table(name: str | os.PathLike[str]) -> Table:
+    """A table by name (see `list_tables`), or from a file where `name` ends in .json or has a path separator.
+
+    Read once, and again when the file changes. Raises ValueError for an unknown name, with the names there
+    are, or for a file that is not a table; OSError for a file that cannot be read.
+    """
+    if name == "standard":
+        return standard_table()
+    text = os.fspath(name)
+    is_path = not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
+    path = Path(text) if is_path else _find(text, user_folder())
+    status = path.stat()
+    return _load(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _find(name: str, folder: Path) -> Path:
+    """The file of an installed table; remembered, for it is asked once a picture."""
+    installed = list_tables()
+    path = installed.get(name)
+    if path is None:
+        raise ValueError(
+            f"no table is named {brief(name)}; there are {', '.join(installed)}. "
+            f"Give the path of a JSON file, or put it into {folder}"
+        )
+    return path
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, mtime_ns: int, size: int) -> Table:
+    return Table.load(path)
