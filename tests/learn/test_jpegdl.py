@@ -92,8 +92,8 @@ def test_files_are_those_of_the_table(options: dict[str, float], tmp_path: Path)
 
 def test_limits_of_no_layer_are_refused() -> None:
     for max_index in ([7, 9, 9], [None, 7, 7]):
-        with pytest.raises(ValueError, match="max_index of the point is not that of levels: give levels, or a
-            point"): JPEGLayer.from_point(replace(POINT, max_index=max_index))
+        with pytest.raises(ValueError, match="max_index of the point is not that of levels: give levels"):
+            JPEGLayer.from_point(replace(POINT, max_index=max_index))
     assert JPEGLayer.from_point(replace(POINT, max_index=7)).levels == 15
     ones = replace(POINT, luma=(1,) * 64, max_index=[[5, *[9] * 63], 9, 9])
     layer = JPEGLayer.from_point(ones, integer_steps=True)

@@ -71,8 +71,8 @@ def test_show_the_points() -> None:
     lines = run("show", "mine").stdout.splitlines()
     assert lines == [
         "mine  learned on\\tcats",
-        "quality 40, 4:2:0, 2 tables, rounded to the nearest, bin_width 1 to 1.25 by coefficient, max_index
-        127, " "rounded to the nearest, bin_width 0.9, max_index 3 to 7 by coefficient, bpp 0.5",
+        "quality 40, 4:2:0, 2 tables, rounded to the nearest, bin_width 1 to 1.25 by coefficient, "
+        "max_index 127, rounded to the nearest, bin_width 0.9, max_index 3 to 7 by coefficient, bpp 0.5",
         "quality 80, 4:4:4, 3 tables, hardness 5, hardness 3 to 65 by coefficient, rounded to the nearest",
         "seed: 1",
         "command: learn it",
