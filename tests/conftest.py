@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from decoders import decode, read_dct  # noqa: F401  # fixtures
 from drawing import draw
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+# A busy machine is slow to make examples: that says nothing about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

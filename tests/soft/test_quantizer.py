@@ -102,7 +102,7 @@ def test_gradcheck_with_any_broadcast(steps: tuple[int, ...]) -> None:
     kappa = (torch.rand(steps[-1:], dtype=torch.float64) * 8 + 3).requires_grad_()
     check = {"fast_mode": True, "eps": 1e-7, "atol": 1e-3}
     assert torch.autograd.gradcheck(quantize, (z, q, kappa), **check)
-    assert torch.autograd.gradcheck(lambda *x: quantize(*x, limit=7), (z, q, kappa), **check)
+    assert torch.autograd.gradcheck(lambda *x: quantize(*x, max_index=7), (z, q, kappa), **check)
 
 
 @pytest.mark.parametrize("mode", ["soft", "sampled", "hard"])
@@ -138,7 +138,7 @@ def test_steady_changes_nothing_else() -> None:
     assert torch.equal(*by_q)
     saturated = torch.full((3,), 1e4, dtype=torch.float64)
     one = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    assert gradients(quantize(saturated, one, kappa[:1], limit=127, steady=True), one)[0] == 3 * 127
+    assert gradients(quantize(saturated, one, kappa[:1], max_index=127, steady=True), one)[0] == 3 * 127
 
 
 @pytest.mark.parametrize("mode", ["sampled", "hard"])
@@ -218,13 +218,13 @@ def test_limits_saturate(limit: "int | torch.Tensor") -> None:
     z = torch.tensor([3.0, 253.9, 260.0, -1000.0], dtype=torch.float64, requires_grad=True)
     kappa = torch.tensor(20.0, dtype=torch.float64)
     for mode in ("soft", "hard"):
-        limited = quantize(z, q, kappa, mode, limit=limit)
+        limited = quantize(z, q, kappa, mode, max_index=limit)
         assert limited[2:].tolist() == [254, -254]
         assert torch.equal(limited[:1], quantize(z, q, kappa, mode)[:1])
         by_z, _ = gradients(limited, z, q)
         assert (by_z[2:] == 0).all()
         assert by_z[0] != 0
-    assert gradients(quantize(z[2:3], q, kappa, limit=127), q)[0] == 127
+    assert gradients(quantize(z[2:3], q, kappa, max_index=127), q)[0] == 127
 
 
 def test_half_precision_comes_back_as_float32() -> None:
