@@ -21,7 +21,7 @@ from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import hold_planes, zigzag_planes
 from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
-from dnnjpeg.jit import kernel_folder
+from dnnjpeg.machine.kernel_cache import SUFFIX, kernel_folder
 from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
@@ -357,7 +357,8 @@ def _metadata(
 
 def is_warm() -> bool:
     """Whether the kernels are compiled, in this process or in the cache of an earlier one."""
-    return bool(encode_rows.signatures) or any(kernel_folder().rglob("rows.encode_rows*.nbi"))
+    folder = kernel_folder()
+    return bool(encode_rows.signatures) or bool(folder and any(folder.glob(f"rows.encode_rows*{SUFFIX}")))
 
 
 def warmup() -> None:
