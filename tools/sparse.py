@@ -105,7 +105,7 @@ def tune(
               help="Folder of pictures, or of one folder a class; or an array.")
 @click.option("--labels", metavar="FILE", type=_FILE,
               help="CSV with the columns file and label; .npy for an array.")
-@click.option("--model", metavar="SPEC", help=f"{_NETWORK}  [default: the plan's]")
+@click.option("--model", metavar="SPEC", help=f"Network that the plan was made for: {_NETWORK}  [required]")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
@@ -131,11 +131,14 @@ def run(
         plan = Plan.load(plan_file)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    spec = model or plan.provenance.get("model")
-    if not spec:
-        raise click.UsageError(f"{plan_file} does not say of which network it is: give --model")
+    if not model:
+        known = repr(plan.provenance.get("model"))  # escaped, as the terminal may take it for commands
+        raise click.UsageError(
+            f"give --model: a network's code is run only where it is named here. {plan_file} was made for "
+            f"{known}: repeat that if you trust it"
+        )
     torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
-    network, dataset = _load(spec, weights, data, labels, limit, 0)
+    network, dataset = _load(model, weights, data, labels, limit, 0)
     found = _compare(network, dataset, plan)
     if as_json:
         click.echo(json.dumps(found))
