@@ -24,7 +24,7 @@ from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-from dnnjpeg.machine.jit import kernel_folder
+from dnnjpeg.machine.kernel_cache import SUFFIX, kernel_folder
 from dnnjpeg.table.fields import check_steps, spread
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import OperatingPoint
@@ -371,7 +371,8 @@ def _metadata(
 
 def is_warm() -> bool:
     """Whether the kernels are compiled, in this process or in the cache of an earlier one."""
-    return bool(encode_rows.signatures) or any(kernel_folder().rglob("rows.encode_rows*.nbi"))
+    folder = kernel_folder()
+    return bool(encode_rows.signatures) or bool(folder and any(folder.glob(f"rows.encode_rows*{SUFFIX}")))
 
 
 def warmup() -> None:

@@ -36,7 +36,7 @@ def sparse() -> None:
 
 # fmt: off
 @sparse.command()
-@click.option("--network", "model", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
+@click.option("--network", "spec", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
@@ -49,7 +49,7 @@ def sparse() -> None:
 @click.option("--report", "report_file", metavar="FILE.json", type=NamedPath(dir_okay=False),
               help="All that was measured.")
 def tune(
-    model: str,
+    spec: str,
     weights: Path | None,
     data: Path,
     batch: int,
@@ -71,7 +71,7 @@ def tune(
             raise click.UsageError(f"{path} cannot be written: there is no folder {path.parent}")
     if threads:
         torch.set_num_threads(threads)
-    network, dataset = _load(model, weights, data, None, batch, seed)
+    network, dataset = _load(spec, weights, data, None, batch, seed)
     from tqdm import tqdm
 
     from dnnjpeg.sparse import optimize_
@@ -83,7 +83,7 @@ def tune(
         progress=lambda sites: tqdm(sites, unit=" layers", leave=False, disable=not sys.stderr.isatty()),
     )
     provenance = {
-        "model": model,
+        "network": spec,
         "weights": network.digest,
         "pictures": f"{short(dataset.source)}: {', '.join(dataset.names[:3])}",
         "command": command(),
@@ -105,7 +105,8 @@ def tune(
               help="Folder of pictures, or of one folder a class; or an array.")
 @click.option("--labels", metavar="FILE", type=_FILE,
               help="CSV with the columns file and label; .npy for an array.")
-@click.option("--network", "model", metavar="SPEC", help=f"{_NETWORK}  [default: the plan's]")
+@click.option("--network", "spec", metavar="SPEC",
+              help=f"Network that the plan was made for: {_NETWORK}  [required]")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
@@ -114,7 +115,7 @@ def run(
     plan_file: Path,
     data: Path,
     labels: Path | None,
-    model: str | None,
+    spec: str | None,
     weights: Path | None,
     limit: int | None,
     as_json: bool,
@@ -131,9 +132,12 @@ def run(
         plan = Plan.load(plan_file)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    spec = model or plan.provenance.get("model")
     if not spec:
-        raise click.UsageError(f"{plan_file} does not say of which network it is: give --network")
+        known = repr(plan.provenance.get("network"))  # escaped, as the terminal may take it for commands
+        raise click.UsageError(
+            f"give --network: a network's code is run only where it is named here. {plan_file} was made for "
+            f"{known}: repeat that if you trust it"
+        )
     torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
     network, dataset = _load(spec, weights, data, labels, limit, 0)
     found = _compare(network, dataset, plan)
@@ -150,13 +154,13 @@ def run(
 
 
 def _load(
-    model: str, weights: Path | None, data: Path, labels: Path | None, limit: int | None, seed: int
+    spec: str, weights: Path | None, data: Path, labels: Path | None, limit: int | None, seed: int
 ) -> "tuple[Network, Dataset]":
     from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.networks.load import load_network
 
     try:
-        network = load_network(model, weights=weights)
+        network = load_network(spec, weights=weights)
         return network, load_dataset(data, labels, size=network.preprocess.size, limit=limit, seed=seed)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None

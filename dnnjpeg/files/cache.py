@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.machine.folders import make_private
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -17,13 +18,13 @@ _CHECK_BYTES = 32  # the digest of a file, at its end
 
 
 class Cache:
-    """A folder of such files, made where it is missing. Each is written whole, and all may be deleted at any
-    time; several processes may share it.
+    """A folder of such files, made for the user alone where it is missing. Each is written whole, and all may
+    be deleted at any time; several processes may share it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder.absolute())
 
     def load(self, key: str) -> Arrays:
         """The arrays kept under a key; none where there is no whole file."""

@@ -1,68 +1,20 @@
-"""Compiling kernels: decorators over numba's, the cache on disk, what the processor can do."""
+"""Compiling kernels: decorators over numba's, what the processor can do."""
 
 import gc
-import os
-import tempfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
-import platformdirs
 from llvmlite import binding
+from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
-# Every kernel lives in one of these folders: their sources name the folder of its machine code.
-KERNEL_ROOMS = ("machine", "codec", "sparse")
-
-
-def _fingerprint() -> str:
-    """Changes with any source that kernels may be made of: numba itself looks only at the file of the
-    outermost function.
-    """
-    home = Path(__file__).parents[1]
-    stats = [(path, path.stat()) for room in KERNEL_ROOMS for path in sorted(home.glob(f"{room}/*.py"))]
-    facts = [(str(path.relative_to(home)), stat.st_mtime_ns, stat.st_size) for path, stat in stats]
-    return f"{zlib.crc32(repr(facts).encode()):08x}"
-
-
-@cache
-def kernel_folder() -> Path:
-    """Where machine code is kept: the folder that NUMBA_CACHE_DIR names, else the user's cache folder, or one
-    under the temporary folder where that cannot be written.
-    """
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
-    owner = os.getuid() if hasattr(os, "getuid") else 0
-    for base in (platformdirs.user_cache_path("dnnjpeg"), Path(tempfile.gettempdir()) / f"dnnjpeg-{owner}"):
-        folder = base / f"kernels-{_fingerprint()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        # machine code is loaded from here: a folder that somebody else made is not ours to trust
-        if os.access(folder, os.W_OK | os.X_OK) and base.stat().st_uid == owner:
-            return folder
-    raise OSError("no folder for compiled kernels can be written; set NUMBA_CACHE_DIR to one that can")
-
-
-@contextmanager
-def _cache_in_user_folder() -> Iterator[None]:
-    """Numba caches beside the source by default, which an installed package often cannot write."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(kernel_folder())
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = before
-
+from dnnjpeg.machine.kernel_cache import KernelCache
 
 # Numba optimizes each function by itself, makes machine code of it, and optimizes it twice again as a part
 # of what calls it: a third of the time until the first picture. Here a part is left as it is, a kernel
@@ -149,10 +101,11 @@ class _KernelCompiler(_Compiler):
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile on first call, without the interpreter lock, and keep the machine code on disk."""
-    with _cache_in_user_folder():
-        return numba.njit(
-            nogil=True, cache=True, error_model="numpy", boundscheck=False, pipeline_class=_KernelCompiler
-        )(function)
+    made = numba.njit(nogil=True, error_model="numpy", boundscheck=False, pipeline_class=_KernelCompiler)(
+        function
+    )
+    made._cache = KernelCache(function)
+    return made
 
 
 def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
@@ -160,10 +113,11 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
     on disk too.
     """
     signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
-    with _cache_in_user_folder():
-        return numba.cfunc(signature, nopython=True, cache=True, error_model="numpy", boundscheck=False)(
-            function
-        )
+    options = {"nopython": True, "error_model": "numpy", "boundscheck": False}
+    made: Any = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
+    made._cache = KernelCache(function)
+    made.compile()
+    return made
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -191,6 +191,7 @@ def convolve(representation: Cpo, weights: Tensor) -> Tensor:
 def executed(code: Any, representation: Structure, indices: NDArray[np.int32], weights: Tensor) -> Tensor:
     """The output by a kernel for IN in one of its forms."""
     geometry = representation.geometry
+    geometry.check_weights(weights)
     batch = (len(representation.starts) - 1) // geometry.channels
     out = torch.zeros(batch, geometry.filters, *geometry.output)
     code(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import im2col, mec
@@ -15,6 +15,15 @@ _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
 LOWERED = ("im2col", "mec")
 DENSE = (*TORCH, *LOWERED, "depthwise")
+
+
+def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
+    """Those of `DENSE` that can compute a module."""
+    if tuple(module.dilation) != (1, 1):
+        return TORCH
+    if module.groups == 1:
+        return (*TORCH, *LOWERED)
+    return (*TORCH, "depthwise") if module.groups == module.in_channels == module.out_channels else TORCH
 
 
 class DenseConv2d(FastConv2d):

@@ -161,6 +161,8 @@ class Depthwise:
     geometry: of as many groups as channels and filters.
     weights: float32 channels x 1 x Kh x Kw. bias: float32 channels, or None for zero.
     activation: of the output: none, relu or relu6.
+
+    Raises ValueError for weights or a bias of another geometry.
     """
 
     def __init__(
@@ -171,6 +173,10 @@ class Depthwise:
         *,
         activation: str = "none",
     ) -> None:
+        if not geometry.groups == geometry.channels == geometry.filters:
+            raise ValueError(f"{geometry} has not as many groups as channels and filters")
+        geometry.check_weights(weights, bias)
+        self._geometry = geometry
         channels, (rows, columns), (_, stride) = geometry.channels, geometry.kernel, geometry.stride
         self._code = _code(rows, columns, *geometry.stride)
         vectors = -(-channels // LANES)
@@ -196,7 +202,8 @@ class Depthwise:
         self._jobs: dict[int, Job] = {}  # by threads
 
     def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
-        """The output, channels last, of float32 N x C x H x W."""
+        """The output, channels last, of float32 N x C x H x W. Raises ValueError for another."""
+        self._geometry.check(x)
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels = x.shape[:2]
         out = torch.empty(batch, channels, self._height, self._width, memory_format=torch.channels_last)

@@ -41,7 +41,7 @@ class Fused:
     def _trace(self) -> Callable[..., Any]:
         model = self.model
         modules = dict(model.named_modules())
-        graph = _Tracer().trace(model)
+        graph = Tracer().trace(model)
         _leave_out(graph, modules)
         _add_residuals(graph, modules)
         _rectify(graph, modules)
@@ -76,7 +76,7 @@ class Fused:
         return {"model": self.model, "_run": None}
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = isinstance(m, (nn.Conv2d, FoldedNorm, KnownReLU, KnownReLU6))
         return own or super().is_leaf_module(m, module_qualified_name)

@@ -109,6 +109,18 @@ class Geometry:
             raise ValueError(f"the input is on {x.device}, expected the CPU")
         return x.shape[0]
 
+    def check_weights(self, weights: Tensor, bias: Tensor | None = None) -> None:
+        """Raises ValueError for weights and a bias of another geometry."""
+        shape = (self.filters, self.channels // self.groups, *self.kernel)
+        named = [("weights are", weights, shape), ("bias is", bias, (self.filters,))]
+        for name, tensor, expected in named:
+            if tensor is None:
+                continue
+            if tensor.dtype is not torch.float32 or tuple(tensor.shape) != expected:
+                raise ValueError(f"{name} {tensor.dtype} {tuple(tensor.shape)}, expected float32 {expected}")
+            if tensor.device.type != "cpu":
+                raise ValueError(f"{name} on {tensor.device}, expected the CPU")
+
     def __str__(self) -> str:
         kernel, stride, padding, ends = (
             "x".join(map(str, pair)) for pair in (self.kernel, self.stride, self.padding, self.ends)

@@ -3,72 +3,33 @@
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, Self
 
 import torch
 from torch import nn
 
-from dnnjpeg.checks import check_keys, check_record
+from dnnjpeg.checks import check_integer, check_items, check_keys, check_record
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
-from dnnjpeg.sparse.dense import DENSE, DenseConv2d
+from dnnjpeg.sparse.dense import LOWERED, DenseConv2d, dense_methods
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
+from dnnjpeg.sparse.layer import LayerPlan
 from dnnjpeg.sparse.module import SparseConv2d
+from dnnjpeg.sparse.order import check_order
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6, twin
-from dnnjpeg.sparse.tiling import SPARSE, Tiling
+from dnnjpeg.sparse.tiling import SPARSE
 
 FORMAT = "dnnjpeg-sparse-plan"
 _BEFORE = "_before_sparse"  # attribute of a model: its own modules
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """One convolution. Modules go by their names in the model."""
-
-    name: str
-    geometry: Geometry
-    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, ring-numbered or ring-patterns
-    tiling: Tiling | None = None  # of the last two
-    min_zeros: float = 0.0  # below this share of zeros torch computes it
-    norm: str | None = None  # a batch norm that it does too
-    relu: str | None = None  # a ReLU or ReLU6 that it does too
-    onward: str | None = None  # the convolution that it hands lists to, in place of a map
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {**asdict(self), "tiling": self.tiling and self.tiling._asdict()}
-
-    @classmethod
-    def of(cls, document: Any) -> Self:
-        """The inverse of `to_json`. Raises ValueError that names the field."""
-        fields = tuple(cls.__dataclass_fields__)
-        check_keys(document, "layer", fields[:3], fields[3:])
-        try:
-            shape: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in document["geometry"].items()
-            }
-            geometry = Geometry(**shape)
-            tiling = document.get("tiling")
-            made = cls(**{**document, "geometry": geometry, "tiling": Tiling(**tiling) if tiling else None})
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"{document['name']}: geometry or tiling is not as written: {error}") from None
-        if made.method not in (*DENSE, *SPARSE):
-            known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
-            raise ValueError(f"{made.name}: method is {made.method!r}, expected {known}; tune anew")
-        if made.tiling is None and made.method in SPARSE:
-            raise ValueError(f"{made.name}: method is {made.method}, and has no tiling")
-        if made.tiling is not None and made.tiling.method != made.method:
-            raise ValueError(
-                f"{made.name}: method is {made.method}, and its tiling is of {made.tiling.method}"
-            )
-        return made
 
 
 @dataclass(frozen=True)
@@ -106,15 +67,27 @@ class Plan:
                 document, "plan", ("format", "version", "conditions", "layers"), ("provenance", "fused")
             )
             if (document["format"], document["version"]) != (FORMAT, 1):
-                raise ValueError(f"format is {document['format']} {document['version']}, expected {FORMAT} 1")
+                found = f"{brief(document['format'])} {brief(document['version'])}"
+                raise ValueError(f"format is {found}, expected {FORMAT} 1")
             made_for, provenance = (
                 check_record(document.get(key, {}), key) for key in ("conditions", "provenance")
             )
+            for key, most in (("threads", 1024), ("batch", 1 << 20)):
+                if key in made_for:
+                    check_integer(made_for[key], f"conditions.{key}", 1, most)
             fused = document.get("fused", False)
             if not isinstance(fused, bool):
-                raise ValueError(f"fused is {fused!r}, expected true or false")
-            return cls(tuple(map(LayerPlan.of, document["layers"])), made_for, provenance, fused)
-        except (ValueError, TypeError) as error:
+                raise ValueError(f"fused is {brief(fused)}, expected true or false")
+            layers = tuple(map(LayerPlan.of, check_items(document["layers"], "layers", "a list")))
+            name, times = max(
+                Counter(layer.name for layer in layers).items(), key=itemgetter(1), default=("", 0)
+            )
+            if times > 1:
+                raise ValueError(f"layers has {name} {times} times, expected once")
+            return cls(layers, made_for, provenance, fused)
+        except RecursionError:
+            raise ValueError(f"{path} is no plan: it has too many levels") from None
+        except ValueError as error:
             raise ValueError(f"{path} is no plan: {error}") from None
 
 
@@ -141,7 +114,9 @@ def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
         if other:
             told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
             raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
-    install(model, modules_of(original(model), plan), plan.fused)
+    modules = modules_of(original(model), plan)
+    check_order(model, plan.layers)
+    install(model, modules, plan.fused)
 
 
 def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
@@ -156,6 +131,11 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
                 f"{layer.name} is {module}, the plan has {geometry}: it was made for another network"
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
+        if norm is not None and (norm.num_features != module.out_channels or norm.running_mean is None):
+            raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, not one to fold")
+        possible = dense_methods(module)
+        if layer.method not in (*possible, *(SPARSE if set(LOWERED) <= set(possible) else ())):
+            raise ValueError(f"{layer.name}: method is {layer.method}, which cannot compute {module}")
         activation = "none"
         if layer.relu:
             activation, known = _activation(modules, layer.relu)
@@ -179,9 +159,17 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
     for layer in plan.layers:
         if layer.onward:
             reader = made.get(layer.onward)
-            if not isinstance(reader, SparseConv2d) or not isinstance(made[layer.name], SparseConv2d):
-                raise ValueError(f"{layer.name} hands lists to {layer.onward}, and one of them is not sparse")
-            object.__setattr__(made[layer.name], "onward", reader)
+            writer = made[layer.name]
+            if not isinstance(reader, SparseConv2d) or not isinstance(writer, SparseConv2d):
+                raise ValueError(
+                    f"{layer.name}: onward is {layer.onward!r}, and one of the two is not sparse"
+                )
+            if not writer.can_feed(reader):
+                raise ValueError(
+                    f"{layer.name}: onward is {layer.onward!r}, whose tiling reads other lists: "
+                    f"{writer.tiling} cannot make those of {reader.tiling}"
+                )
+            object.__setattr__(writer, "onward", reader)
     return made
 
 

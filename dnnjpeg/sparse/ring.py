@@ -13,7 +13,7 @@ from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.kernel import ACTIVATIONS, JOB, code
 from dnnjpeg.sparse.lists import LANES, Format, Lists, Packer
 from dnnjpeg.sparse.threads import Job, run
-from dnnjpeg.sparse.tiling import Tiling
+from dnnjpeg.sparse.tiling import BLOCKS, Tiling, check_tiling
 
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
 SPLIT = 7  # output rows that are worth a thread of their own
@@ -36,6 +36,8 @@ class RingConvolution:
     weights: float32 filters x channels x Kh x Kw. bias: float32 filters, or None for zero.
     activation: of the output: none, relu or relu6.
     threads: how many share what is worth it.
+
+    Raises ValueError for weights, a bias or a tiling of another geometry.
     """
 
     def __init__(
@@ -48,12 +50,17 @@ class RingConvolution:
         activation: str = "none",
         threads: int = 1,
     ) -> None:
-        self.tiling, self.threads = tiling, threads
+        if geometry.groups != 1:
+            raise ValueError(f"{geometry} has groups, which the ring kernel cannot compute")
+        geometry.check_weights(weights, bias)
+        check_tiling(tiling, geometry)
+        self.tiling, self.threads, self._given = tiling, threads, geometry
         self.output = (geometry.filters, *geometry.output)
         self._activation = activation
         if tiling.turned:
             geometry, weights = geometry.turned(), weights.mT
         self._geometry = geometry
+        self._form = (tiling.block, tiling.patterns, tiling.turned)
         (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
         blocks, block = tiling.filters, tiling.block
         self._code = code(width, stride_x, tiling.ring_rows, blocks, block if tiling.patterns else 0)
@@ -85,8 +92,8 @@ class RingConvolution:
         self._calls: dict[tuple[Any, ...], _Call] = {}
 
     def compress(self, x: Tensor) -> Lists:
-        """Lists of an input, float32 N x C x H x W, channels last or not."""
-        batch = x.shape[0]
+        """Lists of an input, float32 N x C x H x W, channels last or not. Raises ValueError for another."""
+        batch = self._given.check(x)
         packer = self._packers.get(batch)
         if packer is None:
             geometry = self._geometry
@@ -111,8 +118,16 @@ class RingConvolution:
         activation: in place of the layer's.
         onward: its block must divide the filters in registers, see `Tiling.can_feed`.
         dense: without it the output is only made as lists.
+
+        Raises ValueError for lists, a residual or a tiling that do not fit.
         """
         form = lists.format
+        if not self.reads(lists):
+            raise ValueError(
+                f"the lists are {form}, which a layer {self._given} with {self.tiling} does not read"
+            )
+        if residual is not None:
+            _check_residual(residual, (form.batch, *self.output))
         threads = self.threads if lists.nonzeros * self._multiplications > SHARED else 1
         last = channels_last or self.tiling.turned
         key = (form.batch, threads, last, residual is None, activation, onward, dense)
@@ -163,6 +178,8 @@ class RingConvolution:
         }
         following = None
         if onward is not None:
+            if onward.block not in BLOCKS or not self.tiling.can_feed(onward):
+                raise ValueError(f"onward is {onward}, which lists of {self.tiling} are not for")
             following = _format(form.batch, self._geometry.filters, *self._geometry.output, onward)
             fields |= {f"to_{name}": value for name, value in following.places().items()}
             fields |= {
@@ -189,8 +206,22 @@ class RingConvolution:
 
     def reads(self, lists: Lists) -> bool:
         """Whether lists are of this layer's form."""
-        form, tiling = lists.format, self.tiling
-        return (form.block, form.patterns, form.turned) == (tiling.block, tiling.patterns, tiling.turned)
+        form, geometry = lists.format, self._geometry
+        size = (form.channels, form.height, form.width) == (
+            geometry.channels,
+            geometry.height,
+            geometry.width,
+        )
+        return size and (form.block, form.patterns, form.turned) == self._form
+
+
+def _check_residual(residual: Tensor, shape: tuple[int, ...]) -> None:
+    fits = residual.shape == shape and residual.dtype is torch.float32 and residual.device.type == "cpu"
+    if not fits or not residual.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(
+            f"the residual is {residual.dtype} {tuple(residual.shape)}, expected float32 {shape} on the CPU, "
+            "channels last"
+        )
 
 
 def _format(batch: int, channels: int, height: int, width: int, tiling: Tiling) -> Format:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import im2col, mec
-from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH, DenseConv2d
+from dnnjpeg.sparse.dense import DENSE, DenseConv2d, dense_methods
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.geometry import Geometry, is_plain
 from dnnjpeg.sparse.im2col import padded
@@ -100,7 +100,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     ]
     convolutions: dict[Any, FastConv2d] = {}
     sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
-    for method in _dense_methods(site):
+    for method in dense_methods(module):
         dense = DenseConv2d.of(module, **options)
         dense.method = method
         convolutions[method] = dense
@@ -136,15 +136,6 @@ def _measure(site: Site, seconds: float) -> LayerReport:
         expected = expected.clamp(0, 6) if site.activation == "relu6" else expected.relu()
     report.difference = _difference(chosen(x), expected)
     return report
-
-
-def _dense_methods(site: Site) -> Sequence[str]:
-    geometry = site.geometry
-    if tuple(site.module.dilation) != (1, 1):
-        return TORCH
-    if geometry.groups == 1:
-        return (*TORCH, *LOWERED)
-    return (*TORCH, "depthwise") if geometry.groups == geometry.channels == geometry.filters else TORCH
 
 
 def _to_try(geometry: Geometry, zeros: float) -> list[Tiling]:

@@ -1,7 +1,10 @@
 """How a layer is cut for the ring kernel, and which ways of cutting it are worth trying."""
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
+from reprlib import repr as brief
 from typing import NamedTuple
 
 from dnnjpeg.machine.jit import host_has
@@ -12,6 +15,9 @@ SPARSE = {
     "ring-numbered": "ring, numbered",
     "ring-patterns": "ring, patterns",
 }  # methods, as tables have them
+BLOCKS = (16, 32, 64, 128)
+FILTERS = (1, 2, 3, 4, 6, 8, 12, 16)
+REGISTERS = {"AVX-512": 28, "AVX2": 7}  # sums of 16 numbers that are held beside what else is in use
 TALLEST = 5  # kernels with more rows gain nothing from having them all in the ring
 
 
@@ -19,8 +25,8 @@ class Tiling(NamedTuple):
     """How a layer is cut."""
 
     patterns: bool  # the form of a list: channels told by patterns of bits, or by a number each
-    block: int  # CB, channels of a list: 16, 32, 64 or 128
-    filters: int  # NB, filters in registers by 16
+    block: int  # CB, channels of a list, of `BLOCKS`
+    filters: int  # NB, filters in registers by 16, of `FILTERS`
     ring_rows: int = 1  # kernel rows in the ring: 1 or Kh
     turned: bool = False  # rows and columns change places, so that the kernel's rows are its columns
 
@@ -35,8 +41,8 @@ class Tiling(NamedTuple):
 
 
 def registers() -> int:
-    """Sums of 16 numbers that the processor holds beside what else is in use."""
-    return 28 if host_has("avx512f") or host_has("avx512bw") else 7
+    """Of this processor, see `REGISTERS`."""
+    return REGISTERS["AVX-512" if host_has("avx512f") or host_has("avx512bw") else "AVX2"]
 
 
 @cache
@@ -51,31 +57,56 @@ def first_cache() -> int:
 
 def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
     """Those worth trying for a layer with this share of zeros, the likeliest first."""
-    found = _tilings(geometry, patterns, zeros)
-    if geometry.kernel[1] == 1 < geometry.kernel[0]:
-        turned = _tilings(geometry.turned(), patterns, zeros)
-        found += [(cost, tiling._replace(turned=True)) for cost, tiling in turned]
-    found.sort(key=lambda pair: pair[0])
-    return [tiling for _, tiling in found]
+    worth = [
+        tiling
+        for tiling in _possible(geometry)
+        if tiling.patterns is patterns and _is_worth(tiling, geometry, registers())
+    ]
+    return sorted(worth, key=lambda tiling: _cost(_seen(geometry, tiling), tiling, 1 - zeros))
 
 
-def _tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[tuple[float, Tiling]]:
-    """With their costs."""
-    (kernel_rows, width), (stride_y, stride_x) = geometry.kernel, geometry.stride
-    columns = -(-width // stride_x)
-    blocks = -(-geometry.filters // LANES)
-    found: list[tuple[float, Tiling]] = []
-    for ring_rows in {1, kernel_rows} if stride_y == 1 and kernel_rows <= TALLEST else {1}:
-        for filters in (1, 2, 3, 4, 6, 8, 12, 16):
-            sums = columns * ring_rows * filters
-            if filters * ring_rows > 1 and (sums > registers() or filters > blocks):
-                continue
-            for block in (16, 32, 64, 128):
-                if block // 2 >= geometry.channels and block > 16:
-                    continue
-                tiling = Tiling(patterns, block, filters, ring_rows)
-                found.append((_cost(geometry, tiling, 1 - zeros), tiling))
-    return found
+def check_tiling(tiling: Tiling, geometry: Geometry, *, planned: bool = False) -> None:
+    """Raises ValueError that names the field where the kernels cannot compute a layer so.
+
+    planned: where `tilings` does not try it, whatever the zeros and the processor; such kernels may take
+    hours to compile.
+    """
+    left = [
+        one for one in _possible(geometry) if not planned or _is_worth(one, geometry, max(REGISTERS.values()))
+    ]
+    for field in ("patterns", "turned", "ring_rows", "filters", "block"):
+        value, options = getattr(tiling, field), sorted({getattr(one, field) for one in left})
+        if type(value) is not type(options[0]) or value not in options:
+            raise ValueError(f"tiling.{field} is {brief(value)}, expected {' or '.join(map(str, options))}")
+        left = [one for one in left if getattr(one, field) == value]
+
+
+def _seen(geometry: Geometry, tiling: Tiling) -> Geometry:
+    """The layer as the kernel has it."""
+    return geometry.turned() if tiling.turned else geometry
+
+
+def _possible(geometry: Geometry) -> Iterator[Tiling]:
+    """Those that the kernels can compute a layer with."""
+    for patterns, turned, filters, block in product((False, True), (False, True), FILTERS, BLOCKS):
+        tiling = Tiling(patterns, block, filters, 1, turned)
+        seen = _seen(geometry, tiling)
+        for ring_rows in {1, seen.kernel[0]} if seen.stride[0] == 1 else {1}:
+            yield tiling._replace(ring_rows=ring_rows)
+
+
+def _is_worth(tiling: Tiling, geometry: Geometry, registers: int) -> bool:
+    """Whether it is worth trying on a processor with so many registers, see `REGISTERS`."""
+    if tiling.turned and not geometry.kernel[1] == 1 < geometry.kernel[0]:
+        return False
+    seen = _seen(geometry, tiling)
+    columns = -(-seen.kernel[1] // seen.stride[1])
+    several = tiling.filters * tiling.ring_rows
+    if several > 1 and (columns * several > registers or tiling.filters > -(-seen.filters // LANES)):
+        return False
+    if tiling.ring_rows > TALLEST:
+        return False
+    return tiling.block == min(BLOCKS) or tiling.block // 2 < seen.channels
 
 
 def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:

@@ -14,7 +14,7 @@ import pytest
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg.machine.jit import kernel_folder
+from dnnjpeg.machine.kernel_cache import kernel_folder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -35,7 +35,8 @@ def readings(tmp_path: Path) -> Path:
 def run(results: Path, readings: Path) -> Callable[..., str]:
     """Runs a benchmark, on one core; what it prints. `data`: for DNNJPEG_DATA, which is not set without."""
     own = {"DNNJPEG_RESULTS": str(results), "XDG_CACHE_HOME": str(readings), "OMP_NUM_THREADS": "1"}
-    own["NUMBA_CACHE_DIR"] = str(kernel_folder())  # that of all tests: to compile takes longer than they do
+    if folder := kernel_folder():
+        own["NUMBA_CACHE_DIR"] = str(folder.parent)  # that of all tests: to compile takes longer than they do
 
     def call(script: str, *arguments: str | Path, data: Path | None = None) -> str:
         environment = os.environ | own

@@ -1,9 +1,8 @@
-"""Where compiled kernels are kept, and what they are compiled for."""
+"""How kernels are compiled, and what for."""
 
 import gc
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,78 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dnnjpeg.machine import jit
-from dnnjpeg.machine.jit import host_has, kernel, kernel_folder
-
-
-@pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The user's cache folder, and the one under the temporary folder."""
-    monkeypatch.setattr(jit.platformdirs, "user_cache_path", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(jit.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    return tmp_path / "cache" / "dnnjpeg", tmp_path / "tmp" / f"dnnjpeg-{os.getuid()}"
-
-
-def fresh() -> Path:
-    return kernel_folder.__wrapped__()
-
-
-def test_kernels_are_kept_in_the_users_cache(places: tuple[Path, Path]) -> None:
-    folder = fresh()
-    assert folder.parent == places[0] and folder.is_dir()
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert fresh() == folder
-
-
-def test_a_changed_source_has_a_folder_of_its_own(
-    places: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Numba itself would look at the file of the outermost function alone."""
-    copy = tmp_path / "dnnjpeg"
-    shutil.copytree(Path(jit.__file__).parents[1], copy)
-    monkeypatch.setattr(jit, "__file__", str(copy / "machine" / "jit.py"))
-    seen = {fresh()}
-    for name in ("codec/quantize.py", "codec/dct.py", "sparse/kernel.py", "machine/simd.py"):
-        (copy / name).write_text((copy / name).read_text() + "\n")
-        assert fresh() not in seen
-        seen.add(fresh())
-
-
-def test_every_kernel_lives_in_a_folder_that_names_its_machine_code() -> None:
-    """Machine code of an older source would be loaded without a word where it did not."""
-    home = Path(jit.__file__).parents[1]
-    compiled = re.compile(r"^\s*@(kernel|inlined|callback|intrinsic|numba\.\w+)\b", re.MULTILINE)
-    kernels = {path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())}
-    assert {path.parts[0] for path in kernels} == set(jit.KERNEL_ROOMS)
-
-
-def test_a_cache_that_cannot_be_written_is_replaced(places: tuple[Path, Path]) -> None:
-    places[0].parent.mkdir()
-    places[0].write_text("a file where the folder should be")
-    assert fresh().parent == places[1]
-
-
-def test_a_folder_of_somebody_else_is_not_trusted(
-    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh()
-    mine = os.getuid()
-    monkeypatch.setattr(jit.os, "getuid", lambda: mine + 1)
-    with pytest.raises(OSError, match="set NUMBA_CACHE_DIR to one that can"):
-        fresh()
-
-
-def test_numba_cache_dir_is_honoured(tmp_path: Path) -> None:
-    program = "from dnnjpeg.codec.bits import pack; print(pack.stats.cache_path)"
-    found = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout.startswith(str(tmp_path))
+from dnnjpeg.machine import kernel_cache
+from dnnjpeg.machine.jit import host_has, kernel
 
 
 def test_kernels_let_other_threads_run() -> None:
@@ -124,6 +53,14 @@ def test_features_of_this_machine_and_of_others() -> None:
             [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
         )
         assert run.stdout.split() == expected.split(), name
+
+
+def test_every_kernel_lives_in_a_folder_that_names_its_machine_code() -> None:
+    """Machine code of an older source would be loaded without a word where it did not."""
+    home = Path(kernel_cache.__file__).parents[1]
+    compiled = re.compile(r"^\s*@(kernel|inlined|callback|intrinsic|numba\.\w+)\b", re.MULTILINE)
+    kernels = {path.relative_to(home) for path in home.rglob("*.py") if compiled.search(path.read_text())}
+    assert {path.parts[0] for path in kernels} == set(kernel_cache.KERNEL_ROOMS)
 
 
 def test_the_cache_is_loaded_by_another_process(tmp_path: Path) -> None:
@@ -174,7 +111,7 @@ def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
     assert seen == [["0"], ["1"]]
 
 
-def test_garbage_is_collected_again_after_compiling(places: tuple[Path, Path]) -> None:
+def test_garbage_is_collected_again_after_compiling() -> None:
     @kernel
     def two() -> int:
         return 2

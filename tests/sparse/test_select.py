@@ -272,7 +272,7 @@ def test_a_plan_of_another_machine_is_refused(key: str, value: object, favoured:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"format": "other"}, "format is other"),
+        ({"format": "other"}, "format is 'other' 1, expected"),
         ({"layers": [{}]}, "name is missing"),
         ({"layers": 3}, "is no plan"),
         ({"more": 1}, "more is not a field"),
@@ -293,8 +293,8 @@ def test_a_file_that_is_no_plan(change: dict[str, Any], fault: str, tmp_path: Pa
         ({"method": "ring-numbered"}, "ring-numbered, and has no tiling"),
         ({"tiling": TILED}, "prepacked, and its tiling is of ring-patterns"),
         ({"tiling": TILED, "method": "ring-numbered"}, "ring-numbered, and its tiling is of ring-patterns"),
-        ({"geometry": {"channels": 3}}, "geometry or tiling is not as written"),
-        ({"tiling": {"a": 1}, "method": "ring-patterns"}, "geometry or tiling"),
+        ({"geometry": {"channels": 3}}, "x: height is missing"),
+        ({"tiling": {"a": 1}, "method": "ring-patterns"}, "x: patterns is missing"),
     ],
 )
 def test_a_layer_that_is_none(change: dict[str, Any], fault: str) -> None:

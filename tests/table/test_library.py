@@ -68,7 +68,8 @@ def test_the_users_folder_is_the_platforms_own(monkeypatch: pytest.MonkeyPatch, 
 
 def test_tables_and_inspection_import_neither_numpy_nor_platformdirs() -> None:
     code = (
-        "import sys, dnnjpeg.jpeg.inspect; from dnnjpeg.table import library; library.standard_table().at(62.5);"
+        "import sys, dnnjpeg.jpeg.inspect; from dnnjpeg.table import library;"
+        "library.standard_table().at(62.5);"
         "print(sorted({'numpy', 'numba', 'torch', 'cv2', 'platformdirs', 'click'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

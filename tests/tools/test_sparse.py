@@ -52,13 +52,14 @@ def test_tuned_and_run(folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "3x32x32->16 5x5 stride 2x2" in result.stdout and "network: original" in result.stdout
     report = json.loads((folder / "report.json").read_text())
-    assert report["model"].endswith("networks.py:one") and len(report["layers"]) == 1
-    result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures", "--json")
+    assert report["network"].endswith("networks.py:one") and len(report["layers"]) == 1
+    arguments = ("--plan", folder / "plan.json", "--data", folder / "pictures", "--model", f"{NETWORKS}:one")
+    result = call("run", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["pictures"] == found["same"] == 10
     assert found["original_top1"] == found["plan_top1"] and found["plan_per_second"] > 0
-    result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures", "--limit", 4)
+    result = call("run", *arguments, "--limit", 4)
     assert result.stdout.startswith("4 pictures; as it is ") and "top-1: as it is" in result.stdout
 
 
@@ -86,9 +87,37 @@ def test_what_is_refused(folder: Path) -> None:
     document = json.loads((folder / "plan.json").read_text())
     document["conditions"]["processor"] = "another"
     (folder / "bad.json").write_text(json.dumps(document))
-    result = call("run", "--plan", folder / "bad.json", "--data", data)
+    model = ("--network", f"{NETWORKS}:one")
+    result = call("run", "--plan", folder / "bad.json", "--data", data, *model)
     assert result.exit_code == 2 and "tune anew" in result.stderr
-    del document["provenance"]
+    document["conditions"]["threads"] = -1
+    (folder / "bad.json").write_text(json.dumps(document))
+    result = call("run", "--plan", folder / "bad.json", "--data", data, *model)
+    assert result.exit_code == 2 and "conditions.threads is -1" in result.stderr
+    del document["provenance"], document["conditions"]["threads"]
     (folder / "bad.json").write_text(json.dumps(document))
     result = call("run", "--plan", folder / "bad.json", "--data", data)
     assert result.exit_code == 2 and "give --network" in result.stderr
+    assert result.exit_code == 2 and "give --network" in result.stderr
+
+
+def test_code_that_a_plan_names_is_not_run(folder: Path) -> None:
+    """It is shown, and what would reach the terminal as a command is escaped."""
+    planted = folder / "planted.py"
+    planted.write_text(
+        "import pathlib\npathlib.Path(__file__).with_suffix('.run').touch()\ndef network(): ...\n"
+    )
+    assert tune(folder).exit_code == 0
+    document = json.loads((folder / "plan.json").read_text())
+    for spec, shown in (
+        (f"{planted}:network", "planted.py:network"),
+        ("a\x1b[2J:b", "a\\x1b[2J:b"),
+        ({"a": 1}, "{'a': 1}"),
+    ):
+        document["provenance"]["network"] = spec
+        (folder / "plan.json").write_text(json.dumps(document))
+        result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures")
+        text = " ".join(result.stderr.split())
+        assert result.exit_code == 2 and shown in text and "give --network" in text and "repeat" in text
+        assert "\x1b" not in result.stderr
+    assert not planted.with_suffix(".run").exists()

@@ -1,0 +1,92 @@
+"""The plan of one layer, and what a file may say of it."""
+
+from dataclasses import asdict, dataclass
+from reprlib import repr as brief
+from typing import Any, Self
+
+from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
+from dnnjpeg.sparse.dense import DENSE
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.tiling import SPARSE, Tiling, check_tiling
+
+_LONGEST, _LARGEST = 1 << 16, 1 << 28  # side of a geometry, and numbers of its input
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One convolution. Modules go by their names in the model."""
+
+    name: str
+    geometry: Geometry
+    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, ring-numbered or ring-patterns
+    tiling: Tiling | None = None  # of the last two
+    min_zeros: float = 0.0  # below this share of zeros torch computes it
+    norm: str | None = None  # a batch norm that it does too
+    relu: str | None = None  # a ReLU or ReLU6 that it does too
+    onward: str | None = None  # the convolution that it hands lists to, in place of a map
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**asdict(self), "tiling": self.tiling and self.tiling._asdict()}
+
+    @classmethod
+    def of(cls, document: Any) -> Self:
+        """The inverse of `to_json`. Raises ValueError that names the field."""
+        fields = tuple(cls.__dataclass_fields__)
+        check_keys(document, "layer", fields[:3], fields[3:])
+        name = _check_name(document["name"], "name")
+        try:
+            geometry, tiling = _geometry(document["geometry"]), document.get("tiling")
+            if tiling is not None:
+                check_keys(tiling, "tiling", Tiling._fields[:3], Tiling._fields[3:])
+                tiling = Tiling(**tiling)
+                check_tiling(tiling, geometry, planned=True)
+            made = cls(**{**document, "geometry": geometry, "tiling": tiling})
+            made._check()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return made
+
+    def _check(self) -> None:
+        """Raises ValueError that names the field."""
+        method, tiling = self.method, self.tiling
+        if method not in (*DENSE, *SPARSE):
+            known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
+            raise ValueError(f"method is {brief(method)}, expected {known}; tune anew")
+        if tiling is None and method in SPARSE:
+            raise ValueError(f"method is {method}, and has no tiling")
+        if tiling is not None and tiling.method != method:
+            raise ValueError(f"method is {method}, and its tiling is of {tiling.method}")
+        if not is_number(self.min_zeros) or not 0 <= self.min_zeros <= 1:
+            raise ValueError(f"min_zeros is {brief(self.min_zeros)}, expected a number 0..1")
+        for field in ("norm", "relu", "onward"):
+            if getattr(self, field) is not None:
+                _check_name(getattr(self, field), field)
+
+
+def _check_name(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{field} is {brief(value)}, expected the name of a module")
+    return value
+
+
+def _geometry(document: Any) -> Geometry:
+    """Of its JSON object. Raises ValueError that names the field."""
+    fields = tuple(Geometry.__dataclass_fields__)
+    check_keys(document, "geometry", fields[:5], fields[5:])
+    values = {}
+    for key, value in document.items():
+        name, low = f"geometry.{key}", 0 if "padding" in key else 1
+        if key in ("kernel", "stride", "padding", "end_padding"):
+            if value is not None or key != "end_padding":
+                pair = check_items(value, name, "two integers")
+                if len(pair) != 2:
+                    raise ValueError(f"{name} is {brief(value)}, expected two integers")
+                value = tuple(check_integer(one, f"{name}[{i}]", low, _LONGEST) for i, one in enumerate(pair))
+        else:
+            value = check_integer(value, name, low, _LONGEST)
+        values[key] = value
+    geometry = Geometry(**values)
+    if (numbers := geometry.channels * geometry.height * geometry.width) > _LARGEST:
+        raise ValueError(f"geometry has an input of {numbers} numbers, expected up to {_LARGEST}")
+    return geometry
