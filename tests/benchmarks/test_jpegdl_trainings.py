@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "learn"), str(TESTS.parent / "benchmarks")]
+sys.path[:0] = [str(TESTS.parent / "benchmarks")]
 
 import attacked  # noqa: E402
 import jpegdl  # noqa: E402

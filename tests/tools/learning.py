@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner, Result
 
-LEARN = Path(__file__).parents[1] / "learn"
-sys.path.append(str(LEARN))
+TESTS = Path(__file__).parents[1]
+sys.path.append(str(TESTS))
 
 from tiny import classifier, pictures  # noqa: E402
 
 from dnnjpeg.tools.cli import main  # noqa: E402
 
-MODEL = f"{LEARN / 'tiny.py'}:classifier"
+MODEL = f"{TESTS / 'tiny.py'}:classifier"
 COUNT = 100
 
 

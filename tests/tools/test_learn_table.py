@@ -15,7 +15,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from learning import COUNT, LEARN, MODEL, learn, report_of, save_data
+from learning import COUNT, MODEL, TESTS, learn, report_of, save_data
 
 import dnnjpeg
 from dnnjpeg.tools.cli import main
@@ -166,7 +166,7 @@ def test_descent_begins_with_a_table(data, tmp_path):
 def test_several_networks_learned_hardness_three_tables(data, tmp_path):
     out = tmp_path / "universal.json"
     result = learn(
-        "--network", MODEL, "--network", f"{LEARN / 'tiny.py'}:second_classifier",
+        "--network", MODEL, "--network", f"{TESTS / 'tiny.py'}:second_classifier",
         "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 2,
         "--qualities", "25,30", "--cache", data / "cache",
         "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 1, "--bfloat16",
@@ -195,7 +195,7 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
         ([*model, *source, "--loss", "cross-entropy"], 2, "has no labels"),
         ([*basic, "--loss", "accuracy"], 2, "divergence"),
         ([*basic, "--limit", 1], 2, "share"),
-        (["--network", f"{LEARN / 'tiny.py'}:mute_classifier", *source], 2, "NaN"),
+        (["--network", f"{TESTS / 'tiny.py'}:mute_classifier", *source], 2, "NaN"),
         (["--network", "nothing", *source], 2, "names no network"),
         ([*basic, "--qualities", "0,50"], 2, "1 to 100"),
         ([*basic, "--device", "nowhere"], 2, "nowhere"),

@@ -12,15 +12,15 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-LEARN = Path(__file__).parents[1] / "learn"
-sys.path.append(str(LEARN))
+TESTS = Path(__file__).parents[1]
+sys.path.append(str(TESTS))
 
 from tiny import CLASSES, classifier, pictures  # noqa: E402
 
 import dnnjpeg  # noqa: E402
 from dnnjpeg.tools.cli import main  # noqa: E402
 
-MODEL = f"{LEARN / 'tiny.py'}:classifier"
+MODEL = f"{TESTS / 'tiny.py'}:classifier"
 COUNT = 80
 QUICK = ("--epochs", 3, "--batch", 20, "--lr", 0.01, "--pad", 2)
 
