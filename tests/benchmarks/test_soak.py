@@ -68,7 +68,7 @@ def test_faults_are_counted_and_a_hang_is_one(soak: Any, monkeypatch: pytest.Mon
     kinds = [int(soak.random(0, "json", i).integers(0, 3)) for i in range(6)]
     assert {0, 1, 2} == set(kinds)
     found = soak.soak("json", 6, float("inf"), 0)
-    told = {0: "AssertionError: a fault", 2: "TimeoutError: no end after 1 s"}
+    told = {0: "AssertionError: a fault", 2: "Hang: no end after 1 s"}
     expected = [f"case {i}: {told[kind]}" for i, kind in enumerate(kinds) if kind in told]
     assert (found["cases"], found["failures"]) == (6, len(expected))
     assert [line.splitlines()[0] for line in found["told"]] == expected[: soak.TOLD]
@@ -99,5 +99,5 @@ def test_a_writer_in_place_is_found(soak: Any, monkeypatch: pytest.MonkeyPatch) 
             for start in range(0, len(data), 4096):
                 file.write(data[start : start + 4096])
 
-    monkeypatch.setattr(soak.soak_cases, "write_atomic", write)
+    monkeypatch.setattr(soak.soak_damage, "write_atomic", write)
     assert soak.soak("files", 30, float("inf"), 0)["failures"] >= 3

@@ -120,7 +120,7 @@ def test_a_device_that_is_not_there(make: Callable[..., Network], device: str) -
     ("preprocess", "message"),
     [
         ("dict(mean=(0.5,) * 3, std=(0.5,) * 3)", "size is missing"),
-        ("dict(size=16, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0.8)", "crop is not a field"),
+        ("dict(size=16, mean=(0.5,) * 3, std=(0.5,) * 3, crop=0.8)", "'crop' is not a field"),
         ("dict(size=0, mean=(0.5,) * 3, std=(0.5,) * 3)", r"size is 0, expected an integer"),
         ("dict(size=(16, 16), mean=(0.5,) * 3, std=(0.5,) * 3)", r"size is \(16, 16\), expected an integer"),
         ("dict(size=16, mean=0.5, std=(0.5,) * 3)", "mean is 0.5, expected three numbers"),

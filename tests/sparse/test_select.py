@@ -275,7 +275,7 @@ def test_a_plan_of_another_machine_is_refused(key: str, value: object, favoured:
         ({"format": "other"}, "format is 'other' 1, expected"),
         ({"layers": [{}]}, "name is missing"),
         ({"layers": 3}, "is no plan"),
-        ({"more": 1}, "more is not a field"),
+        ({"more": 1}, "'more' is not a field"),
     ],
 )
 def test_a_file_that_is_no_plan(change: dict[str, Any], fault: str, tmp_path: Path) -> None:
