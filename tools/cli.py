@@ -10,7 +10,7 @@ import click
 
 from dnnjpeg import __version__
 
-COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
+COMMANDS = ("demo", "encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 
 
 class _Commands(click.Group):
