@@ -22,9 +22,8 @@ def table(theme: Theme) -> Figure:
         steps = np.reshape(load_table(name).at(50).luma, (8, 8))
         panel.pcolormesh(steps, cmap="Blues", norm=LogNorm(4, 255))
         for (y, x), step in np.ndenumerate(steps):
-            panel.text(
-                x, y, step, ha="center", va="center", color="white" if step > 60 else "black", fontsize=8
-            )
+            colour = "white" if step > 60 else "black"
+            panel.text(x + 0.5, y + 0.5, step, ha="center", va="center", color=colour, fontsize=8)
         panel.set_title(f"{name}, luma, quality 50", fontsize=10)
         panel.set_xlabel("horizontal frequency →")
         panel.set_ylabel("← vertical frequency")

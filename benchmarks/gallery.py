@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.tools.demo import draw
 
 DRAWN = 0, 1, 2  # seeds
-CROP, ZOOM = 80, 4
+CROP, ZOOM = 48, 3
 QUALITIES = range(1, 101)
 
 
@@ -74,10 +75,17 @@ def top5(one: Shown, name_of: Callable[[int], str]) -> str:
     return "<br>".join(f"{name_of(int(i))} {weights[i] / weights.sum():.0%}" for i in best)
 
 
+def liveliest(pixels: np.ndarray) -> tuple[slice, slice]:
+    """The square in which the pixels of the original differ most."""
+    height, width = pixels.shape[:2]
+    places = product(range(0, max(height - CROP, 0) + 1, 16), range(0, max(width - CROP, 0) + 1, 16))
+    squares = [(slice(top, top + CROP), slice(left, left + CROP)) for top, left in places]
+    return max(squares, key=lambda square: pixels[square].std())
+
+
 def zoomed(pixels: np.ndarray) -> Image.Image:
-    """The middle of a picture, each pixel a square."""
-    top, left = ((side - CROP) // 2 for side in pixels.shape[:2])
-    crop = Image.fromarray(pixels[max(top, 0) :, max(left, 0) :][:CROP, :CROP])
+    """Each pixel becomes a square."""
+    crop = Image.fromarray(pixels)
     return crop.resize((crop.width * ZOOM, crop.height * ZOOM), Image.Resampling.NEAREST)
 
 
@@ -86,9 +94,10 @@ def section(
 ) -> Iterator[str]:
     """A table with a column an entry."""
     original = entries[0]
+    square = liveliest(original.pixels)
     kinds = "original", "dnnjpeg", "bytes", "reading"
     for kind, entry in zip(kinds, entries, strict=True):
-        zoomed(entry.pixels).save(folder / f"{name}-{kind}.png", optimize=True)
+        zoomed(entry.pixels[square]).save(folder / f"{name}-{kind}.png", optimize=True)
     titles = [
         "original",
         entries[1].title,
@@ -97,7 +106,8 @@ def section(
     ]
     cells = {
         "": [
-            f"![{title}](assets/gallery/{name}-{kind}.png)" for title, kind in zip(titles, kinds, strict=True)
+            f"![{title}](assets/gallery/{name}-{kind}.png){{ width={CROP * ZOOM} }}"
+            for title, kind in zip(titles, kinds, strict=True)
         ],
         "bytes": ["" if entry.size is None else f"{entry.size:,}" for entry in entries],
         "divergence, nat": [f"{divergence(entry, original):.3f}" for entry in entries],
@@ -115,11 +125,15 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-INTRODUCTION = """# Gallery
+INTRODUCTION = """---
+hide: [toc]
+---
+# Gallery
 
 The same picture as Pillow and as dnnjpeg write it: once with as many bytes, once where the network reads as
-well. The middle of each picture is shown, {zoom} times enlarged. Below it are the five classes that the
-network {network} finds most likely. The divergence says how far its prediction is from that on the original.
+well. The square with the strongest contrast is shown, {zoom} times enlarged. Below it are the five classes
+that the network {network} finds most likely. The divergence says how far its prediction is from that on the
+original.
 
 Pillow writes 4:2:0 with `optimize=True`. "As many bytes" is the largest quality of no more bytes. "Read as
 well" is the smallest quality of no more divergence, or quality 100.
