@@ -1,4 +1,4 @@
-"""For mkdocstrings: this project's docstrings, in which `name: text` starts the line of a parameter, as Markdown lists."""
+"""For mkdocstrings: this project's docstrings as Markdown. `name: text` starts the line of a parameter."""
 
 import re
 from typing import Any
