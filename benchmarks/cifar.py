@@ -17,8 +17,8 @@
 
 and the first two tables as cifar_resnet56 reads them, with fewer qualities. The same of training pictures,
 with `--data cifar/train.npy --labels cifar/train_labels.npy --limit 1000`, to cifar_resnet20_train.json
-there; J4D's table was not read in them, and is not in the README's.
-`python benchmarks/cifar.py` prints the README's table: what top-1 gains at the scan bytes of a file of
+there; J4D's table was not read in them, and is not in that of the site.
+`python benchmarks/cifar.py` prints the table of the site: what top-1 gains at the scan bytes of a file of
 Pillow's, at the quality where it gains most on training pictures, and scan bytes likewise, at its top-1.
 """
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from draw import draw
 from PIL import Image, features
 
 from dnnjpeg.files.provenance import cpu_name, short
+from dnnjpeg.tools.demo import draw
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
 RESULTS = Path(os.environ.get("DNNJPEG_RESULTS") or Path(__file__).parent / "results")

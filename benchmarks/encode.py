@@ -124,6 +124,21 @@ def _speed(row: dict[str, float]) -> str:
     return f"{row['milliseconds']:.2f} ms, {ratios[0]:.2f}x, {ratios[1]:.2f}x"
 
 
+def as_summary(size: str) -> str:
+    """Milliseconds and speed over Pillow of a few encoders, with AVX-512 and without."""
+    columns = [
+        json.loads((RESULTS / f"{name}.json").read_text())["groups"][size]["encoders"]
+        for name in ("encode", "encode-x86-64-v3")
+    ]
+    lines = [f"| {size}, quality {QUALITY}, 4:2:0 | with AVX-512 | with AVX2 |", "|---|---:|---:|"]
+    for name in ("dnnjpeg", "dnnjpeg, progressive", "Pillow", "Pillow, optimize", "OpenCV", "simplejpeg"):
+        cells = [
+            f"{row[name]['milliseconds']:.2f} ms, {row[name]['speed_over_pillow']:.2f}x" for row in columns
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 @click.command()
 @click.option("--seconds", type=float, default=4, show_default=True, help="For each picture.")
 @click.option(
@@ -131,8 +146,12 @@ def _speed(row: dict[str, float]) -> str:
 )
 @click.option("--only", multiple=True, type=click.Choice(SIZES), help="Pictures of this size.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
-def main(seconds: float, cpu: str | None, only: tuple[str, ...], show: bool) -> None:
+@click.option("--summary", is_flag=True, help="Print a short table of both runs, with AVX-512 and without.")
+def main(seconds: float, cpu: str | None, only: tuple[str, ...], show: bool, summary: bool) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/encode[-CPU].json."""
+    if summary:
+        click.echo(as_summary(SIZES[0]))
+        return
     name = f"encode-{cpu}" if cpu else "encode"
     if not show:
         if cpu:

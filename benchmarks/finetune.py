@@ -136,7 +136,7 @@ def run(work: Path, epochs: int, threads: int, only: str) -> None:
 @main.command()
 @WORK
 def collect(work: Path) -> None:
-    """Write the results, and print the table of the README."""
+    """Write the results, and print the table of the site."""
     files = (work / f"{name}-{kind}.json" for name, kind in RATES)
     write("finetune", {"runs": [json.loads(file.read_text()) for file in files if file.exists()]})
     click.echo(table())
@@ -144,7 +144,7 @@ def collect(work: Path) -> None:
 
 @main.command()
 def show() -> None:
-    """Print the table of the README."""
+    """Print the table of the site."""
     click.echo(table())
 
 

@@ -157,7 +157,7 @@ def robust(work: Path, pictures: int, seeds: int, threads: int, only: str) -> No
 @WORK
 @NAME
 def collect(work: Path, name: str) -> None:
-    """Write the results, and print the tables of the README."""
+    """Write the results, and print the tables of the site."""
     done = [job for job in jobs(9) if (work / f"{job.name}.json").exists()]
     records = [json.loads((work / f"{job.name}.json").read_text()) for job in done]
     robustness: dict[str, list[dict[str, Any]]] = {}
@@ -175,7 +175,7 @@ def collect(work: Path, name: str) -> None:
 @main.command()
 @NAME
 def show(name: str) -> None:
-    """Print the tables of the README."""
+    """Print the tables of the site."""
     click.echo(tables(json.loads((RESULTS / f"{name}.json").read_text())))
 
 

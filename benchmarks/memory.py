@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 from common import run, write
-from draw import draw
 from PIL import Image
+
+from dnnjpeg.tools.demo import draw
 
 # The command, and then the kernel's own account of the process (Linux).
 COMMAND = """

@@ -51,6 +51,20 @@ CODECS = (
     "mozjpeg",
     "jpegli",
 )
+NAMES = dict(
+    zip(
+        CODECS,
+        (
+            "dnnjpeg, universal table",
+            "dnnjpeg, own table",
+            "Pillow 4:4:4",
+            "Pillow, reduced first",
+            "mozjpeg",
+            "jpegli",
+        ),
+        strict=True,
+    )
+)
 NETWORKS = ("mobilenet_v1_075", "mobilenet_v2", "resnet18", "resnet50")
 
 
@@ -141,6 +155,22 @@ def by_network(results: dict[str, Any]) -> str:
     return "\n".join(parts[:-1])
 
 
+def at_quality(results: dict[str, Any], quality: float) -> str:
+    """The bytes at equal divergence, a row a network, a column a codec."""
+    rows = [row for row in results["comparisons"] if row["metric"] == "divergence"]
+    codecs = [codec for codec in NAMES if any(row["codec"] == codec for row in rows)]
+    heads = [f"bytes at quality {quality:g}, %", *(NAMES[codec] for codec in codecs)]
+    parts = [_row(heads), f"|---|{'---:|' * len(codecs)}"]
+    for network in results["clean"]:
+        cells = []
+        for codec in codecs:
+            (row,) = (one for one in rows if (one["codec"], one["network"]) == (codec, network))
+            (point,) = (point for point in row["points"] if point["quality"] == quality)
+            cells.append(_interval(point["bytes_change"]))
+        parts.append(_row([network, *cells]))
+    return "\n".join(parts)
+
+
 def _by_metric(results: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for metric in METRICS:
         if rows := [row for row in results["comparisons"] if row["metric"] == metric]:
@@ -178,6 +208,7 @@ def _interval(change: dict[str, float | None]) -> str:
 @click.option("--dense", is_flag=True, help="Run the networks as they are, and not on dnnjpeg.sparse.")
 @click.option("--name", default="ruler", show_default=True, help="Of the file of results.")
 @click.option("--show", is_flag=True, help="Print the tables of the last run, and measure nothing.")
+@click.option("--at", type=click.FloatRange(1, 100), help="Print one quality: a row a network.")
 @click.option("--by-network", "single", is_flag=True, help="Print each network in place of their mean.")
 def main(
     specs: tuple[str, ...],
@@ -191,6 +222,7 @@ def main(
     dense: bool,
     name: str,
     show: bool,
+    at: float | None,
     single: bool,
 ) -> None:
     """Measure, print the table, and write benchmarks/results/NAME.json."""
@@ -218,7 +250,7 @@ def main(
         facts = {"pictures": len(dataset), "crop": crop, "qualities": columns}
         write(name, {**facts, "networks": {key: one.digest for key, one in networks.items()}, **results})
     results = json.loads((RESULTS / f"{name}.json").read_text())
-    click.echo(by_network(results) if single else as_markdown(results))
+    click.echo(at_quality(results, at) if at else by_network(results) if single else as_markdown(results))
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ def published(seconds: float, only: tuple[str, ...], again: bool, file: str) -> 
 
 @main.command()
 def show() -> None:
-    """Print the tables of the README."""
+    """Print the tables of the site."""
     results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("sparse*.json"))]
     parts = [as_markdown(_load("sparse")), by_processor([one for one in results if one["layers"]])]
     parts += [published_table(one) for one in results if one.get("published")]

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 from common import DNNJPEG, run, write
-from draw import draw
+
+from dnnjpeg.tools.demo import draw
 
 # What `import dnnjpeg` adds to a bare interpreter: seconds, and modules that it must not load.
 IMPORT = """

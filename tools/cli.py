@@ -15,7 +15,7 @@ from dnnjpeg import __version__
 from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
 from .paths import one_line
 
-COMMANDS = ("encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
+COMMANDS = ("demo", "encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 
 
 class _Commands(click.Group):

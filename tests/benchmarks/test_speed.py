@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from drawing import draw
 from PIL import Image
@@ -70,17 +69,6 @@ def test_startup(run, written) -> None:
     assert found["import dnnjpeg, heavy modules loaded"] == []
     assert found["the same with nothing compiled, standard error"].startswith("compiling")
     assert [line.partition(": ")[0] for line in told.splitlines()] == list(found)
-
-
-def test_draw(run, tmp_path) -> None:
-    told = run("draw.py", tmp_path / "drawn", "--count", "3")
-    files = sorted((tmp_path / "drawn").iterdir())
-    assert told == f"3 pictures drawn into {tmp_path / 'drawn'}\n"
-    assert [file.name for file in files] == ["00.png", "01.png", "02.png"]
-    pictures = [np.asarray(Image.open(file)) for file in files]
-    assert [picture.shape for picture in pictures] == [(480, 640, 3), (480, 640, 3), (640, 480, 3)]
-    assert all(picture.std() > 10 for picture in pictures)
-    assert not np.array_equal(*pictures[:2])
 
 
 def test_layer(run, written) -> None:

@@ -1,0 +1,91 @@
+"""Every file in examples/ runs, on drawn pictures."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawing import draw
+from PIL import Image
+
+import dnnjpeg
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NETWORK = f"{Path(__file__).with_name('readers.py')}:one"
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs an example beside photo.png and the folder pictures; what it prints."""
+    Image.fromarray(draw(160, 120)).save(tmp_path / "photo.png")
+    (tmp_path / "pictures").mkdir()
+    for seed in range(12):
+        Image.fromarray(draw(64, 48, seed)).save(tmp_path / "pictures" / f"{seed:02}.png")
+
+    def call(name: str, *arguments: str) -> str:
+        command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return call
+
+
+def test_each_has_a_test() -> None:
+    text = Path(__file__).read_text()
+    assert all(f'"{path.name}"' in text for path in EXAMPLES.glob("*.py"))
+
+
+def test_pillow(run: Run, tmp_path: Path) -> None:
+    assert run("pillow_save.py", "photo.png", "photo.jpg") == "dnnjpeg universal 75\n"
+    expected = dnnjpeg.encode(Image.open(tmp_path / "photo.png"), "universal", 75)
+    assert (tmp_path / "photo.jpg").read_bytes() == expected
+
+
+def test_opencv(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'dnnjpeg[opencv]'")
+    told = run("opencv_write.py", "photo.png", "photo.jpg")
+    image = Image.open(tmp_path / "photo.png")
+    assert (tmp_path / "photo.jpg").read_bytes() == dnnjpeg.encode(image, "universal", 75)
+    assert told == f"{len(dnnjpeg.encode(image, 'universal', 50)):,} bytes at quality 50\n"
+
+
+def test_bytes(run: Run) -> None:
+    told = run("encode_bytes.py", "photo.png")
+    sizes = [int(size.replace(",", "")) for size in re.findall(r": ([\d,]+) bytes", told)]
+    assert sizes == [len(dnnjpeg.encode(draw(160, 120), "universal", q)) for q in (20, 50, 75)]
+
+
+def test_coefficients(run: Run) -> None:
+    told = run("write_coefficients.py", "stripes.jpg")
+    decoded, expected = (eval(numbers) for numbers in re.findall(r"\[.*?\]", told))
+    assert decoded == expected == [68, 88, 108, 128, 148, 168]
+
+
+def test_target(run: Run, tmp_path: Path, network: Callable[[str], Any]) -> None:
+    told = run("encode_to_target.py", "photo.png", "photo.jpg", NETWORK)
+    assert re.fullmatch(r"quality \d+, [\d,]+ bytes\n", told)
+    pictures = [np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("photo.png", "photo.jpg")]
+    before, after = network("one").read(pictures).argmax(1)
+    assert before == after
+
+
+def test_layer(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'dnnjpeg[learn]'")
+    told = run("jpeg_layer.py", "photo.png", "photo.jpg")
+    size, difference = re.fullmatch(r"([\d,]+) bytes, .*: (\S+)\n", told).groups()
+    assert int(size.replace(",", "")) == (tmp_path / "photo.jpg").stat().st_size
+    assert float(difference) <= 2  # the decoder's own rounding
+
+
+def test_learning(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'dnnjpeg[learn]'")
+    told = run("learn_table.py", NETWORK, "pictures", "mine.json")
+    points = dnnjpeg.load_table(tmp_path / "mine.json").points
+    assert told.count(", 4:2:0: luma steps") == len(points) > 0
