@@ -8,11 +8,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -113,7 +113,10 @@ def encode(
     16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparency, animation and
     pixels that JPEG lacks are refused, one line each, and the run goes on.
 
-    Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do.
+    Ctrl-C ends a run after the pictures at hand. Files that are written stay, and are whole. The same command
+    with --skip-existing goes on from there.
+
+    Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do, 130 interrupted (143: terminated).
     """
     from tqdm import tqdm
 
@@ -134,11 +137,20 @@ def encode(
     _prepare(recipe)
 
     totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
-    total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
-    with _signals() as received, warnings.catch_warnings():
+    is_shown = sys.stderr.isatty()
+    total = sum(1 for _ in tasks()) if is_shown or recipe.target else None
+    counted = 0
+    with (
+        _Signals() as signals,
+        warnings.catch_warnings(),
+        tqdm(total=total, unit=" pictures", leave=False, disable=not is_shown) as bar,
+        suppress(KeyboardInterrupt),
+    ):
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
-        results = run(takewhile(lambda _: not received, chain([first], todo)), recipe, jobs)
-        for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
+        left = takewhile(lambda _: not signals.received, chain([first], todo))
+        results = run(left, recipe, jobs, on_done=bar.update, interruptible=signals.interruptible)
+        for result in results:
+            counted += 1
             totals.add(result)
             if result.warning:
                 tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
@@ -158,8 +170,12 @@ def encode(
         click.echo(json.dumps(_record(totals, recipe, seconds) | lists))
     elif not to_stream:
         click.echo(_summary(totals, recipe, seconds))
-    if received:
-        raise SystemExit(128 + received[0])
+    if signals.received:
+        of_all = f" of {total}" if total else ""
+        skips = "" if skip_existing else " with --skip-existing"
+        hint = "" if in_place or to_stream else f"; the same command{skips} goes on from here"
+        click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)
+        raise SystemExit(128 + signals.received[0])
     raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
 # fmt: on
 
@@ -273,20 +289,39 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once."""
-    received: list[int] = []
+class _Signals:
+    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once.
 
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
+    Where the work is `interruptible`, the first raises KeyboardInterrupt there.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._raises = False
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.received.append(number)
         signal.signal(number, signal.SIG_DFL)
+        if self._raises:
+            raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        self._raises = True
+        try:
+            if self.received:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._raises = False
+
+    def __enter__(self) -> Self:
+        both = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._note) for number in both}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
