@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
@@ -112,6 +113,59 @@ def test_response_by_default_goes_on_from_what_is_kept(data, tmp_path):
         files = [dnnjpeg.encode(picture, point, optimize=False) for picture in np.load(data / "pictures.npy")]
         sizes = [dnnjpeg.inspect(file).scan_bytes for file in files]
         assert point.measured["bytes"] == pytest.approx(np.mean(sizes), abs=0.01)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A made-up one, on which a picture takes a tenth of a second to be read, unless that is in the cache."""
+    from dnnjpeg.networks.measurer import Measurer
+
+    now, measure = [0.0], Measurer._measure
+
+    def slow(self, *arguments):
+        now[0] += 0.1 * len(self.dataset)
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Measurer, "_measure", slow)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_time_budget_is_kept(data, tmp_path, clock):
+    """Of the whole run: 10 readings of 100 pictures for the standard table, up to 7 at the end."""
+    arguments = ["--network", MODEL, "--data", data / "pictures.npy", "--cache", tmp_path / "cache"]
+    arguments += ["--qualities", 25, "--subsampling", "4:2:0"]
+    result = learn(*arguments, "-o", tmp_path / "t.json", "--time-budget", 5)
+    assert result.exit_code == 0, result.output
+    assert 200 <= clock[0] <= 1.1 * 300
+    clock[0] = 0
+    arguments += ["--limit", 99]
+    result = learn(*arguments, "-o", tmp_path / "late.json", "--time-budget", 2)
+    assert result.exit_code == 1 and clock[0] <= 20
+    assert "--time-budget is 2: to read all pictures once takes 9.9 seconds" in result.output
+
+
+def test_gains_have_intervals_and_a_command_that_measures_them(basic, data, tmp_path, monkeypatch):
+    out = tmp_path / "t.json"
+    arguments = ["--method", "sensitivity", "--qualities", 25, "--subsampling", "4:2:0", "--crop", 32]
+    result = learn(*basic, "-o", out, *arguments)
+    assert result.exit_code == 0, result.output
+    gains = re.findall(
+        r"([0-9.]+) % fewer bytes than the standard table "
+        r"\(95 % interval of the change: ([+-][0-9.]+) to ([+-][0-9.]+) %\)",
+        result.output,
+    )
+    assert gains
+    for gain, low, high in gains:
+        assert float(low) < -float(gain) < float(high)
+    assert "These gains are optimistic" in result.output
+    last = result.output.splitlines()[-1].partition("dnnjpeg evaluate ")[2]
+    other = tmp_path / "other.npy"
+    np.save(other, np.load(data / "pictures.npy")[:30])
+    words = shlex.split(last.replace("OTHER_PICTURES", str(other)))
+    assert {"--crop", "32", f"dnnjpeg:{out}"} <= set(words)
+    done = CliRunner().invoke(main, ["evaluate", *words, "--cache", str(data / "cache")])
+    assert done.exit_code == 0, done.output
 
 
 J4D = ("--method", "j4d", "--steps", 12, "--qualities", 25, "--subsampling", "4:2:0")
