@@ -164,7 +164,7 @@ def evaluate(
         if output:
             write_atomic(output, json.dumps(_provenance(measurer) | found, indent=1).encode() + b"\n")
         if picture:
-            write_atomic(picture, plot(found, title))
+            write_atomic(picture, plot(found, title, command()))
     except OSError as error:
         raise click.ClickException(str(error)) from None
 # fmt: on

@@ -107,8 +107,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--layer-lr", type=click.FloatRange(0), default=0.03, show_default=True,
               help="Of the logarithms of the layer's steps.")
 @click.option("--schedule", type=click.Choice(["cosine", "steps"]), default="cosine", show_default=True,
-              help="How --lr and --layer-lr fall. cosine: smoothly to 0; steps: to a tenth after 5/8, 3/4 and "
-                   "7/8 of the epochs.")
+              help="How --lr and --layer-lr fall. cosine: smoothly to 0; steps: to a tenth after 5/8, 3/4 "
+                   "and 7/8 of the epochs.")
 @click.option("--pad", type=click.IntRange(0), default=4, show_default=True,
               help="Pixels of black around pictures before they are cut at random.")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other picture.")

@@ -8,6 +8,11 @@ from typing import Any
 
 Estimated = Mapping[str, float | None]  # value, low, high
 
+NOT_REACHED = "not reached"
+_NOTE = (
+    "(a..b) is the 95 % interval. at least, at most: the other end lies beyond the qualities measured.",
+    f"{NOT_REACHED}: the codec has no file that is as good, or none that is as bad, within its qualities.",
+)
 _METRICS = {"top1": "top-1", "loss": "cross-entropy", "divergence": "divergence"}
 
 
@@ -21,6 +26,7 @@ def as_text(report: dict[str, Any]) -> str:
         for network in (None, *report["clean"]):
             if some := [row for row in rows if row["network"] == network]:
                 parts += _comparison(some, report["rate"])
+    parts += [*_NOTE, ""] if parts else []
     parts += _nominal(report["nominal"])
     parts += [line for network in report["clean"] for line in _settings(report, network)]
     return "\n".join(parts)
@@ -113,13 +119,25 @@ def _spread(estimate: Estimated, scale: float, digits: int) -> str:
 
 
 def interval(estimate: Estimated, scale: float, digits: int = 1) -> str:
-    """A change with its interval, as -6.2 (-8.0..-4.1); "beyond" is what was not measured."""
+    """A change with its interval, as -6.2 (-8.0..-4.1).
+
+    An end that was not measured is told in words: +4.0 (at least -22.0). A change that was not measured is
+    "not reached".
+    """
     value, low, high = (_change(estimate[key], scale, digits) for key in ("value", "low", "high"))
-    return value if value == "beyond" else f"{value} ({low}..{high})"
+    if estimate["value"] is None:
+        return value
+    if estimate["low"] is None and estimate["high"] is None:
+        return f"{value} (unknown)"
+    if estimate["low"] is None:
+        return f"{value} (at most {high})"
+    if estimate["high"] is None:
+        return f"{value} (at least {low})"
+    return f"{value} ({low}..{high})"
 
 
 def _change(value: float | None, scale: float, digits: int) -> str:
-    return "beyond" if value is None else f"{scale * value:+.{digits}f}"
+    return NOT_REACHED if value is None else f"{scale * value:+.{digits}f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
