@@ -41,7 +41,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Encode pictures as JPEG files that any decoder reads.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
                 type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
@@ -80,7 +80,12 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--background", metavar="COLOUR", callback=_colour,
               help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
-@click.option("--skip-existing", is_flag=True, help="Leave out pictures whose output file exists.")
+@click.option("--keep-tree", is_flag=True,
+              help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
+                   "files of the same names. Kept is the path below the current folder; if a PATH lies elsewhere, "
+                   "below the folder that holds all of them.")
+@click.option("--skip-existing", is_flag=True,
+              help="Leave out pictures whose output file exists, as those of an interrupted run.")
 @click.option("--only-if-smaller", is_flag=True,
               help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
@@ -94,6 +99,7 @@ def encode(
     output: Path | None,
     in_place: bool,
     recursive: bool,
+    keep_tree: bool,
     skip_existing: bool,
     jobs: int,
     as_json: bool,
@@ -103,9 +109,9 @@ def encode(
 
     PATH is a picture file, a folder of them, or - for standard input. Under the output folder the names stay,
     and for a folder the tree below it; a.png becomes a.jpg. Pictures that would become the same file are
-    refused but for the first, and no source is overwritten, except with --in-place; other files in the output
-    folder are replaced. A killed run leaves whole files, old or new; its temporary ones are removed by the
-    next run, once they are a minute old.
+    refused but for the first; --keep-tree keeps them apart. No source is overwritten, except with --in-place;
+    other files in the output folder are replaced. A killed run leaves whole files, old or new; its temporary
+    ones are removed by the next run, once they are a minute old.
 
     With --network, a picture that the networks read differently in every file that was tried is not written
     and counts as failed; so does one whose file exceeds --target-bytes or --target-bpp at quality 1.
@@ -127,7 +133,7 @@ def encode(
     to_stream = output == STREAM
     if to_stream and (as_json or sys.stdout.buffer.isatty()):
         raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
-    tasks = _where(paths, output, in_place, recursive, skip_existing)
+    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
     recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     todo = tasks()
     first = next(todo, None)
@@ -226,7 +232,12 @@ def _recipe(
 
 
 def _where(
-    paths: tuple[Path, ...], output: Path | None, in_place: bool, recursive: bool, skip_existing: bool
+    paths: tuple[Path, ...],
+    output: Path | None,
+    in_place: bool,
+    recursive: bool,
+    skip_existing: bool,
+    keep_tree: bool,
 ) -> Callable[[], Iterator["Task | Result"]]:
     """The plan that the arguments ask for; each call begins it anew."""
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
@@ -234,8 +245,10 @@ def _where(
     from dnnjpeg.jobs.run import Result, Task
 
     if in_place:
-        if output or skip_existing or STREAM in paths:
-            raise click.UsageError("--in-place takes files and folders, and no --output or --skip-existing")
+        if output or skip_existing or keep_tree or STREAM in paths:
+            raise click.UsageError(
+                "--in-place takes files and folders, and no --output, --skip-existing or --keep-tree"
+            )
         return lambda: plan(paths, None, recursive=recursive)
     if output is None:
         raise click.UsageError("where to? Give -o FOLDER, or for one picture -o FILE.jpg, or --in-place")
@@ -243,7 +256,11 @@ def _where(
     if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
-        return lambda: plan(paths, output, recursive=recursive, skip_existing=skip_existing)
+        return lambda: plan(
+            paths, output, recursive=recursive, skip_existing=skip_existing, keep_tree=keep_tree
+        )
+    if keep_tree:
+        raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
     name = one_line(str(output))
     if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
         raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")

@@ -53,7 +53,7 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Compare codecs by bytes and by what networks read.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times.")

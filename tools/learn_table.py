@@ -42,7 +42,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Learn a quantization table for networks from pictures.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times, for one table that serves all.")

@@ -48,7 +48,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Train a network behind a JPEG layer, or on JPEG files.")
 @click.option("--network", "spec", metavar="SPEC", required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. The first two "
                    "come trained; a function may return fresh weights, which are drawn with --seed.")
