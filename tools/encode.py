@@ -82,8 +82,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
 @click.option("--keep-tree", is_flag=True,
               help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
-                   "files of the same names. Kept is the path below the current folder; if a PATH lies elsewhere, "
-                   "below the folder that holds all of them.")
+                   "files of the same names. Kept is the path below the current folder; if a PATH lies "
+                   "elsewhere, below the folder that holds all of them.")
 @click.option("--skip-existing", is_flag=True,
               help="Leave out pictures whose output file exists, as those of an interrupted run.")
 @click.option("--only-if-smaller", is_flag=True,

@@ -54,11 +54,10 @@ def plan(
             origin = os.path.realpath(source)
             if real in claimed:
                 if claimed[real] != origin:
+                    are_apart = Path(claimed[real]).parent != Path(origin).parent
+                    hint = ", or keep their folders (--keep-tree)" if are_apart and not keep_tree else ""
                     yield Result(
-                        source,
-                        "failed",
-                        f"{target} is made from another picture: rename one of them, or keep the folders "
-                        "apart (--keep-tree)",
+                        source, "failed", f"{target} is made from another picture: rename one of them{hint}"
                     )
                 continue
             claimed[real] = origin
