@@ -280,8 +280,8 @@ def _run(
         for quality in _bar(QUALITIES, "measuring standard JPEG"):
             start = time.monotonic()
             found.append(measure_one(standard_table().at(quality)))
-            longest = max(longest, time.monotonic() - start)
-            if search.deadline is not None:
+            if search.deadline is not None and len(found) > 1:  # the first also waits for what is loaded
+                longest = max(longest, time.monotonic() - start)
                 end = search.deadline - longest * _readings(learning, held_out, unseen, search)
                 _check_budget(began, search.deadline, end, longest, len(QUALITIES) - len(found))
         return found, end
