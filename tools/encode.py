@@ -8,11 +8,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -41,7 +41,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Encode pictures as JPEG files that any decoder reads.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
                 type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
@@ -80,7 +80,12 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--background", metavar="COLOUR", callback=_colour,
               help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
-@click.option("--skip-existing", is_flag=True, help="Leave out pictures whose output file exists.")
+@click.option("--keep-tree", is_flag=True,
+              help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
+                   "files of the same names. Kept is the path below the current folder; if a PATH lies "
+                   "elsewhere, below the folder that holds all of them.")
+@click.option("--skip-existing", is_flag=True,
+              help="Leave out pictures whose output file exists, as those of an interrupted run.")
 @click.option("--only-if-smaller", is_flag=True,
               help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
@@ -94,6 +99,7 @@ def encode(
     output: Path | None,
     in_place: bool,
     recursive: bool,
+    keep_tree: bool,
     skip_existing: bool,
     jobs: int,
     as_json: bool,
@@ -103,9 +109,9 @@ def encode(
 
     PATH is a picture file, a folder of them, or - for standard input. Under the output folder the names stay,
     and for a folder the tree below it; a.png becomes a.jpg. Pictures that would become the same file are
-    refused but for the first, and no source is overwritten, except with --in-place; other files in the output
-    folder are replaced. A killed run leaves whole files, old or new; its temporary ones are removed by the
-    next run, once they are a minute old.
+    refused but for the first; --keep-tree keeps them apart. No source is overwritten, except with --in-place;
+    other files in the output folder are replaced. A killed run leaves whole files, old or new; its temporary
+    ones are removed by the next run, once they are a minute old.
 
     With --network, a picture that the networks read differently in every file that was tried is not written
     and counts as failed; so does one whose file exceeds --target-bytes or --target-bpp at quality 1.
@@ -113,7 +119,10 @@ def encode(
     16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparency, animation and
     pixels that JPEG lacks are refused, one line each, and the run goes on.
 
-    Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do.
+    Ctrl-C ends a run after the pictures at hand. Files that are written stay, and are whole. The same command
+    with --skip-existing goes on from there.
+
+    Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do, 130 interrupted (143: terminated).
     """
     from tqdm import tqdm
 
@@ -124,7 +133,7 @@ def encode(
     to_stream = output == STREAM
     if to_stream and (as_json or sys.stdout.buffer.isatty()):
         raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
-    tasks = _where(paths, output, in_place, recursive, skip_existing)
+    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
     recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     todo = tasks()
     first = next(todo, None)
@@ -134,11 +143,20 @@ def encode(
     _prepare(recipe)
 
     totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
-    total = sum(1 for _ in tasks()) if sys.stderr.isatty() else None
-    with _signals() as received, warnings.catch_warnings():
+    is_shown = sys.stderr.isatty()
+    total = sum(1 for _ in tasks()) if is_shown or recipe.target else None
+    counted = 0
+    with (
+        _Signals() as signals,
+        warnings.catch_warnings(),
+        tqdm(total=total, unit=" pictures", leave=False, disable=not is_shown) as bar,
+        suppress(KeyboardInterrupt),
+    ):
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
-        results = run(takewhile(lambda _: not received, chain([first], todo)), recipe, jobs)
-        for result in tqdm(results, total=total, unit=" pictures", leave=False, disable=total is None):
+        left = takewhile(lambda _: not signals.received, chain([first], todo))
+        results = run(left, recipe, jobs, on_done=bar.update, interruptible=signals.interruptible)
+        for result in results:
+            counted += 1
             totals.add(result)
             if result.warning:
                 tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
@@ -158,8 +176,12 @@ def encode(
         click.echo(json.dumps(_record(totals, recipe, seconds) | lists))
     elif not to_stream:
         click.echo(_summary(totals, recipe, seconds))
-    if received:
-        raise SystemExit(128 + received[0])
+    if signals.received:
+        of_all = f" of {total}" if total else ""
+        skips = "" if skip_existing else " with --skip-existing"
+        hint = "" if in_place or to_stream else f"; the same command{skips} goes on from here"
+        click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)
+        raise SystemExit(128 + signals.received[0])
     raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
 # fmt: on
 
@@ -210,7 +232,12 @@ def _recipe(
 
 
 def _where(
-    paths: tuple[Path, ...], output: Path | None, in_place: bool, recursive: bool, skip_existing: bool
+    paths: tuple[Path, ...],
+    output: Path | None,
+    in_place: bool,
+    recursive: bool,
+    skip_existing: bool,
+    keep_tree: bool,
 ) -> Callable[[], Iterator["Task | Result"]]:
     """The plan that the arguments ask for; each call begins it anew."""
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
@@ -218,8 +245,10 @@ def _where(
     from dnnjpeg.jobs.run import Result, Task
 
     if in_place:
-        if output or skip_existing or STREAM in paths:
-            raise click.UsageError("--in-place takes files and folders, and no --output or --skip-existing")
+        if output or skip_existing or keep_tree or STREAM in paths:
+            raise click.UsageError(
+                "--in-place takes files and folders, and no --output, --skip-existing or --keep-tree"
+            )
         return lambda: plan(paths, None, recursive=recursive)
     if output is None:
         raise click.UsageError("where to? Give -o FOLDER, or for one picture -o FILE.jpg, or --in-place")
@@ -227,7 +256,11 @@ def _where(
     if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
-        return lambda: plan(paths, output, recursive=recursive, skip_existing=skip_existing)
+        return lambda: plan(
+            paths, output, recursive=recursive, skip_existing=skip_existing, keep_tree=keep_tree
+        )
+    if keep_tree:
+        raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
     name = one_line(str(output))
     if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
         raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
@@ -273,20 +306,39 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once."""
-    received: list[int] = []
+class _Signals:
+    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once.
 
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
+    Where the work is `interruptible`, the first raises KeyboardInterrupt there.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._raises = False
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.received.append(number)
         signal.signal(number, signal.SIG_DFL)
+        if self._raises:
+            raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        self._raises = True
+        try:
+            if self.received:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._raises = False
+
+    def __enter__(self) -> Self:
+        both = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._note) for number in both}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
 

@@ -53,7 +53,7 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Compare codecs by bytes and by what networks read.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times.")
@@ -164,7 +164,7 @@ def evaluate(
         if output:
             write_atomic(output, json.dumps(_provenance(measurer) | found, indent=1).encode() + b"\n")
         if picture:
-            write_atomic(picture, plot(found, title))
+            write_atomic(picture, plot(found, title, command()))
     except OSError as error:
         raise click.ClickException(str(error)) from None
 # fmt: on

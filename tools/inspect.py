@@ -13,7 +13,7 @@ from dnnjpeg.table.formats import format_steps
 from .paths import NamedPath, one_line, read_stdin
 
 
-@click.command()
+@click.command(short_help="Say what JPEG files are made of, and by what.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=NamedPath(allow_dash=True))
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, one for each file.")
 def inspect(files: tuple[Path, ...], as_json: bool) -> None:

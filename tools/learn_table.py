@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HELD_OUT = 0.3  # of the pictures, of which candidates know nothing
+_LEAST = 8  # readings of all pictures that learning needs at least
 _PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardness": "learned"}
 
 
@@ -41,7 +43,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Learn a quantization table for networks from pictures.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
                    "several times, for one table that serves all.")
@@ -91,7 +93,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--hardness", type=click.Choice(["annealed", "learned"]), default="annealed", show_default=True,
               help="Of j4d: annealed for rounding to the nearest, learned for the probabilistic quantizer.")
 @click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
-              help="To learn in; response and j4d stop early if need be.")
+              help="For the whole run, within 10 %. The methods response and j4d stop early if need be; what "
+                   "is too short for any table is an error.")
 @click.option("--headerless", is_flag=True,
               help="Count entropy-coded data only, with the standard Huffman codes: for pictures whose "
                    "tables are sent once for many.")
@@ -107,7 +110,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
               help="Where readings of real files are kept: an interrupted run goes on from them, and several "
                    "networks share the files.  [default: in the user's cache folder]")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted descent of j4d.")
+@click.option("--resume", is_flag=True,
+              help="Go on with an interrupted run of --method j4d. The other methods need no --resume.")
 def learn_table(
     output: Path,
     name: str | None,
@@ -128,10 +132,17 @@ def learn_table(
     luck with these pictures is told by five folds, chosen on four and tried on the fifth, and counts as lost.
     More points are put where a quality between them does not lose what the standard JPEG loses.
 
+    An interrupted run goes on from where it was when the same command is given again, with --resume for
+    --method j4d: what was measured is in the cache.
+
+    The gains that are printed are optimistic, for the same pictures have chosen the points. The last line
+    names the command that measures them on other pictures.
+
     With several processes: torchrun --nproc-per-node N --no-python dnnjpeg learn-table ...
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
+    began = time.monotonic()
     if not output.parent.is_dir():
         raise click.UsageError(f"{output} cannot be written: there is no folder {output.parent}")
     folder = output.with_suffix(".report")
@@ -146,21 +157,38 @@ def learn_table(
     if not resume and any(folder.glob("*.pt")):
         raise click.UsageError(f"{folder} has an interrupted run: go on with --resume, or delete it")
     spread = [round(10 + 80 * i / (points - 1)) for i in range(points)] if points > 1 else [50]
-    from dnnjpeg.learn.processes import processes
+    from dnnjpeg.learn.processes import is_first, processes
 
     with processes():
         try:
             try:
-                prepared = _prepare(qualities=qualities or spread, **how)
+                prepared = _prepare(began=began, qualities=qualities or spread, **how)
             except (ValueError, OSError) as error:
                 raise click.UsageError(str(error)) from None
-            _run(*prepared, output, name or output.stem)
+            _run(*prepared, output, name or output.stem, began)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command with --resume goes on from here", err=True)
+            how_to = " with --resume" if how["method"] == "j4d" else ""
+            click.echo(f"interrupted; the same command{how_to} goes on from here", err=True)
             raise SystemExit(130) from None
+    if is_first():
+        click.echo(one_line(_advice(output, **how)))
 # fmt: on
+
+
+def _advice(output: Path, *, specs: Sequence[str], weights: Path | None, crop: int | None, headerless: bool,
+            **_: Any) -> str:  # fmt: skip
+    """How the gains are measured on other pictures."""
+    options = [part for spec in specs for part in ("--network", spec)]
+    options += ["--weights", str(weights)] if weights else []
+    options += ["--crop", str(crop)] if crop else []
+    options += ["--headerless"] if headerless else []
+    options += ["--codec", f"dnnjpeg:{output}", "--data", "OTHER_PICTURES"]
+    return (
+        "These gains are optimistic: the same pictures have chosen the points. To measure them on other "
+        f"pictures: dnnjpeg evaluate {shlex.join(options)}"
+    )
 
 
 def _as_published(how: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +202,7 @@ def _as_published(how: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(
     *,
+    began: float,
     specs: Sequence[str],
     weights: Path | None,
     data: Path,
@@ -217,7 +246,8 @@ def _prepare(
     drawn: Any = "sampled" if hardness == "learned" else "hard"
     mode: Any = "soft" if relaxation == "soft" else drawn
     settings = Settings(steps=steps, rate=rate, hardness=hardness, mode=mode, seed=seed)
-    return learning, held_out, unseen, MethodOptions(settings=settings, minutes=time_budget, **search)
+    end = None if time_budget is None else began + 60 * time_budget
+    return learning, held_out, unseen, MethodOptions(settings=settings, deadline=end, **search)
 
 
 def _run(
@@ -227,25 +257,41 @@ def _run(
     search: "MethodOptions",
     output: Path,
     name: str,
+    began: float,
 ) -> None:
     """Learn, measure, choose, check, write."""
+    from dnnjpeg.evaluate.gain import bytes_change
     from dnnjpeg.learn.methods import candidates
     from dnnjpeg.learn.points import CHECKED, QUALITIES, Selection, StandardCurve, check
     from dnnjpeg.learn.processes import by_first, is_first
     from dnnjpeg.table.library import standard_table
     from dnnjpeg.table.table import Table
 
-    began = time.monotonic()
     folder = output.with_suffix(".report")
     folder.mkdir(exist_ok=True)
 
-    def measure(points: Iterable[OperatingPoint], what: str) -> "list[Losses]":
-        return [learning.measure(point).beside(held_out.measure(point)) for point in _bar(points, what)]
+    def measure_one(point: OperatingPoint) -> "Losses":
+        return learning.measure(point).beside(held_out.measure(point))
 
-    standard = by_first(lambda: measure(map(standard_table().at, QUALITIES), "measuring standard JPEG"))
+    def measure(points: Sequence[OperatingPoint], what: str) -> "list[Losses]":
+        return [measure_one(point) for point in _bar(points, what)]
+
+    def measure_standard() -> "tuple[list[Losses], float | None]":
+        """And until when candidates may be looked for."""
+        found, longest, end = [], 0.0, search.deadline
+        for quality in _bar(QUALITIES, "measuring standard JPEG"):
+            start = time.monotonic()
+            found.append(measure_one(standard_table().at(quality)))
+            if search.deadline is not None and len(found) > 1:  # the first also waits for what is loaded
+                longest = max(longest, time.monotonic() - start)
+                end = search.deadline - longest * _readings(learning, held_out, unseen, search)
+                _check_budget(began, search.deadline, end, longest, len(QUALITIES) - len(found))
+        return found, end
+
+    standard, end = by_first(measure_standard)
     means = [(one.bytes.mean(), one.loss.mean()) for one in standard]
     curve = StandardCurve.of(QUALITIES, *zip(*means, strict=True))
-    found = list(candidates(learning, search, curve, folder, _steps))
+    found = list(candidates(learning, replace(search, deadline=end), curve, folder, _steps))
     if not is_first():
         return
     measured = measure(found, "measuring candidates")
@@ -284,15 +330,43 @@ def _run(
         write_atomic(folder / "curve.png", plot_table(report, points))
     for state in folder.glob("*.pt"):
         state.unlink()
-    for point in points:
-        record = point.measured or {}
-        share = record["bytes"] / curve.bytes_at(point.quality)
+    for point, one in zip(points, measure(points, "reading what was measured"), strict=True):
+        change = bytes_change(QUALITIES, standard, one, selection.luck)
+        how = "fewer" if change.value < 0 else "more"
         click.echo(
-            f"quality {point.quality:5} {point.subsampling}  {record['bytes']:8,.0f} bytes, loss "
-            f"{record['loss']:.4f}, {100 * abs(1 - share):.1f} % {'fewer' if share < 1 else 'more'} bytes "
-            "than the standard table"
+            f"quality {point.quality:5} {point.subsampling}  {one.bytes.mean():8,.0f} bytes, loss "
+            f"{one.loss.mean():.4f}, {abs(change.value):.1f} % {how} bytes than the standard table "
+            f"(95 % interval of the change: {change.low:+.1f} to {change.high:+.1f} %)"
         )
     click.echo(one_line(f"{output}: {len(points)} points, of {len(found)} candidates, in {minutes} minutes"))
+
+
+def _readings(
+    learning: "Objective", held_out: "Objective", unseen: "Objective | None", search: "MethodOptions"
+) -> float:
+    """How often all pictures are read, at most, after the candidates are found."""
+    from dnnjpeg.learn.methods import most_candidates
+    from dnnjpeg.learn.points import CHECKED
+
+    count = len(learning) + len(held_out)
+    of_candidates = most_candidates(search) * len(held_out) / count
+    of_check = 0 if unseen is None else 2 * len(CHECKED) * len(unseen) / count
+    return of_candidates + len(CHECKED) + of_check
+
+
+def _check_budget(began: float, deadline: float, end: float, reading: float, left: int) -> None:
+    """Refuses a budget that leaves no time to learn in, as soon as that is known.
+
+    end: when looking for candidates must end. reading: seconds for one of all pictures; left: further ones of
+    the standard table.
+    """
+    needed = reading * (left + _LEAST)
+    if time.monotonic() + needed > end:
+        minutes = (time.monotonic() + needed + deadline - end - began) / 60
+        raise ValueError(
+            f"--time-budget is {(deadline - began) / 60:.3g}: to read all pictures once takes "
+            f"{reading:.1f} seconds, and the shortest run {minutes:.1f} minutes; give these, or --limit"
+        )
 
 
 def _provenance(objective: "Objective", held_out: "Objective", search: "MethodOptions") -> dict[str, Any]:
@@ -324,14 +398,15 @@ def _bar(items: Iterable[T], what: str) -> Iterable[T]:
 
 
 @contextmanager
-def _steps(what: str, count: int | None) -> "Iterator[Show]":
+def _steps(what: str, count: int) -> "Iterator[Show]":
     """A progress bar, moved by what it yields."""
     from tqdm import tqdm
 
     with tqdm(total=count, desc=what, leave=False, disable=_is_silent()) as bar:
 
-        def show(loss: float, size: float) -> None:
-            bar.set_postfix_str(f"loss {loss:.3f}, {size:,.0f} bytes", refresh=False)
+        def show(found: tuple[float, float] | None) -> None:
+            if found is not None:
+                bar.set_postfix_str(f"loss {found[0]:.3f}, {found[1]:,.0f} bytes", refresh=False)
             bar.update()
 
         yield show

@@ -5,7 +5,9 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,19 +25,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NETWORK = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION."
 
 
-@click.group()
+@click.group(short_help="Run networks faster on the CPU by skipping zeros.")
 def sparse() -> None:
     """Convolution that skips zeros, on the CPU, where that is faster."""
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"{error.name} is missing, and sparse needs it: pip install 'dnnjpeg[learn]'"
-        ) from None
 
 
 # fmt: off
-@sparse.command()
+@sparse.command(short_help="Find the fastest way to run each convolution.")
 @click.option("--network", "spec", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
 @click.option("--weights", metavar="FILE", type=_FILE,
               help="Of the network, in place of its own: .safetensors, .pt or .pth.")
@@ -64,8 +60,7 @@ def tune(
 
     Exit status: 0 done, 1 failed, 2 wrong usage.
     """
-    import torch
-
+    torch = _torch()
     for path in filter(None, (output, report_file)):
         if not path.parent.is_dir():
             raise click.UsageError(f"{path} cannot be written: there is no folder {path.parent}")
@@ -98,7 +93,7 @@ def tune(
         raise click.ClickException(str(error)) from None
 
 
-@sparse.command()
+@sparse.command(short_help="Classify pictures with a plan, and compare the speed.")
 @click.option("--plan", "plan_file", metavar="FILE.json", required=True, type=_FILE,
               help="From `dnnjpeg sparse tune`.")
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
@@ -124,8 +119,7 @@ def run(
 
     Exit status: 0 done, 1 failed, 2 wrong usage.
     """
-    import torch
-
+    torch = _torch()
     from dnnjpeg.sparse import Plan
 
     try:
@@ -151,6 +145,15 @@ def run(
     if "original_top1" in found:
         click.echo(f"top-1: as it is {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
 # fmt: on
+
+
+def _torch() -> ModuleType:
+    try:
+        return import_module("torch")
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"{error.name} is missing, and sparse needs it: pip install 'dnnjpeg[learn]'"
+        ) from None
 
 
 def _load(

@@ -63,7 +63,7 @@ def list_command(as_json: bool) -> None:
     sys.exit(len(found) < len(installed))
 
 
-@tables.command()
+@tables.command(short_help="Show a table, or its steps at one quality.")
 @_name
 @click.option(
     "--quality", type=float, callback=_check_quality, help="Show the steps at this quality, 1 to 100."

@@ -49,7 +49,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 
 
 # fmt: off
-@click.command()
+@click.command(short_help="Train a network behind a JPEG layer, or on JPEG files.")
 @click.option("--network", "spec", metavar="SPEC", required=True,
               help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. The first two "
                    "come trained; a function may return fresh weights, which are drawn with --seed.")
@@ -62,15 +62,18 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--validation", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.1, show_default=True, help="Of the pictures: they choose the epoch that is kept.")
 @click.option("--test", metavar="DIR|FILE.npy", type=_PATH, help="Other pictures, read once, at the end.")
-@click.option("--test-labels", metavar="FILE", type=_FILE, help="Theirs, as --labels.")
+@click.option("--test-labels", metavar="FILE", type=_FILE,
+              help="Labels of the --test pictures, in the form of --labels.")
 @click.option("-o", "--output", metavar="DIR", required=True, type=NamedPath(file_okay=False),
               help="Where all results go; made if missing.")
 @click.option("--layer/--no-layer", default=None,
               help="A JPEG layer before the network, trained with it.  [default: unless --table is given]")
-@click.option("--start", type=click.Choice(["ones", "magnitude", "sensitivity", "standard"]), default="ones",
-              show_default=True,
-              help="Its first steps: all 1; in proportion to mean coefficients; in inverse proportion to "
-                   "what the network --sensitive feels; or those of the standard table at quality 75.")
+@click.option("--start", type=click.Choice(["standard", "sensitivity", "magnitude", "ones"]),
+              default="standard", show_default=True,
+              help="The layer's first steps. standard: the standard table at quality 75; sensitivity: small "
+                   "where the network --sensitive feels a change most, as JPEG-DL begins; magnitude: in "
+                   "proportion to the mean coefficients; ones: all 1, which quantizes next to nothing and "
+                   "stays there unless --price pulls.")
 @click.option("--sensitive", metavar="SPEC", help="A trained network, for --start sensitivity.")
 @click.option("--kappa", type=click.FloatRange(0, min_open=True),
               help="Hardness by step.  [default: 5, without --alpha]")
@@ -84,7 +87,8 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--integer-steps/--real-steps", default=True, show_default=True,
               help="Round steps while training, as files hold them; or only for files, which then differ.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Layers in a row.")
-@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True)
+@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)), default="4:4:4", show_default=True,
+              help="Of the chroma in the layer and in its files.")
 @click.option("--price", metavar="NAT", type=click.FloatRange(0), default=0.0, show_default=True,
               help="Loss that a byte of the layer's files is worth, as 1e-4; of one round.")
 @click.option("--table", metavar="NAME|FILE.json",
@@ -94,21 +98,27 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str) 
 @click.option("--finetune", type=click.Choice(["all", "bn", "distill"]),
               help="From the network as it is, statistics and dropout off: all weights; those of batch norms "
                    "alone; or all, towards what it read in the originals, which takes no labels.")
-@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True,
+              help="Passes over the training pictures. Rates fall to the end of the last one.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True,
+              help="Pictures a training step. Fewer take less memory; then lower --lr in proportion.")
 @click.option("--lr", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Of the weights; to fine-tune, 0.001 is more like it.")
 @click.option("--decay", type=click.FloatRange(0), default=5e-4, show_default=True, help="Of the weights.")
 @click.option("--layer-lr", type=click.FloatRange(0), default=0.03, show_default=True,
               help="Of the logarithms of the layer's steps.")
-@click.option("--schedule", type=click.Choice(["cosine", "steps"]), default="cosine", show_default=True)
+@click.option("--schedule", type=click.Choice(["cosine", "steps"]), default="cosine", show_default=True,
+              help="How --lr and --layer-lr fall. cosine: smoothly to 0; steps: to a tenth after 5/8, 3/4 "
+                   "and 7/8 of the epochs.")
 @click.option("--pad", type=click.IntRange(0), default=4, show_default=True,
               help="Pixels of black around pictures before they are cut at random.")
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other picture.")
 @click.option("--size", type=click.IntRange(1, 65535),
               help="Pictures are loaded at this side, and cut to the network's.  [default: the network's]")
 @click.option("--bfloat16", is_flag=True, help="Run the network in it: twice as fast on some processors.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Of the random numbers: fresh weights, validation pictures, order, cuts and mirroring. "
+                   "The same seed gives the same training.")
 @click.option("--device", default="cpu", show_default=True, help="Where it runs, as cuda.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training.")
 def train(output: Path, resume: bool, **how: Any) -> None:

@@ -5,7 +5,7 @@ import time
 import click
 
 
-@click.command()
+@click.command(short_help="Compile the codec once, so that nothing waits later.")
 def warmup() -> None:
     """Compile the codec for this processor, into a cache that later runs read.
 

@@ -1,12 +1,14 @@
 """Reports, learned tables, and logs of trainings, as pictures of curves."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from dnnjpeg.learn.recipe import Epoch
@@ -17,45 +19,82 @@ _LABELS = {
     "loss": "mean cross-entropy, nat",
     "top1": "top-1 accuracy, %",
 }
+_NAMES = {
+    "divergence": "divergence from the originals, less is better",
+    "loss": "cross-entropy, less is better",
+    "top1": "top-1, more is better",
+}
+_COMMAND = FontProperties(family="monospace", size=7)
 _MARKERS = "osD^vP*Xph<>"
 
 
-def plot(report: dict[str, Any], title: str) -> bytes:
+def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
     """A PNG: a row of panels for each network, the divergence, and with labels the cross-entropy and the
     accuracy, over the bytes.
 
-    A line a codec, dnnjpeg's drawn stronger; dashed is what the network makes of the originals. The intervals
-    are left out: they are of the pictures, which all curves share.
+    A line a codec, with its 95 % intervals as a band; dnnjpeg's are drawn stronger. The dashed line is what
+    the network makes of the originals. The intervals are of the pictures, which all curves share: two bands
+    that overlap may still be of codecs that differ.
+    caption: written below, as the command that made the report.
     """
     networks = list(report["clean"])
     metrics = [metric for metric in _LABELS if metric in report["clean"][networks[0]]]
-    figure = Figure(figsize=(6.5 * len(metrics), 4.6 * len(networks) + 0.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.5 * len(metrics), 4.6 * len(networks) + 0.9), dpi=120, layout="constrained")
     panels = figure.subplots(len(networks), len(metrics), squeeze=False)
     for row, network in zip(panels, networks, strict=True):
         for panel, metric in zip(row, metrics, strict=True):
             _panel(panel, report, network, metric)
-    lines, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=2 * len(metrics), fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    handles = [
+        handle for panel in panels[0] for handle in zip(*panel.get_legend_handles_labels(), strict=True)
+    ]
+    by_name = {name: line for line, name in handles}
+    legend = figure.legend(
+        by_name.values(),
+        by_name.keys(),
+        loc="outside lower center",
+        ncols=2 * len(metrics),
+        fontsize=8,
+        title=_wrapped(caption, 100 * len(metrics)),
+        title_fontproperties=_COMMAND,
+    )
+    legend.get_title().set_color("0.35")
+    figure.suptitle(f"{title}; bands are 95 % intervals", fontsize=11)
     return _png(figure)
 
 
 def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> bytes:
     """A PNG: the loss over the bytes, of standard files, of the candidates for a table, and of its points.
 
-    report: `standard` and `candidates`, as `dnnjpeg learn-table` writes them.
+    report: `provenance`, `standard` and `candidates`, as `dnnjpeg learn-table` writes them.
     """
-    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    provenance = report["provenance"]
+    figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
     panel = figure.subplots()
     lines = {
-        "standard, 4:2:0": (report["standard"], "k.--"),
+        "standard table, 4:2:0": (report["standard"], "k.--"),
         "candidates": ([one["measured"] for one in report["candidates"]], "C0x"),
         "points of the table": ([point.measured for point in points], "C3o-"),
     }
     for label, (records, style) in lines.items():
-        panel.plot([one["bytes"] for one in records], [one["loss"] for one in records], style, label=label)
-    _axes(panel, "bytes" if report["provenance"]["data"]["bytes"] == "files" else "scan_bytes", "loss")
+        seen = [one for one in records if one["loss"] > 0]  # the logarithm of others is not known
+        panel.plot([one["bytes"] for one in seen], [one["loss"] for one in seen], style, label=label)
+    for point in points:
+        record = point.measured or {}
+        if record["loss"] > 0:
+            panel.annotate(
+                f"q {point.quality:g}", (record["bytes"], record["loss"]), (-5, -9),
+                textcoords="offset points", fontsize=8, color="C3", ha="right",
+            )  # fmt: skip
+    _axes(panel, "bytes" if provenance["data"]["bytes"] == "files" else "scan_bytes")
+    _log_loss(panel)
+    kind = (
+        "divergence" if provenance["data"]["loss"] == "divergence" else "cross-entropy above the originals'"
+    )
+    panel.set_ylabel(f"mean {kind}, nat")
+    panel.set_title("further left at the same height is better", fontsize=10)
     panel.legend()
+    command = _wrapped(provenance.get("command", ""), 110)
+    figure.supxlabel(command, fontproperties=_COMMAND, color="0.35")
     return _png(figure)
 
 
@@ -98,32 +137,46 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
         settings = [one for one in report["settings"] if one["codec"] == codec and network in one["networks"]]
         settings.sort(key=lambda one: one[rate]["value"])
         sizes = [one[rate]["value"] for one in settings]
-        values = [scale * one["networks"][network][metric]["value"] for one in settings]
+        read = [one["networks"][network][metric] for one in settings]
+        low, values, high = ([scale * one[key] for one in read] for key in ("low", "value", "high"))
+        colour = f"C{index % 10}"
+        panel.fill_between(sizes, low, high, color=colour, alpha=0.12, linewidth=0)
         panel.plot(
             sizes,
             values,
             linestyle="-" if index < 10 else ":",  # there are ten colours
             linewidth=2.4 if codec.startswith("dnnjpeg:") else 1.2,
-            color=f"C{index % 10}",
+            color=colour,
             marker=marker,
             markersize=5,
             label=codec,
         )
     if metric == "divergence":  # of the originals it is 0
-        panel.set_yscale("log")
+        _log_loss(panel)
     else:
-        clean = report["clean"][network][metric]["value"]
-        panel.axhline(scale * clean, color="black", linestyle="--", linewidth=1)
-    _axes(panel, rate, metric)
-    panel.set_title(network, fontsize=10)
+        clean = scale * report["clean"][network][metric]["value"]
+        panel.axhline(clean, color="black", linestyle="--", linewidth=1, label="originals")
+    _axes(panel, rate)
+    panel.set_ylabel(_LABELS[metric])
+    panel.set_title(f"{network}: {_NAMES[metric]}", fontsize=10)
 
 
-def _axes(panel: Axes, rate: str, metric: str) -> None:
-    """A metric over the bytes, on a logarithmic scale."""
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width)[:4])
+
+
+def _log_loss(panel: Axes) -> None:
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _axes(panel: Axes, rate: str) -> None:
+    """Bytes, on a logarithmic scale."""
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("bytes a picture" if rate == "bytes" else "bytes a picture, without headers")
-    panel.set_ylabel(_LABELS[metric])
     panel.grid(alpha=0.3)

@@ -1,6 +1,7 @@
 """A report as tables of plain text."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -8,6 +9,16 @@ from typing import Any
 
 Estimated = Mapping[str, float | None]  # value, low, high
 
+_BEYOND = (
+    (r"\(beyond\.\.beyond\)", "(unknown)"),
+    (r"\(beyond\.\.(\S+)\)", r"(at most \1)"),
+    (r"\((\S+)\.\.beyond\)", r"(at least \1)"),
+    ("beyond", "not reached"),
+)
+_NOTE = (
+    "(a..b) is the 95 % interval. at least, at most: the other end lies beyond the qualities measured.",
+    "not reached: the codec has no file that is as good, or none that is as bad, within its qualities.",
+)
 _METRICS = {"top1": "top-1", "loss": "cross-entropy", "divergence": "divergence"}
 
 
@@ -21,6 +32,7 @@ def as_text(report: dict[str, Any]) -> str:
         for network in (None, *report["clean"]):
             if some := [row for row in rows if row["network"] == network]:
                 parts += _comparison(some, report["rate"])
+    parts += [*_NOTE, ""] if parts else []
     parts += _nominal(report["nominal"])
     parts += [line for network in report["clean"] for line in _settings(report, network)]
     return "\n".join(parts)
@@ -33,20 +45,22 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
     who = network or "mean of the networks, and the worst of them"
     yield f"{who}: {size} at equal {_METRICS[metric]}, % of change from {reference}"
     if network is None:
-        cells = ([row["codec"], *map(mean_and_worst, row["points"])] for row in rows)
+        cells = (
+            [row["codec"], *(in_words(mean_and_worst(point)) for point in row["points"])] for row in rows
+        )
         yield from _aligned([["codec", *points], *cells])
         return
     table = [["codec", *points, "BD-rate"]]
     for row in rows:
         changes = [point["bytes_change"] for point in row["points"]]
-        table.append([row["codec"], *(interval(x, 1) for x in (*changes, row["bd_rate"]))])
+        table.append([row["codec"], *(in_words(interval(x, 1)) for x in (*changes, row["bd_rate"]))])
     yield from _aligned(table)
     if metric == "top1":
         yield f"{network}: top-1 at equal {size}, points more than {reference}"
         table = [["codec", *points]]
         for row in rows:
             changes = [point["metric_change"] for point in row["points"]]
-            table.append([row["codec"], *(interval(x, 100) for x in changes)])
+            table.append([row["codec"], *(in_words(interval(x, 100)) for x in changes)])
         yield from _aligned(table)
 
 
@@ -116,6 +130,13 @@ def interval(estimate: Estimated, scale: float, digits: int = 1) -> str:
     """A change with its interval, as -6.2 (-8.0..-4.1); "beyond" is what was not measured."""
     value, low, high = (_change(estimate[key], scale, digits) for key in ("value", "low", "high"))
     return value if value == "beyond" else f"{value} ({low}..{high})"
+
+
+def in_words(interval: str) -> str:
+    """An interval with words for "beyond": as +4.0 (at least -22.0), or "not reached"."""
+    for pattern, words in _BEYOND:
+        interval = re.sub(pattern, words, interval)
+    return interval
 
 
 def _change(value: float | None, scale: float, digits: int) -> str:

@@ -9,7 +9,12 @@ from dnnjpeg.jobs.run import Result, Task, describe
 
 
 def plan(
-    paths: Sequence[Path], output: Path | None, *, recursive: bool = True, skip_existing: bool = False
+    paths: Sequence[Path],
+    output: Path | None,
+    *,
+    recursive: bool = True,
+    skip_existing: bool = False,
+    keep_tree: bool = False,
 ) -> Iterator[Task | Result]:
     """A task for each picture of `paths`, files or folders, in order; a result for one not to be encoded.
 
@@ -19,10 +24,14 @@ def plan(
     picture where it lies in a folder that was named in `paths` or holds a file that was, because it may be a
     source itself.
 
+    With `keep_tree`, the path below the current folder is kept; if any of `paths` lies elsewhere, the path
+    below the deepest folder that holds all of them.
+
     Without `output` every file is its own target. Of folders only JPEG files are taken then, without
         following links.
     """
     among_sources = _guard(paths, output)
+    root = _root(paths) if keep_tree else None
     claimed: dict[str, str] = {}  # by real target, the real source
     for path in paths:
         unreadable: list[OSError] = []
@@ -40,13 +49,15 @@ def plan(
         for source in sources:
             target = source
             if output is not None:
-                target = output / jpeg_name(source.relative_to(path) if path.is_dir() else Path(source.name))
+                target = output / jpeg_name(_below(source, path, root))
             real = os.path.realpath(target)
             origin = os.path.realpath(source)
             if real in claimed:
                 if claimed[real] != origin:
+                    are_apart = Path(claimed[real]).parent != Path(origin).parent
+                    hint = ", or keep their folders (--keep-tree)" if are_apart and not keep_tree else ""
                     yield Result(
-                        source, "failed", f"{target} is made from another picture: rename one of them"
+                        source, "failed", f"{target} is made from another picture: rename one of them{hint}"
                     )
                 continue
             claimed[real] = origin
@@ -63,6 +74,27 @@ def plan(
         for error in unreadable:
             folder = Path(error.filename)
             yield Result(folder, "failed", describe(error, folder))
+
+
+def _root(paths: Sequence[Path]) -> Path:
+    """The folder below which trees are kept: the current one, or what holds all paths."""
+    places = [_absolute(path if path.is_dir() else path.parent) for path in paths]
+    here = Path.cwd()
+    return (
+        here if all(here in (place, *place.parents) for place in places) else Path(os.path.commonpath(places))
+    )
+
+
+def _absolute(path: Path) -> Path:
+    """Without .., and without following links: names are kept as they were given."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _below(source: Path, path: Path, root: Path | None) -> Path:
+    """What is kept of a source's path; `path` is the one that was named, the source or a folder above it."""
+    if root is not None:
+        return _absolute(source).relative_to(root)
+    return source.relative_to(path) if path.is_dir() else Path(source.name)
 
 
 def jpeg_name(path: Path) -> Path:

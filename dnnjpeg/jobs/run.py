@@ -4,8 +4,9 @@ import io
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -180,20 +181,42 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
     )
 
 
-def run(tasks: Iterable[Task | Result], recipe: Recipe, jobs: int) -> Iterator[Result]:
+def run(
+    tasks: Iterable[Task | Result],
+    recipe: Recipe,
+    jobs: int,
+    *,
+    on_done: Callable[[], object] = lambda: None,
+    interruptible: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[Result]:
     """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks.
 
     Temporary files that killed runs have left in the folders written to are removed, see `remove_leftovers`.
+
+    on_done: called for each picture that is encoded, maybe long before its result has its turn.
+    interruptible: entered while pictures are encoded to a target. There a KeyboardInterrupt may be raised:
+        what is encoded is still written, and its results come before the exception does.
     """
     if not recipe.dry_run:
         tasks = _tidied(tasks)
     with ThreadPoolExecutor(jobs) as pool:
         if not recipe.target:
-            yield from _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs)
+            for result in _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs):
+                on_done()
+                yield result
             return
         for group in _groups(_in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)):
-            encoded = _encode_to_target(group, recipe, jobs)
-            yield from _in_advance(lambda one: _write(one, recipe), encoded, pool, len(encoded))
+            written: dict[int, Future[Result]] = {}  # by number in the group
+
+            def write(i: int, one: _Open | Result, written: dict[int, Future[Result]] = written) -> None:
+                written[i] = pool.submit(_write, one, recipe)
+                on_done()
+
+            try:
+                with interruptible():
+                    _encode_to_target(dict(enumerate(group)), recipe, jobs, write)
+            finally:
+                yield from (written[i].result() for i in sorted(written))
 
 
 def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
@@ -239,27 +262,43 @@ def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
         yield group
 
 
-def _encode_to_target(group: Sequence[_Open | Result], recipe: Recipe, jobs: int) -> list[_Open | Result]:
+def _encode_to_target(
+    group: Mapping[int, _Open | Result],
+    recipe: Recipe,
+    jobs: int,
+    write: Callable[[int, _Open | Result], None],
+) -> None:
+    """Hands each picture of the group on to `write`, with its number, as soon as its file is known."""
     from dnnjpeg.target.target import encode_to_target
 
-    todo = [one for one in group if not isinstance(one, Result)]
-    pictures = [one.picture for one in todo]
+    todo: dict[int, _Open] = {}
+    for i, one in group.items():
+        if isinstance(one, Result):
+            write(i, one)
+        else:
+            todo[i] = one
+    numbers = list(todo)
+
+    def take(which: int, file: "Encoded") -> None:
+        i = numbers[which]
+        write(i, _take(todo.pop(i), file, "keep" in recipe.target))
+
+    pictures = [one.picture for one in todo.values()]
     try:
-        found = encode_to_target(
+        encode_to_target(
             [picture.image for picture in pictures],
             recipe.table,
             metadata=[picture.metadata for picture in pictures],
+            on_found=take,
             **recipe.target,
             **{**recipe.options, "threads": jobs},
         )
     except Exception as error:
-        if len(group) > 1:  # one of them is to blame
-            return [one for item in group for one in _encode_to_target([item], recipe, jobs)]
-        return [Result(one.source, "failed", describe(error, one.source)) for one in todo]
-    files = iter(found)
-    return [
-        one if isinstance(one, Result) else _take(one, next(files), "keep" in recipe.target) for one in group
-    ]
+        for i, one in list(todo.items()):  # one of them is to blame
+            if len(numbers) > 1:
+                _encode_to_target({i: one}, recipe, jobs, write)
+            else:
+                write(i, Result(one.source, "failed", describe(error, one.source)))
 
 
 def _take(opened: _Open, file: "Encoded", for_networks: bool) -> _Open | Result:

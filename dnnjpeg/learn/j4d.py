@@ -82,7 +82,8 @@ def learn(
     price: λ > 0, in nat a byte: the loss that a byte is worth. `StandardCurve.price` knows the usual one.
     state: a file that keeps the descent every ten steps. Where it is there, the descent goes on from it, to
         the same result as without the interruption.
-    deadline: `time.monotonic()` at which to stop, if need be before the last step.
+    deadline: `time.monotonic()` at which to stop, if need be before the last step: the next step would
+        probably end later.
     on_step: called after each step.
 
     The point's steps are geometric means over the last iterates, about 20, rounded. Its quality is the
@@ -129,8 +130,8 @@ class _Descent:
         self.begun = round(float(self.log_q.detach().mean()), 2)  # tells starts apart, and not roundings
 
     def advance(self, deadline: float | None) -> tuple[Progress, bool]:
-        """One step, and whether the time of any process is over."""
-        settings = self.settings
+        """One step, and whether any process has no time for another."""
+        settings, began = self.settings, time.monotonic()
         if settings.hardness == "annealed":
             first, last = _ANNEALED
             share = self.step / max(settings.steps - 1, 1)
@@ -142,7 +143,8 @@ class _Descent:
         sums = torch.zeros(3, device=self.objective.device)  # of losses, of bits, of processes that are late
         for number in range(self.rank, len(parts), self.world):
             sums[:2] += self._accumulate(parts[number], number, count)
-        if deadline is not None and time.monotonic() >= deadline:
+        now = time.monotonic()
+        if deadline is not None and now + (now - began) >= deadline:
             sums[2] = 1
         self._add_up(sums)
         self.optimizer.step()

@@ -7,6 +7,7 @@ decoder makes of `JPEGLayer.encode`.
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -63,7 +64,8 @@ class JPEGLayer(nn.Module):
     `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
     (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a
     file. In all of them pixels are held to 0..255; only "file" rounds them. All have the gradients of "soft",
-    those by the steps made steady (see `quantize`).
+    those by the steps made steady (see `quantize`). A first batch of numbers 0..1, or of normalised ones, in
+    place of pixels 0..255 makes a warning.
 
     Parameters are `log_q` [rounds, tables, 64], or `q` as published, and `log_hardness` (a buffer unless it
     is learned); the rest of the arguments are in the state_dict too. Computes in float32 whatever autocast
@@ -103,6 +105,7 @@ class JPEGLayer(nn.Module):
         self.is_alpha, self.integer_steps = alpha is not None, integer_steps
         self.published = published
         self.form: Form = "soft"
+        self._is_checked = False
         q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255)
         q = q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1)
         if published:
@@ -141,6 +144,9 @@ class JPEGLayer(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         if self.form not in _FORMS:
             raise ValueError(f"form is {self.form!r}, expected one of {', '.join(_FORMS)}")
+        if not self._is_checked and not torch.compiler.is_compiling():
+            self._is_checked = True
+            _warn_of_range(pixels)
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
         how: dict[str, Any] = {"K": _REACH, "held": False} if self.published else {"steady": True}
@@ -296,6 +302,26 @@ class FrozenJPEG(nn.Module):
             if self.held:
                 pixels = pixels.clamp(0, 255)
         return pixels
+
+
+def _warn_of_range(pixels: Tensor) -> None:
+    """Says so where pixels are probably not 0..255."""
+    if not pixels.numel():
+        return
+    low, high = (float(x) for x in pixels.detach().aminmax())
+    is_whole = bool((pixels.detach() == pixels.detach().round()).all())  # a black picture is 0..255 as well
+    if is_whole or not -20 < low <= high < 20 or (low >= 0 and high > 1):
+        return
+    kind, remedy = (
+        ("scaled", "multiply them by 255 before the layer")
+        if low >= 0
+        else ("normalised", "put the layer before the normalisation")
+    )
+    warnings.warn(
+        f"JPEGLayer is given numbers of {low:.2f} to {high:.2f}, which look {kind}; it expects pixels "
+        f"0..255: {remedy}.",
+        stacklevel=3,
+    )
 
 
 def _entry(limit: int | Tensor | None) -> MaxIndex:

@@ -18,7 +18,8 @@ from dnnjpeg.table.point import OperatingPoint
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
-Show = Callable[[float, float], object]  # of one more step or trial: its mean loss, and its bytes a picture
+# Told of one more step or trial: its mean loss and its bytes a picture, or None where it was not needed.
+Show = Callable[[tuple[float, float] | None], object]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MethodOptions:
     method: "given" takes the points of the table `start` as they are.
     qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
     start: of j4d and given: "sensitivity" (of j4d alone), or a table as `load_table` takes it.
-    minutes: to search in, where response and j4d stop early if need be.
+    deadline: of `time.monotonic`, for which response and j4d stop early if need be.
     """
 
     method: Literal["response", "j4d", "sensitivity", "deepn", "given"]
@@ -36,7 +37,7 @@ class MethodOptions:
     subsamplings: Sequence[str]
     tables: int = 2
     start: str = "sensitivity"
-    minutes: float | None = None
+    deadline: float | None = None
     settings: j4d.Settings = field(default_factory=j4d.Settings)
 
     def __post_init__(self) -> None:
@@ -53,19 +54,20 @@ def candidates(
     search: MethodOptions,
     curve: StandardCurve,
     folder: Path,
-    progress: Callable[[str, int | None], AbstractContextManager[Show]],
+    progress: Callable[[str, int], AbstractContextManager[Show]],
 ) -> Iterator[OperatingPoint]:
     """Points found by one method, in all processes alike.
 
     folder: of j4d's states, from which an interrupted search goes on.
-    progress: is told what is done, and in how many steps if that is known; it yields what to tell each to.
+    progress: is told what is done, and in how many steps; it yields what to tell each to.
     """
     if search.method == "given":
         yield from load_table(search.start).points
         return
-    end = None if search.minutes is None else time.monotonic() + 60 * search.minutes
+    end = search.deadline
     if search.method == "response":
-        with progress("trials", None) as show:
+        most = response.most_trials(len(search.qualities), len(search.subsamplings))
+        with progress("trials", most) as show:
             find = partial(
                 response.learn,
                 objective,
@@ -74,7 +76,8 @@ def candidates(
                 tables=search.tables,
                 seed=search.settings.seed,
                 deadline=end,
-                on_trial=lambda trial: show(trial.loss, trial.bytes),
+                on_trial=lambda trial: show((trial.loss, trial.bytes)),
+                on_skip=lambda: show(None),
             )
             yield from by_first(find)
         return
@@ -96,6 +99,14 @@ def candidates(
                     on_step=partial(_show_step, show, objective),
                 )
             left -= 1
+
+
+def most_candidates(search: MethodOptions) -> int:
+    """How many points `candidates` finds at most."""
+    if search.method == "given":
+        return len(load_table(search.start).points)
+    each = response.MOST if search.method == "response" else len(search.subsamplings)
+    return each * len(search.qualities)
 
 
 def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> list[OperatingPoint]:
@@ -120,4 +131,4 @@ def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> li
 
 
 def _show_step(show: Show, objective: Objective, done: j4d.Progress) -> None:
-    show(done.loss, done.bpp * objective.dataset.pixels / 8)
+    show((done.loss, done.bpp * objective.dataset.pixels / 8))

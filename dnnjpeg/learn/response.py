@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -35,6 +36,7 @@ _RANDOM = 16  # further trials, of standard tables with their bands scaled at ra
 _TOLERANCES = (0.05, 0.02)  # of each round: what a subsampling may be behind the best, in its bytes
 _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
+MOST = _KEPT + 1  # candidates at a price, one of them with bins of its own
 _PIXELS = 1_600_000  # to count bytes with, in 32 to 100 pictures
 _TABLE = 65  # bytes that a quantization table takes
 _CELLS = (0.8, 1.25)  # of luma
@@ -51,6 +53,7 @@ def learn(
     seed: int = 0,
     deadline: float | None = None,
     on_trial: Callable[[Trial], object] = lambda trial: None,
+    on_skip: Callable[[], object] = lambda: None,
 ) -> list[OperatingPoint]:
     """Candidates at the prices of a byte that standard files of these qualities have: for each, the best few
     of all trials.
@@ -58,44 +61,92 @@ def learn(
     objective: with a cache, what was tried before costs nothing: an interrupted run goes on where it stood,
         and networks share files.
     tables: 2 (Cb and Cr share one, and all three where that is cheaper) or 3.
-    deadline: of `time.monotonic`, after which nothing further is tried.
-    on_trial: called after each trial.
+    deadline: of `time.monotonic`. A trial that would probably end later is not begun.
+    on_trial, on_skip: called after each trial, and for each that turns out not to be needed. Without a
+        deadline these are `most_trials` calls together.
 
-    Raises ValueError where the loss does not depend on the damage.
+    Raises ValueError where the loss does not depend on the damage, and where the deadline leaves no time for
+    the standard trials of one subsampling.
     """
     trials: list[Trial] = []
+    clock = _Clock(math.inf if deadline is None else deadline)
 
-    def attempt(point: OperatingPoint) -> None:
-        if point not in [trial.point for trial in trials]:
+    def attempt(find: Callable[[], OperatingPoint]) -> None:
+        point = find()
+        if point in [trial.point for trial in trials]:
+            on_skip()
+            return
+        with clock.timed():
             trials.append(_try(objective, point))
-            on_trial(trials[-1])
+        on_trial(trials[-1])
 
-    for subsampling in subsamplings:
-        for standard in _STANDARD:
-            attempt(_point(_standard(standard), subsampling, 2))
-    for steps, subsampling in _random(subsamplings, seed):
-        attempt(_point(steps, subsampling, 3))
-    first = trials[: len(_STANDARD)]
-    curve = StandardCurve.of(_STANDARD, [one.bytes for one in first], [one.loss for one in first])
-    prices = [curve.price(quality) for quality in qualities]
-    benches = {s: _Bench(objective, s, seed) for s in subsamplings}
-    for tolerance in _TOLERANCES:
-        response = fit(trials)
-        for price in prices:
-            best = {s: min(_of(trials, s), key=partial(_cost, price)) for s in subsamplings}
-            least = min(best.values(), key=partial(_cost, price))
-            for subsampling, start in best.items():
-                behind = _cost(price, start) - _cost(price, least)
-                if deadline is not None and time.monotonic() > deadline:
-                    return _best(trials, prices)
-                if behind <= tolerance * price * least.bytes:
-                    attempt(benches[subsampling].improve(response, start, price, tables))
-    found = _best(trials, prices)
-    for point, chroma in itertools.product(_best(trials, prices, 1), _CHROMA_CELLS):
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        attempt(benches[point.subsampling].with_bin_width(point, chroma))
-    return list(dict.fromkeys([*found, *_best(trials, prices, 1)]))
+    def prices() -> list[float]:
+        first = trials[: len(_STANDARD)]
+        curve = StandardCurve.of(_STANDARD, [one.bytes for one in first], [one.loss for one in first])
+        return [curve.price(quality) for quality in qualities]
+
+    def search() -> None:
+        for subsampling in subsamplings:
+            for standard in _STANDARD:
+                attempt(partial(_point, _standard(standard), subsampling, 2))
+        for steps, subsampling in _random(subsamplings, seed):
+            attempt(partial(_point, steps, subsampling, 3))
+        at = prices()
+        benches = {s: _Bench(objective, s, seed, clock.check) for s in subsamplings}
+        for tolerance in _TOLERANCES:
+            response = fit(trials)
+            for price in at:
+                best = {s: min(_of(trials, s), key=partial(_cost, price)) for s in subsamplings}
+                least = min(best.values(), key=partial(_cost, price))
+                for subsampling, start in best.items():
+                    behind = _cost(price, start) - _cost(price, least)
+                    if behind <= tolerance * price * least.bytes:
+                        attempt(partial(benches[subsampling].improve, response, start, price, tables))
+                    else:
+                        on_skip()
+        best_points = _best(trials, at, 1)
+        for point, chroma in itertools.product(best_points, _CHROMA_CELLS):
+            attempt(partial(benches[point.subsampling].with_bin_width, point, chroma))
+        for _ in range((len(at) - len(best_points)) * len(_CHROMA_CELLS)):
+            on_skip()
+
+    with suppress(_LateError):
+        search()
+    if len(trials) < len(_STANDARD):
+        raise ValueError(
+            f"the time is over after {len(trials)} trials, and a table needs {len(_STANDARD)}: give more "
+            "time, or fewer pictures"
+        )
+    plain = [trial for trial in trials if set(trial.point.bin_width) <= {1}]
+    return list(dict.fromkeys([*_best(plain, prices()), *_best(trials, prices(), 1)]))
+
+
+def most_trials(qualities: int, subsamplings: int) -> int:
+    """How many trials `learn` makes at most, at so many qualities and subsamplings."""
+    rounds = len(_TOLERANCES) * subsamplings * qualities
+    return subsamplings * len(_STANDARD) + _RANDOM + rounds + qualities * len(_CHROMA_CELLS)
+
+
+class _LateError(Exception):
+    """There is no time for another trial."""
+
+
+class _Clock:
+    """Ends a search in time: a trial is expected to take as long as the longest before it."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline, self._longest = deadline, 0.0
+
+    def check(self) -> None:
+        if time.monotonic() + self._longest > self._deadline:
+            raise _LateError
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        self.check()
+        start = time.monotonic()
+        yield
+        self._longest = max(self._longest, time.monotonic() - start)
 
 
 def _of(trials: Sequence[Trial], subsampling: str) -> list[Trial]:
@@ -147,12 +198,15 @@ def _steps(point: OperatingPoint) -> Steps:
 class _Bench:
     """Some pictures on which tables are compared without a network: their damage, and their bytes."""
 
-    def __init__(self, objective: Objective, subsampling: str, seed: int) -> None:
+    def __init__(
+        self, objective: Objective, subsampling: str, seed: int, check: Callable[[], object] = lambda: None
+    ) -> None:
         count = int(np.clip(_PIXELS / objective.dataset.pixels, 32, 100))
         index = np.sort(np.random.default_rng(seed).permutation(len(objective))[:count])
         self.objective = objective
         self.dataset = objective.dataset.take(index)
         self.subsampling = subsampling
+        self.check = check  # called often; may raise, to end the work
         parts = [to_coefficients(pixels, subsampling) for _, pixels in objective.groups(index)]
         self.planes = [
             np.ascontiguousarray(torch.cat([plane.reshape(-1, 64) for plane in planes]).T.cpu().numpy())
@@ -232,6 +286,7 @@ class _Bench:
             slope = response.exponent * loss(costs.sum()) / (damage + costs.sum() - begun)
             size = self.bytes(now, tables)
             for group, k in itertools.product(groups, range(64)):
+                self.check()
                 trial = now.copy()
                 trial[group, k] = up[group, k]
                 saved = size - self.bytes(trial, tables) if up[group[0], k] > now[group[0], k] else 0

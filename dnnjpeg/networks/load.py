@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,10 +21,9 @@ from torch import Tensor, nn
 
 from dnnjpeg.checks import brief
 from dnnjpeg.files.view import Picture, Pictures
-from dnnjpeg.networks.preprocess import Preprocess
+from dnnjpeg.networks.preprocess import Preprocess, preprocess_of
 
 _FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.module:function"
-_HOW = 'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +56,7 @@ class Network:
         network's output is another.
         """
         logits = self.module(self.inputs(pixels))
+        logits = getattr(logits, "logits", logits)  # of a model of transformers
         given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if not isinstance(given, tuple) or len(given) != 2 or given[0] != len(pixels):
             raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
@@ -120,9 +119,10 @@ def load_network(
         module of the process: two files whose neighbours share a name do not go together.
     weights: a state dict, .safetensors, .pt or .pth, loaded strictly in place of the network's own.
 
-    How pictures are prepared is the module's attribute `preprocess`, a dict of `size`, `mean` and `std`, and
-    of `resize` and `interpolation` where these are known (see `View`), or else what torchvision's weights or
-    timm's attribute `pretrained_cfg` say.
+    How pictures are prepared is the module's attribute `preprocess`: a dict of `size`, `mean` and `std`, and
+    of `resize` and `interpolation` where these are known (see `View`); or torchvision's
+    `weights.transforms()`; or an image processor of transformers. Without it: what torchvision's weights,
+    timm's attribute `pretrained_cfg` or the image processor beside a model of transformers say.
 
     Raises OSError for a file that cannot be opened, and ValueError for everything else: a spec that leads
     nowhere, weights that do not fit, preprocessing that is not known, a network that does not make finite
@@ -142,7 +142,7 @@ def load_network(
     if not isinstance(module, nn.Module):
         raise ValueError(f"{spec} returns {type(module).__name__}, expected an nn.Module")
     with _blame(f"the preprocessing of {spec} is not known"):
-        preprocess = _preprocess(module, given)
+        preprocess = preprocess_of(module, given)
     if weights is not None:
         _load_weights(module, Path(weights))
     module = module.float().eval().requires_grad_(False)
@@ -161,9 +161,14 @@ def _try_out(network: Network) -> None:
         raise ValueError("it returns one value, expected a logit for each class")
     if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
         raise ValueError("it returns probabilities, expected logits: leave out the softmax")
+    if (logits >= 0).all() and (logits <= 1).all():
+        with torch.enable_grad():
+            last = network(torch.zeros(1, 3, size, size, device=network.device, requires_grad=True)).grad_fn
+        if last is not None and "sigmoid" in last.name().lower():
+            raise ValueError("it returns probabilities, expected logits: leave out the sigmoid")
 
 
-def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module, Mapping[str, Any]]:
+def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module, Any]:
     models = _import("torchvision.models", spec, "pip install torchvision")
     with _blame(f"{spec} cannot be made"):
         default = models.get_model_weights(name).DEFAULT
@@ -171,13 +176,7 @@ def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module
         if not hasattr(transforms, "crop_size"):
             raise ValueError("torchvision has no preprocessing of a classifier for it")
         module = models.get_model(name, weights=default if pretrained else None)
-    return module, {
-        "size": transforms.crop_size[0],
-        "resize": transforms.resize_size[0],
-        "interpolation": transforms.interpolation.value,
-        "mean": transforms.mean,
-        "std": transforms.std,
-    }
+    return module, transforms
 
 
 def _from_timm(spec: str, name: str, pretrained: bool) -> nn.Module:
@@ -239,25 +238,6 @@ def _blame(what: str) -> Iterator[None]:
         line = (str(error).strip().splitlines() or ["no reason given"])[0]
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{what}: {kind}{line}") from error
-
-
-def _preprocess(module: nn.Module, given: Mapping[str, Any] | None) -> Preprocess:
-    own, config = getattr(module, "preprocess", None), getattr(module, "pretrained_cfg", None)
-    if own is not None:
-        return Preprocess.of(own)
-    if given is not None:
-        return Preprocess.of(given)
-    if not isinstance(config, Mapping):
-        raise ValueError(_HOW)
-    *_, height, width = config["input_size"]
-    if height != width:
-        raise ValueError(f"it takes pictures of {width} x {height}, expected a square; or {_HOW}")
-    known = {"size": height, "mean": config["mean"], "std": config["std"]}
-    if "crop_pct" in config:
-        known |= {"resize": math.floor(height / config["crop_pct"])}
-    if "interpolation" in config:
-        known |= {"interpolation": config["interpolation"]}
-    return Preprocess.of(known)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:

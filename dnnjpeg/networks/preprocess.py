@@ -1,12 +1,20 @@
 """What a network takes: the part of a picture that it sees, in its range of numbers."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from reprlib import repr as brief
 from typing import Any, Self
 
 from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
 from dnnjpeg.files.view import FILTERS, View
+
+_HOW = (
+    'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}, or '
+    "torchvision's weights.transforms(), or an image processor of transformers"
+)
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as image processors have them
 
 
 @dataclass(frozen=True)
@@ -50,3 +58,94 @@ def _three(value: Any, name: str) -> tuple[float, float, float]:
         raise ValueError(f"{name} is {brief(value)}, expected three numbers: red, green, blue")
     red, green, blue = map(float, numbers)
     return red, green, blue
+
+
+def preprocess_of(module: Any, given: Any = None) -> Preprocess:
+    """What a module takes: what its attribute `preprocess` says, or `given`, or what timm or transformers
+    know of it. Raises ValueError that says what is missing.
+    """
+    own, config = getattr(module, "preprocess", None), getattr(module, "pretrained_cfg", None)
+    for value in (own, given):
+        if value is not None:
+            return Preprocess.of(_fields(value))
+    if isinstance(config, Mapping):
+        return Preprocess.of(_of_timm(config))
+    processor = _processor_beside(module)
+    if processor is None:
+        raise ValueError(_HOW)
+    return Preprocess.of(_of_processor(processor))
+
+
+def _fields(value: Any) -> Any:
+    """A dict as `Preprocess.of` takes it; what is not known is passed on, for it to refuse."""
+    if hasattr(value, "image_mean"):
+        return _of_processor(value)
+    if all(hasattr(value, name) for name in ("crop_size", "resize_size", "mean", "std")):
+        return {  # torchvision's ImageClassification
+            "size": value.crop_size[0],
+            "resize": value.resize_size[0],
+            "interpolation": value.interpolation.value,
+            "mean": value.mean,
+            "std": value.std,
+        }
+    return value
+
+
+def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    *_, height, width = config["input_size"]
+    _check_square(width, height)
+    known = {"size": height, "mean": config["mean"], "std": config["std"]}
+    if "crop_pct" in config:
+        known |= {"resize": math.floor(height / config["crop_pct"])}
+    if "interpolation" in config:
+        known |= {"interpolation": config["interpolation"]}
+    return known
+
+
+def _of_processor(processor: Any) -> dict[str, Any]:
+    """An image processor of transformers: it resizes, cuts out the centre if at all, and normalises."""
+    factor = getattr(processor, "rescale_factor", 1 / 255)
+    if not getattr(processor, "do_rescale", True) or not math.isclose(factor, 1 / 255, rel_tol=1e-3):
+        raise ValueError(f"its image processor scales pixels by {factor:g}, expected 1/255; or {_HOW}")
+    size, crop = _sides(processor.size), _sides(getattr(processor, "crop_size", None))
+    resize = min(size or crop or (0,))
+    if crop_pct := getattr(processor, "crop_pct", None):  # of ConvNeXT, which cuts small sizes only
+        shown, resize = (resize, resize), round(resize / crop_pct) if resize < 384 else resize
+    else:
+        shown = (crop if getattr(processor, "do_center_crop", False) else size) or (resize, resize)
+    _check_square(shown[1], shown[0])
+    normalises = getattr(processor, "do_normalize", True)
+    return {
+        "size": shown[0],
+        "resize": max(resize, shown[0]),
+        "mean": processor.image_mean if normalises else (0, 0, 0),
+        "std": processor.image_std if normalises else (1, 1, 1),
+        "interpolation": _RESAMPLE.get(getattr(processor, "resample", 3), "bicubic"),
+    }
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Height and width of a `size` or `crop_size` of transformers."""
+    if size is None:
+        return None
+    if isinstance(size, int):
+        return size, size
+    side = size.get("shortest_edge")
+    return (side, side) if side else (size["height"], size["width"])
+
+
+def _check_square(width: int, height: int) -> None:
+    if height != width:
+        raise ValueError(f"it takes pictures of {width} x {height}, expected a square; or {_HOW}")
+
+
+def _processor_beside(module: Any) -> Any:
+    """The image processor that transformers has stored with a model of its own; None where there is none."""
+    name = getattr(getattr(module, "config", None), "_name_or_path", None)
+    if not name:
+        return None
+    try:
+        processors = import_module("transformers").AutoImageProcessor
+        return processors.from_pretrained(name, local_files_only=True)
+    except (ImportError, OSError, ValueError):
+        return None

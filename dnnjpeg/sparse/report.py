@@ -8,6 +8,21 @@ from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.plan import Plan
 from dnnjpeg.sparse.tiling import SPARSE, Tiling
 
+_METHODS = {
+    "torch": "as PyTorch runs it",
+    "channels_last": "PyTorch, with the channels of a pixel side by side in memory",
+    "prepacked": "oneDNN, with the weights brought into its own order once",
+    "im2col": "a matrix with a row for each output pixel, and one matrix product",
+    "mec": "as im2col, but with a smaller matrix (MEC)",
+    "depthwise": "ours, for layers of one channel a filter",
+}
+_NETWORKS = {
+    "original": "the network as it was",
+    "dense": "with the fastest dense method of each layer",
+    "plan": "with the fastest method of each layer",
+    "cautious": "with sparse methods only where they gain much",
+}
+
 
 @dataclass
 class LayerReport:
@@ -47,7 +62,7 @@ class Report:
     plan: Plan
     layers: list[LayerReport]
     network: dict[str, float]
-    choice: str  # original, dense, plan or cautious
+    choice: str  # a key of `network`
     difference: float  # of the network's output, over its largest value
 
     @property
@@ -71,20 +86,29 @@ class Report:
         head = f"{'layer':28} {'geometry':34} {'zeros':>5} " + " ".join(
             f"{name:>9}" for name in names.values()
         )
-        lines = [f"{head}  {'choice':14} {'CR':>6} difference"]
+        lines = [
+            "milliseconds of each layer by method; zeros: share of its input; smaller: how many times fewer "
+            "numbers the",
+            "method makes of the input than im2col does; error: largest difference over the largest output",
+            f"{head}  {'fastest':14} {'smaller':>7} error",
+        ]
         for layer in self.layers:
             cells = (
                 f"{_number(layer.times.get(key), 3):>{max(9, len(name))}}" for key, name in names.items()
             )
+            ratio = layer.compression_ratios.get(layer.choice)
             lines.append(
                 f"{layer.name[-28:]:28} {layer.geometry!s:34} {layer.zeros:5.0%} {' '.join(cells)}  "
-                f"{names[layer.choice]:14} {_number(layer.compression_ratios.get(layer.choice), 1):>6} "
+                f"{names[layer.choice]:14} {'-' if ratio is None else f'{ratio:.1f}x':>7} "
                 f"{layer.difference:.0e}"
             )
-        whole = ", ".join(f"{name} {value:.3f} ms" for name, value in self.network.items())
+        lines += [f"  {name}: {_METHODS[name]}" for name in DENSE if name in _METHODS]
+        lines.append("  ring: ours, skips zeros; the non-zeros are listed by number or by patterns of bits")
+        lines.append("network, milliseconds a run:")
+        lines += [f"  {_NETWORKS[name]}: {value:.3f}" for name, value in self.network.items()]
         lines.append(
-            f"network: {whole}; in use: {self.choice}{', run as one' if self.plan.fused else ''}, "
-            f"{self.speedup:.2f}x, largest difference "
+            f"in use: {_NETWORKS[self.choice]}{', layers joined' if self.plan.fused else ''}; "
+            f"{self.speedup:.2f} times as fast as the network was; largest difference of its output "
             f"{self.difference:.0e}"
         )
         return "\n".join(lines)

@@ -24,6 +24,8 @@ class Encoded:
     pruned: bool = False
 
 
+OnFound = Callable[[int, Encoded], object]
+
 # Yields a candidate, is sent whether it is kept, or its divergence.
 Search = Generator[Encoded, float, Encoded]
 
@@ -74,10 +76,12 @@ def together(
     searches: Sequence[Search],
     ask: Callable[[Sequence[int], Iterable[Encoded]], Sequence[float]],
     pool: ThreadPoolExecutor,
+    on_found: OnFound | None = None,
 ) -> list[Encoded]:
     """The results of searches that go on in step, so that what they ask can be answered in one batch.
 
     ask: gets the numbers of the searches that go on, and the candidate of each.
+    on_found: called with the number and the result of each search, soon after it ends.
     """
     found: dict[int, Encoded] = {}
 
@@ -92,6 +96,9 @@ def together(
     while answers:
         asked = zip(answers, pool.map(advance, answers.keys(), answers.values()), strict=True)
         candidates = {i: one for i, one in asked if one is not None}
+        if on_found is not None:
+            for i in answers.keys() - candidates.keys():
+                on_found(i, found[i])
         answers = {}
         if candidates:
             answers.update(zip(candidates, ask(list(candidates), candidates.values()), strict=True))

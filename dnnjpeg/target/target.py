@@ -21,7 +21,7 @@ from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.table import Table
-from dnnjpeg.target.search import Encoded, Search, cheapest, climb, together
+from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together
 
 if TYPE_CHECKING:
     from dnnjpeg.networks.criterion import Judges
@@ -52,6 +52,7 @@ def encode_to_target(
     metadata: Sequence[Mapping[str, Any]] | None = None,
     size: int | None = None,
     threads: int = 1,
+    on_found: OnFound | None = None,
     **options: Any,
 ) -> list[Encoded]:
     """The files of pictures, each as small as `keep` allows, or as good as a limit allows.
@@ -76,6 +77,7 @@ def encode_to_target(
     size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
         decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.files.view.View` does.
     threads: for pictures side by side; networks use torch's own.
+    on_found: called with the number of a picture and its file, as soon as the file is known.
     options: others of `encode`, but not adaptive; nor, with prune, those of the probabilistic quantizer.
 
     For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
@@ -105,9 +107,18 @@ def encode_to_target(
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
         if keep is not None:
-            return _smallest(pictures, networks, keep, prune, subsampling, size, pool)
+            return _smallest(pictures, networks, keep, prune, subsampling, size, pool, on_found)
         limits = [_limit(one.image.size, target_bytes, target_bpp) for one in pictures]
-        return list(pool.map(partial(_largest, subsampling=subsampling), pictures, limits))
+        return _told(pool.map(partial(_largest, subsampling=subsampling), pictures, limits), on_found)
+
+
+def _told(files: Iterable[Encoded], on_found: OnFound | None) -> list[Encoded]:
+    found = []
+    for i, file in enumerate(files):
+        found.append(file)
+        if on_found is not None:
+            on_found(i, file)
+    return found
 
 
 @dataclass(frozen=True)
@@ -236,6 +247,7 @@ def _smallest(
     subsampling: str | None,
     size: int | None,
     pool: ThreadPoolExecutor,
+    on_found: OnFound | None,
 ) -> list[Encoded]:
     from dnnjpeg.networks.criterion import Criterion, Judges, view
     from dnnjpeg.networks.load import load_network
@@ -261,8 +273,10 @@ def _smallest(
         candidates = _candidates(one, subsampling, note)
         return cheapest(candidates, criterion.price) if criterion.price else climb(candidates)
 
-    found = together([search(one) for one in pictures], ask, pool)
-    return _prune(pictures, found, note, judges, size, pool) if prune else found
+    searches = [search(one) for one in pictures]
+    if not prune:
+        return together(searches, ask, pool, on_found)
+    return _told(_prune(pictures, together(searches, ask, pool), note, judges, size, pool), on_found)
 
 
 def _prune(

@@ -231,7 +231,7 @@ def test_keys_of_tables_are_equal_where_files_are(
         "hard": {"hardness": 3},
         "luma": {"luma": (9,) * 64},
         "chroma": {"chroma": (9,) * 64},
-        "cells": {"cells": 1.5},
+        "cells": {"bin_width": 1.5},
         "limits": {"limits": 2},
     }
     points = standard_table().points

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 
 from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.evaluate.report import report
-from dnnjpeg.evaluate.text import as_text
+from dnnjpeg.evaluate.text import as_text, in_words, interval
 from dnnjpeg.learn.recipe import Epoch
 from dnnjpeg.networks.readings import Readings
 from dnnjpeg.table.point import OperatingPoint
@@ -189,7 +189,7 @@ def test_a_network_that_needs_more_bytes_than_were_measured_is_the_worst() -> No
     for point in mean["points"]:
         assert point["bytes_change"] == BEYOND
         assert point["worst"] == {"network": "two", **BEYOND}
-    assert "beyond, worst beyond two" in as_text(found)
+    assert "not reached, worst not reached two" in as_text(found)
     always = [measured("x", quality, 4000 + 100 * quality, 0.01) for quality in (20, 50)]
     apart = [*read_by(family("x", 0.8), "one"), *read_by(always, "two")]
     (mean,) = rows(make(family("base"), apart, labelled=False), network=None)
@@ -263,7 +263,18 @@ def test_what_lies_beyond_the_settings_is_null() -> None:
         for point in row["points"][:2]:
             assert point["bytes_change"] == point["bytes"] == point["metric_change"] == BEYOND
         assert row["points"][2]["bytes"]["value"] > 9000
-    assert "beyond" in as_text(found)
+    assert "not reached: the codec has no file that is as good" in as_text(found)
+
+
+def test_open_ends_of_intervals_are_words() -> None:
+    for low, high, text in (
+        (-8.04, -4.1, "-6.2 (-8.0..-4.1)"),
+        (None, -4.1, "-6.2 (at most -4.1)"),
+        (-8.04, None, "-6.2 (at least -8.0)"),
+        (None, None, "-6.2 (unknown)"),
+    ):
+        assert in_words(interval({"value": -6.2, "low": low, "high": high}, 1)) == text
+    assert in_words(interval(BEYOND, 1)) == "not reached"
 
 
 def test_files_of_another_size_have_no_psnr() -> None:
@@ -342,7 +353,7 @@ def test_plot(labelled: bool, shape: tuple[int, int]) -> None:
 
     many = [family(f"codec {i}", 1 - i / 20) for i in range(5)]
     found = make(*many, labelled=labelled, references=("codec 0",))
-    with Image.open(io.BytesIO(plot(found, "a title"))) as image:
+    with Image.open(io.BytesIO(plot(found, "a title", "dnnjpeg evaluate --codec x"))) as image:
         assert image.format == "PNG"
         assert image.width > 700 * shape[0] and image.height > 500 * shape[1]
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)

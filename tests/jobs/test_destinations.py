@@ -51,6 +51,29 @@ def test_the_tree_below_a_folder_is_kept(here):
     assert planned("in", output="out", recursive=False) == ["in/a.png > out/a.jpg"]
 
 
+def test_equal_names_are_kept_apart_by_their_folders(here):
+    here("big/0/a.png", "big/1/a.png", "big/1/sub/b.jpg", "c.png")
+    paths = ("big/0", "big/1", "c.png")
+    assert planned(*paths, output="out")[:2] == ["big/0/a.png > out/a.jpg", "big/1/a.png ! failed"]
+    assert planned(*paths, output="out", keep_tree=True) == [
+        "big/0/a.png > out/big/0/a.jpg",
+        "big/1/a.png > out/big/1/a.jpg",
+        "big/1/sub/b.jpg > out/big/1/sub/b.jpg",
+        "c.png > out/c.jpg",
+    ]
+    assert planned(".", output="out", keep_tree=True) == planned(".", output="out")
+
+
+def test_elsewhere_the_tree_below_the_common_folder_is_kept(here, monkeypatch):
+    here("big/0/a.png", "big/1/a.png", "work/x")
+    monkeypatch.chdir("work")
+    assert planned("../big/0", "../big/1/a.png", output="out", keep_tree=True) == [
+        "../big/0/a.png > out/0/a.jpg",
+        "../big/1/a.png > out/1/a.jpg",
+    ]
+    assert planned("../big/0", output="out", keep_tree=True) == ["../big/0/a.png > out/a.jpg"]
+
+
 def test_named_files_need_no_picture_extension(here):
     here("in/upload")
     assert planned("in/upload", output="out") == ["in/upload > out/upload.jpg"]

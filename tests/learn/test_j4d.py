@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
+from dnnjpeg.learn import j4d  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
@@ -165,6 +166,22 @@ def test_a_deadline_ends_it(objective, tmp_path):
         state=tmp_path / "s.pt", on_step=lambda progress: again.append(progress.step),
     )  # fmt: skip
     assert again == [seen[-1] + 1]
+
+
+def test_a_deadline_is_kept(objective, monkeypatch):
+    """By a clock on which a step takes 7 seconds, and it is no use to begin one that ends later."""
+    now = [0.0]
+    monkeypatch.setattr(j4d.time, "monotonic", lambda: now[0])
+    accumulate = j4d._Descent._accumulate
+
+    def slow(self, *arguments):
+        now[0] += 7
+        return accumulate(self, *arguments)
+
+    monkeypatch.setattr(j4d._Descent, "_accumulate", slow)
+    settings = replace(QUICK, steps=100, batch=6, part=6)
+    learn(objective, start(), PRICE, settings, deadline=60.0)
+    assert now[0] == 56
 
 
 _WORKER = """

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -405,3 +406,22 @@ def test_unknown_form() -> None:
     layer.form = "firm"
     with pytest.raises(ValueError, match="form is 'firm', expected one of soft, sampled, hard, file"):
         layer(pixels())
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (0.0, 1.0, "look scaled.*multiply them by 255"),
+        (-2.1, 2.6, "look normalised.*before the normalisation"),
+    ],
+)
+def test_pixels_in_another_range_are_noticed_once(low: float, high: float, message: str) -> None:
+    numbers = low + (high - low) * torch.rand(2, 3, 16, 16)
+    layer = JPEGLayer()
+    with pytest.warns(UserWarning, match=message):
+        layer(numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(numbers)
+        JPEGLayer()(torch.zeros(1, 3, 16, 16))  # black
+        JPEGLayer()(255 * torch.rand(1, 3, 16, 16) - 4)  # attacked

@@ -221,8 +221,45 @@ def standard_point(quality: float) -> OperatingPoint:
     return response._point(response._standard(quality), "4:4:4", 2)
 
 
-def test_a_run_that_is_late_returns_the_best_so_far() -> None:
+class Clock:
+    """A made-up one: a trial takes 10 seconds, and to count the bytes of a table on the bench 0.1."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(response.time, "monotonic", lambda: self.now)
+        for owner, name, seconds in ((Objective, "measure", 10), (response._Bench, "bytes", 0.1)):
+            monkeypatch.setattr(owner, name, self._slow(getattr(owner, name), seconds))
+
+    def _slow(self, do: Any, seconds: float) -> Any:
+        def slow(*arguments: Any) -> Any:
+            self.now += seconds
+            return do(*arguments)
+
+        return slow
+
+
+@pytest.mark.parametrize("seconds", [100, 200, 262, 300])
+def test_a_deadline_is_kept_and_the_best_so_far_are_returned(
+    monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """In the standard trials, in the random ones, and in the search of a table on the bench."""
+    some, clock = objective(12), Clock(monkeypatch)
     trials: list[Trial] = []
-    candidates = learn(objective(12), (30,), ("4:2:0",), deadline=0.0, on_trial=trials.append)
-    assert len(trials) == len(response._STANDARD) + response._RANDOM
+    candidates = learn(some, (30,), ("4:2:0",), deadline=1000.0 + seconds, on_trial=trials.append)
+    assert seconds - 40 <= clock.now - 1000 <= seconds
+    assert len(response._STANDARD) <= len(trials) <= seconds / 10
     assert candidates and {trial.point for trial in trials} >= set(candidates)
+
+
+def test_a_deadline_that_leaves_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, clock = objective(12), Clock(monkeypatch)
+    with pytest.raises(ValueError, match="the time is over after 4 trials, and a table needs 8"):
+        learn(some, (30,), ("4:2:0",), deadline=1045.0)
+    assert clock.now <= 1045
+
+
+def test_progress_knows_its_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    subsamplings = ("4:2:0", "4:4:4")
+    learn(objective(12), (30, 60), subsamplings, on_trial=seen.append, on_skip=lambda: seen.append(None))
+    assert len(seen) == response.most_trials(2, 2) and any(seen)

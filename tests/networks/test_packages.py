@@ -122,3 +122,94 @@ def test_a_package_that_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ValueError, match=r"timm:x cannot be imported: ModuleNotFoundError: .*no_such_package"
     ):
         load_network("timm:x")
+
+
+def flat_with(monkeypatch: pytest.MonkeyPatch, preprocess: object) -> str:
+    """The spec of a function that returns a network with this attribute."""
+
+    def flat() -> Flat:
+        net = Flat()
+        net.preprocess = preprocess
+        return net
+
+    stand_in(monkeypatch, "own_nets", flat=flat)
+    return "own_nets:flat"
+
+
+def processor(**fields: object) -> SimpleNamespace:
+    """As ViTImageProcessor has them."""
+    return SimpleNamespace(**{
+        "size": {"height": 24, "width": 24}, "image_mean": list(MEAN), "image_std": list(STD), "resample": 2,
+        "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, **fields,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Weights.V2.transforms(), Preprocess(24, MEAN, STD, 28, "bilinear")),
+        (processor(), Preprocess(24, MEAN, STD, 24, "bilinear")),
+        (processor(resample=3, do_normalize=False), Preprocess(24, (0, 0, 0), (1, 1, 1), 24, "bicubic")),
+        (
+            processor(size={"shortest_edge": 28}, crop_size={"height": 24, "width": 24}, do_center_crop=True),
+            Preprocess(24, MEAN, STD, 28, "bilinear"),
+        ),
+        (processor(size={"shortest_edge": 28}, crop_pct=0.875), Preprocess(28, MEAN, STD, 32, "bilinear")),
+    ],
+)
+def test_preprocess_may_be_an_object_of_torchvision_or_transformers(
+    monkeypatch: pytest.MonkeyPatch, given: object, expected: Preprocess
+) -> None:
+    assert load_network(flat_with(monkeypatch, given)).preprocess == expected
+
+
+def test_processors_that_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, message in (
+        (processor(rescale_factor=1 / 127.5), "scales pixels by 0.00784314, expected 1/255"),
+        (processor(size={"height": 20, "width": 30}), "takes pictures of 30 x 20, expected a square"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_network(flat_with(monkeypatch, given))
+
+
+def test_a_model_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processor is what lies beside it, and its output has logits."""
+    asked = []
+
+    class AutoImageProcessor:
+        @staticmethod
+        def from_pretrained(name: str, local_files_only: bool) -> SimpleNamespace:
+            asked.append((name, local_files_only))
+            return processor()
+
+    class Model(Flat):
+        config = SimpleNamespace(_name_or_path="google/vit")
+
+        def forward(self, x: Tensor) -> SimpleNamespace:  # type: ignore[override]
+            return SimpleNamespace(logits=super().forward(x))
+
+    stand_in(monkeypatch, "own_nets", flat=Model)
+    stand_in(monkeypatch, "transformers", AutoImageProcessor=AutoImageProcessor)
+    network = load_network("own_nets:flat")
+    assert network.preprocess == Preprocess(24, MEAN, STD, 24, "bilinear") and asked == [("google/vit", True)]
+    assert network(torch.zeros(2, 3, 24, 24)).shape == (2, 5)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ValueError, match="give the module an attribute preprocess"):
+        load_network("own_nets:flat")
+
+
+def test_probabilities_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ending(last: nn.Module) -> None:
+        net = nn.Sequential(Flat(), last)
+        net.preprocess = {"size": 24, "mean": MEAN, "std": STD}
+        stand_in(monkeypatch, "own_nets", flat=lambda: net)
+
+    ending(nn.Softmax(1))
+    with pytest.raises(ValueError, match="returns probabilities, expected logits: leave out the softmax"):
+        load_network("own_nets:flat")
+    for last in (nn.Sigmoid(), nn.Hardsigmoid()):
+        ending(last)
+        with pytest.raises(ValueError, match="returns probabilities, expected logits: leave out the sigmoid"):
+            load_network("own_nets:flat")
+    ending(nn.Hardtanh(0, 1))  # may be anything
+    load_network("own_nets:flat")

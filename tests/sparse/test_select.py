@@ -144,11 +144,12 @@ def test_the_report(favoured: None) -> None:
         TORCH
     )
     text = str(report)
-    assert all(layer.name in text for layer in report.layers) and "network: original" in text
+    assert all(layer.name in text for layer in report.layers) and "the network as it was: " in text
     lines = text.splitlines()
-    assert len({len(line) for line in lines[1:-1]}) == 1  # columns under each other
+    table = lines[3 : 3 + len(report.layers)]
+    assert len({len(line) for line in table}) == 1  # columns under each other
     (line,) = (line for line in lines if line.startswith("blocks.0.conv2"))
-    assert f"{SPARSE[block.choice]} {ratios[block.choice]:6.1f} " in line
+    assert f"{SPARSE[block.choice]} {ratios[block.choice]:6.1f}x " in line
     assert document["conditions"]["threads"] == torch.get_num_threads()
 
 

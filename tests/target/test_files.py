@@ -72,3 +72,29 @@ def test_a_comment_that_is_no_longer_true_is_dropped(network, folder):
     for aim in ({}, {"target_bytes": 2000}):
         (result,) = run([Task(folder / "a.jpg", None)], recipe(**aim), 1)
         assert inspect(result.data).comment == "mine\nand yours"
+
+
+def test_an_interruption_leaves_what_is_found(network, folder):
+    """Raised when the first file of a group is found: that one is written, and its result comes first."""
+    done: list[int] = []
+
+    def stop() -> None:
+        done.append(1)
+        raise KeyboardInterrupt
+
+    results = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in run(tasks(folder), recipe(networks=[network("one")], keep="top1"), 2, on_done=stop):
+            results.append(result)
+    assert [result.status for result in results] == ["encoded"] and len(done) == 1
+    assert [path.stem for path in (folder / "out").iterdir()] == [results[0].source.stem]
+
+
+def test_each_picture_is_told_when_it_is_done(network, folder, monkeypatch):
+    """Not group by group; and one that fails, and makes its group be done one by one, is told once."""
+    Image.new("RGB", (72, 56)).save(folder / "2.png")
+    seen: list[int] = []
+    aim = recipe(networks=[network("no_black")], keep="top1")
+    for _ in run(tasks(folder), aim, 2, on_done=lambda: seen.append(1)):
+        assert len(seen) == 5
+    assert len(seen) == 5

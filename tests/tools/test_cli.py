@@ -34,6 +34,34 @@ def test_every_command_has_help(command):
     assert result.stdout.startswith(f"Usage: main {command}")
 
 
+def groups(command: click.Command, context: click.Context) -> Iterator[click.Group]:
+    if isinstance(command, click.Group):
+        yield command
+        for name in command.list_commands(context):
+            yield from groups(command.get_command(context, name), context)
+
+
+def test_summaries_are_whole_on_a_narrow_terminal():
+    context = click.Context(main, terminal_width=80)
+    for group in groups(main, context):
+        assert "..." not in click.Context(group, terminal_width=80).get_help().partition("Commands:")[2]
+
+
+def test_help_of_sparse_needs_no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for command, option in (("tune", "--report"), ("run", "--plan")):
+        result = CliRunner().invoke(main, ["sparse", command, "--help"])
+        assert result.exit_code == 0 and option in result.stdout
+    data = str(Path(__file__).parent)
+    result = CliRunner().invoke(main, ["sparse", "tune", "--network", "x:y", "--data", data, "-o", "x.json"])
+    assert result.exit_code == 2 and "torch is missing, and sparse needs it" in result.stderr
+
+
+def test_encode_tells_how_an_interrupted_run_goes_on():
+    text = " ".join(CliRunner().invoke(main, ["encode", "--help"]).stdout.split())
+    assert "The same command with --skip-existing goes on from there" in text and "130 interrupted" in text
+
+
 def test_unknown_command_is_wrong_usage():
     result = CliRunner().invoke(main, ["encdoe"])
     assert result.exit_code == 2

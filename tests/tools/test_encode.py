@@ -308,3 +308,16 @@ def test_files_are_on_the_disk_unless_told_otherwise(source, tmp_path, monkeypat
     assert synchronized == []
     assert encode(source / "b.jpg", *arguments).exit_code == 0
     assert len(synchronized) == 2  # file and folder
+
+
+def test_keep_tree(photo, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("big/0/a.png", "big/1/a.png"):
+        Path(name).parent.mkdir(parents=True)
+        photo.save(name)
+    refused = encode("big/0", "big/1", "-o", out)
+    assert refused.exit_code == 1 and "(--keep-tree)" in refused.stderr
+    assert encode("big/0", "big/1", "-o", out, "--keep-tree").exit_code == 0
+    assert {"big/0/a.jpg", "big/1/a.jpg"} < set(files(out))
+    for arguments in (["big/0", "--in-place"], ["big/0/a.png", "-o", "x.jpg"]):
+        assert encode(*arguments, "--keep-tree").exit_code == 2

@@ -1,7 +1,9 @@
 """`dnnjpeg encode` to a target: networks and limits of size."""
 
 import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,27 @@ def test_networks_need_torch(source, out):
     assert done.returncode == 2
     assert "pip install 'dnnjpeg[learn]'" in done.stderr
     assert subprocess.run([*command, "--target-bpp", "2"], capture_output=True, check=False).returncode == 0
+
+
+def test_interruption_with_a_slow_network(source, out, tmp_path, network):
+    """The first pictures agree at once, the last needs many readings of half a second."""
+    slow = NETWORK.replace("LOGITS", "logits").replace(
+        "        logits", "        time.sleep(0.5)\n        logits"
+    )
+    (tmp_path / "nets.py").write_text(f"import time\n{slow}")
+    for i in range(40):
+        (source / f"{i:02}.png").write_bytes((source / "a.png").read_bytes())
+    arguments = [source, "-o", out, "--network", network, "--keep", "divergence=1e-5", "--jobs", "1"]
+    process = subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    start = time.monotonic()
+    while process.poll() is None and not any(out.glob("*.jpg")) and time.monotonic() - start < 12:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130
+    done = files(out) if out.exists() else []
+    assert f"interrupted: {len(done)} of 44 done; the same command with --skip-existing goes on" in stderr
+    for name in done:
+        opened(out / name)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from itertools import pairwise
@@ -114,6 +115,59 @@ def test_response_by_default_goes_on_from_what_is_kept(data, tmp_path):
         assert point.measured["bytes"] == pytest.approx(np.mean(sizes), abs=0.01)
 
 
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """A made-up one, on which a picture takes a tenth of a second to be read, unless that is in the cache."""
+    from dnnjpeg.networks.measurer import Measurer
+
+    now, measure = [0.0], Measurer._measure
+
+    def slow(self, *arguments):
+        now[0] += 0.1 * len(self.dataset)
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Measurer, "_measure", slow)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_time_budget_is_kept(data, tmp_path, clock):
+    """Of the whole run: 10 readings of 100 pictures for the standard table, up to 7 at the end."""
+    arguments = ["--network", MODEL, "--data", data / "pictures.npy", "--cache", tmp_path / "cache"]
+    arguments += ["--qualities", 25, "--subsampling", "4:2:0"]
+    result = learn(*arguments, "-o", tmp_path / "t.json", "--time-budget", 5)
+    assert result.exit_code == 0, result.output
+    assert 200 <= clock[0] <= 1.1 * 300
+    clock[0] = 0
+    arguments += ["--limit", 99]
+    result = learn(*arguments, "-o", tmp_path / "late.json", "--time-budget", 2)
+    assert result.exit_code == 1 and clock[0] <= 20
+    assert "--time-budget is 2: to read all pictures once takes 9.9 seconds" in result.output
+
+
+def test_gains_have_intervals_and_a_command_that_measures_them(basic, data, tmp_path, monkeypatch):
+    out = tmp_path / "t.json"
+    arguments = ["--method", "sensitivity", "--qualities", 25, "--subsampling", "4:2:0", "--crop", 32]
+    result = learn(*basic, "-o", out, *arguments)
+    assert result.exit_code == 0, result.output
+    gains = re.findall(
+        r"([0-9.]+) % fewer bytes than the standard table "
+        r"\(95 % interval of the change: ([+-][0-9.]+) to ([+-][0-9.]+) %\)",
+        result.output,
+    )
+    assert gains
+    for gain, low, high in gains:
+        assert float(low) < -float(gain) < float(high)
+    assert "These gains are optimistic" in result.output
+    last = result.output.splitlines()[-1].partition("dnnjpeg evaluate ")[2]
+    other = tmp_path / "other.npy"
+    np.save(other, np.load(data / "pictures.npy")[:30])
+    words = shlex.split(last.replace("OTHER_PICTURES", str(other)))
+    assert {"--crop", "32", f"dnnjpeg:{out}"} <= set(words)
+    done = CliRunner().invoke(main, ["evaluate", *words, "--cache", str(data / "cache")])
+    assert done.exit_code == 0, done.output
+
+
 J4D = ("--method", "j4d", "--steps", 12, "--qualities", 25, "--subsampling", "4:2:0")
 
 
@@ -148,7 +202,7 @@ def test_interrupted_and_resumed(basic, tmp_path, monkeypatch):
 def test_descent_begins_with_a_table(data, tmp_path):
     """After one step of .03 in the logarithm, no step is far from where it began."""
     chroma = [30, 31] * 32
-    start = dnnjpeg.OperatingPoint(40, "4:4:4", [24, 25] * 32, (chroma, [60] * 64), cells=(0.9, 1, 1))
+    start = dnnjpeg.OperatingPoint(40, "4:4:4", [24, 25] * 32, (chroma, [60] * 64), bin_width=(0.9, 1, 1))
     dnnjpeg.Table("start", [start]).save(tmp_path / "start.json")
     out = tmp_path / "out.json"
     learn(
@@ -157,7 +211,7 @@ def test_descent_begins_with_a_table(data, tmp_path):
         "--cache", data / "cache",
     )  # fmt: skip
     (found,) = report_of(tmp_path / "out.json")["candidates"]
-    assert found["subsampling"] == "4:2:0" and not found.get("cells")
+    assert found["subsampling"] == "4:2:0" and not found.get("bin_width")
     assert np.abs(np.array(found["luma"]) - start.luma).max() <= 1
     assert np.abs(np.array(found["chroma"]) - chroma).max() <= 1
     assert np.any(np.array(found["luma"]) != start.luma) or np.any(np.array(found["chroma"]) != chroma)

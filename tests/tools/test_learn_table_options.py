@@ -51,7 +51,7 @@ def test_labels_change_nothing_but_what_is_told(data, tmp_path):
         out = tmp_path / f"{name}.json"
         result = learn(
             "--network", MODEL, *arguments, "-o", out, "--cache", tmp_path / "cache",
-            "--qualities", 40, "--subsampling", "4:4:4", "--time-budget", 1e-6,
+            "--qualities", 25, "--subsampling", "4:2:0", "--method", "j4d", "--steps", 12,
         )  # fmt: skip
         report = report_of(out)
         data_of = report["provenance"]["data"]

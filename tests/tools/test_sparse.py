@@ -50,7 +50,9 @@ def tune(folder: Path, *more: object) -> Result:
 def test_tuned_and_run(folder: Path) -> None:
     result = tune(folder, "--report", folder / "report.json")
     assert result.exit_code == 0, result.stderr
-    assert "3x32x32->16 5x5 stride 2x2" in result.stdout and "network: original" in result.stdout
+    assert "3x32x32->16 5x5 stride 2x2" in result.stdout and "network, milliseconds a run:" in result.stdout
+    assert "  prepacked: oneDNN, with the weights" in result.stdout and " CR" not in result.stdout
+    assert "times as fast as the network was" in result.stdout
     report = json.loads((folder / "report.json").read_text())
     assert report["network"].endswith("networks.py:one") and len(report["layers"]) == 1
     arguments = ("--plan", folder / "plan.json", "--data", folder / "pictures", "--model", f"{NETWORKS}:one")

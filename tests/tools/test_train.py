@@ -143,6 +143,24 @@ def test_first_steps(basic, tmp_path, start) -> None:
         assert steps[0].max() == 5
 
 
+def test_the_default_layer_quantizes_and_its_steps_move(basic, tmp_path) -> None:
+    """Steps of 1.02 and files of quality 100 are no use: it begins with the standard table, and leaves it."""
+    out = tmp_path / "out"
+    result = train(*basic, "--epochs", 3, "--batch", 16, "-o", out)
+    assert result.exit_code == 0, result.output
+    (point,) = dnnjpeg.load_table(out / "jpeg.json").points
+    start = dnnjpeg.load_table("standard").at(75)
+    change = np.log(np.array(point.tables) / np.array(start.tables))
+    assert np.abs(change).max() > 0.1 and (np.array(point.tables) > 1).mean() > 0.9
+    assert 50 < point.quality < 95 and f"--quality {point.quality}" in result.output
+
+
+def test_every_option_says_what_it_is() -> None:
+    from dnnjpeg.tools.train import train as command
+
+    assert [option.name for option in command.params if not option.help] == []
+
+
 def test_without_a_layer_and_on_files(basic, tmp_path) -> None:
     out = tmp_path / "out"
     result = train(*basic, *QUICK, "--table", "standard", "--quality", "10,50", "-o", out)
