@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dnnjpeg.codec.encoder import encode, write_coefficients
+    from dnnjpeg.codec.reader import Coefficients, read_coefficients
     from dnnjpeg.inspection import inspect
     from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target import encode_to_target
 
 __version__ = "0.1.0"
 __all__ = [
+    "Coefficients",
     "OperatingPoint",
     "Table",
     "__version__",
@@ -24,12 +26,15 @@ __all__ = [
     "inspect",
     "list_tables",
     "load_table",
+    "read_coefficients",
     "write_coefficients",
 ]
 
 # Loaded on first use: numpy and numba take longer to import than most programs want to wait for `import
 # dnnjpeg`.
 _HOME = {
+    "Coefficients": "dnnjpeg.codec.reader",
+    "read_coefficients": "dnnjpeg.codec.reader",
     "encode": "dnnjpeg.codec.encoder",
     "encode_to_target": "dnnjpeg.target",
     "write_coefficients": "dnnjpeg.codec.encoder",
