@@ -28,8 +28,7 @@ BAND = np.dtype([(name, np.int64) for name in ("start", "end", "high", "low")])
 
 
 @inlined
-def _dc_block(note, at, word, count, n, band):
-    block = note.blocks[n, 0]
+def _dc_block(note, at, word, count, n, block, band):
     if band.high:
         at, word, count = refilled(at, word, count)
         bit = np.int64(word >> np.uint64(63)) << band.low
@@ -138,7 +137,7 @@ def _mcu(note, blocks, at, word, count, order, band, most, room):
         block, table = note.blocks[n, 0], note.blocks[n, 4]
         note.blocks[n, 0] = block + note.blocks[n, 1]
         if band.start == 0:
-            at, word, count, error = _dc_block(note, at, word, count, n, band)
+            at, word, count, error = _dc_block(note, at, word, count, n, block, band)
         elif band.high == 0:
             at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
         else:

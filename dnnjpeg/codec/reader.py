@@ -152,23 +152,26 @@ class _Reader:
 
     def follow(self, data: bytes, tables_only: bool = False) -> None:
         """All segments of a stream."""
-        array = np.frombuffer(data, np.uint8)
+        array = bytes_array(data)
         start = _address(array)
         names = set()
         header = b""
         for name, first, end, body in self._segments(data):
             names.add(name)
+            wrong = ""
             try:
                 if name == "SOS":
                     header = body
                 elif name == "scan":
-                    self._scan(header, data, start, first, end)
+                    wrong = self._scan(header, data, start, first, end)
                 elif name in ("stray", "trailing"):
-                    self._damaged(f"has {end - first} bytes that belong to nothing")
+                    self._damaged(f"has stray bytes ({end - first})")
                 else:
                     self._segment(name, data[first:end].lstrip(b"\xff"), body)
             except ValueError as error:
                 raise ValueError(f"{error}, at byte {first}") from None
+            if wrong and not self.salvage:
+                raise ValueError(wrong)
         if "EOI" not in names:
             self._damaged(f"has no end (EOI), at byte {len(data)}")
         if (self.frame is None) != tables_only:
@@ -241,7 +244,8 @@ class _Reader:
         if kind == "progressive" or self.salvage:
             self.planes.fill(0)
 
-    def _scan(self, header: bytes, data: bytes, address: int, first: int, end: int) -> None:
+    def _scan(self, header: bytes, data: bytes, address: int, first: int, end: int) -> str:
+        """What is wrong with its data."""
         if self.frame is None:
             raise ValueError("a scan before the frame header (SOF)")
         self.scans += 1
@@ -273,10 +277,10 @@ class _Reader:
         else:
             decode.sequential_scan(*where)
         error = int(note["error"][0])
-        if error and not self.salvage:
-            begin = int(note["interval"][0]) - address
-            place = _stuffed(data, begin, int(note["bits"][0]) // 8)
-            raise ValueError(f"the scan {_WRONG[error]} at byte {place}; the scan is")
+        if not error:
+            return ""
+        begin = int(note["interval"][0]) - address
+        return f"the scan {_WRONG[error]} at byte {_stuffed(data, begin, int(note['bits'][0]) // 8)}"
 
     def _scan_header(
         self, body: bytes
@@ -380,6 +384,11 @@ class _Reader:
 
 
 _NO_TABLE = np.zeros(1, np.uint8)
+
+
+def bytes_array(data: bytes) -> np.ndarray:
+    """The bytes in place."""
+    return np.frombuffer(data, np.uint8)
 
 
 def _address(array: np.ndarray) -> int:
