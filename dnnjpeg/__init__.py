@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dnnjpeg.inspection import inspect
     from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target import encode_to_target
+    from dnnjpeg.transcode import transcode
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "list_tables",
     "load_table",
     "read_coefficients",
+    "transcode",
     "write_coefficients",
 ]
 
@@ -37,6 +39,7 @@ _HOME = {
     "read_coefficients": "dnnjpeg.codec.reader",
     "encode": "dnnjpeg.codec.encoder",
     "encode_to_target": "dnnjpeg.target",
+    "transcode": "dnnjpeg.transcode",
     "write_coefficients": "dnnjpeg.codec.encoder",
     "inspect": "dnnjpeg.inspection",
     "OperatingPoint": "dnnjpeg.table",

@@ -129,7 +129,7 @@ def _read(task: Task, recipe: Recipe) -> _Open:
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, keep=recipe.keep, background=recipe.background)
     if "comment" in picture.metadata:
-        from dnnjpeg.target import bare_comment
+        from dnnjpeg.codec.markers import bare_comment
 
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = _Open(task, picture, bytes_before)

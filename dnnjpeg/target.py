@@ -19,6 +19,7 @@ from PIL import Image
 from dnnjpeg.checks import check_integer, check_items, is_number
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
+from dnnjpeg.codec.markers import NOTE
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.search import Encoded, Search, cheapest, climb, together
 from dnnjpeg.table import Table, load_table
@@ -36,7 +37,6 @@ QUALITIES = (
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 PRUNED = 16  # the largest quality
 _OF_COEFFICIENTS = frozenset(inspect.signature(write_coefficients).parameters)  # the options that apply
-_NOTE = "dnnjpeg keeps "
 
 
 def encode_to_target(
@@ -132,7 +132,7 @@ class _Picture:
         own = self.options.get("comment", b"")
         if not note or not self.options.get("signature", True):
             return {"comment": own}
-        return {"comment": b"\n".join(filter(None, [own, f"{_NOTE}{note} at quality {quality:g}".encode()]))}
+        return {"comment": b"\n".join(filter(None, [own, NOTE + f"{note} at quality {quality:g}".encode()]))}
 
     def prunable(self, found: Encoded, note: str) -> "Prunable":
         from dnnjpeg.pruning import Prunable
@@ -200,11 +200,6 @@ def _as_image(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray):
         return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
     return image
-
-
-def bare_comment(comment: bytes) -> bytes:
-    """A comment without what encoding to a target has added: it is not true of another file."""
-    return b"\n".join(line for line in comment.split(b"\n") if not line.startswith(_NOTE.encode()))
 
 
 def _limit(size: tuple[int, int], target_bytes: int | None, target_bpp: float | None) -> int:

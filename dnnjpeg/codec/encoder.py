@@ -26,7 +26,7 @@ from dnnjpeg.point import spread
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, load_table
 
-_QUALITY = 75  # of a table, unless told otherwise
+DEFAULT_QUALITY = 75  # of a table, unless told otherwise
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -102,13 +102,10 @@ def encode(
             )
         image = as_pixels(image, mode)
         quality = adapted_quality(
-            check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(image, threads)
+            check_quality(DEFAULT_QUALITY if quality is None else quality), bits_at_yardstick(image, threads)
         )
-    point, name = _point(table, quality)
-    if hardness is not None:
-        if quantizer == "nearest":
-            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
-        point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
+    point, name = operating_point(table, quality)
+    point = hardened(point, hardness, quantizer)
     threads = check_integer(threads, "threads", 1, 1024)
     pixels = as_pixels(image, mode)
     options = (
@@ -161,7 +158,7 @@ def _prepared(
         point.subsampling if subsampling is None else subsampling,
         *options,
     )
-    return coding, _quantizer(point, quantizer, components), _limits(point, components)
+    return coding, quantizer_for(point, quantizer, components), limits_for(point, components)
 
 
 def write_coefficients(
@@ -226,7 +223,7 @@ def write_coefficients(
     return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
 
 
-def _point(
+def operating_point(
     table: str | os.PathLike[str] | Table | OperatingPoint, quality: float | None
 ) -> tuple[OperatingPoint, str]:
     """The operating point, and the name of the table it is from."""
@@ -240,7 +237,16 @@ def _point(
                 f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
             )
         table = load_table(table)
-    return table.at(_QUALITY if quality is None else quality), table.name
+    return table.at(DEFAULT_QUALITY if quality is None else quality), table.name
+
+
+def hardened(point: OperatingPoint, hardness: Any, quantizer: str | None) -> OperatingPoint:
+    """The point with this hardness, unless it is None."""
+    if hardness is None:
+        return point
+    if quantizer == "nearest":
+        raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
+    return _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
 
 
 @lru_cache(maxsize=64)
@@ -260,27 +266,43 @@ def _coding(
     components: int,
     tables: tuple[Steps, ...],
     subsampling: str | int,
-    progressive: bool | str,
-    optimize: bool | None,
-    streamtype: int,
-    restart_blocks: int,
-    restart_rows: int,
+    *options: Any,
 ) -> Coding:
     """The options checked, and brought into one form."""
-    name: Any = subsampling
+    name = subsampling_of(subsampling)
+    sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
+    return coding_of(width, height, sampling, _by_component(tables, components), *options)
+
+
+def subsampling_of(subsampling: Any) -> str:
+    """A name of `SUBSAMPLINGS`, for it or for Pillow's number."""
+    name = subsampling
     if is_number(subsampling, Integral):
         name = _PILLOW_SUBSAMPLINGS.get(int(subsampling))
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
         raise ValueError(
             f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
         )
+    return name
+
+
+def coding_of(
+    width: int,
+    height: int,
+    sampling: tuple[tuple[int, int], ...],
+    tables: tuple[Steps, ...],
+    progressive: bool | str,
+    optimize: bool | None,
+    streamtype: int,
+    restart_blocks: int,
+    restart_rows: int,
+) -> Coding:
+    """Of components with such sampling factors and tables; the options of `encode` checked."""
     if progressive not in (False, True, "auto"):
         raise ValueError(f"progressive is {progressive!r}, expected True, False or 'auto'")
     if optimize not in (None, False, True):
         raise ValueError(f"optimize is {optimize!r}, expected True, False or None")
-    tables = _by_component(tables, components)
     used = tuple(dict.fromkeys(tables))  # equal tables are written once
-    sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
     return Coding(
         Frame(width, height, sampling, tuple(used.index(table) for table in tables)),
         used,
@@ -292,7 +314,7 @@ def _coding(
     )
 
 
-def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
+def quantizer_for(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
     if name not in (None, "nearest", "probabilistic"):
         raise ValueError(f"quantizer is {name!r}, expected 'nearest' or 'probabilistic'")
     return _make_quantizer(point, name, components)
@@ -308,7 +330,7 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
 
 
-def _limits(point: OperatingPoint, components: int) -> np.ndarray | None:
+def limits_for(point: OperatingPoint, components: int) -> np.ndarray | None:
     if all(limit is None for limit in point.limits):
         return None
     none = np.iinfo(np.int16).max
@@ -349,7 +371,7 @@ def _metadata(
             markers.exif(exif),
             markers.xmp(xmp),
             markers.icc(icc_profile),
-            markers.adobe_cmyk() if len(frame.sampling) == 4 else b"",
+            markers.adobe() if len(frame.sampling) == 4 else b"",
             markers.comment(comment),
         )
     )

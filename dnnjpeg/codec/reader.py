@@ -35,10 +35,10 @@ ZIGZAG_ORDER = np.arange(0, 128, 2, np.uint8)
 _WRONG = {
     decode.BAD_CODE: "has a Huffman code that is none",
     decode.TOO_MANY: "has coefficients beyond the last one of a block",
-    decode.TOO_SHORT: "breaks off",
+    decode.TOO_SHORT: "has a scan that breaks off",
     decode.TOO_LARGE: "has a coefficient beyond 1,023",
     decode.WRONG_MARKER: "has a marker that is not due",
-    decode.TOO_LONG: "has bytes left over",
+    decode.TOO_LONG: "has a scan with bytes left over",
 }
 _COLOURS = {0: {3: "RGB", 4: "CMYK"}, 1: {3: "YCbCr"}, 2: {4: "YCCK"}}
 """By Adobe's transform and number of components."""
@@ -85,6 +85,7 @@ class Source:
     segments: tuple[bytes, ...]
     restart_interval: int
     progressive: bool
+    damaged: bool
 
     def views(self) -> tuple[np.ndarray, ...]:
         """The blocks of each component that hold picture."""
@@ -144,6 +145,7 @@ class _Reader:
         self.huffman: dict[int, tuple[bytes, bytes]] = {}
         self.segments: list[bytes] = []
         self.interval = self.scans = 0
+        self.damaged = False
         self.frame: Frame | None = None
         self.kind = ""
         self.parts: tuple[Component, ...] = ()
@@ -170,8 +172,8 @@ class _Reader:
                     self._segment(name, data[first:end].lstrip(b"\xff"), body)
             except ValueError as error:
                 raise ValueError(f"{error}, at byte {first}") from None
-            if wrong and not self.salvage:
-                raise ValueError(wrong)
+            if wrong:
+                self._damaged(wrong)
         if "EOI" not in names:
             self._damaged(f"has no end (EOI), at byte {len(data)}")
         if (self.frame is None) != tables_only:
@@ -192,6 +194,7 @@ class _Reader:
                 return
             except ValueError:
                 if self.salvage and self.scans:
+                    self.damaged = True
                     return
                 raise
             first, end = end, end + size
@@ -200,6 +203,7 @@ class _Reader:
     def _damaged(self, what: str) -> None:
         if not self.salvage:
             raise ValueError(f"the file {what}")
+        self.damaged = True
 
     def _segment(self, name: str, whole: bytes, body: bytes) -> None:
         if name.startswith("SOF"):
@@ -280,7 +284,7 @@ class _Reader:
         if not error:
             return ""
         begin = int(note["interval"][0]) - address
-        return f"the scan {_WRONG[error]} at byte {_stuffed(data, begin, int(note['bits'][0]) // 8)}"
+        return f"{_WRONG[error]} at byte {_stuffed(data, begin, int(note['bits'][0]) // 8)}"
 
     def _scan_header(
         self, body: bytes
@@ -367,6 +371,7 @@ class _Reader:
             tuple(self.segments),
             self.interval,
             self.kind == "progressive",
+            self.damaged,
         )
 
     def _colour(self) -> str:
