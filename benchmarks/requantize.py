@@ -1,13 +1,12 @@
 """A second quantization done right: which way of going from a source's steps to coarser ones loses least.
 
-    python benchmarks/requantize.py               100 pictures of $DNNJPEG_DATA/data/full/learn, a minute a source
+    python benchmarks/requantize.py               250 pictures of $DNNJPEG_DATA/data/full/learn
     python benchmarks/requantize.py --show        the table of the last run
 
 Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality.
-Each way makes files of standard tables at several qualities out of a source, and the network reads them. A cell
-is the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal mean
-divergence from what the network reads in the source; both curves are straight between neighbours in the
-logarithms.
+Each way makes files of standard tables, at qualities around the one asked, and the network reads them. A cell is
+the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal mean
+divergence from what the network reads in the source, straight between neighbours in the logarithms.
 """
 
 import io
@@ -28,20 +27,14 @@ from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import compare, decode
 from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
 
-SOURCES = (95, 85)
-QUALITIES = (30, 35, 41, 45, 50, 57, 69, 75, 81)  # that are tried
-ASKED = (35, 50, 75)  # of Pillow's
+PAIRS = ((85, 75), (75, 60), (75, 50), (90, 75))  # quality of the source, and Pillow's
+AROUND = (-7, 0, 6)  # qualities that are tried
 
 Arrays = tuple[np.ndarray, np.ndarray]  # indices, blocks x 64, and the steps they stand for
 
 
 def _nearest(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.rint(values / steps).astype(np.int64)
-
-
-def nearest(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
-    """Every coefficient to the nearest multiple of the wanted step."""
-    return _nearest(indices * source, wanted), wanted
 
 
 def kept(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
@@ -53,7 +46,9 @@ def kept(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
 def multiples(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray, most: float = 3) -> Arrays:
     """As kept, but up to `most` source steps, to the multiple that is nearest by ratio."""
     ratio = np.maximum(wanted / source, 1)
-    whole = np.maximum(np.where(ratio / np.floor(ratio) <= np.ceil(ratio) / ratio, np.floor(ratio), np.ceil(ratio)), 1)
+    whole = np.maximum(
+        np.where(ratio / np.floor(ratio) <= np.ceil(ratio) / ratio, np.floor(ratio), np.ceil(ratio)), 1
+    )
     steps = np.where(ratio <= most, whole * source, wanted).astype(np.int64)
     steps = np.where(steps > 255, np.maximum(source, wanted), steps)
     return _nearest(indices * source, steps), steps
@@ -84,10 +79,8 @@ def centroid(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arr
 
 
 WAYS: dict[str, Callable[..., Arrays]] = {
-    "nearest": nearest,
     "source steps kept": kept,
     "multiples up to 3": multiples,
-    "multiples up to 2": lambda *given: multiples(*given, most=2),
     "multiples up to 1.5": lambda *given: multiples(*given, most=1.5),
     "odd multiples": odd_multiples,
     "centroid": centroid,
@@ -112,54 +105,51 @@ def _pillow(image: Image.Image, quality: int, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def curve(network: Network, clean: np.ndarray, files: dict[int, list[bytes]]) -> dict[int, tuple[float, float]]:
-    """By quality, the mean of the bytes and of the divergences."""
-    points = {}
-    for quality, data in files.items():
+def curve(network: Network, clean: np.ndarray, files: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the mean of the bytes, and of the divergences, from the largest divergence down."""
+    points = []
+    for data in files:
         found = compare(network.read([decode(one) for one in data]), clean)
-        points[quality] = float(np.mean([len(one) for one in data])), float(found.divergence.mean())
-    return points
+        points.append((np.mean([len(one) for one in data]), found.divergence.mean()))
+    sizes, divergences = np.log(sorted(points)).T
+    return sizes, np.minimum.accumulate(divergences)
 
 
-def change(points: dict[int, tuple[float, float]], size: float, divergence: float) -> float:
-    """Per cent of bytes at that divergence."""
-    sizes, divergences = np.log(np.array(sorted(points.values()))).T
-    order = np.argsort(divergences)
-    return 100 * (float(np.exp(np.interp(np.log(divergence), divergences[order], sizes[order]))) / size - 1)
-
-
-def trial(images: list[Image.Image], network: Network, quality: int) -> dict[str, list[float]]:
-    """By way, the changes at each quality asked."""
+def trial(images: list[Image.Image], network: Network, quality: int, asked: int) -> dict[str, float]:
+    """By way, the change of bytes in per cent."""
     data = [_pillow(image, quality) for image in images]
     pixels = [decode(one) for one in data]
     decoded = [Image.fromarray(one) for one in pixels]
     clean = network.read(pixels)
     coefficients = [read_coefficients(one) for one in data]
-    pillow = curve(
-        network, clean, {q: [_pillow(image, q, optimize=True) for image in decoded] for q in ASKED}
-    )
-    ways = {
-        "by pixels": lambda q: [encode(one, quality=q, progressive="auto", signature=False) for one in pixels]
-    } | {name: (lambda q, way=way: [requantized(one, way, q) for one in coefficients]) for name, way in WAYS.items()}
+    size, divergence = curve(network, clean, [[_pillow(one, asked, optimize=True) for one in decoded]])
+
+    def by_pixels(quality: int) -> list[bytes]:
+        return [encode(one, quality=quality, progressive="auto", signature=False) for one in pixels]
+
+    def requantize_by(way: Callable[..., Arrays]) -> Callable[[int], list[bytes]]:
+        return lambda quality: [requantized(one, way, quality) for one in coefficients]
+
+    ways = {"by pixels": by_pixels} | {name: requantize_by(way) for name, way in WAYS.items()}
     found = {}
     for name, files in ways.items():
-        points = curve(network, clean, {q: files(q) for q in QUALITIES})
-        found[name] = [round(change(points, *pillow[q]), 2) for q in ASKED]
-        click.echo(f"{quality} {name}: {found[name]}", err=True)
+        sizes, divergences = curve(network, clean, [files(asked + step) for step in AROUND])
+        at_equal = np.interp(divergence, divergences[::-1], sizes[::-1])
+        found[name] = round(float(100 * np.expm1(at_equal - size)[0]), 2)
+        click.echo(f"{quality} to {asked}, {name}: {found[name]:+.1f} %", err=True)
     return found
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    head = [f"{source} to {asked}" for source in results["sources"] for asked in ASKED]
-    lines = [f"| | {' | '.join(head)} |", f"|---|{'---:|' * len(head)}"]
-    for name in next(iter(results["sources"].values())):
-        cells = [f"{x:+.1f} %" for ways in results["sources"].values() for x in ways[name]]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    pairs = results["pairs"]
+    lines = [f"| | {' | '.join(pairs)} |", f"|---|{'---:|' * len(pairs)}"]
+    for name in next(iter(pairs.values())):
+        lines.append(f"| {name} | {' | '.join(f'{ways[name]:+.1f} %' for ways in pairs.values())} |")
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--count", default=100, show_default=True, help="Pictures.")
+@click.option("--count", default=250, show_default=True, help="Pictures.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
 def main(count: int, show: bool) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/requantize.json."""
@@ -169,8 +159,8 @@ def main(count: int, show: bool) -> None:
         paths = sorted((root / "data" / "full" / "learn").iterdir())[:count]
         view = network.preprocess.view
         images = [view.show(Image.open(path).convert("RGB")) for path in paths]
-        sources = {str(quality): trial(images, network, quality) for quality in SOURCES}
-        write("requantize", {"pictures": len(images), "network": network.name, "sources": sources})
+        pairs = {f"{quality} to {asked}": trial(images, network, quality, asked) for quality, asked in PAIRS}
+        write("requantize", {"pictures": len(images), "network": network.name, "pairs": pairs})
     click.echo(as_markdown(json.loads((RESULTS / "requantize.json").read_text())))
 
 

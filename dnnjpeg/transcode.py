@@ -75,8 +75,8 @@ def transcode(
     data: see `read_coefficients`, and there `tables`, `max_pixels` and `salvage`.
     table, quality: as in `encode`. Where a step of the source is not smaller than the table's, it stays, and
         so do its indices.
-    subsampling: None is the point's. Chroma never gets more samples than the source has: where that is
-        coarser already, or as coarse another way, it stays as it is.
+    subsampling: None is the point's. Chroma never gets more samples than the source has, across or down: it
+        stays as it is then.
     lossless: keep all coefficients, whatever the table; only the coding is new. Huffman tables are optimal,
         and scans progressive where that is smaller.
     only_if_smaller: where the file would not be smaller than the source, give back the source, or what
@@ -144,7 +144,15 @@ class Decoded:
         point = hardened(point, hardness, quantizer)
         check_integer(seed, "seed", 0, 2**63 - 1)
         coding, planes = self._requantized(
-            point, quantizer, seed, subsampling, progressive, optimize, INTERCHANGE, restart_blocks, restart_rows
+            point,
+            quantizer,
+            seed,
+            subsampling,
+            progressive,
+            optimize,
+            INTERCHANGE,
+            restart_blocks,
+            restart_rows,
         )
         if signature:
             head += markers.signature(name, point.quality)
@@ -193,7 +201,9 @@ class Decoded:
             wanted, given = _last(point.tables, role), _last(point.divisors, role)
             if reduction(frame.sampling, sampling, c) == (1, 1):
                 known = source.tables[c]
-                divisors.append(tuple(k if w <= k else d for k, w, d in zip(known, wanted, given, strict=True)))
+                divisors.append(
+                    tuple(k if w <= k else d for k, w, d in zip(known, wanted, given, strict=True))
+                )
                 tables.append(tuple(map(max, known, wanted)))
             else:
                 divisors.append(given)
@@ -215,8 +225,8 @@ class Decoded:
             return _writable(have)
         across, down = h // across, v // down
         wide, high = SUBSAMPLINGS[name][0]
-        if wide * high > across * down and max(wide, across) % across == max(high, down) % down == 0:
-            across, down = max(wide, across), max(high, down)
+        if wide % across == high % down == 0:
+            across, down = wide, high
         return _writable(((across, down), (1, 1), (1, 1)))
 
 

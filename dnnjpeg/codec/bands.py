@@ -151,9 +151,7 @@ def _mcu(note, blocks, at, word, count, order, band, most, room):
 
 
 @kernel
-def progressive_scan(
-    notes, source, end, room, planes, parts, mcus, mcu_rows, interval, order, bands
-):
+def progressive_scan(notes, source, end, room, planes, parts, mcus, mcu_rows, interval, order, bands):
     """`decode.sequential_scan` of a progressive scan, to planes that hold what earlier scans have left.
 
     `bands`: an array of one record of `BAND`.

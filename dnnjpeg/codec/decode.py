@@ -264,8 +264,6 @@ def sequential_scan(notes, source, end, room, planes, parts, mcus, mcu_rows, int
     note = notes[0]
     begin_scan(note, source)
     for mcu_row in range(mcu_rows):
-        note.error = _decode_row(
-            note, end, room, planes, parts, 0, mcu_row, mcus, mcu_rows, interval, order
-        )
+        note.error = _decode_row(note, end, room, planes, parts, 0, mcu_row, mcus, mcu_rows, interval, order)
         if note.error != FINE:
             break

@@ -123,7 +123,12 @@ def read_coefficients(
 
 
 def read_source(
-    data: bytes, order: np.ndarray, *, tables: bytes = b"", max_pixels: int = MAX_PIXELS, salvage: bool = False
+    data: bytes,
+    order: np.ndarray,
+    *,
+    tables: bytes = b"",
+    max_pixels: int = MAX_PIXELS,
+    salvage: bool = False,
 ) -> Source:
     """As `read_coefficients`; `order` is one of the two above."""
     for name, value in (("data", data), ("tables", tables)):
@@ -286,9 +291,7 @@ class _Reader:
         begin = int(note["interval"][0]) - address
         return f"{_WRONG[error]} at byte {_stuffed(data, begin, int(note['bits'][0]) // 8)}"
 
-    def _scan_header(
-        self, body: bytes
-    ) -> tuple[list[int], tuple[int, int, int, int], list[tuple[int, int]]]:
+    def _scan_header(self, body: bytes) -> tuple[list[int], tuple[int, int, int, int], list[tuple[int, int]]]:
         """Components, the band and the bits, numbers of DC and AC tables (T.81 B.2.3)."""
         assert self.frame is not None
         count = body[0] if body else 0
@@ -406,5 +409,3 @@ def _stuffed(data: bytes, begin: int, count: int) -> int:
     while end != before:
         before, end = end, begin + count + data.count(b"\xff\0", begin, end)
     return min(end, len(data))
-
-

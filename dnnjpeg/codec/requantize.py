@@ -12,7 +12,7 @@ from dnnjpeg.codec.dct import LANES, transpose_16
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
-from dnnjpeg.codec.quantize import NEAREST, Quantizer, block_hash, legal, nearest_16, random_keys, sample_16
+from dnnjpeg.codec.quantize import NEAREST, ROUNDER, Quantizer, block_hash, legal, random_keys, sample_16
 from dnnjpeg.codec.scan import COLUMNS, PLANE, ROWS, STRIDE
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import (
@@ -23,6 +23,7 @@ from dnnjpeg.simd import (
     load,
     load_scalar,
     mask_bits,
+    reinterpret,
     splat,
     store,
 )
@@ -35,17 +36,16 @@ _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
 
 @kernel
 def nearest_blocks(source, source_stride, target, target_stride, columns, rows, ratios):
-    """Each coefficient of `rows` x `columns` blocks in zigzag order, times its ratio of steps, to the nearest
-    integer. All are addresses, strides in blocks; `ratios`: float32[64].
+    """Each coefficient of `rows` x `columns` blocks in zigzag order, times its ratio of steps, which is not
+    above 1, to the nearest integer. All are addresses, strides in blocks; `ratios`: float32[64].
     """
     for y in range(rows):
         here, there = source + y * source_stride * 128, target + y * target_stride * 128
         for at in range(0, columns * 128, 128):
             for i in range(0, 128, 32):
                 value = convert(load(here + at + i, "i16x16"), "f32x16")
-                ratio = load(ratios + 2 * i, "f32x16")
-                low = -1024 if i == 0 else -1023
-                store(there + at + i, legal(nearest_16(value * ratio, np.float32(1)), low))
+                rounded = fused(value, load(ratios + 2 * i, "f32x16"), splat(ROUNDER, "f32x16"))
+                store(there + at + i, convert(reinterpret(rounded, "i32x16"), "i16x16"))
 
 
 @inlined
@@ -68,7 +68,9 @@ def _add_down(block, steps, matrix, columns):
         value = np.float32(load_scalar(block + 2 * k, "i16")) * load_scalar(steps + 4 * k, "f32")
         place = np.int64(load_scalar(address(_NATURAL) + k, "u8"))
         row = columns + (place & 7) * 32
-        store(row, fused(splat(value, "f32x8"), load(matrix + (place >> 3) * 32, "f32x8"), load(row, "f32x8")))
+        store(
+            row, fused(splat(value, "f32x8"), load(matrix + (place >> 3) * 32, "f32x8"), load(row, "f32x8"))
+        )
 
 
 @inlined
@@ -207,7 +209,7 @@ def requantize(
         if across * down == 1:
             reach[divisor == steps] = NEAREST
             scale = (steps / divisor).astype(np.float32)
-            if not reach.any():
+            if not reach.any() and scale.max() <= 1:
                 nearest_blocks(begin + first * 128, stride, *place, *size, _address(scale))
                 continue
         else:

