@@ -4,9 +4,9 @@
     python benchmarks/requantize.py --show        the table of the last run
 
 Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality.
-Each way makes files of standard tables, at qualities around the one asked, and the network reads them. A cell is
-the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal mean
-divergence from what the network reads in the source, straight between neighbours in the logarithms.
+Each way makes files of standard tables, at qualities around the one asked, and the network reads them. A cell
+is the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal
+mean divergence from what the network reads in the source, straight between neighbours in the logarithms.
 """
 
 import io

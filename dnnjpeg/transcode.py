@@ -96,9 +96,9 @@ def transcode(
         found = decoded.recode(decoded.head(strip), **options)
     else:
         found = decoded.encode(
-            table, quality, head=decoded.head(strip, signed=False), subsampling=subsampling, adaptive=adaptive,
-            quantizer=quantizer, hardness=hardness, seed=seed, progressive=progressive, optimize=optimize,
-            signature=signature, **options,
+            table, quality, head=decoded.head(strip, signed=False), subsampling=subsampling,
+            adaptive=adaptive, quantizer=quantizer, hardness=hardness, seed=seed, progressive=progressive,
+            optimize=optimize, signature=signature, **options,
         )  # fmt: skip
     if not only_if_smaller or len(found) < len(data):
         return found

@@ -119,7 +119,7 @@ FACTORS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2), "4:4:0": (1, 2), "
 )  # fmt: skip
 @pytest.mark.parametrize("size", [(1, 1), (9, 8), (17, 33), (151, 117), (160, 120)])
 def test_chroma_becomes_averages(before: str, asked: str, after: str, size: tuple[int, int]) -> None:
-    """Luma stays; of chroma, the coefficients of averaged samples, whole blocks of which the picture holds."""
+    """Luma stays; chroma has the coefficients of averaged samples."""
     data = encode(draw(160, 120)[: size[1], : size[0]], quality=97, subsampling=before)
     point = OperatingPoint(75, asked, (1,) * 64, (2,) * 64)
     source, found = (read_coefficients(one) for one in (data, transcode(data, point, only_if_smaller=False)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from dnnjpeg.codec.lookup import BAD, entry_of, is_end, looked_up
 from dnnjpeg.jit import inlined, kernel
-from dnnjpeg.simd import address, big_endian, count_zeros_low, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.simd import big_endian, count_zeros_low, load, load_scalar, mask_bits, splat, store
 
 SLACK = 320  # bytes: 64 codes of 16 bits with 10 more, a word that is read ahead, and a vector that is stored
 

@@ -29,8 +29,9 @@ TABLE = np.dtype(
     ],
     align=True,
 )
-_LIMITS, _SYMBOLS = TABLE.fields["limits"][1], TABLE.fields["symbols"][1]
-_VALUES, _KIND = TABLE.fields["values"][1], TABLE.fields["kind"][1]
+_LIMITS, _SYMBOLS, _VALUES, _KIND = (
+    dict(TABLE.fields or {})[name][1] for name in ("limits", "symbols", "values", "kind")
+)
 
 
 @inlined

@@ -80,7 +80,7 @@ def signature(name: str, quality: float) -> bytes:
 
 
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
-    """All quantization tables (natural order, 1..65,535) in one segment; beyond 255 a step takes two bytes."""
+    """All quantization tables (natural order) in one segment, with two bytes a step where one is beyond 255."""
     parts = []
     for i, table in enumerate(tables):
         wide = max(table) > 255

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ MAX_SCANS = 200  # real files have a dozen; T.81 alone would allow thousands, ea
 MAX_MCU_BLOCKS = 10  # T.81 B.2.3
 
 NATURAL_ORDER = np.array([2 * k for k in NATURAL], np.uint8)
-ZIGZAG_ORDER = np.arange(0, 128, 2, np.uint8)
+ZIGZAG_ORDER = np.array(range(0, 128, 2), np.uint8)
 """Where in a block, in bytes, coefficients go, by position in zigzag order."""
 
 _WRONG = {

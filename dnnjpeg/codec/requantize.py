@@ -1,7 +1,7 @@
 """Quantized coefficients to coarser steps, and chroma to fewer samples, without pixels.
 
-Averaging neighbouring samples is linear, and so is the DCT: the coefficients of a block of averages are sums of
-those of the blocks it is made of. Nothing is rounded or held to 0..255 on the way.
+Averaging neighbouring samples is linear, and so is the DCT: the coefficients of a block of averages are sums
+of those of the blocks it is made of. Nothing is rounded or held to 0..255 on the way.
 """
 
 from functools import lru_cache
@@ -217,8 +217,8 @@ def requantize(
         law = np.ascontiguousarray(quantizer.law[c][_NATURAL])
         wide, high = _averaging(across), _averaging(down)
         requantize_batches(
-            begin + first * 128, stride, int(here[c, COLUMNS]), int(here[c, ROWS]), *place, *size, across, down,
-            _address(wide), _address(high), _address(steps), _address(scale), _address(law), _address(reach),
-            _address(keys) + c * 264, target.mcus * h, memory,
+            begin + first * 128, stride, int(here[c, COLUMNS]), int(here[c, ROWS]), *place, *size, across,
+            down, _address(wide), _address(high), _address(steps), _address(scale), _address(law),
+            _address(reach), _address(keys) + c * 264, target.mcus * h, memory,
         )  # fmt: skip
     return out
