@@ -1,12 +1,13 @@
 """A second quantization done right: which way of going from a source's steps to coarser ones loses least.
 
-    python benchmarks/requantize.py               250 pictures of $DNNJPEG_DATA/data/full/learn
+    python benchmarks/requantize.py               200 pictures of $DNNJPEG_DATA/data/full/learn
     python benchmarks/requantize.py --show        the table of the last run
 
 Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality.
 Each way makes files of standard tables, at qualities around the one asked, and the network reads them. A cell
 is the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal
-mean divergence from what the network reads in the source, straight between neighbours in the logarithms.
+mean divergence from what the network reads in the source. Curves are straight between neighbours: some of the
+pictures could have the one, some the other.
 """
 
 import io
@@ -106,12 +107,12 @@ def _pillow(image: Image.Image, quality: int, **options: Any) -> bytes:
 
 
 def curve(network: Network, clean: np.ndarray, files: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the mean of the bytes, and of the divergences, from the largest divergence down."""
+    """The mean of the bytes, and of the divergences, from the largest divergence down."""
     points = []
     for data in files:
         found = compare(network.read([decode(one) for one in data]), clean)
         points.append((np.mean([len(one) for one in data]), found.divergence.mean()))
-    sizes, divergences = np.log(sorted(points)).T
+    sizes, divergences = np.array(sorted(points)).T
     return sizes, np.minimum.accumulate(divergences)
 
 
@@ -135,7 +136,7 @@ def trial(images: list[Image.Image], network: Network, quality: int, asked: int)
     for name, files in ways.items():
         sizes, divergences = curve(network, clean, [files(asked + step) for step in AROUND])
         at_equal = np.interp(divergence, divergences[::-1], sizes[::-1])
-        found[name] = round(float(100 * np.expm1(at_equal - size)[0]), 2)
+        found[name] = round(float(100 * (at_equal / size - 1)[0]), 2)
         click.echo(f"{quality} to {asked}, {name}: {found[name]:+.1f} %", err=True)
     return found
 
@@ -149,7 +150,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--count", default=250, show_default=True, help="Pictures.")
+@click.option("--count", default=200, show_default=True, help="Pictures.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
 def main(count: int, show: bool) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/requantize.json."""

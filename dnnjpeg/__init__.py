@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dnnjpeg.inspection import inspect
     from dnnjpeg.table import OperatingPoint, Table, list_tables, load_table
     from dnnjpeg.target import encode_to_target
-    from dnnjpeg.transcode import transcode
+    from dnnjpeg.transcoder import transcode
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +39,7 @@ _HOME = {
     "read_coefficients": "dnnjpeg.codec.reader",
     "encode": "dnnjpeg.codec.encoder",
     "encode_to_target": "dnnjpeg.target",
-    "transcode": "dnnjpeg.transcode",
+    "transcode": "dnnjpeg.transcoder",
     "write_coefficients": "dnnjpeg.codec.encoder",
     "inspect": "dnnjpeg.inspection",
     "OperatingPoint": "dnnjpeg.table",

@@ -19,10 +19,11 @@ from PIL import Image
 from dnnjpeg.checks import check_integer, check_items, is_number
 from dnnjpeg.codec.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.codec.encoder import bits_at_yardstick, encode, write_coefficients
-from dnnjpeg.codec.markers import NOTE
+from dnnjpeg.codec.markers import NOTE, comment
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.search import Encoded, Search, cheapest, climb, together
 from dnnjpeg.table import Table, load_table
+from dnnjpeg.transcoder import Decoded
 
 if TYPE_CHECKING:
     from dnnjpeg.models import Network
@@ -56,7 +57,8 @@ def encode_to_target(
 ) -> list[Encoded]:
     """The files of pictures, each as small as `keep` allows, or as good as a limit allows.
 
-    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB].
+    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB]; or of JPEG files, as bytes, whose
+        own coefficients are requantized, and whose metadata stay as they are.
     table: an installed table's name, the path of a JSON file, or a Table.
     networks, keep: networks, from `load_network` or named as there, and what all of them must still read:
         "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
@@ -100,7 +102,7 @@ def encode_to_target(
     if not isinstance(table, Table):
         table = load_table(table)
     pictures = [
-        _Picture(_as_image(image), table, {**options, **own})
+        _picture(image, table, {**options, **own}, prune)
         for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
@@ -108,6 +110,16 @@ def encode_to_target(
             return _smallest(pictures, networks, keep, prune, subsampling, size, pool)
         limits = [_limit(one.image.size, target_bytes, target_bpp) for one in pictures]
         return list(pool.map(partial(_largest, subsampling=subsampling), pictures, limits))
+
+
+def _picture(image: Any, table: Table, options: dict[str, Any], prune: bool) -> "_Picture":
+    if isinstance(image, bytes):
+        image = Decoded.read(image)
+    if not isinstance(image, Decoded):
+        return _Picture(_as_image(image), table, options)
+    if prune:
+        raise ValueError("prune is of pixels, and images has JPEG files: decode them first")
+    return _File(Image.open(io.BytesIO(image.data)), table, options, image)
 
 
 @dataclass(frozen=True)
@@ -123,9 +135,15 @@ class _Picture:
 
     def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
         """By one file at the yardstick: see `adapted_quality`."""
-        bits = bits_at_yardstick(as_pixels(self.image, None))
-        divergence = yield Encoded(encode(self.image, quality=YARDSTICK, **self.upright()), YARDSTICK, None)
+        divergence = yield Encoded(self.at_yardstick(), YARDSTICK, None)
+        bits = self.bits_at_yardstick()
         return self.encode(adapted_quality(quality, bits, divergence), subsampling, note)
+
+    def at_yardstick(self) -> bytes:
+        return encode(self.image, quality=YARDSTICK, **self.upright())
+
+    def bits_at_yardstick(self) -> float:
+        return bits_at_yardstick(as_pixels(self.image, None))
 
     def comment(self, note: str, quality: float) -> dict[str, bytes]:
         """The option of `encode`: what there is, and the note unless there is none or no signature."""
@@ -162,6 +180,28 @@ class _Picture:
     def upright(self) -> dict[str, Any]:
         """The metadata that may say which way up the picture is."""
         return {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+
+
+@dataclass(frozen=True)
+class _File(_Picture):
+    """A JPEG file; all candidates are made of its coefficients."""
+
+    decoded: Decoded
+
+    def encode(self, quality: float, subsampling: str | None, note: str = "") -> Encoded:
+        options = {key: value for key, value in self.options.items() if key not in ("threads", "comment")}
+        head = self.decoded.head(False, signed=False) + comment(self.comment(note, quality)["comment"])
+        data = self.decoded.encode(self.table, quality, head=head, subsampling=subsampling, **options)
+        return Encoded(data, quality, subsampling)
+
+    def at_yardstick(self) -> bytes:
+        return self.decoded.encode("standard", YARDSTICK, head=self.decoded.head(False))
+
+    def bits_at_yardstick(self) -> float:
+        return self.decoded.bits_at_yardstick()
+
+    def upright(self) -> dict[str, Any]:
+        return {key: self.image.info[key] for key in ("exif", "xmp") if self.image.info.get(key)}
 
 
 def _check_options(options: Mapping[str, Any], prune: bool) -> None:

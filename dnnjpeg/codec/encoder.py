@@ -118,7 +118,7 @@ def encode(
         coding, chosen, limits = _prepared.__wrapped__(*options)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
-    head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
+    head = metadata_segments(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
     if coding.progressive is False and limits is None:
@@ -220,7 +220,9 @@ def write_coefficients(
     blocks = zigzag_planes(coding.frame, planes)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
-    return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
+    return coding.smallest(
+        metadata_segments(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks
+    )
 
 
 def operating_point(
@@ -343,7 +345,7 @@ def _for_all(rows: tuple[Any, ...], components: int) -> tuple[Any, ...]:
     return _by_component(rows if components == 3 else rows[:1], components)
 
 
-def _metadata(
+def metadata_segments(
     frame: Frame,
     exif: bytes,
     xmp: bytes,

@@ -80,7 +80,7 @@ def signature(name: str, quality: float) -> bytes:
 
 
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
-    """All quantization tables (natural order) in one segment, with two bytes a step where one is beyond 255."""
+    """All quantization tables (natural order) in one segment; steps beyond 255 make them two bytes each."""
     parts = []
     for i, table in enumerate(tables):
         wide = max(table) > 255

@@ -31,6 +31,14 @@ NATURAL_ORDER = np.array([2 * k for k in NATURAL], np.uint8)
 ZIGZAG_ORDER = np.array(range(0, 128, 2), np.uint8)
 """Where in a block, in bytes, coefficients go, by position in zigzag order."""
 
+MPF = b"MPF\0"
+"""What an APP2 begins with that lists further pictures behind the first."""
+
+
+class Unsupported(ValueError):
+    """A file that is not damaged, but of a kind that is not read."""
+
+
 _WRONG = {
     decode.BAD_CODE: "has a Huffman code that is none",
     decode.TOO_MANY: "has coefficients beyond the last one of a block",
@@ -170,12 +178,14 @@ class _Reader:
                     header = body
                 elif name == "scan":
                     wrong = self._scan(header, data, start, first, end)
+                elif name == "trailing" and any(one[4:].startswith(MPF) for one in self.segments):
+                    raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
                     self._damaged(f"has stray bytes ({end - first})")
                 else:
                     self._segment(name, data[first:end].lstrip(b"\xff"), body)
             except ValueError as error:
-                raise ValueError(f"{error}, at byte {first}") from None
+                raise type(error)(f"{error}, at byte {first}") from None
             if wrong:
                 self._damaged(wrong)
         if "EOI" not in names:
@@ -221,7 +231,7 @@ class _Reader:
                 raise ValueError(f"DRI has {len(body)} bytes of content, expected 2")
             self.interval = int.from_bytes(body)
         elif name in ("DAC", "DNL"):
-            raise ValueError(f"{name} is not supported")
+            raise Unsupported(f"{name} is not supported")
         elif name.startswith("APP") or name == "COM":
             self.segments.append(b"\xff" + whole)
 
@@ -229,12 +239,12 @@ class _Reader:
         if self.frame is not None:
             raise ValueError("a second frame header (SOF)")
         if kind not in ("baseline", "extended sequential", "progressive"):
-            raise ValueError(f"the file is {kind}, expected baseline or progressive with Huffman codes")
+            raise Unsupported(f"the file is {kind}, expected baseline or progressive with Huffman codes")
         precision, height, width, parts = read_frame(body)
         if precision != 8:
-            raise ValueError(f"the file has {precision} bits a sample, expected 8")
+            raise Unsupported(f"the file has {precision} bits a sample, expected 8")
         if len(parts) not in (1, 3, 4):
-            raise ValueError(f"the file has {len(parts)} components, expected 1, 3 or 4")
+            raise Unsupported(f"the file has {len(parts)} components, expected 1, 3 or 4")
         if len({part.id for part in parts}) < len(parts):
             raise ValueError("two components have one number")
         if not (width and height):

@@ -9,8 +9,10 @@ import pytest
 def warm() -> None:
     """Compiled before anything is timed, interrupted or searched for unexpected output."""
     from dnnjpeg.codec import encoder
+    from dnnjpeg.transcoder import warmup
 
     encoder.warmup()
+    warmup()
 
 
 @pytest.fixture

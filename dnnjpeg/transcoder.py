@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,10 @@ from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, Coding
 from dnnjpeg.codec.encoder import (
     DEFAULT_QUALITY,
     coding_of,
+    encode,
     hardened,
     limits_for,
+    metadata_segments,
     operating_point,
     quantizer_for,
     subsampling_of,
@@ -30,6 +32,7 @@ from dnnjpeg.codec.reader import (
     ZIGZAG_ORDER,
     Coefficients,
     Source,
+    Unsupported,
     read_coefficients,
     read_source,
 )
@@ -38,7 +41,7 @@ from dnnjpeg.images import SRGB
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, standard_table
 
-__all__ = ["Coefficients", "Decoded", "read_coefficients", "transcode"]
+__all__ = ["Coefficients", "Decoded", "Unsupported", "read_coefficients", "transcode"]
 
 _ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
 """By component, whether it is luma or alike, Cb or Cr."""
@@ -87,31 +90,66 @@ def transcode(
 
     Raises ValueError for what cannot be read, and TypeError and ValueError as `encode` does.
     """
-    for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
-        if value not in (False, True):
-            raise ValueError(f"{name} is {value!r}, expected True or False")
-    decoded = Decoded(read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage))
-    options = {"restart_blocks": restart_blocks, "restart_rows": restart_rows}
-    if lossless:
-        found = decoded.recode(decoded.head(strip), **options)
-    else:
-        found = decoded.encode(
-            table, quality, head=decoded.head(strip, signed=False), subsampling=subsampling,
-            adaptive=adaptive, quantizer=quantizer, hardness=hardness, seed=seed, progressive=progressive,
-            optimize=optimize, signature=signature, **options,
-        )  # fmt: skip
-    if not only_if_smaller or len(found) < len(data):
-        return found
-    recoded = found if lossless else decoded.recode(decoded.head(strip), **options)
-    whole = not (strip or tables or decoded.source.damaged)  # and nothing that must go
-    return data if whole and len(data) <= len(recoded) else recoded
+    decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage)
+    return decoded.transcode(
+        table, quality, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller,
+        subsampling=subsampling, adaptive=adaptive, quantizer=quantizer, hardness=hardness, seed=seed,
+        progressive=progressive, optimize=optimize, restart_blocks=restart_blocks, restart_rows=restart_rows,
+        signature=signature,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A JPEG file's coefficients, from which files are made."""
+    """A JPEG file's coefficients, from which any number of files are made.
 
+    data: the file. whole: whether it is one by itself, and not damaged.
+    """
+
+    data: bytes
     source: Source
+    whole: bool
+
+    @classmethod
+    def read(
+        cls, data: bytes, *, tables: bytes = b"", max_pixels: int = MAX_PIXELS, salvage: bool = False
+    ) -> Self:
+        """See `read_coefficients`."""
+        source = read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage)
+        return cls(data, source, not tables and not source.damaged)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.source.frame.width, self.source.frame.height
+
+    @property
+    def orientation(self) -> int:
+        """That the EXIF says; 1 where there is none."""
+        return next((n for n in _orientations(self.source) if n in range(1, 9)), 1)
+
+    def transcode(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None = None,
+        *,
+        strip: bool = False,
+        lossless: bool = False,
+        only_if_smaller: bool = True,
+        **options: Any,
+    ) -> bytes:
+        """As the function of that name; `options` are those of `encode` below."""
+        for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
+            if value not in (False, True):
+                raise ValueError(f"{name} is {value!r}, expected True or False")
+        restarts = {key: value for key, value in options.items() if key.startswith("restart")}
+        if not lossless:
+            found = self.encode(table, quality, head=self.head(strip, signed=False), **options)
+            if not only_if_smaller or len(found) < len(self.data):
+                return found
+        recoded = self.recode(self.head(strip), **restarts)
+        takes = only_if_smaller and self.whole and not strip and len(self.data) <= len(recoded)
+        return self.data if takes else recoded
 
     def encode(
         self,
@@ -157,6 +195,32 @@ class Decoded:
         if signature:
             head += markers.signature(name, point.quality)
         return coding.smallest(head, planes)
+
+    def encode_with_metadata(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None = None,
+        *,
+        exif: bytes = b"",
+        xmp: bytes = b"",
+        icc_profile: bytes = b"",
+        comment: bytes = b"",
+        dpi: tuple[float, float] | None = None,
+        jfif: bool = False,
+        streamtype: int = INTERCHANGE,
+        threads: int = 1,
+        **options: Any,
+    ) -> bytes:
+        """As `dnnjpeg.encode` writes the decoded picture, which is gray or YCbCr, with these metadata alone."""
+        head = metadata_segments(self.source.frame, exif, xmp, icc_profile, comment, dpi, jfif)
+        return self.encode(table, quality, head=head, **options)
+
+    def can_be(self, subsampling: str | int | None) -> bool:
+        """Whether chroma can be brought to a subsampling; None is whatever is due."""
+        if subsampling is None or len(self.source.frame.sampling) == 1:
+            return True
+        name = subsampling_of(subsampling)
+        return self._reduced(name) == SUBSAMPLINGS[name]
 
     def recode(self, head: bytes, restart_blocks: int = 0, restart_rows: int = 0) -> bytes:
         """The smallest file of the same coefficients."""
@@ -274,3 +338,12 @@ def _unsigned(segment: bytes) -> list[bytes]:
     if marker == 0xFE and markers.bare_comment(body) != body:
         return [other] if (other := markers.comment(markers.bare_comment(body))) else []
     return [segment]
+
+
+def warmup() -> None:
+    """Compile every kernel of this, or load it from the cache; `encoder.warmup` has the rest."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for progressive in (False, True):
+        data = encode(picture, subsampling="4:4:4", progressive=progressive)
+        transcode(data, quality=20)
+        transcode(data, quality=20, subsampling="4:4:4")
