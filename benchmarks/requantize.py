@@ -1,13 +1,13 @@
 """A second quantization done right: which way of going from a source's steps to coarser ones loses least.
 
-    python benchmarks/requantize.py               200 pictures of $DNNJPEG_DATA/data/full/learn
+    python benchmarks/requantize.py               120 pictures of $DNNJPEG_DATA/data/full/learn
     python benchmarks/requantize.py --show        the table of the last run
 
-Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality.
-Each way makes files of standard tables, at qualities around the one asked, and the network reads them. A cell
-is the change of bytes against Pillow, which decodes the source and saves it with `optimize=True`, at equal
-mean divergence from what the network reads in the source. Curves are straight between neighbours: some of the
-pictures could have the one, some the other.
+Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality. Each
+way makes files of standard tables out of a source, and the network reads them. A cell is the change of bytes
+against Pillow, which decodes the source and saves it with `optimize=True`, at the same mean divergence from what
+the network reads in the source: Pillow's files are measured at many qualities, and its curve is straight between
+two of them in the logarithms. Behind it, the divergence itself.
 """
 
 import io
@@ -28,8 +28,12 @@ from dnnjpeg.models import Network, load_network
 from dnnjpeg.readings import compare, decode
 from dnnjpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
 
-PAIRS = ((85, 75), (75, 60), (75, 50), (90, 75))  # quality of the source, and Pillow's
-AROUND = (-7, 0, 6)  # qualities that are tried
+# by quality of the source: qualities of Pillow's that make the curve, and those that are tried
+SOURCES = {
+    85: ((50, 62, 70, 76, 81), (70, 75)),
+    90: ((62, 72, 79, 84, 87), (75, 82)),
+    75: ((30, 42, 53, 62, 69), (50, 60)),
+}
 
 Arrays = tuple[np.ndarray, np.ndarray]  # indices, blocks x 64, and the steps they stand for
 
@@ -44,24 +48,14 @@ def kept(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
     return _nearest(indices * source, steps), steps
 
 
-def multiples(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray, most: float = 3) -> Arrays:
-    """As kept, but up to `most` source steps, to the multiple that is nearest by ratio."""
-    ratio = np.maximum(wanted / source, 1)
-    whole = np.maximum(
-        np.where(ratio / np.floor(ratio) <= np.ceil(ratio) / ratio, np.floor(ratio), np.ceil(ratio)), 1
-    )
-    steps = np.where(ratio <= most, whole * source, wanted).astype(np.int64)
-    steps = np.where(steps > 255, np.maximum(source, wanted), steps)
-    return _nearest(indices * source, steps), steps
+def times(most: int) -> Callable[..., Arrays]:
+    """Where the wanted step is larger, so many of the source's."""
 
+    def way(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
+        steps = np.where(wanted > source, np.minimum(most * source, 255), source)
+        return _nearest(indices * source, steps), steps
 
-def odd_multiples(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
-    """As multiples, but of 1 and 3 only up to 4: no value lies just between two indices then."""
-    ratio = np.maximum(wanted / source, 1)
-    whole = np.where(ratio < 1.7, 1, 3)
-    steps = np.where(ratio <= 4, whole * source, wanted).astype(np.int64)
-    steps = np.where(steps > 255, np.maximum(source, wanted), steps)
-    return _nearest(indices * source, steps), steps
+    return way
 
 
 def centroid(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arrays:
@@ -79,13 +73,8 @@ def centroid(indices: np.ndarray, source: np.ndarray, wanted: np.ndarray) -> Arr
     return changed, steps
 
 
-WAYS: dict[str, Callable[..., Arrays]] = {
-    "source steps kept": kept,
-    "multiples up to 3": multiples,
-    "multiples up to 1.5": lambda *given: multiples(*given, most=1.5),
-    "odd multiples": odd_multiples,
-    "centroid": centroid,
-}
+WAYS: dict[str, Callable[..., Arrays]] = {"as wanted": kept, "centroid": centroid}
+MULTIPLES: dict[str, Callable[..., Arrays]] = {"two steps": times(2), "three steps": times(3)}
 
 
 def requantized(source: Coefficients, way: Callable[..., Arrays], quality: int) -> bytes:
@@ -106,51 +95,52 @@ def _pillow(image: Image.Image, quality: int, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def curve(network: Network, clean: np.ndarray, files: list[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of the bytes, and of the divergences, from the largest divergence down."""
-    points = []
-    for data in files:
-        found = compare(network.read([decode(one) for one in data]), clean)
-        points.append((np.mean([len(one) for one in data]), found.divergence.mean()))
-    sizes, divergences = np.array(sorted(points)).T
-    return sizes, np.minimum.accumulate(divergences)
-
-
-def trial(images: list[Image.Image], network: Network, quality: int, asked: int) -> dict[str, float]:
-    """By way, the change of bytes in per cent."""
+def trial(images: list[Image.Image], network: Network, quality: int) -> dict[str, list[float]]:
+    """By way and quality, the change of bytes in per cent, and the divergence."""
+    curve, tried = SOURCES[quality]
     data = [_pillow(image, quality) for image in images]
     pixels = [decode(one) for one in data]
     decoded = [Image.fromarray(one) for one in pixels]
     clean = network.read(pixels)
     coefficients = [read_coefficients(one) for one in data]
-    size, divergence = curve(network, clean, [[_pillow(one, asked, optimize=True) for one in decoded]])
 
-    def by_pixels(quality: int) -> list[bytes]:
-        return [encode(one, quality=quality, progressive="auto", signature=False) for one in pixels]
+    def point(files: list[bytes]) -> tuple[float, float]:
+        divergence = compare(network.read([decode(one) for one in files]), clean).divergence.mean()
+        return float(np.log(np.mean([len(one) for one in files]))), float(np.log(divergence))
 
-    def requantize_by(way: Callable[..., Arrays]) -> Callable[[int], list[bytes]]:
-        return lambda quality: [requantized(one, way, quality) for one in coefficients]
-
-    ways = {"by pixels": by_pixels} | {name: requantize_by(way) for name, way in WAYS.items()}
+    pillow = [point([_pillow(one, q, optimize=True) for one in decoded]) for q in curve]
+    sizes, divergences = np.array(pillow).T
     found = {}
-    for name, files in ways.items():
-        sizes, divergences = curve(network, clean, [files(asked + step) for step in AROUND])
+
+    def note(name: str, files: list[bytes]) -> None:
+        size, divergence = point(files)
         at_equal = np.interp(divergence, divergences[::-1], sizes[::-1])
-        found[name] = round(float(100 * (at_equal / size - 1)[0]), 2)
-        click.echo(f"{quality} to {asked}, {name}: {found[name]:+.1f} %", err=True)
+        found[name] = [round(100 * float(np.expm1(size - at_equal)), 2), round(float(np.exp(divergence)), 4)]
+        inside = divergences.min() <= divergence <= divergences.max()
+        click.echo(f"{quality}, {name}: {found[name]}{'' if inside else ' beyond the curve'}", err=True)
+
+    for q in tried:
+        for name, way in WAYS.items():
+            note(f"{q}, {name}", [requantized(one, way, q) for one in coefficients])
+        note(
+            f"{q}, by pixels", [encode(one, quality=q, progressive="auto", signature=False) for one in pixels]
+        )
+    for name, way in MULTIPLES.items():
+        note(name, [requantized(one, way, tried[0]) for one in coefficients])
     return found
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    pairs = results["pairs"]
-    lines = [f"| | {' | '.join(pairs)} |", f"|---|{'---:|' * len(pairs)}"]
-    for name in next(iter(pairs.values())):
-        lines.append(f"| {name} | {' | '.join(f'{ways[name]:+.1f} %' for ways in pairs.values())} |")
+    lines = ["| source, way | bytes | divergence |", "|---|---:|---:|"]
+    for quality, ways in results["sources"].items():
+        lines += [
+            f"| {quality}, {name} | {change:+.1f} % | {nat:.4f} |" for name, (change, nat) in ways.items()
+        ]
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--count", default=200, show_default=True, help="Pictures.")
+@click.option("--count", default=120, show_default=True, help="Pictures.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
 def main(count: int, show: bool) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/requantize.json."""
@@ -160,8 +150,8 @@ def main(count: int, show: bool) -> None:
         paths = sorted((root / "data" / "full" / "learn").iterdir())[:count]
         view = network.preprocess.view
         images = [view.show(Image.open(path).convert("RGB")) for path in paths]
-        pairs = {f"{quality} to {asked}": trial(images, network, quality, asked) for quality, asked in PAIRS}
-        write("requantize", {"pictures": len(images), "network": network.name, "pairs": pairs})
+        sources = {str(quality): trial(images, network, quality) for quality in SOURCES}
+        write("requantize", {"pictures": len(images), "network": network.name, "sources": sources})
     click.echo(as_markdown(json.loads((RESULTS / "requantize.json").read_text())))
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from dnnjpeg.checks import check_quality
@@ -228,12 +229,21 @@ def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
         yield name, end - start, data[begin + 2 : end]
         start = end
         if name == "SOS":
-            after = _MARKER_AFTER_SCAN.search(data, start)
-            scan = len(data[start : after.start() if after else len(data)].rstrip(b"\xff"))
+            scan = len(data[start : _scan_end(data, start)].rstrip(b"\xff"))
             yield "scan", scan, b""
             start += scan
     if start < len(data):
         yield "stray", len(data) - start, b""
+
+
+def _scan_end(data: bytes, start: int) -> int:
+    """Where a marker follows the scan, or the data end. To look from one ff to the next is faster than a
+    search by the pattern.
+    """
+    at = data.find(b"\xff", start)
+    while at >= 0 and (data.startswith(b"\0", at + 1) or not _MARKER_AFTER_SCAN.match(data, at)):
+        at = data.find(b"\xff", at + 1)
+    return at if at >= 0 else len(data)
 
 
 def _exactly(size: int, name: str, body: bytes) -> bytes:
@@ -258,6 +268,7 @@ def read_frame(body: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
     return body[0], int.from_bytes(body[1:3]), int.from_bytes(body[3:5]), components
 
 
+@lru_cache(maxsize=64)
 def read_quantization(body: bytes) -> dict[int, Steps]:
     """The tables of a DQT segment (T.81 B.2.4.1) by number, in natural order."""
     tables = {}

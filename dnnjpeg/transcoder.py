@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -36,7 +37,7 @@ from dnnjpeg.codec.reader import (
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import reduction, requantize
+from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
 from dnnjpeg.images import SRGB
 from dnnjpeg.standard import Steps
 from dnnjpeg.table import SUBSAMPLINGS, OperatingPoint, Table, standard_table
@@ -46,8 +47,6 @@ __all__ = ["Coefficients", "Decoded", "Unsupported", "read_coefficients", "trans
 _ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
 """By component, whether it is luma or alike, Cb or Cr."""
 ORIENTATION = 0x0112
-
-Sampling = tuple[tuple[int, int], ...]
 
 
 def transcode(
@@ -211,7 +210,7 @@ class Decoded:
         threads: int = 1,
         **options: Any,
     ) -> bytes:
-        """As `dnnjpeg.encode` writes the decoded picture, which is gray or YCbCr, with these metadata alone."""
+        """With these metadata alone, as `dnnjpeg.encode` takes them; for what is gray or YCbCr."""
         head = metadata_segments(self.source.frame, exif, xmp, icc_profile, comment, dpi, jfif)
         return self.encode(table, quality, head=head, **options)
 
@@ -253,30 +252,15 @@ class Decoded:
         self, point: OperatingPoint, quantizer: str | None, seed: int, subsampling: Any, *options: Any
     ) -> tuple[Coding, np.ndarray]:
         source, frame = self.source, self.source.frame
-        roles = _ROLES[source.colour]
-        count = 3 if 1 in roles else 1
-        whole = quantizer_for(point, quantizer, count)
-        rows = list(roles)
-        law = Quantizer(whole.scale[rows], whole.law[rows], whole.reach[rows])
         sampling = self._reduced(subsampling_of(point.subsampling if subsampling is None else subsampling))
-        tables: list[Steps] = []
-        divisors: list[tuple[float, ...]] = []
-        for c, role in enumerate(roles):
-            wanted, given = _last(point.tables, role), _last(point.divisors, role)
-            if reduction(frame.sampling, sampling, c) == (1, 1):
-                known = source.tables[c]
-                divisors.append(
-                    tuple(k if w <= k else d for k, w, d in zip(known, wanted, given, strict=True))
-                )
-                tables.append(tuple(map(max, known, wanted)))
-            else:
-                divisors.append(given)
-                tables.append(wanted)
-        coding = coding_of(frame.width, frame.height, sampling, tuple(tables), *options)
-        planes = requantize(frame, source.planes, source.tables, coding.frame, tuple(divisors), law, seed)
-        limits = limits_for(point, count)
+        tables, laws, limits = _laws(point, quantizer, source.colour, source.tables, frame.sampling, sampling)
+        try:
+            coding = _coding(frame.width, frame.height, sampling, tables, *options)
+        except TypeError:  # one of the options cannot be remembered: this says what is wrong with it
+            coding = coding_of(frame.width, frame.height, sampling, tables, *options)
+        planes = requantize(frame, source.planes, coding.frame, laws, seed)
         if limits is not None:
-            hold_planes(coding.frame, planes, limits[rows])
+            hold_planes(coding.frame, planes, limits)
         return coding, planes
 
     def _reduced(self, name: str) -> Sampling:
@@ -292,6 +276,42 @@ class Decoded:
         if wide % across == high % down == 0:
             across, down = wide, high
         return _writable(((across, down), (1, 1), (1, 1)))
+
+
+_coding = lru_cache(maxsize=256, typed=True)(coding_of)
+
+
+@lru_cache(maxsize=64)
+def _laws(
+    point: OperatingPoint,
+    quantizer: str | None,
+    colour: str,
+    known: tuple[Steps, ...],
+    before: Sampling,
+    after: Sampling,
+) -> tuple[tuple[Steps, ...], Laws, np.ndarray | None]:
+    """The tables that the file gets, what is done to coefficients, and limits as for `hold_planes`; `known`:
+    the tables of the source.
+    """
+    roles = list(_ROLES[colour])
+    count = 3 if 1 in roles else 1
+    tables: list[Steps] = []
+    divisors: list[tuple[float, ...]] = []
+    for c, role in enumerate(roles):
+        wanted, given = _last(point.tables, role), _last(point.divisors, role)
+        if reduction(before, after, c) == (1, 1):
+            divisors.append(
+                tuple(k if w <= k else d for k, w, d in zip(known[c], wanted, given, strict=True))
+            )
+            tables.append(tuple(map(max, known[c], wanted)))
+        else:
+            divisors.append(given)
+            tables.append(wanted)
+    whole = quantizer_for(point, quantizer, count)
+    law = Quantizer(whole.scale[roles], whole.law[roles], whole.reach[roles])
+    limits = limits_for(point, count)
+    laws = Laws.of(known, tuple(divisors), law, before, after)
+    return tuple(tables), laws, None if limits is None else limits[roles]
 
 
 def _last(rows: Sequence[Any], number: int) -> Any:

@@ -32,8 +32,8 @@ An option that is None counts as not given; an unknown one is a TypeError. Nothi
 is whole.
 
 A picture that comes from a JPEG file, and whose pixels are still those of the file, is made of the file's own
-coefficients (`dnnjpeg.transcode`): fewer bytes, nothing is rounded twice. Pillow has the file only where it was
-opened by name. Steps that are coarser in the file than in the table stay.
+coefficients, as by `dnnjpeg.transcode`: fewer bytes, nothing is rounded twice. Steps that are coarser in the
+file than in the table stay. Pillow has the file only where it was opened by name.
 
 Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
 file that it has created, but one that was there before stays, empty. To keep the old file until the new one

@@ -111,7 +111,7 @@ def lookup_table(lengths: bytes, symbols: bytes, kind: int) -> np.ndarray:
     Raises ValueError for lengths that no codes can have.
     """
     table = np.zeros(1, TABLE)
-    counts, values = (np.array(list(part), np.uint8) for part in (lengths, symbols))
+    counts, values = (np.frombuffer(part, np.uint8) for part in (lengths, symbols))
     if not _fill(table, counts, values, kind):
         raise ValueError("there are more Huffman codes than their lengths allow")
     return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -256,7 +257,7 @@ class _Reader:
         self.kind, self.parts = kind, parts
         alone = len(parts) == 1
         sampling = ((1, 1),) if alone else tuple((part.horizontal, part.vertical) for part in parts)
-        self.frame = Frame(width, height, sampling, (0,) * len(parts))
+        self.frame = _frame(width, height, sampling)
         self.known = [[-1] * 64 for _ in parts]
         self.planes = empty(self.frame.planes(True)[1] * 64, np.int16)
         if kind == "progressive" or self.salvage:
@@ -272,12 +273,17 @@ class _Reader:
         members, band, selectors = self._scan_header(header)
         self._note(members, *band)
         frame = self.frame
-        geometry, _ = frame.planes(True)
+        geometry = frame.planes(True)[0].tolist()
         many = len(members) > 1
         huffman = [self._huffman(selector, *band) for selector in selectors]  # alive until they are used
         places = np.array(
             [
-                (*(geometry[c, :2] if many else (1, 1)), *geometry[c, [STRIDE, PLANE]], *map(_address, pair))
+                (
+                    *(geometry[c][:2] if many else (1, 1)),
+                    geometry[c][STRIDE],
+                    geometry[c][PLANE],
+                    *map(_address, pair),
+                )
                 for c, pair in zip(members, huffman, strict=True)
             ],
             np.int64,
@@ -338,10 +344,10 @@ class _Reader:
             known = self.known[c]
             if start and known[0] < 0:
                 self._damaged("has a scan of AC before that of DC")
-            for k in range(start, end + 1):
-                if known[k] != (high or -1):
-                    self._damaged("has a scan of what is known already, or not yet")
-                known[k] = low
+            count = end + 1 - start
+            if known[start : end + 1] != [high or -1] * count:
+                self._damaged("has a scan of what is known already, or not yet")
+            known[start : end + 1] = [low] * count
 
     def _huffman(
         self, selector: tuple[int, int], start: int, end: int, high: int, low: int
@@ -365,19 +371,15 @@ class _Reader:
 
     def source(self) -> Source:
         assert self.frame is not None
-        frame = self.frame
         for c in range(len(self.parts)):
             if self.known[c][0] < 0:
                 self._damaged(f"has no scan of component {c + 1}")
                 number = self.parts[c].table
                 self.tables.setdefault(c, self.quantization.get(number, (1,) * 64))
-        tables = tuple(self.tables[c] for c in range(len(self.parts)))
-        steps = tuple(dict.fromkeys(tables))
-        frame = Frame(frame.width, frame.height, frame.sampling, tuple(map(steps.index, tables)))
         return Source(
-            frame,
+            self.frame,
             self.planes.reshape(-1, 64),
-            tables,
+            tuple(self.tables[c] for c in range(len(self.parts))),
             subsampling_name(self.parts),
             self._colour(),
             tuple(self.segments),
@@ -398,6 +400,12 @@ class _Reader:
         if adobe and len(adobe[-1]) >= 12 and not (jfif and count == 3):
             return _COLOURS.get(adobe[-1][11], {}).get(count, usual)
         return "RGB" if count == 3 and not jfif and bytes(p.id for p in self.parts) == b"RGB" else usual
+
+
+@lru_cache(maxsize=256)
+def _frame(width: int, height: int, sampling: tuple[tuple[int, int], ...]) -> Frame:
+    """Of which only the geometry counts; remembered, as folders have many pictures of one size."""
+    return Frame(width, height, sampling, (0,) * len(sampling))
 
 
 _NO_TABLE = np.zeros(1, np.uint8)

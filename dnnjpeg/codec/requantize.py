@@ -5,6 +5,7 @@ of those of the blocks it is made of. Nothing is rounded or held to 0..255 on th
 """
 
 from functools import lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.quantize import NEAREST, ROUNDER, Quantizer, block_hash, legal, random_keys, sample_16
-from dnnjpeg.codec.scan import COLUMNS, PLANE, ROWS, STRIDE
+from dnnjpeg.codec.scan import COLUMNS, PLANE, ROWS, STRIDE, H
 from dnnjpeg.jit import inlined, kernel
 from dnnjpeg.simd import (
     address,
@@ -111,7 +112,7 @@ def requantize_batches(
     """Sixteen blocks at a time: averages of `across` x `down` samples, or with 1 x 1 the indices as they are,
     times `scale`, to the nearest integer or one that is drawn (see `quantize`). Tables are in zigzag order.
 
-    matrices: float32[n, j, 8, 8], of the j-th of n blocks that there are. `memory`: int64[]; scratch.
+    matrices: float32[n, j, 8, 8], of the j-th of n blocks that there are. `memory`: uint8, scratch.
     """
     values = address(memory) + 63 & ~63
     indices, room, weights = values + 4096, values + 6144, values + 7168
@@ -168,57 +169,81 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def reduction(
-    source: tuple[tuple[int, int], ...], target: tuple[tuple[int, int], ...], c: int
-) -> tuple[int, int]:
+Sampling = tuple[tuple[int, int], ...]
+
+
+def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
     """How many samples of component c, across and down, become one from one sampling to another."""
     (most_h, most_v), (new_h, new_v) = (tuple(map(max, zip(*one, strict=True))) for one in (source, target))
     (h, v), (after_h, after_v) = source[c], target[c]
     return new_h * h // (most_h * after_h), new_v * v // (most_v * after_v)
 
 
-def requantize(
-    source: Frame,
-    planes: np.ndarray,
-    source_tables: tuple[Steps, ...],
-    target: Frame,
-    divisors: tuple[tuple[float, ...], ...],
-    quantizer: Quantizer,
-    seed: int,
-) -> np.ndarray:
-    """int16[blocks, 64], laid out as the target's `Frame.planes(True)` says, from planes laid out as the
-    source's.
+class Law(NamedTuple):
+    """What is done to a component, tables in zigzag order, see the kernels; `near`: by `nearest_blocks`."""
 
-    The target may have fewer blocks in a component, by a whole factor. `divisors`: by component, natural
-    order; where one equals the source's step, the index stays. `quantizer` has the hardness.
+    across: int
+    down: int
+    near: bool
+    steps: np.ndarray
+    scale: np.ndarray
+    law: np.ndarray
+    reach: np.ndarray
+
+
+class Laws(NamedTuple):
+    """By component; and whether any coefficient is drawn, from how many candidates at the most."""
+
+    components: tuple[Law, ...]
+    sampled: bool
+    candidates: int
+
+    @classmethod
+    def of(
+        cls,
+        known: tuple[Steps, ...],
+        divisors: tuple[tuple[float, ...], ...],
+        quantizer: Quantizer,
+        before: Sampling,
+        after: Sampling,
+    ) -> Self:
+        """known: steps of the source by component; divisors: where one equals its step, the index stays."""
+        laws = []
+        for c, (steps, divisor) in enumerate(zip(known, divisors, strict=True)):
+            across, down = reduction(before, after, c)
+            step, by = np.array(steps, np.float32)[_NATURAL], np.array(divisor)[_NATURAL]
+            reach, whole = quantizer.reach[c][_NATURAL], across * down == 1
+            if whole:
+                reach[by == step] = NEAREST
+            scale = ((step if whole else 1) / by).astype(np.float32)
+            near = whole and not reach.any() and bool(scale.max() <= 1)
+            laws.append(Law(across, down, near, step, scale, quantizer.law[c][_NATURAL], reach))
+        return cls(tuple(laws), quantizer.sampled, quantizer.candidates)
+
+
+def requantize(source: Frame, planes: np.ndarray, target: Frame, laws: Laws, seed: int) -> np.ndarray:
+    """int16[blocks, 64], laid out as the target's `Frame.planes(True)` says, from planes laid out as the
+    source's. The target may have fewer blocks in a component, by a whole factor.
     """
-    here, _ = source.planes(True)
-    there, blocks = target.planes(True)
-    out = empty(blocks * 64, np.int16).reshape(-1, 64)
-    keys = random_keys(seed if quantizer.sampled else 0, len(source.sampling))
-    memory = empty((7168 + 64 * quantizer.candidates + 64) // 8 + 8, np.int64)
+    here, there = (frame.planes(True)[0].tolist() for frame in (source, target))
+    out = empty(target.planes(True)[1] * 64, np.int16)
     begin, end = _address(planes), _address(out)
-    for c, (h, _) in enumerate(target.sampling):
-        across, down = reduction(source.sampling, target.sampling, c)
-        steps = np.array(source_tables[c], np.float32)[_NATURAL]
-        divisor = np.array(divisors[c])[_NATURAL]
-        first, stride = (int(here[c, field]) for field in (PLANE, STRIDE))
-        size = (int(there[c, COLUMNS]), int(there[c, ROWS]))
-        place = (end + int(there[c, PLANE]) * 128, int(there[c, STRIDE]))
-        reach = quantizer.reach[c][_NATURAL]
-        if across * down == 1:
-            reach[divisor == steps] = NEAREST
-            scale = (steps / divisor).astype(np.float32)
-            if not reach.any() and scale.max() <= 1:
-                nearest_blocks(begin + first * 128, stride, *place, *size, _address(scale))
-                continue
+    batches = []
+    for c, law in enumerate(laws.components):
+        first = begin + here[c][PLANE] * 128
+        place = (end + there[c][PLANE] * 128, there[c][STRIDE], there[c][COLUMNS], there[c][ROWS])
+        if law.near:
+            nearest_blocks(first, here[c][STRIDE], *place, _address(law.scale))
         else:
-            scale = (1 / divisor).astype(np.float32)
-        law = np.ascontiguousarray(quantizer.law[c][_NATURAL])
-        wide, high = _averaging(across), _averaging(down)
+            batches.append((c, law, (first, here[c][STRIDE], here[c][COLUMNS], here[c][ROWS], *place)))
+    if batches:
+        keys = _address(random_keys(seed if laws.sampled else 0, len(here)))
+        memory = empty(7168 + 64 * laws.candidates + 64, np.uint8)
+    for c, law, where in batches:
+        wide, high = _averaging(law.across), _averaging(law.down)
         requantize_batches(
-            begin + first * 128, stride, int(here[c, COLUMNS]), int(here[c, ROWS]), *place, *size, across,
-            down, _address(wide), _address(high), _address(steps), _address(scale), _address(law),
-            _address(reach), _address(keys) + c * 264, target.mcus * h, memory,
+            *where, law.across, law.down, _address(wide), _address(high), _address(law.steps),
+            _address(law.scale), _address(law.law), _address(law.reach), keys + c * 264,
+            target.mcus * there[c][H], memory,
         )  # fmt: skip
-    return out
+    return out.reshape(-1, 64)

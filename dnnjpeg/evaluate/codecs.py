@@ -65,8 +65,8 @@ def load_codec(name: str) -> Codec:
       baseline or progressive, whichever is smaller, and no signature. Options: adaptive, subsampling,
       quantizer, hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
     - `transcode:TABLE`: a JPEG file of the picture, saved by Pillow with 4:2:0 at the quality that the option
-      source gives, 95 by itself, and brought to the table by `dnnjpeg.transcode`. The other options are those of
-      `dnnjpeg:TABLE`.
+      source gives, 95 by itself, and brought to the table by `dnnjpeg.transcode`. The other options are those
+      of `dnnjpeg:TABLE`.
     - `pillow`, `pillow-optimize`, `pillow-progressive`: libjpeg-turbo with the standard tables, 4:2:0 unless
       told otherwise, as are all that follow. With the option reduce=N, a picture whose shorter side is more
       than N pixels is first reduced to that, and the file holds the smaller one.
@@ -164,6 +164,6 @@ _OWN: dict[str, Expected] = {
 }
 _ALLOWED: dict[str, Mapping[str, Expected]] = {
     "dnnjpeg": _OWN,
-    "transcode": _OWN | {"source": int},
     **{name: peer.options for name, peer in PEERS.items()},
+    "transcode": _OWN | {"source": int},
 }
