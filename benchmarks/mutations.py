@@ -2,8 +2,8 @@
 
     python benchmarks/mutations.py          100,000 files; an hour or less
 
-Seeds are 30 files that are made here: gray, colour and CMYK, baseline and progressive, with and without restart
-markers and metadata, in all subsamplings. A crash ends the process, and its number stands in the last line.
+Seeds are 30 files that are made here: gray, colour and CMYK, baseline and progressive, with and without
+restart markers and metadata, in all subsamplings. A crash ends the process.
 """
 
 import random
@@ -40,6 +40,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     """One to eight bytes changed, flipped, taken out or put in; or cut short."""
     file = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):
+        if not file:
+            break
         place, kind = rng.randrange(len(file)), rng.randrange(5)
         if kind == 0:
             file[place] = rng.randrange(256)

@@ -3,11 +3,11 @@
     python benchmarks/requantize.py               120 pictures of $DNNJPEG_DATA/data/full/learn
     python benchmarks/requantize.py --show        the table of the last run
 
-Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality. Each
-way makes files of standard tables out of a source, and the network reads them. A cell is the change of bytes
-against Pillow, which decodes the source and saves it with `optimize=True`, at the same mean divergence from what
-the network reads in the source: Pillow's files are measured at many qualities, and its curve is straight between
-two of them in the logarithms. Behind it, the divergence itself.
+Sources are the pictures as mobilenet_v2 is shown them, 224 x 224, saved by Pillow with 4:2:0 at a quality.
+Each way makes files of standard tables out of a source, and the network reads them. A cell is the change of
+bytes against Pillow, which decodes the source and saves it with `optimize=True`, at the same mean divergence
+from what the network reads in the source: Pillow's files are measured at many qualities, and its curve is
+straight between two of them in the logarithms. Behind it, the divergence itself.
 """
 
 import io

@@ -3,7 +3,7 @@
     python benchmarks/transcode.py speed    the web photographs and full/val of $DNNJPEG_DATA/data
     python benchmarks/transcode.py worth    full/val as it is stored, read by mobilenet_v2
 
-speed: functions take turns, file by file; a file counts with its fastest turn, in seconds of the thread itself.
+speed: functions take turns, file by file; a file counts with its fastest turn, in seconds of its thread.
 jpeglib reads coefficients by libjpeg-turbo out of a file in memory (/dev/shm) and copies them for Python.
 worth: files of quality 35, 50 and 75 against Pillow's, which decodes and saves with `optimize=True`, at equal
 mean divergence from what the network reads in the source.

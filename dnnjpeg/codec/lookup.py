@@ -6,6 +6,7 @@ what is looked up, or none that T.81 allows here.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,14 +105,19 @@ def _fill(tables, lengths, symbols, kind):
     return True
 
 
-@lru_cache(maxsize=64)
-def lookup_table(lengths: bytes, symbols: bytes, kind: int) -> np.ndarray:
-    """An array of one record: the table of a DHT segment.
+class Lookup(NamedTuple):
+    """A table, kept alive, and its address: numpy takes long to say that of a record's array."""
 
-    Raises ValueError for lengths that no codes can have.
-    """
-    table = np.zeros(1, TABLE)
+    table: np.ndarray
+    address: int
+
+
+@lru_cache(maxsize=64)
+def lookup_table(lengths: bytes, symbols: bytes, kind: int) -> Lookup:
+    """Of a table of a DHT segment. Raises ValueError for lengths that no codes can have."""
+    memory = np.zeros(TABLE.itemsize, np.uint8)
+    table = memory.view(TABLE)
     counts, values = (np.frombuffer(part, np.uint8) for part in (lengths, symbols))
     if not _fill(table, counts, values, kind):
         raise ValueError("there are more Huffman codes than their lengths allow")
-    return table
+    return Lookup(table, memory.__array_interface__["data"][0])

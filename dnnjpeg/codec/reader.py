@@ -9,7 +9,7 @@ import numpy as np
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import bands, decode
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, lookup_table
+from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, Lookup, lookup_table
 from dnnjpeg.codec.markers import NATURAL
 from dnnjpeg.codec.memory import empty
 from dnnjpeg.codec.scan import PLANE, STRIDE
@@ -282,7 +282,7 @@ class _Reader:
                     *(geometry[c][:2] if many else (1, 1)),
                     geometry[c][STRIDE],
                     geometry[c][PLANE],
-                    *map(_address, pair),
+                    *(one.address for one in pair),
                 )
                 for c, pair in zip(members, huffman, strict=True)
             ],
@@ -351,7 +351,7 @@ class _Reader:
 
     def _huffman(
         self, selector: tuple[int, int], start: int, end: int, high: int, low: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Lookup, Lookup]:
         """The DC and AC table of a component; where one is not used, the other stands in."""
         progressive = self.kind == "progressive"
         found = []
@@ -364,7 +364,7 @@ class _Reader:
             found.append(_NO_TABLE)
         return found[0], found[-1]
 
-    def _table(self, number: int, kind: int) -> np.ndarray:
+    def _table(self, number: int, kind: int) -> Lookup:
         if number not in self.huffman:
             raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
         return lookup_table(*self.huffman[number], kind)
@@ -408,7 +408,7 @@ def _frame(width: int, height: int, sampling: tuple[tuple[int, int], ...]) -> Fr
     return Frame(width, height, sampling, (0,) * len(sampling))
 
 
-_NO_TABLE = np.zeros(1, np.uint8)
+_NO_TABLE = Lookup(np.zeros(1, np.uint8), 0)
 
 
 def bytes_array(data: bytes) -> np.ndarray:
