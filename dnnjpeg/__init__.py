@@ -10,6 +10,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
+    from dnnjpeg.codec.reader import Coefficients as Coefficients
+    from dnnjpeg.codec.reader import read_coefficients as read_coefficients
     from dnnjpeg.encoder import encode as encode
     from dnnjpeg.encoder import write_coefficients as write_coefficients
     from dnnjpeg.jpeg.inspect import inspect as inspect
@@ -21,11 +23,13 @@ if _TYPE_CHECKING:
     from dnnjpeg.table.table import Table as Table
     from dnnjpeg.target.search import Encoded as Encoded
     from dnnjpeg.target.target import encode_to_target as encode_to_target
+    from dnnjpeg.transcoder import transcode as transcode
 
 __version__ = "0.1.0"
 
 # Loaded on first use: numpy, numba and torch take longer to import than most programs want to wait.
 _HOMES = {
+    "Coefficients": "dnnjpeg.codec.reader",
     "Encoded": "dnnjpeg.target.search",
     "JPEGLayer": "dnnjpeg.learn.jpegdl",
     "OperatingPoint": "dnnjpeg.table.point",
@@ -36,6 +40,8 @@ _HOMES = {
     "list_tables": "dnnjpeg.table.library",
     "load_network": "dnnjpeg.networks.load",
     "load_table": "dnnjpeg.table.library",
+    "read_coefficients": "dnnjpeg.codec.reader",
+    "transcode": "dnnjpeg.transcoder",
     "write_coefficients": "dnnjpeg.encoder",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -30,7 +30,7 @@ from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
-_QUALITY = 75  # of a table, unless told otherwise
+DEFAULT_QUALITY = 75  # of a table, unless told otherwise
 _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
@@ -106,13 +106,10 @@ def encode(
                 f"adaptive steps are each picture's own, and streamtype={brief(streamtype)} shares them"
             )
         quality = adapted_quality(
-            check_quality(_QUALITY if quality is None else quality), bits_at_yardstick(pixels, threads)
+            check_quality(DEFAULT_QUALITY if quality is None else quality), bits_at_yardstick(pixels, threads)
         )
-    point, name = _point(table, quality)
-    if hardness is not None:
-        if quantizer == "nearest":
-            raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
-        point = _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
+    point, name = operating_point(table, quality)
+    point = hardened(point, hardness, quantizer)
     threads = check_integer(threads, "threads", 1, 1024)
     options = (
         point, pixels.width, pixels.height, pixels.mode, quantizer, seed, subsampling, progressive, optimize,
@@ -126,7 +123,7 @@ def encode(
         _warn_of_sides(pixels.width, pixels.height)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
-    head = _metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
+    head = metadata_segments(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
         head += markers.signature(name, point.quality)
     if coding.progressive is False and max_index is None:
@@ -166,7 +163,7 @@ def _prepared(
         point.subsampling if subsampling is None else subsampling,
         *options,
     )
-    return coding, _quantizer(point, quantizer, components), _max_index(point, components)
+    return coding, quantizer_for(point, quantizer, components), max_index_for(point, components)
 
 
 def write_coefficients(
@@ -226,7 +223,9 @@ def write_coefficients(
     _warn_of_sides(width, height)
     if streamtype == TABLES_ONLY:
         return coding.tables_only
-    return coding.smallest(_metadata(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks)
+    return coding.smallest(
+        metadata_segments(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif), blocks
+    )
 
 
 def _warn_of_sides(width: int, height: int) -> None:
@@ -240,7 +239,7 @@ def _whole_steps(table: Any, name: str) -> Steps:
     return check_steps([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], name)
 
 
-def _point(
+def operating_point(
     table: str | os.PathLike[str] | Table | OperatingPoint, quality: float | None
 ) -> tuple[OperatingPoint, str]:
     """The operating point, and the name of the table it is from."""
@@ -254,7 +253,16 @@ def _point(
                 f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
             )
         table = load_table(table)
-    return table.at(_QUALITY if quality is None else quality), table.name
+    return table.at(DEFAULT_QUALITY if quality is None else quality), table.name
+
+
+def hardened(point: OperatingPoint, hardness: Any, quantizer: str | None) -> OperatingPoint:
+    """The point with this hardness, unless it is None."""
+    if hardness is None:
+        return point
+    if quantizer == "nearest":
+        raise ValueError("hardness is given, but quantizer='nearest' has none: leave one of them out")
+    return _hardened(point, hardness) if is_number(hardness) else replace(point, hardness=hardness)
 
 
 @lru_cache(maxsize=64)
@@ -274,27 +282,43 @@ def _coding(
     components: int,
     tables: tuple[Steps, ...],
     subsampling: str | int,
-    progressive: bool | str,
-    optimize: bool | None,
-    streamtype: int,
-    restart_blocks: int,
-    restart_rows: int,
+    *options: Any,
 ) -> Coding:
     """The options checked, and brought into one form."""
-    name: Any = subsampling
+    name = subsampling_of(subsampling)
+    sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
+    return coding_of(width, height, sampling, _by_component(tables, components), *options)
+
+
+def subsampling_of(subsampling: Any) -> str:
+    """A name of `SUBSAMPLINGS`, for it or for Pillow's number."""
+    name = subsampling
     if is_number(subsampling, Integral):
         name = _PILLOW_SUBSAMPLINGS.get(int(subsampling))
     if not isinstance(name, str) or name not in SUBSAMPLINGS:
         raise ValueError(
             f"subsampling is {brief(subsampling)}, expected one of {', '.join(SUBSAMPLINGS)}, or 0, 1, 2"
         )
+    return name
+
+
+def coding_of(
+    width: int,
+    height: int,
+    sampling: tuple[tuple[int, int], ...],
+    tables: tuple[Steps, ...],
+    progressive: bool | str,
+    optimize: bool | None,
+    streamtype: int,
+    restart_blocks: int,
+    restart_rows: int,
+) -> Coding:
+    """Of components with such sampling factors and tables; the options of `encode` checked."""
     if progressive not in (False, True, "auto"):
         raise ValueError(f"progressive is {brief(progressive)}, expected True, False or 'auto'")
     if optimize not in (None, False, True):
         raise ValueError(f"optimize is {brief(optimize)}, expected True, False or None")
-    tables = _by_component(tables, components)
     used = tuple(dict.fromkeys(tables))  # equal tables are written once
-    sampling = SUBSAMPLINGS[name] if components == 3 else ((1, 1),) * components
     return Coding(
         Frame(width, height, sampling, tuple(used.index(table) for table in tables)),
         used,
@@ -306,7 +330,7 @@ def _coding(
     )
 
 
-def _quantizer(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
+def quantizer_for(point: OperatingPoint, name: str | None, components: int) -> Quantizer:
     if name not in (None, "nearest", "probabilistic"):
         raise ValueError(f"quantizer is {brief(name)}, expected 'nearest' or 'probabilistic'")
     return _make_quantizer(point, name, components)
@@ -322,7 +346,7 @@ def _make_quantizer(point: OperatingPoint, name: str | None, components: int) ->
     return quantizer_of(tables, kappas if known and name != "nearest" else None)
 
 
-def _max_index(point: OperatingPoint, components: int) -> np.ndarray | None:
+def max_index_for(point: OperatingPoint, components: int) -> np.ndarray | None:
     if all(limit is None for limit in point.max_index):
         return None
     none = np.iinfo(np.int16).max
@@ -335,7 +359,7 @@ def _for_all(rows: tuple[Any, ...], components: int) -> tuple[Any, ...]:
     return _by_component(rows if components == 3 else rows[:1], components)
 
 
-def _metadata(
+def metadata_segments(
     frame: Frame,
     exif: bytes,
     xmp: bytes,
@@ -363,7 +387,7 @@ def _metadata(
             markers.exif(exif),
             markers.xmp(xmp),
             markers.icc(icc_profile),
-            markers.adobe_cmyk() if len(frame.sampling) == 4 else b"",
+            markers.adobe() if len(frame.sampling) == 4 else b"",
             markers.comment(comment),
         )
     )

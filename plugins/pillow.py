@@ -31,14 +31,20 @@ adaptive, quantizer, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.e
 An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
 is whole.
 
+A picture that comes from a JPEG file, and whose pixels are still those of the file, is made of the file's own
+coefficients, as by `dnnjpeg.transcode`: fewer bytes, nothing is rounded twice. Steps that are coarser in the
+file than in the table stay. Pillow has the file only where it was opened by name.
+
 Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
 file that it has created, but one that was there before stays, empty. To keep the old file until the new one
 is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
 """
 
 import io
+import os
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
     from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.transcoder import Decoded
 
 __all__ = ["encode", "register"]
 
@@ -177,18 +184,38 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
     progressive = options.get("progressive") or options.get("progression") or False
     exif = options.get("exif", b"")
     comment = options["comment"] if "comment" in options else image.info.get("comment")
-    return encode(
-        image,
-        table,
-        quality,
-        subsampling=_subsampling(image, options.get("subsampling", -1)),
-        optimize=options.get("optimize"),
-        progressive=progressive if isinstance(progressive, str) else bool(progressive),
-        dpi=_dpi(options.get("dpi")),
-        exif=exif.tobytes() if isinstance(exif, Image.Exif) else exif,
-        comment=comment.encode() if isinstance(comment, str) else comment or b"",
+    chosen: dict[str, Any] = {
+        "subsampling": _subsampling(image, options.get("subsampling", -1)),
+        "optimize": options.get("optimize"),
+        "progressive": progressive if isinstance(progressive, str) else bool(progressive),
+        "dpi": _dpi(options.get("dpi")),
+        "exif": exif.tobytes() if isinstance(exif, Image.Exif) else exif,
+        "comment": comment.encode() if isinstance(comment, str) else comment or b"",
         **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
-    )
+    }
+    decoded = None if chosen.get("streamtype") else _decoded(image)
+    if decoded is not None and decoded.can_be(chosen["subsampling"]):
+        return decoded.encode_with_metadata(table, quality, **chosen)
+    return encode(image, table, quality, **chosen)
+
+
+def _decoded(image: Image.Image) -> "Decoded | None":
+    """The coefficients of the file that the picture is from; None where it is from none, or is not any more
+    what is in there.
+    """
+    name = getattr(image, "filename", "")
+    if image.format != "JPEG" or not name or image.mode not in ("L", "RGB"):
+        return None
+    from dnnjpeg.transcoder import Decoded
+
+    with suppress(OSError, ValueError):
+        data = Path(os.fsdecode(name)).read_bytes()
+        with Image.open(io.BytesIO(data)) as again:
+            if again.format == "JPEG" and again.mode == image.mode and again.size == image.size:
+                decoded = Decoded.read(data)
+                usual = decoded.source.colour in ("gray", "YCbCr")
+                return decoded if usual and again.tobytes() == image.tobytes() else None
+    return None
 
 
 def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float | None]:

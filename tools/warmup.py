@@ -12,9 +12,11 @@ def warmup() -> None:
     Otherwise the first encoding does it.
     """
     from dnnjpeg import encoder
+    from dnnjpeg.transcoder import warmup as warm_transcoder
 
     start = time.perf_counter()
     cold = not encoder.is_warm()
     encoder.warmup()
+    warm_transcoder()
     seconds = time.perf_counter() - start
     click.echo(f"{'compiled' if cold else 'was compiled already, loaded'} in {seconds:.1f} s")

@@ -89,7 +89,8 @@ class Coding:
         frame = self.frame
         dqt = markers.dqt(self.tables) if self.streamtype != IMAGE_ONLY else b""
         components = [(c.h, c.v, c.steps) for c in frame.components]
+        sequential = int(max(map(max, self.tables)) > 255)  # baseline has steps of 8 bits only
         baseline, progressive = (
-            markers.sof(kind, frame.width, frame.height, components) for kind in (False, True)
+            markers.sof(kind, frame.width, frame.height, components) for kind in (sequential, 2)
         )
         return dqt + baseline, dqt + progressive

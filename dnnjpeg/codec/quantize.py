@@ -17,7 +17,7 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import convert, floor, fused, load, load_scalar, reinterpret, select, splat, store
 
 _TAIL = 14.5  # candidates whose weight is below exp(-14.5) = 5e-7 are not drawn
-_ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
+ROUNDER = 12582912.0  # 1.5·2^23: adding it leaves the nearest integer in the low bits of a float32
 _LOG2_E = 1.4426950408889634
 _EXP2 = (0.999928074, 0.693260986, 0.242611122, 0.0551716672)  # 2^z for |z| <= 1/2, minimax
 
@@ -105,8 +105,8 @@ def nearest_16(c, scale):
 
 @inlined
 def _rounded(c, scale):
-    """The nearest integer in the low bits of a float32; subtract `_ROUNDER` for its value."""
-    return fused(c, splat(scale, "f32x16"), splat(_ROUNDER, "f32x16"))
+    """The nearest integer in the low bits of a float32; subtract `ROUNDER` for its value."""
+    return fused(c, splat(scale, "f32x16"), splat(ROUNDER, "f32x16"))
 
 
 @inlined
@@ -132,8 +132,8 @@ def uniform_16(hashed, key):
 @inlined
 def _exp2(y):
     """2^y of float32x16, |y| <= 120, to 1e-4, which changes a probability p by less than 1e-4 p (1 - p)."""
-    shifted = y + _ROUNDER
-    z = y - (shifted - _ROUNDER)
+    shifted = y + ROUNDER
+    z = y - (shifted - ROUNDER)
     p = fused(z, splat(_EXP2[3], "f32x16"), splat(_EXP2[2], "f32x16"))
     p = fused(p, z, splat(_EXP2[1], "f32x16"))
     p = fused(p, z, splat(_EXP2[0], "f32x16"))
@@ -167,7 +167,7 @@ def one_of_two(c, scale, hashed, law, key, steep):
 def _one_of_many(c, scale, hashed, law, k_max, key, weights):
     """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
     rounded = _rounded(c, scale)
-    offset = fused(c, splat(scale, "f32x16"), _ROUNDER - rounded)
+    offset = fused(c, splat(scale, "f32x16"), ROUNDER - rounded)
     bits = load_scalar(law, "f32")
     slope = offset * (bits + bits)
     total = splat(0.0, "f32x16")

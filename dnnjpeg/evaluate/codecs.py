@@ -4,11 +4,14 @@ A codec is named NAME[:TABLE][,OPTION=VALUE]..., as `pillow-optimize`, `mozjpeg,
 `dnnjpeg:resnet18` or `dnnjpeg:tables/mine.json,quantizer=nearest`.
 """
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+
+from PIL import Image
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.encoder import encode
@@ -17,6 +20,7 @@ from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table
+from dnnjpeg.transcoder import transcode
 
 Key = tuple[Any, ...]
 
@@ -62,6 +66,9 @@ def load_codec(name: str) -> Codec:
     - `dnnjpeg:TABLE`: an installed table or the path of a JSON file, with every saving of the stream on:
       baseline or progressive, whichever is smaller, and no signature. Options: adaptive, subsampling,
       quantizer, hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
+    - `transcode:TABLE`: a JPEG file of the picture, saved by Pillow with 4:2:0 at the quality that the option
+      source gives, 95 by itself, and brought to the table by `dnnjpeg.transcode`. The other options are those
+      of `dnnjpeg:TABLE`.
     - `pillow`, `pillow-optimize`, `pillow-progressive`: libjpeg-turbo with the standard tables, 4:2:0 unless
       told otherwise, as are all that follow. With the option reduce=N, a picture whose shorter side is more
       than N pixels is first reduced to that, and the file holds the smaller one.
@@ -88,10 +95,11 @@ def load_codec(name: str) -> Codec:
         if key not in allowed:
             raise ValueError(f"{kind} has no option {key!r}, expected {' or '.join(allowed) or 'none'}")
         options[key] = _value(f"{key} of {kind}", text, allowed[key])
-    if kind == "dnnjpeg":
+    if kind in ("dnnjpeg", "transcode"):
         if not table:
-            raise ValueError("dnnjpeg needs a table: dnnjpeg:NAME, or dnnjpeg: and the path of a JSON file")
-        return _with_table(name, load_table(table), **options)
+            raise ValueError(f"{kind} needs a table: {kind}:NAME, or {kind}: and the path of a JSON file")
+        make = _with_table if kind == "dnnjpeg" else _by_coefficients
+        return make(name, load_table(table), **options)
     if table:
         raise ValueError(
             f"{kind} takes no table, {table!r} is given; options follow a comma, as OPTION=VALUE"
@@ -130,6 +138,22 @@ def _with_table(name: str, table: Table, *, adaptive: bool = False, **options: A
     return Codec(name, encode_with_table, False, key)
 
 
+def _by_coefficients(name: str, table: Table, *, source: int = 95, **options: Any) -> Codec:
+    check_quality(source, "source")
+    codec = _with_table(name, table, **options)
+    options.setdefault("progressive", options.get("optimize") is not False and "auto")
+
+    def encode_from_file(picture: Picture, quality: float) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=source)
+        return transcode(file.getvalue(), table, quality, signature=False, only_if_smaller=False, **options)
+
+    def key(quality: float) -> Key:
+        return "transcode", source, version("pillow"), *codec.key(quality)
+
+    return Codec(name, encode_from_file, False, key)
+
+
 _FLAGS = {"true": True, "false": False}
 _OWN: dict[str, Expected] = {
     "adaptive": _FLAGS,
@@ -143,4 +167,5 @@ _OWN: dict[str, Expected] = {
 _ALLOWED: dict[str, Mapping[str, Expected]] = {
     "dnnjpeg": _OWN,
     **{name: peer.options for name, peer in PEERS.items()},
+    "transcode": _OWN | {"source": int},
 }

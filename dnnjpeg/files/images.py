@@ -27,7 +27,7 @@ FORMATS = (
 # model, resolution and its unit, software, date, artist, copyright; then the directories for Exif and GPS.
 _TIFF_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
 _TIFF_DIRECTORIES = (0x8769, 0x8825)
-_SRGB = tuple("sRGB IEC61966-2.1".encode(coding) for coding in ("ascii", "utf-16-be"))
+SRGB = tuple("sRGB IEC61966-2.1".encode(coding) for coding in ("ascii", "utf-16-be"))
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _metadata(image: Image.Image, keep: bool) -> dict[str, Any]:
     profile = image.info.get("icc_profile") or b""
     if not keep:
-        return {"icc_profile": profile} if profile and not any(name in profile for name in _SRGB) else {}
+        return {"icc_profile": profile} if profile and not any(name in profile for name in SRGB) else {}
     found = {
         "exif": _exif(image),
         "xmp": image.info.get("xmp"),

@@ -18,7 +18,9 @@ from dnnjpeg.table.table import Table
 
 if TYPE_CHECKING:
     from dnnjpeg.target.target import Encoded
+    from dnnjpeg.transcoder import Decoded
 
+_JPEG = b"\xff\xd8\xff"
 GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -42,6 +44,7 @@ class Result:
     data: bytes | None = None
     quality: float | None = None  # that a target has led to
     warning: str = ""  # of a file that is written all the same
+    transcoded: bool = False  # from the source's own coefficients
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Recipe:
     quality: float
     options: Mapping[str, Any] = field(default_factory=dict)  # further keywords of `dnnjpeg.encode`
     target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
+    pixels: bool = False  # JPEG sources are decoded too, not transcoded
+    salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
     keep: bool = True  # metadata, see `open_picture`
     background: tuple[int, int, int] | None = None
     only_if_smaller: bool = False
@@ -68,9 +73,11 @@ class Totals:
     pixels: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
+    transcoded: int = 0  # of those encoded
 
     def add(self, result: Result) -> None:
         setattr(self, result.status, getattr(self, result.status) + 1)
+        self.transcoded += result.transcoded
         if result.status in ("encoded", "kept"):
             self.pixels += result.pixels
             self.bytes_before += result.bytes_before
@@ -90,7 +97,7 @@ class _Open:
     """A picture between reading and writing."""
 
     task: Task
-    picture: Picture
+    picture: "Picture | Decoded"
     bytes_before: int
     data: bytes = b""
     quality: float | None = None
@@ -102,6 +109,14 @@ class _Open:
     @property
     def in_place(self) -> bool:
         return self.task.target == self.task.source
+
+    @property
+    def is_jpeg(self) -> bool:
+        return not isinstance(self.picture, Picture) or self.picture.format in ("JPEG", "MPO")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.picture.image.size if isinstance(self.picture, Picture) else self.picture.size
 
 
 def _step(do: Callable[[Any, Recipe], Value]) -> Callable[[Any, Recipe], Value | Result]:
@@ -129,20 +144,41 @@ def encode_file(task: Task | Result, recipe: Recipe) -> Result:
 @_step
 def _read(task: Task, recipe: Recipe) -> _Open:
     bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
+    if (decoded := _decoded(task, recipe)) is not None:
+        return _Open(task, decoded, bytes_before)
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, keep=recipe.keep, background=recipe.background)
     if "comment" in picture.metadata:
-        from dnnjpeg.target.target import bare_comment
+        from dnnjpeg.jpeg.markers import bare_comment
 
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = _Open(task, picture, bytes_before)
-    if opened.in_place and opened.picture.format != "JPEG":
-        raise ValueError(
-            f"is {opened.picture.format}, and only JPEG is replaced in place: name an output folder"
-        )
-    if opened.in_place and not opened.picture.lone:
+    if opened.in_place and picture.format != "JPEG":
+        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: name an output folder")
+    if opened.in_place and not picture.lone:
         raise ValueError("holds further pictures, which replacing it would lose: name an output folder")
     return opened
+
+
+def _decoded(task: Task, recipe: Recipe) -> "Decoded | None":
+    """The coefficients of a JPEG source; None where it has to be by pixels."""
+    from dnnjpeg.transcoder import Decoded, Unsupported
+
+    if recipe.pixels or recipe.target.get("prune") or (task.content is None and not task.source.is_file()):
+        return None
+    if task.content is None:
+        with task.source.open("rb") as file:
+            start = file.read(3)
+            data = start + file.read() if start == _JPEG else start
+    else:
+        data = task.content
+    if not data.startswith(_JPEG):
+        return None
+    try:
+        decoded = Decoded.read(data, salvage=recipe.salvage)
+    except Unsupported:
+        return None
+    return decoded if recipe.keep or decoded.orientation == 1 else None  # upright pixels are asked for
 
 
 @_step
@@ -150,6 +186,10 @@ def _encode(opened: _Open, recipe: Recipe) -> _Open:
     from dnnjpeg.encoder import encode
 
     picture = opened.picture
+    if not isinstance(picture, Picture):
+        options = {name: value for name, value in recipe.options.items() if name != "threads"}
+        data = picture.transcode(recipe.table, recipe.quality, strip=not recipe.keep, **options)
+        return replace(opened, data=data)
     data = encode(picture.image, recipe.table, recipe.quality, **picture.metadata, **recipe.options)
     return replace(opened, data=data)
 
@@ -161,14 +201,16 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
     task, data = opened.task, opened.data
     status: Literal["encoded", "kept"] = "encoded"
     if recipe.only_if_smaller and len(data) >= opened.bytes_before:
-        if opened.picture.format not in ("JPEG", "MPO"):
+        if not opened.is_jpeg:
             return Result(task.source, "skipped", "is smaller than its JPEG")
         status = "kept"
         data = task.source.read_bytes() if task.content is None else task.content
+    elif not isinstance(opened.picture, Picture) and data == opened.picture.data:
+        status = "kept"
     if task.target is not None and not recipe.dry_run and not (opened.in_place and status == "kept"):
         make_folder(task.target.parent, fsync=recipe.fsync)
         write_atomic(task.target, data, fsync=recipe.fsync)
-    width, height = opened.picture.image.size
+    width, height = opened.size
     return Result(
         task.source,
         status,
@@ -178,6 +220,7 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         data=data if task.target is None else None,
         quality=opened.quality if status == "encoded" else None,
         warning=beyond_decoders(width, height) if status == "encoded" else "",
+        transcoded=status == "encoded" and not isinstance(opened.picture, Picture),
     )
 
 
@@ -254,7 +297,7 @@ def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
     pixels = 0
     for item in items:
         group.append(item)
-        pixels += 0 if isinstance(item, Result) else math.prod(item.picture.image.size)
+        pixels += 0 if isinstance(item, Result) else math.prod(item.size)
         if len(group) == GROUP or pixels >= GROUP_PIXELS:
             yield group
             group, pixels = [], 0
@@ -286,9 +329,9 @@ def _encode_to_target(
     pictures = [one.picture for one in todo.values()]
     try:
         encode_to_target(
-            [picture.image for picture in pictures],
+            [one.image if isinstance(one, Picture) else one for one in pictures],
             recipe.table,
-            metadata=[picture.metadata for picture in pictures],
+            metadata=[one.metadata if isinstance(one, Picture) else {} for one in pictures],
             on_found=take,
             **recipe.target,
             **{**recipe.options, "threads": jobs},

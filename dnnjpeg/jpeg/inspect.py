@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from dnnjpeg.checks import check_quality
@@ -144,7 +145,7 @@ def inspect(data: bytes) -> Inspection:
     kind, precision, width, height = "tables only", 0, 0, 0
     components: tuple[Component, ...] = ()
     huffman_tables = restart_interval = scans = 0
-    for name, size, body in _segments(data):
+    for name, size, body in read_segments(data):
         segments[name] = segments.get(name, 0) + size
         metadata += [
             key for key, (marker, start) in _METADATA.items() if name == marker and body.startswith(start)
@@ -153,15 +154,15 @@ def inspect(data: bytes) -> Inspection:
             if components:
                 raise ValueError(f"a second frame header ({name})")
             kind = KINDS[0xC0 + int(name[3:])]
-            precision, height, width, components = _frame(body)
+            precision, height, width, components = read_frame(body)
         elif name == "SOS":
             if not components:
                 raise ValueError("a scan before the frame header")
             scans += 1
         elif name == "DQT":
-            quantization |= _quantization_tables(body)
+            quantization |= read_quantization(body)
         elif name == "DHT":
-            huffman_tables += _count_huffman_tables(body)
+            huffman_tables += len(read_huffman(body))
         elif name == "DRI":
             restart_interval = int.from_bytes(_exactly(2, name, body))
         elif name == "DNL":
@@ -184,7 +185,7 @@ def inspect(data: bytes) -> Inspection:
         width=width,
         height=height,
         components=components,
-        subsampling=_subsampling(components),
+        subsampling=subsampling_name(components),
         quantization=quantization,
         huffman_tables=huffman_tables,
         restart_interval=restart_interval,
@@ -200,7 +201,7 @@ def inspect(data: bytes) -> Inspection:
     )
 
 
-def _segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
     """(name, bytes it takes, content) of all that is in the file, in order; fill bytes are their marker's."""
     if not data.startswith(b"\xff\xd8"):
         raise ValueError(f"not a JPEG: it starts with {data[:4].hex(' ') or 'nothing'}, expected ff d8")
@@ -228,12 +229,21 @@ def _segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
         yield name, end - start, data[begin + 2 : end]
         start = end
         if name == "SOS":
-            after = _MARKER_AFTER_SCAN.search(data, start)
-            scan = len(data[start : after.start() if after else len(data)].rstrip(b"\xff"))
+            scan = len(data[start : _scan_end(data, start)].rstrip(b"\xff"))
             yield "scan", scan, b""
             start += scan
     if start < len(data):
         yield "stray", len(data) - start, b""
+
+
+def _scan_end(data: bytes, start: int) -> int:
+    """Where a marker follows the scan, or the data end. To look from one ff to the next is faster than a
+    search by the pattern.
+    """
+    at = data.find(b"\xff", start)
+    while at >= 0 and (data.startswith(b"\0", at + 1) or not _MARKER_AFTER_SCAN.match(data, at)):
+        at = data.find(b"\xff", at + 1)
+    return at if at >= 0 else len(data)
 
 
 def _exactly(size: int, name: str, body: bytes) -> bytes:
@@ -242,7 +252,7 @@ def _exactly(size: int, name: str, body: bytes) -> bytes:
     return body
 
 
-def _frame(body: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
+def read_frame(body: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
     """Precision, height, width and components of a SOF segment (T.81 B.2.2)."""
     count = body[5] if len(body) > 5 else 0
     if not count or len(body) != 6 + 3 * count:
@@ -258,7 +268,8 @@ def _frame(body: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
     return body[0], int.from_bytes(body[1:3]), int.from_bytes(body[3:5]), components
 
 
-def _quantization_tables(body: bytes) -> dict[int, Steps]:
+@lru_cache(maxsize=64)
+def read_quantization(body: bytes) -> dict[int, Steps]:
     """The tables of a DQT segment (T.81 B.2.4.1) by number, in natural order."""
     tables = {}
     start = 0
@@ -274,19 +285,21 @@ def _quantization_tables(body: bytes) -> dict[int, Steps]:
     return tables
 
 
-def _count_huffman_tables(body: bytes) -> int:
-    """How many tables a DHT segment defines (T.81 B.2.4.2)."""
-    count = start = 0
+def read_huffman(body: bytes) -> list[tuple[int, bytes, bytes]]:
+    """The tables of a DHT segment (T.81 B.2.4.2): class << 4 | number, codes by length, symbols."""
+    tables = []
+    start = 0
     while start < len(body):
-        symbols = sum(body[start + 1 : start + 17])
-        end = start + 17 + symbols
-        if body[start] >> 4 > 1 or body[start] & 15 > 3 or symbols > 256 or end > len(body):
+        lengths = body[start + 1 : start + 17]
+        count = sum(lengths)
+        end = start + 17 + count
+        if body[start] >> 4 > 1 or body[start] & 15 > 3 or count > 256 or end > len(body):
             raise ValueError(
-                f"DHT: table {body[start]:02x} with {symbols} symbols in {len(body) - start} bytes"
+                f"DHT: table {body[start]:02x} with {count} symbols in {len(body) - start} bytes"
             )
+        tables.append((body[start], lengths, body[start + 17 : end]))
         start = end
-        count += 1
-    return count
+    return tables
 
 
 def _text(body: bytes) -> str:
@@ -305,7 +318,7 @@ def _signature(body: bytes) -> tuple[str, float] | None:
         return None
 
 
-def _subsampling(components: tuple[Component, ...]) -> str:
+def subsampling_name(components: tuple[Component, ...]) -> str:
     if len(components) <= 1:
         return "4:0:0" if components else ""
     factors = [(one.horizontal, one.vertical) for one in components]

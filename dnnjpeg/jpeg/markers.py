@@ -55,9 +55,22 @@ def comment(text: bytes) -> bytes:
     return segment(0xFE, text, "comment") if text else b""
 
 
-def adobe_cmyk() -> bytes:
-    """APP14 that tells decoders four components are inverted CMYK."""
+def adobe() -> bytes:
+    """APP14 that tells decoders three components are RGB, four inverted CMYK."""
     return segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
+
+
+NOTE = b"dnnjpeg keeps "
+
+
+def bare_comment(text: bytes) -> bytes:
+    """A comment without what encoding to a target has added: it is not true of another file."""
+    return b"\n".join(line for line in text.split(b"\n") if not line.startswith(NOTE))
+
+
+def orientation(number: int) -> bytes:
+    """EXIF that says nothing but the orientation 1..8."""
+    return exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([number]) + bytes(6))
 
 
 @lru_cache(maxsize=64)
@@ -67,17 +80,21 @@ def signature(name: str, quality: float) -> bytes:
 
 
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
-    """All quantization tables (natural order, 1..255) in one segment."""
-    return segment(0xDB, b"".join(bytes([i, *(table[k] for k in NATURAL)]) for i, table in enumerate(tables)))
+    """All quantization tables (natural order) in one segment; steps beyond 255 make them two bytes each."""
+    parts = []
+    for i, table in enumerate(tables):
+        wide = max(table) > 255
+        parts.append(bytes([wide << 4 | i]) + b"".join(table[k].to_bytes(1 + wide, "big") for k in NATURAL))
+    return segment(0xDB, b"".join(parts))
 
 
-def sof(progressive: bool, width: int, height: int, components: Iterable[tuple[int, int, int]]) -> bytes:
-    """Frame header, 8 bits a sample; `components`: horizontal and vertical sampling factor and quantization
-    table of each.
+def sof(kind: int, width: int, height: int, components: Iterable[tuple[int, int, int]]) -> bytes:
+    """Frame header SOFn, n being 0 for baseline, 1 for extended sequential and 2 for progressive, 8 bits a
+    sample; `components`: horizontal and vertical sampling factor and quantization table of each.
     """
     specs = b"".join(bytes((i, h << 4 | v, table)) for i, (h, v, table) in enumerate(components, 1))
     size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    return segment(0xC2 if progressive else 0xC0, b"\x08" + size + bytes([len(specs) // 3]) + specs)
+    return segment(0xC0 + kind, b"\x08" + size + bytes([len(specs) // 3]) + specs)
 
 
 def dht(payload: bytes) -> bytes:

@@ -19,9 +19,11 @@ from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_integer, check_items, check_positive
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
+from dnnjpeg.jpeg.markers import NOTE, comment
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.table import Table
 from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together
+from dnnjpeg.transcoder import Decoded
 
 if TYPE_CHECKING:
     from dnnjpeg.networks.criterion import Judges
@@ -36,7 +38,6 @@ QUALITIES = (
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 PRUNED = 16  # the largest quality
 _OF_COEFFICIENTS = frozenset(inspect.signature(write_coefficients).parameters)  # the options that apply
-_NOTE = "dnnjpeg keeps "
 
 
 def encode_to_target(
@@ -57,7 +58,8 @@ def encode_to_target(
 ) -> list[Encoded]:
     """The files of pictures, each as small as `keep` allows, or as good as a limit allows.
 
-    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB].
+    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB]; or of JPEG files, as bytes, whose
+        own coefficients are requantized, and whose metadata stay as they are.
     table: an installed table's name, the path of a JSON file, or a Table.
     networks, keep: networks, from `load_network` or named as there, and what all of them must still read:
         "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
@@ -102,7 +104,7 @@ def encode_to_target(
     if not isinstance(table, Table):
         table = load_table(table)
     pictures = [
-        _Picture(_as_image(image), table, {**options, **own})
+        _picture(image, table, {**options, **own}, prune)
         for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
@@ -121,6 +123,16 @@ def _told(files: Iterable[Encoded], on_found: OnFound | None) -> list[Encoded]:
     return found
 
 
+def _picture(image: Any, table: Table, options: dict[str, Any], prune: bool) -> "_Picture":
+    if isinstance(image, bytes):
+        image = Decoded.read(image)
+    if not isinstance(image, Decoded):
+        return _Picture(_as_image(image), table, options)
+    if prune:
+        raise ValueError("prune is of pixels, and images has JPEG files: decode them first")
+    return _File(Image.open(io.BytesIO(image.data)), table, options, image)
+
+
 @dataclass(frozen=True)
 class _Picture:
     image: Image.Image
@@ -134,16 +146,22 @@ class _Picture:
 
     def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
         """By one file at the yardstick: see `adapted_quality`."""
-        bits = bits_at_yardstick(as_pixels(self.image, None))
-        divergence = yield Encoded(encode(self.image, quality=YARDSTICK, **self.upright()), YARDSTICK, None)
+        divergence = yield Encoded(self.at_yardstick(), YARDSTICK, None)
+        bits = self.bits_at_yardstick()
         return self.encode(adapted_quality(quality, bits, divergence), subsampling, note)
+
+    def at_yardstick(self) -> bytes:
+        return encode(self.image, quality=YARDSTICK, **self.upright())
+
+    def bits_at_yardstick(self) -> float:
+        return bits_at_yardstick(as_pixels(self.image, None))
 
     def comment(self, note: str, quality: float) -> dict[str, bytes]:
         """The option of `encode`: what there is, and the note unless there is none or no signature."""
         own = self.options.get("comment", b"")
         if not note or not self.options.get("signature", True):
             return {"comment": own}
-        return {"comment": b"\n".join(filter(None, [own, f"{_NOTE}{note} at quality {quality:g}".encode()]))}
+        return {"comment": b"\n".join(filter(None, [own, NOTE + f"{note} at quality {quality:g}".encode()]))}
 
     def prunable(self, found: Encoded, note: str) -> "Prunable":
         from dnnjpeg.target.pruning import Prunable
@@ -173,6 +191,28 @@ class _Picture:
     def upright(self) -> dict[str, Any]:
         """The metadata that may say which way up the picture is."""
         return {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+
+
+@dataclass(frozen=True)
+class _File(_Picture):
+    """A JPEG file; all candidates are made of its coefficients."""
+
+    decoded: Decoded
+
+    def encode(self, quality: float, subsampling: str | None, note: str = "") -> Encoded:
+        options = {key: value for key, value in self.options.items() if key not in ("threads", "comment")}
+        head = self.decoded.head(False, signed=False) + comment(self.comment(note, quality)["comment"])
+        data = self.decoded.encode(self.table, quality, head=head, subsampling=subsampling, **options)
+        return Encoded(data, quality, subsampling)
+
+    def at_yardstick(self) -> bytes:
+        return self.decoded.encode("standard", YARDSTICK, head=self.decoded.head(False))
+
+    def bits_at_yardstick(self) -> float:
+        return self.decoded.bits_at_yardstick()
+
+    def upright(self) -> dict[str, Any]:
+        return {key: self.image.info[key] for key in ("exif", "xmp") if self.image.info.get(key)}
 
 
 def _check_options(options: Mapping[str, Any], prune: bool) -> None:
@@ -211,11 +251,6 @@ def _as_image(image: Any) -> Image.Image:
     if isinstance(image, np.ndarray):
         return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
     return image
-
-
-def bare_comment(comment: bytes) -> bytes:
-    """A comment without what encoding to a target has added: it is not true of another file."""
-    return b"\n".join(line for line in comment.split(b"\n") if not line.startswith(_NOTE.encode()))
 
 
 def _limit(size: tuple[int, int], target_bytes: int | None, target_bpp: float | None) -> int:

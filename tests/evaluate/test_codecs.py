@@ -53,6 +53,19 @@ def picture(photo: Image.Image) -> np.ndarray:
     return np.asarray(photo)
 
 
+def test_transcode_has_a_source(picture: np.ndarray) -> None:
+    source = io.BytesIO()
+    Image.fromarray(picture).save(source, "JPEG", quality=80)
+    codec = load("transcode:standard,source=80,optimize=true,progressive=false")
+    expected = dnnjpeg.transcode(source.getvalue(), quality=50, signature=False)
+    assert codec.encode(picture, 50) == expected
+    assert codec.key(50) != load("transcode:standard").key(50) != load("dnnjpeg:standard").key(50)
+    with pytest.raises(ValueError, match="source is 0"):
+        load_codec("transcode:standard,source=0")
+    with pytest.raises(ValueError, match="transcode needs a table"):
+        load_codec("transcode")
+
+
 def by_pillow(picture: np.ndarray, **options) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, **options)

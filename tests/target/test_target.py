@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg import encode, encode_to_target, inspect
+from dnnjpeg import encode, encode_to_target, inspect, transcode
 from dnnjpeg.table.library import load_table
 from dnnjpeg.target.target import QUALITIES
 
@@ -54,6 +54,38 @@ def test_largest_quality_within_the_limit(limit):
     else:
         assert found.quality == 1
         assert sizes[1] > limit
+
+
+def jpeg(picture: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", **{"quality": 95} | options)
+    return file.getvalue()
+
+
+def test_files_are_requantized():
+    """JPEG files in place of pictures: candidates are those of `transcode`, metadata stay."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    data = jpeg(PICTURES[0], exif=exif, comment=b"a note")
+    (found,) = encode_to_target([data], target_bytes=2500)
+    sizes = {q: len(transcode(data, quality=q, only_if_smaller=False)) for q in range(1, 101)}
+    assert found.data == transcode(data, quality=found.quality, only_if_smaller=False)
+    assert sizes[found.quality] <= 2500 < sizes[found.quality + 1]
+    assert b"maker" in found.data and b"a note" in found.data
+    with pytest.raises(ValueError, match="prune is of pixels"):
+        encode_to_target([data], networks=["x.py:y"], keep="top1", prune=True)
+    with pytest.raises(ValueError, match="breaks off at byte"):
+        encode_to_target([data[:1000] + b"\xff\xd9"], target_bytes=2500)
+
+
+def test_files_keep_what_a_network_reads(network):
+    reader = network("one")
+    files = [jpeg(picture) for picture in PICTURES[:4]]
+    for keep in ("top1", "price=1e-4", "quality=30"):
+        for data, found in zip(files, encode_to_target(files, networks=[reader], keep=keep), strict=True):
+            assert np.argmax(read(reader, found.data)) == np.argmax(read(reader, data)) or keep != "top1"
+            assert f"dnnjpeg keeps {keep}".encode() in found.data
+            assert len(found.data) < len(data)
 
 
 def test_limit_in_bits_per_pixel():

@@ -12,8 +12,10 @@ import pytest
 def warm() -> None:
     """Compiled before anything is timed, interrupted or searched for unexpected output."""
     from dnnjpeg import encoder
+    from dnnjpeg.transcoder import warmup
 
     encoder.warmup()
+    warmup()
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_only_if_smaller_takes_the_original_bytes(photo, tmp_path, out):
     photo.save(tmp_path / "large.jpg", quality=100)
     Image.new("RGB", (9, 9)).save(tmp_path / "tiny.png")
     sources = [tmp_path / name for name in ("small.jpg", "large.jpg", "tiny.png")]
-    result = encode(*sources, "-o", out, "--only-if-smaller", "--quality", 90)
+    result = encode(*sources, "-o", out, "--only-if-smaller", "--quality", 90, "--pixels")
     assert result.exit_code == 0
     assert result.stdout.startswith("1 encoded, 1 kept as they were, 1 skipped, 0 failed")
     assert files(out) == ["large.jpg", "small.jpg"]
@@ -142,9 +142,9 @@ def test_only_if_smaller_takes_the_original_bytes(photo, tmp_path, out):
 def test_only_if_smaller_in_place_leaves_the_file(photo, tmp_path):
     photo.save(tmp_path / "small.jpg", quality=5)
     before = (tmp_path / "small.jpg").stat()
-    assert encode(tmp_path, "--in-place", "--only-if-smaller", "--quality", 90).exit_code == 0
+    assert encode(tmp_path, "--in-place", "--only-if-smaller", "--quality", 90, "--pixels").exit_code == 0
     assert (tmp_path / "small.jpg").stat().st_ino == before.st_ino
-    assert encode(tmp_path, "--in-place", "--quality", 90).exit_code == 0
+    assert encode(tmp_path, "--in-place", "--quality", 90, "--pixels").exit_code == 0
     assert (tmp_path / "small.jpg").stat().st_size > before.st_size
 
 
@@ -206,7 +206,7 @@ def test_standard_input_that_is_no_picture():
 def test_only_if_smaller_on_streams(photo):
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=5)
-    result = encode("-", "--only-if-smaller", "--quality", 90, input=buffer.getvalue())
+    result = encode("-", "--only-if-smaller", "--quality", 90, "--pixels", input=buffer.getvalue())
     assert result.stdout_bytes == buffer.getvalue()
 
 

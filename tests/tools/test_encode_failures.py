@@ -84,7 +84,7 @@ def test_full_disk(small_disk, photo, tmp_path):
     before = (small_disk / "a.jpg").read_bytes()
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "ballast").write_bytes(bytes(free - 4096))
-    result = encode(small_disk / "a.jpg", "--in-place", "--quality", 100)
+    result = encode(small_disk / "a.jpg", "--in-place", "--quality", 100, "--pixels")
     assert result.exit_code == 1
     assert result.stderr == f"{small_disk / 'a.jpg'}: No space left on device\n"
     assert (small_disk / "a.jpg").read_bytes() == before
@@ -175,14 +175,16 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 
 
 def test_kill_in_the_middle_of_an_in_place_job(hundred, out):
-    assert encode(hundred, "-o", out, "--quality", 30).exit_code == 0
+    assert encode(hundred, "-o", out, "--quality", 30, "--pixels").exit_code == 0
     names = files(hundred)
     old = {name: (hundred / name).read_bytes() for name in names}
     new = {name: (out / name).read_bytes() for name in names}
     for wanted in (1, 30):
         for name in names:
             (hundred / name).write_bytes(old[name])
-        process = subprocess.Popen([*COMMAND, hundred, "--in-place", "--quality", "30", "--jobs", "2"])
+        process = subprocess.Popen(
+            [*COMMAND, hundred, "--in-place", "--quality", "30", "--jobs", "2", "--pixels"]
+        )
         size = len(old[names[wanted]])
         wait_for(lambda name=names[wanted], size=size: (hundred / name).stat().st_size != size, process)
         process.kill()
@@ -193,7 +195,7 @@ def test_kill_in_the_middle_of_an_in_place_job(hundred, out):
     (hundred / f".0123456789abcdef{TEMPORARY_SUFFIX}").write_bytes(b"left by a killed run")
     for path in hundred.glob(f".*{TEMPORARY_SUFFIX}"):
         os.utime(path, (0, 0))
-    result = encode(hundred, "--in-place", "--quality", 30)
+    result = encode(hundred, "--in-place", "--quality", 30, "--pixels")
     assert result.exit_code == 0
     assert result.stdout.startswith("100 encoded, 0 failed")
     assert files(hundred) == names

@@ -76,10 +76,13 @@ def test_missed_target_is_a_failure(source, out, tmp_path, network):
     before = (source / "b.jpg").read_bytes()
     (tmp_path / "strict.py").write_text(NETWORK.replace("LOGITS", "(10000 * logits).sin()"))
     strict = f"{tmp_path / 'strict.py'}:net"
-    result = encode(source / "b.jpg", "--in-place", "--network", strict, "--keep", "divergence=0.001")
+    arguments = ["--network", strict, "--keep", "divergence=0.001"]
+    result = encode(source / "b.jpg", "--in-place", *arguments, "--pixels")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{source / 'b.jpg'}: is read differently even at quality 100, ")
     assert (source / "b.jpg").read_bytes() == before
+    # its own coefficients lose nothing at quality 100
+    assert encode(source / "b.jpg", "-o", tmp_path / "own", *arguments).exit_code == 0
     result = encode(source, "-o", out, "--target-bytes", 300)
     assert result.exit_code == 1
     assert result.stderr.count(": is too large even at quality 1, ") == 4

@@ -1,4 +1,6 @@
-"""Encode with every array between pages that must not be touched: fenced.py pictures|coefficients begin|end.
+"""Encode, or read, with every array between pages that must not be touched.
+
+Usage: fenced.py pictures|coefficients|reading begin|end.
 
 The arrays, the picture's and the encoder's own, lie at the begin or at the end of their pages. A wrong access
 ends the process; the last line printed is the case it was at.
@@ -13,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg import encode, write_coefficients
+from dnnjpeg import encode, read_coefficients, write_coefficients
+from dnnjpeg.codec import reader
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.machine import memory
 
@@ -46,9 +49,11 @@ def allocate_with(empty: Any, numpy_empty: Any, numpy_zeros: Any) -> None:
         if name.startswith("dnnjpeg.codec.") and hasattr(module, "empty"):
             module.empty = empty
     np.empty, np.zeros = numpy_empty, numpy_zeros
+    reader.bytes_array = USUAL_BYTES if empty is USUAL[0] else fence
 
 
 USUAL = memory.empty, np.empty, np.zeros
+USUAL_BYTES = reader.bytes_array
 
 
 def check(
@@ -103,4 +108,38 @@ def coefficients(rng: np.random.Generator) -> None:
     check(write_coefficients, known, ones, 128, 128, progressive=True)
 
 
-{"pictures": pictures, "coefficients": coefficients}[sys.argv[1]](np.random.default_rng(0))
+def read(data: bytes, salvage: bool) -> bytes:
+    """Planes of what may be damaged, in bytes; or why there are none."""
+    try:
+        found = read_coefficients(data, salvage=salvage)
+    except ValueError as error:
+        return str(error).encode()
+    return b"".join(plane.tobytes() for plane in found.planes)
+
+
+def fence(data: bytes) -> np.ndarray:
+    array = fenced(len(data), np.uint8)
+    array[:] = np.frombuffer(data, np.uint8)
+    return array
+
+
+def reading(rng: np.random.Generator) -> None:
+    ones = [np.ones(64, int)]
+    for width, height, count in itertools.product((1, 130), (1, 65), (1, 3)):
+        shape = (-(-height // 8), -(-width // 8), 64)
+        dense = [rng.integers(-1023, 1024, shape) for _ in range(count)]
+        some = [np.where(rng.random(shape) < 0.1, plane, 0) for plane in dense]
+        for planes, restart, progressive in itertools.product((dense, some), (0, 1), (False, True)):
+            data = write_coefficients(
+                planes, ones, width, height, restart_blocks=restart, progressive=progressive
+            )
+            cuts = [data[:size] + b"\xff\xd9" for size in rng.integers(len(data) - 200, len(data), 3)]
+            noise = bytearray(data)
+            for place in rng.integers(data.rindex(b"\xff\xda"), len(data), 3):
+                noise[place] = rng.integers(256)
+            for one, salvage in itertools.product((data, *cuts, bytes(noise)), (False, True)):
+                check(read, one, salvage)
+
+
+USES = {"pictures": pictures, "coefficients": coefficients, "reading": reading}
+USES[sys.argv[1]](np.random.default_rng(0))

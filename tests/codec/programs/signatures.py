@@ -7,9 +7,10 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from PIL import Image
 
-from dnnjpeg import OperatingPoint, encode, write_coefficients
+from dnnjpeg import OperatingPoint, encode, read_coefficients, transcode, write_coefficients
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.encoder import is_warm, warmup
+from dnnjpeg.transcoder import warmup as warm_transcoder
 
 
 def compiled() -> dict[str, list[Any]]:
@@ -37,6 +38,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 warmup()
+warm_transcoder()
 assert is_warm()
 before = compiled()
 rng = np.random.default_rng(0)
@@ -52,5 +54,21 @@ for count in (1, 3, 4):
         planes = [np.zeros((2, 3, 64), dtype)] * count
         for options in ({}, {"progressive": True}, {"restart_blocks": 2}):
             write_coefficients(planes, [np.ones(64, int)], 24, 16, **options)
+for mode in ("L", "RGB", "CMYK"):
+    for progressive in (False, True):
+        data = encode(
+            rng.integers(0, 256, (70, 50, MODES[mode]), np.uint8), mode=mode, subsampling="4:4:4",
+            progressive=progressive,
+        )  # fmt: skip
+        read_coefficients(data, salvage=True)
+        for options in (
+            {},
+            {"hardness": 3},
+            {"progressive": "auto"},
+            {"restart_rows": 1},
+            {"adaptive": True},
+        ):
+            transcode(data, **options)
+        transcode(data, lossless=True)
 for name, signatures in compiled().items():
     assert signatures == before[name], (name, before[name], signatures)

@@ -1,0 +1,178 @@
+"""Progressive scans to quantized coefficients (T.81 G.2): one band of one component, or the DC of several, to
+begin with or one bit more.
+"""
+
+import numpy as np
+
+from dnnjpeg.codec.decode import (
+    BAD_CODE,
+    FINE,
+    TOO_LARGE,
+    TOO_MANY,
+    TOO_SHORT,
+    begin_interval,
+    begin_scan,
+    decoded_dc,
+    end_interval,
+    extra_value,
+    lay_out,
+    refilled,
+    used_bits,
+)
+from dnnjpeg.codec.lookup import BAD, END, entry_of, is_end, looked_up
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import load_scalar, store
+
+BAND = np.dtype([(name, np.int64) for name in ("start", "end", "high", "low")])
+"""Ss, Se, Ah, Al of a scan."""
+
+
+@inlined
+def _dc_block(note, at, word, count, n, block, band):
+    if band.high:
+        at, word, count = refilled(at, word, count)
+        bit = np.int64(word >> np.uint64(63)) << band.low
+        store(block, np.int16(np.int64(load_scalar(block, "i16")) | bit))
+        return at, word << np.uint64(1), count - 1, FINE
+    at, word, count, difference, error = decoded_dc(at, word, count, note.blocks[n, 3])
+    dc = note.dc[note.blocks[n, 2]] + difference
+    note.dc[note.blocks[n, 2]] = dc
+    if error == FINE and (dc << band.low < -1024 or dc << band.low > 1023):
+        error = TOO_LARGE
+    store(block, np.int16(dc << band.low))
+    return at, word, count, error
+
+
+@inlined
+def _coded(at, word, count, table):
+    """The next entry, of a code of any length."""
+    at, word, count = refilled(at, word, count)
+    entry = looked_up(table, word)
+    if entry >> 24 == BAD:
+        entry = entry_of(table, word)
+    return at, word, count, entry
+
+
+@inlined
+def _end_run(word, entry):
+    """Blocks, this one with them, that an EOB run ends."""
+    size = 63 - (entry >> 16 & 63)
+    code = np.uint64(entry >> 8 & 63)
+    return (1 << size) + np.int64(((word << code) >> np.uint64(1)) >> np.uint64(63 - size))
+
+
+@inlined
+def _ac_first(note, at, word, count, block, table, order, band):
+    """A first scan's part of a block (G.1.2.2)."""
+    if note.run > 0:
+        note.run -= 1
+        return at, word, count, FINE
+    k = band.start
+    while k <= band.end:
+        at, word, count, entry = _coded(at, word, count, table)
+        used = entry & 63
+        if entry >> 24 == BAD:
+            return at, word, count, BAD_CODE
+        k += entry >> 24
+        if is_end(k):
+            note.run = _end_run(word, entry) - 1
+            return at, word << np.uint64(used), count - used, FINE
+        if k > band.end:
+            return at, word, count, TOO_MANY
+        value = extra_value(word, entry) << band.low
+        if abs(value) > 1023:
+            return at, word, count, TOO_LARGE
+        store(block + np.int64(load_scalar(order + k, "u8")), np.int16(value))
+        word <<= np.uint64(used)
+        count -= used
+        k += 1
+    return at, word, count, FINE
+
+
+@inlined
+def _ac_refine(note, at, word, count, block, table, order, band):
+    """A refining scan's part of a block (G.1.2.3)."""
+    bit = 1 << band.low
+    k = band.start
+    while k <= band.end:
+        zeros, fresh = 64, 0  # behind the last new coefficient, those that are known are refined to the end
+        if note.run == 0:
+            at, word, count, entry = _coded(at, word, count, table)
+            if entry >> 24 == BAD:
+                return at, word, count, BAD_CODE
+            if entry >> 24 == END:
+                note.run = _end_run(word, entry)
+            else:
+                zeros, fresh = entry >> 24, extra_value(word, entry) * bit
+            used = entry & 63
+            word <<= np.uint64(used)
+            count -= used
+        while k <= band.end:
+            place = block + np.int64(load_scalar(order + k, "u8"))
+            value = np.int64(load_scalar(place, "i16"))
+            if value != 0:
+                if count < 8:
+                    at, word, count = refilled(at, word, count)
+                if word >> np.uint64(63) != 0 and abs(value) & bit == 0:
+                    store(place, np.int16(value + (bit if value > 0 else -bit)))
+                word <<= np.uint64(1)
+                count -= 1
+            else:
+                if zeros == 0:
+                    store(place, np.int16(fresh))
+                    break
+                zeros -= 1
+            k += 1
+        if k > band.end and zeros < 16 and fresh != 0:
+            return at, word, count, TOO_MANY
+        k += 1
+    if note.run > 0:
+        note.run -= 1
+    return at, word, count, FINE
+
+
+@inlined
+def _mcu(note, blocks, at, word, count, order, band, most, room):
+    for n in range(blocks):
+        block, table = note.blocks[n, 0], note.blocks[n, 4]
+        note.blocks[n, 0] = block + note.blocks[n, 1]
+        if band.start == 0:
+            at, word, count, error = _dc_block(note, at, word, count, n, block, band)
+        elif band.high == 0:
+            at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
+        else:
+            at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
+        if used_bits(at, count, room) > most:
+            error = TOO_SHORT
+        if error != FINE:
+            note.bits = min(used_bits(at, count, room), most)
+            return at, word, count, error
+    return at, word, count, FINE
+
+
+@kernel
+def progressive_scan(notes, source, end, room, planes, parts, mcus, mcu_rows, interval, order, bands):
+    """`decode.sequential_scan` of a progressive scan, to planes that hold what earlier scans have left.
+
+    `bands`: an array of one record of `BAND`.
+    """
+    note, band = notes[0], bands[0]
+    begin_scan(note, source)
+    for mcu_row in range(mcu_rows):
+        blocks = lay_out(note, planes, parts, 0, mcu_row)
+        for mcu in range(mcus):
+            last = mcu_row * mcus + mcu + 1 == mcus * mcu_rows
+            if note.left == 0:
+                note.error = begin_interval(note, end, room, interval, mcus * mcu_rows - mcu_row * mcus - mcu)
+                if note.error != FINE:
+                    return
+            note.at, note.word, note.count, note.error = _mcu(
+                note, blocks, note.at, note.word, note.count, order, band, 8 * (note.end - room), room
+            )
+            if note.error != FINE:
+                return
+            note.left -= 1
+            if note.left == 0:
+                note.error = end_interval(note, end, room, last)
+                if note.error != FINE:
+                    return

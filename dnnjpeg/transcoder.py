@@ -1,0 +1,372 @@
+"""From JPEG to JPEG without pixels: coefficients decoded, requantized and coded again."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from dnnjpeg.adaptive import YARDSTICK, adapted_quality
+from dnnjpeg.checks import check_integer
+from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, Coding
+from dnnjpeg.codec.planes import hold_planes
+from dnnjpeg.codec.quantize import Quantizer
+from dnnjpeg.codec.reader import (
+    MAX_MCU_BLOCKS,
+    MAX_PIXELS,
+    ZIGZAG_ORDER,
+    Coefficients,
+    Source,
+    Unsupported,
+    read_coefficients,
+    read_source,
+)
+from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
+from dnnjpeg.encoder import (
+    DEFAULT_QUALITY,
+    coding_of,
+    encode,
+    hardened,
+    max_index_for,
+    metadata_segments,
+    operating_point,
+    quantizer_for,
+    subsampling_of,
+)
+from dnnjpeg.files.images import SRGB
+from dnnjpeg.jpeg import markers
+from dnnjpeg.jpeg.standard import Steps
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
+
+__all__ = ["Coefficients", "Decoded", "Unsupported", "read_coefficients", "transcode"]
+
+_ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
+"""By component, whether it is luma or alike, Cb or Cr."""
+ORIENTATION = 0x0112
+
+
+def transcode(
+    data: bytes,
+    table: str | os.PathLike[str] | Table | OperatingPoint = "standard",
+    quality: float | None = None,
+    *,
+    subsampling: str | int | None = None,
+    adaptive: bool = False,
+    quantizer: str | None = None,
+    hardness: Any = None,
+    seed: int = 0,
+    progressive: bool | str = False,
+    optimize: bool | None = None,
+    restart_blocks: int = 0,
+    restart_rows: int = 0,
+    strip: bool = False,
+    signature: bool = True,
+    lossless: bool = False,
+    only_if_smaller: bool = True,
+    tables: bytes = b"",
+    max_pixels: int = MAX_PIXELS,
+    salvage: bool = False,
+) -> bytes:
+    """A JPEG file as a smaller one, from its own coefficients: nothing is decoded to pixels, so nothing is
+    rounded twice.
+
+    data: see `read_coefficients`, and there `tables`, `max_pixels` and `salvage`.
+    table, quality: as in `encode`. Where a step of the source is not smaller than the table's, it stays, and
+        so do its indices.
+    subsampling: None is the point's. Chroma never gets more samples than the source has, across or down: it
+        stays as it is then.
+    lossless: keep all coefficients, whatever the table; only the coding is new. Huffman tables are optimal,
+        and scans progressive where that is smaller.
+    only_if_smaller: where the file would not be smaller than the source, give back the source, or what
+        `lossless` makes of it, whichever is smaller.
+    strip: drop the metadata that do not change how the picture looks: all but the orientation, an ICC profile
+        other than sRGB, and what says how colours are coded. Otherwise all of it is kept, byte by byte.
+    The other options are those of `encode`.
+
+    Raises ValueError for what cannot be read, and TypeError and ValueError as `encode` does.
+    """
+    decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage)
+    return decoded.transcode(
+        table, quality, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller,
+        subsampling=subsampling, adaptive=adaptive, quantizer=quantizer, hardness=hardness, seed=seed,
+        progressive=progressive, optimize=optimize, restart_blocks=restart_blocks, restart_rows=restart_rows,
+        signature=signature,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A JPEG file's coefficients, from which any number of files are made.
+
+    data: the file. whole: whether it is one by itself, and not damaged.
+    """
+
+    data: bytes
+    source: Source
+    whole: bool
+
+    @classmethod
+    def read(
+        cls, data: bytes, *, tables: bytes = b"", max_pixels: int = MAX_PIXELS, salvage: bool = False
+    ) -> Self:
+        """See `read_coefficients`."""
+        source = read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage)
+        return cls(data, source, not tables and not source.damaged)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.source.frame.width, self.source.frame.height
+
+    @property
+    def orientation(self) -> int:
+        """That the EXIF says; 1 where there is none."""
+        return next((n for n in _orientations(self.source) if n in range(1, 9)), 1)
+
+    def transcode(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None = None,
+        *,
+        strip: bool = False,
+        lossless: bool = False,
+        only_if_smaller: bool = True,
+        **options: Any,
+    ) -> bytes:
+        """As the function of that name; `options` are those of `encode` below."""
+        for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
+            if value not in (False, True):
+                raise ValueError(f"{name} is {value!r}, expected True or False")
+        restarts = {key: value for key, value in options.items() if key.startswith("restart")}
+        if not lossless:
+            found = self.encode(table, quality, head=self.head(strip, signed=False), **options)
+            if not only_if_smaller or len(found) < len(self.data):
+                return found
+        recoded = self.recode(self.head(strip), **restarts)
+        takes = only_if_smaller and self.whole and not strip and len(self.data) <= len(recoded)
+        return self.data if takes else recoded
+
+    def encode(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None = None,
+        *,
+        head: bytes,
+        subsampling: str | int | None = None,
+        adaptive: bool = False,
+        quantizer: str | None = None,
+        hardness: Any = None,
+        seed: int = 0,
+        progressive: bool | str = False,
+        optimize: bool | None = None,
+        restart_blocks: int = 0,
+        restart_rows: int = 0,
+        signature: bool = True,
+    ) -> bytes:
+        """A file of a table, see `transcode`; `head`: the segments of metadata, whole."""
+        if adaptive not in (False, True):
+            raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
+        if adaptive:
+            if isinstance(table, OperatingPoint):
+                raise ValueError(
+                    "adaptive is among the qualities of a table, and an OperatingPoint has one only"
+                )
+            usual = DEFAULT_QUALITY if quality is None else quality
+            quality = adapted_quality(usual, self.bits_at_yardstick())
+        point, name = operating_point(table, quality)
+        point = hardened(point, hardness, quantizer)
+        check_integer(seed, "seed", 0, 2**63 - 1)
+        coding, planes = self._requantized(
+            point,
+            quantizer,
+            seed,
+            subsampling,
+            progressive,
+            optimize,
+            INTERCHANGE,
+            restart_blocks,
+            restart_rows,
+        )
+        if signature:
+            head += markers.signature(name, point.quality)
+        return coding.smallest(head, planes)
+
+    def encode_with_metadata(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None = None,
+        *,
+        exif: bytes = b"",
+        xmp: bytes = b"",
+        icc_profile: bytes = b"",
+        comment: bytes = b"",
+        dpi: tuple[float, float] | None = None,
+        jfif: bool = False,
+        streamtype: int = INTERCHANGE,
+        threads: int = 1,
+        **options: Any,
+    ) -> bytes:
+        """With these metadata alone, as `dnnjpeg.encode` takes them; for what is gray or YCbCr."""
+        head = metadata_segments(self.source.frame, exif, xmp, icc_profile, comment, dpi, jfif)
+        return self.encode(table, quality, head=head, **options)
+
+    def can_be(self, subsampling: str | int | None) -> bool:
+        """Whether chroma can be brought to a subsampling; None is whatever is due."""
+        if subsampling is None or len(self.source.frame.sampling) == 1:
+            return True
+        name = subsampling_of(subsampling)
+        return self._reduced(name) == SUBSAMPLINGS[name]
+
+    def recode(self, head: bytes, restart_blocks: int = 0, restart_rows: int = 0) -> bytes:
+        """The smallest file of the same coefficients."""
+        frame = self.source.frame
+        coding = coding_of(
+            frame.width, frame.height, _writable(frame.sampling), self.source.tables, "auto", None,
+            INTERCHANGE, restart_blocks, restart_rows,
+        )  # fmt: skip
+        return coding.smallest(head, self.source.planes)
+
+    def bits_at_yardstick(self) -> float:
+        """What `adapted_quality` asks of a picture, in bits a pixel."""
+        point = standard_table().at(YARDSTICK)
+        coding, planes = self._requantized(point, None, 0, None, False, False, IMAGE_ONLY, 0, 0)
+        return 8 * len(coding.smallest(b"", planes)) / (self.source.frame.width * self.source.frame.height)
+
+    def head(self, strip: bool, signed: bool = True) -> bytes:
+        """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not
+        true of another file.
+        """
+        source = self.source
+        kept = list(_stripped(source) if strip else source.segments)
+        if not signed:
+            kept = [other for one in kept for other in _unsigned(one)]
+        if source.colour == "RGB" and not any(one[1] == 0xEE for one in kept):
+            kept.append(markers.adobe())  # the components' names, which said so, are gone
+        return b"".join(kept)
+
+    def _requantized(
+        self, point: OperatingPoint, quantizer: str | None, seed: int, subsampling: Any, *options: Any
+    ) -> tuple[Coding, np.ndarray]:
+        source, frame = self.source, self.source.frame
+        sampling = self._reduced(subsampling_of(point.subsampling if subsampling is None else subsampling))
+        tables, laws, limits = _laws(point, quantizer, source.colour, source.tables, frame.sampling, sampling)
+        try:
+            coding = _coding(frame.width, frame.height, sampling, tables, *options)
+        except TypeError:  # one of the options cannot be remembered: this says what is wrong with it
+            coding = coding_of(frame.width, frame.height, sampling, tables, *options)
+        planes = requantize(frame, source.planes, coding.frame, laws, seed)
+        if limits is not None:
+            hold_planes(coding.frame, planes, limits)
+        return coding, planes
+
+    def _reduced(self, name: str) -> Sampling:
+        """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
+        have = self.source.frame.sampling
+        if len(have) != 3 or self.source.colour != "YCbCr":
+            return _writable(have)
+        (h, v), (across, down), other = have
+        if other != (across, down) or h % across or v % down:
+            return _writable(have)
+        across, down = h // across, v // down
+        wide, high = SUBSAMPLINGS[name][0]
+        if wide % across == high % down == 0:
+            across, down = wide, high
+        return _writable(((across, down), (1, 1), (1, 1)))
+
+
+_coding = lru_cache(maxsize=256, typed=True)(coding_of)
+
+
+@lru_cache(maxsize=64)
+def _laws(
+    point: OperatingPoint,
+    quantizer: str | None,
+    colour: str,
+    known: tuple[Steps, ...],
+    before: Sampling,
+    after: Sampling,
+) -> tuple[tuple[Steps, ...], Laws, np.ndarray | None]:
+    """The tables that the file gets, what is done to coefficients, and limits as for `hold_planes`; `known`:
+    the tables of the source.
+    """
+    roles = list(_ROLES[colour])
+    count = 3 if 1 in roles else 1
+    tables: list[Steps] = []
+    divisors: list[tuple[float, ...]] = []
+    for c, role in enumerate(roles):
+        wanted, given = _last(point.tables, role), _last(point.divisors, role)
+        if reduction(before, after, c) == (1, 1):
+            divisors.append(
+                tuple(k if w <= k else d for k, w, d in zip(known[c], wanted, given, strict=True))
+            )
+            tables.append(tuple(map(max, known[c], wanted)))
+        else:
+            divisors.append(given)
+            tables.append(wanted)
+    whole = quantizer_for(point, quantizer, count)
+    law = Quantizer(whole.scale[roles], whole.law[roles], whole.reach[roles])
+    limits = max_index_for(point, count)
+    laws = Laws.of(known, tuple(divisors), law, before, after)
+    return tuple(tables), laws, None if limits is None else limits[roles]
+
+
+def _last(rows: Sequence[Any], number: int) -> Any:
+    """That row; the last one serves all further ones."""
+    return rows[min(number, len(rows) - 1)]
+
+
+def _writable(sampling: Sampling) -> Sampling:
+    blocks = sum(h * v for h, v in sampling)
+    if blocks > MAX_MCU_BLOCKS:
+        raise ValueError(
+            f"the sampling {', '.join(f'{h}x{v}' for h, v in sampling)} makes {blocks} blocks an MCU, "
+            f"expected at most {MAX_MCU_BLOCKS}: it cannot be written in one scan"
+        )
+    return sampling
+
+
+def _stripped(source: Source) -> list[bytes]:
+    """The segments that change how the picture looks."""
+    adobe = [] if source.colour in ("gray", "YCbCr") else _segments(source, 0xEE, b"Adobe")
+    profile = _segments(source, 0xE2, b"ICC_PROFILE\0")
+    is_usual = any(name in b"".join(profile) for name in SRGB)
+    turned = [markers.orientation(n) for n in _orientations(source) if n in range(2, 9)]
+    return [*turned[:1], *([] if is_usual else profile), *adobe]
+
+
+def _segments(source: Source, marker: int, start: bytes) -> list[bytes]:
+    return [one for one in source.segments if one[1] == marker and one[4:].startswith(start)]
+
+
+def _orientations(source: Source) -> Iterator[int]:
+    for one in _segments(source, 0xE1, b"Exif\0"):
+        exif = Image.Exif()
+        with suppress(Exception):  # what cannot be read turns no picture
+            exif.load(one[4:])
+            yield exif[ORIENTATION]
+
+
+def _unsigned(segment: bytes) -> list[bytes]:
+    """A segment of metadata, unless it is of dnnjpeg's own making."""
+    marker, body = segment[1], segment[4:]
+    if marker == 0xE9 and body.startswith(b"dnnjpeg\0"):
+        return []
+    if marker == 0xFE and markers.bare_comment(body) != body:
+        return [other] if (other := markers.comment(markers.bare_comment(body))) else []
+    return [segment]
+
+
+def warmup() -> None:
+    """Compile every kernel of this, or load it from the cache; `encoder.warmup` has the rest."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for progressive in (False, True):
+        data = encode(picture, subsampling="4:4:4", progressive=progressive)
+        transcode(data, quality=20)
+        transcode(data, quality=20, subsampling="4:4:4")
