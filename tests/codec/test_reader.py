@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Read
+from decoders import Read
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from test_write_coefficients import Case, cases
