@@ -64,7 +64,9 @@ def test_each_coefficient_goes_to_the_nearest_step(mode: str, quality: int, phot
 
 def test_three_tables_and_cells() -> None:
     data = saved(Image.fromarray(draw(64, 48)))
-    point = OperatingPoint(50, "4:2:0", (9,) * 64, ((12,) * 64, (1,) * 64), bin_width=[1.5] * 64, hardness=None)
+    point = OperatingPoint(
+        50, "4:2:0", (9,) * 64, ((12,) * 64, (1,) * 64), bin_width=[1.5] * 64, hardness=None
+    )
     source, found = read_coefficients(data), read_coefficients(transcode(data, point, only_if_smaller=False))
     assert [table[5] for table in found.tables] == [9, max(12, source.tables[1][5]), source.tables[2][5]]
     value = source.planes[0] * np.array(source.tables[0])

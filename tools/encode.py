@@ -22,7 +22,7 @@ from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.run import Recipe, Result, Task, Totals
+    from dnnjpeg.jobs.run import FileOptions, Result, Task, Totals
 
 STREAM = Path("-")  # standard input, standard output
 
@@ -216,8 +216,8 @@ def _recipe(
     pixels: bool,
     salvage: bool,
     **options: Any,
-) -> "Recipe":
-    from dnnjpeg.jobs.run import Recipe
+) -> "FileOptions":
+    from dnnjpeg.jobs.run import FileOptions
     from dnnjpeg.table.library import load_table
 
     if model is not None and table_file:
@@ -237,14 +237,14 @@ def _recipe(
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     if pixels and salvage:
         raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
-    return Recipe(
+    return FileOptions(
         table,
         quality or 75,
         options,
         aim,
         pixels,
         salvage,
-        not strip,
+        "strip" if strip else "keep",
         background,
         only_if_smaller,
         dry_run,
@@ -297,7 +297,7 @@ def _where(
     return lambda: iter([Task(source, None if output == STREAM else output, content)])
 
 
-def _prepare(recipe: "Recipe") -> None:
+def _prepare(recipe: "FileOptions") -> None:
     """Compile if need be, and let the codec judge the options before it sees a picture."""
     with _no_collection():
         from PIL import Image
@@ -363,7 +363,7 @@ class _Signals:
             signal.signal(number, handler)
 
 
-def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any]:
+def _record(totals: "Totals", recipe: "FileOptions", seconds: float) -> dict[str, Any]:
     return asdict(totals) | {
         "bits_per_pixel": round(totals.bits_per_pixel, 4),
         "seconds": round(seconds, 3),
@@ -374,9 +374,9 @@ def _record(totals: "Totals", recipe: "Recipe", seconds: float) -> dict[str, Any
     }
 
 
-def _summary(totals: "Totals", recipe: "Recipe", seconds: float) -> str:
+def _summary(totals: "Totals", recipe: "FileOptions", seconds: float) -> str:
     counts = [f"{totals.encoded:,} encoded"]
-    counts += [f"{totals.kept:,} kept as they were"] if totals.kept else []
+    counts += [f"{totals.copied:,} copied as they were"] if totals.copied else []
     counts += [f"{totals.skipped:,} skipped"] if totals.skipped else []
     counts += [f"{totals.failed:,} failed"]
     text = f"{', '.join(counts)} in {seconds:.1f} s"

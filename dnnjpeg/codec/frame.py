@@ -98,19 +98,19 @@ class Frame:
 
     @cached_property
     def _planes(self) -> dict[bool, tuple[np.ndarray, int]]:
-        return {keep: self._lay_out(keep) for keep in (False, True)}
+        return {whole_picture: self._lay_out(whole_picture) for whole_picture in (False, True)}
 
-    def planes(self, keep: bool) -> tuple[np.ndarray, int]:
+    def planes(self, whole_picture: bool) -> tuple[np.ndarray, int]:
         """int64[components, 7] as `scan` reads it, and the blocks of all planes: of the picture, or of one
         row of MCUs.
         """
-        return self._planes[keep]
+        return self._planes[whole_picture]
 
-    def _lay_out(self, keep: bool) -> tuple[np.ndarray, int]:
+    def _lay_out(self, whole_picture: bool) -> tuple[np.ndarray, int]:
         rows, blocks = [], 0
         for part in self.components:
             # batches of blocks are written whole
             stride = -(-self.mcus * part.h // LANES) * LANES
             rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.code))
-            blocks += stride * part.v * (self.mcu_rows if keep else 1)
+            blocks += stride * part.v * (self.mcu_rows if whole_picture else 1)
         return np.array(rows, np.int64), blocks

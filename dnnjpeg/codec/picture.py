@@ -36,13 +36,13 @@ _NOWHERE = np.empty((0, 64), np.int16)
 
 @lru_cache(maxsize=256)
 def _arguments(
-    frame: Frame, mode: str, quantizer: Quantizer, seed: int, keep: bool, restart: int
+    frame: Frame, mode: str, quantizer: Quantizer, seed: int, whole_picture: bool, restart: int
 ) -> tuple[Any, tuple[np.ndarray, ...], int]:
     """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of
     memory, but for the tokens.
     """
     layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
-    geometry, blocks = frame.planes(keep)
+    geometry, blocks = frame.planes(whole_picture)
     padded = frame.mcus * 8 * frame.h
     # rows end in slack that whole vectors spill into, and do not lie a power of two apart
     y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
@@ -50,12 +50,12 @@ def _arguments(
     sizes = (
         8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
         4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
-        entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if keep else 128 * blocks,
+        entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if whole_picture else 128 * blocks,
     )  # fmt: skip
     ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
     fields = (
         layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
-        c_stride, keep,
+        c_stride, whole_picture,
     )  # fmt: skip
     job = np.array([(*fields, *ends)], JOB)
     keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))

@@ -19,7 +19,7 @@ JOB = np.dtype(
             "layout", "pixel_bytes", "width", "height",  # the picture
             "h", "v", "mcus", "restart",  # largest sampling factors, MCUs a row, MCUs between restarts
             "y_stride", "c_stride",  # bytes a row of the strips
-            "keep",  # the planes of the whole picture, and make no tokens
+            "whole_picture",  # keep the planes of all of it, and make no tokens
             # where these lie in the memory
             "strips", "edge", "rows", "columns", "indices", "weights", "entries", "bits", "coefficients",
             "tokens",
@@ -144,7 +144,7 @@ def encode_rows(
     job, desk = jobs[0], desks[0]
     room = address(memory) + 63 & ~63
     rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
-    coefficients = address(planes) if job.keep else room + job.coefficients
+    coefficients = address(planes) if job.whole_picture else room + job.coefficients
     start = room + job.tokens
     out = start + 4 * count
     for mcu_row in range(first, last):
@@ -153,7 +153,7 @@ def encode_rows(
             mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], room + job.strips,
             job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
-        base = 0 if job.keep else mcu_row
+        base = 0 if job.whole_picture else mcu_row
         for c in range(geometry.shape[0]):
             strip = room + job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
             strip_stride = job.c_stride if c else job.y_stride
@@ -172,7 +172,7 @@ def encode_rows(
                             first_block,
                         )  # fmt: skip
                     transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
-        if not job.keep:
+        if not job.whole_picture:
             begin = out
             out = mcu_row_tokens(
                 out,

@@ -133,7 +133,7 @@ def _draw(count: int, limit: int | None, seed: int) -> NDArray[np.intp]:
 def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
     def read(path: Path) -> Picture | str:
         try:
-            image = open_picture(path, keep=False).image.convert("RGB")
+            image = open_picture(path, metadata="strip").image.convert("RGB")
             return np.array(image if size is None else View(size).show(image))  # writable, for torch
         except (OSError, ValueError) as error:
             return f"{path}: {error}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn
 
 from PIL import Image, ImageOps
 
@@ -95,7 +95,7 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 def open_picture(
     source: str | os.PathLike[str] | BinaryIO,
     *,
-    keep: bool = True,
+    metadata: Literal["keep", "strip"] = "keep",
     background: tuple[int, int, int] | None = None,
 ) -> Picture:
     """Read the picture `source`, a path or an open binary file, for encoding as JPEG.
@@ -109,8 +109,9 @@ def open_picture(
     - A file of several frames is refused. A JPEG with further pictures behind the first (phones, stereo
       cameras) gives the first, as it does everywhere, and `lone` is False.
 
-    Metadata: with `keep`, EXIF with its orientation, XMP, the ICC profile, the comment and the stated
-    resolution are handed over as they are. Without it everything goes that does not change how the picture
+    Metadata: with `metadata="keep"`, EXIF with its orientation, XMP, the ICC profile, the comment and the
+    stated resolution are handed over as they are. "strip" drops everything that does not change how the
+    picture
     looks: the orientation is applied to the pixels, and an ICC profile stays unless it is sRGB, which is
     what a JPEG without one means.
 
@@ -123,8 +124,8 @@ def open_picture(
         with Image.open(source, formats=FORMATS) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             image.load()
-            metadata = _metadata(image, keep)
-            if not keep:
+            kept = _metadata(image, metadata)
+            if metadata == "strip":
                 _turn_upright(image)
     except Image.UnidentifiedImageError:
         raise OSError("not a picture, damaged in its first bytes, or of a format that is not read") from None
@@ -135,9 +136,9 @@ def open_picture(
     if frames > 1:
         raise ValueError(f"holds {frames} frames and a JPEG holds one: split it first")
     pixels = _pixels(image, background)
-    if pixels.mode == "RGB" and metadata.get("icc_profile", b"")[16:20] == b"GRAY":
-        del metadata["icc_profile"]  # a profile for grey says nothing about colours
-    return Picture(pixels, image.format or "", image.format != "MPO" and "mp" not in image.info, metadata)
+    if pixels.mode == "RGB" and kept.get("icc_profile", b"")[16:20] == b"GRAY":
+        del kept["icc_profile"]  # a profile for grey says nothing about colours
+    return Picture(pixels, image.format or "", image.format != "MPO" and "mp" not in image.info, kept)
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -187,9 +188,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled)
 
 
-def _metadata(image: Image.Image, keep: bool) -> dict[str, Any]:
+def _metadata(image: Image.Image, metadata: str) -> dict[str, Any]:
     profile = image.info.get("icc_profile") or b""
-    if not keep:
+    if metadata == "strip":
         return {"icc_profile": profile} if profile and not any(name in profile for name in SRGB) else {}
     found = {
         "exif": _exif(image),

@@ -29,14 +29,14 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class Task:
     source: Path
-    target: Path | None  # None: the result carries the bytes; equal to `source`: replace it in place
+    destination: Path | None  # None: the result carries the bytes; equal to `source`: replace it in place
     content: bytes | None = None  # what `source` holds where it is not a file
 
 
 @dataclass(frozen=True)
 class Result:
     source: Path
-    status: Literal["encoded", "kept", "skipped", "failed"]  # kept: the original's bytes, which are fewer
+    status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the original's bytes, which are fewer
     reason: str = ""  # of skipped and failed
     pixels: int = 0
     bytes_before: int = 0
@@ -48,7 +48,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FileOptions:
     """What is done to each picture."""
 
     table: Table
@@ -57,7 +57,7 @@ class Recipe:
     target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
     pixels: bool = False  # JPEG sources are decoded too, not transcoded
     salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
-    keep: bool = True  # metadata, see `open_picture`
+    metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
     background: tuple[int, int, int] | None = None
     only_if_smaller: bool = False
     dry_run: bool = False  # everything but the writing
@@ -67,7 +67,7 @@ class Recipe:
 @dataclass
 class Totals:
     encoded: int = 0
-    kept: int = 0
+    copied: int = 0
     skipped: int = 0
     failed: int = 0
     pixels: int = 0
@@ -78,14 +78,14 @@ class Totals:
     def add(self, result: Result) -> None:
         setattr(self, result.status, getattr(self, result.status) + 1)
         self.transcoded += result.transcoded
-        if result.status in ("encoded", "kept"):
+        if result.status in ("encoded", "copied"):
             self.pixels += result.pixels
             self.bytes_before += result.bytes_before
             self.bytes_after += result.bytes_after
 
     @property
     def done(self) -> int:
-        return self.encoded + self.kept
+        return self.encoded + self.copied
 
     @property
     def bits_per_pixel(self) -> float:
@@ -108,7 +108,7 @@ class _Open:
 
     @property
     def in_place(self) -> bool:
-        return self.task.target == self.task.source
+        return self.task.destination == self.task.source
 
     @property
     def is_jpeg(self) -> bool:
@@ -119,13 +119,13 @@ class _Open:
         return self.picture.image.size if isinstance(self.picture, Picture) else self.picture.size
 
 
-def _step(do: Callable[[Any, Recipe], Value]) -> Callable[[Any, Recipe], Value | Result]:
+def _step(do: Callable[[Any, FileOptions], Value]) -> Callable[[Any, FileOptions], Value | Result]:
     """A step that ends with a result where the one before did, and where something goes wrong: whatever that
     is, the next picture has its turn.
     """
 
     @wraps(do)
-    def step(item: Any, recipe: Recipe) -> Value | Result:
+    def step(item: Any, recipe: FileOptions) -> Value | Result:
         if isinstance(item, Result):
             return item
         try:
@@ -136,18 +136,18 @@ def _step(do: Callable[[Any, Recipe], Value]) -> Callable[[Any, Recipe], Value |
     return step
 
 
-def encode_file(task: Task | Result, recipe: Recipe) -> Result:
+def encode_file(task: Task | Result, recipe: FileOptions) -> Result:
     """Carry out one task of a plan; what goes wrong is the result's reason."""
     return _write(_encode(_read(task, recipe), recipe), recipe)
 
 
 @_step
-def _read(task: Task, recipe: Recipe) -> _Open:
+def _read(task: Task, recipe: FileOptions) -> _Open:
     bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
     if (decoded := _decoded(task, recipe)) is not None:
         return _Open(task, decoded, bytes_before)
     source = task.source if task.content is None else io.BytesIO(task.content)
-    picture = open_picture(source, keep=recipe.keep, background=recipe.background)
+    picture = open_picture(source, metadata=recipe.metadata, background=recipe.background)
     if "comment" in picture.metadata:
         from dnnjpeg.jpeg.markers import bare_comment
 
@@ -160,7 +160,7 @@ def _read(task: Task, recipe: Recipe) -> _Open:
     return opened
 
 
-def _decoded(task: Task, recipe: Recipe) -> "Decoded | None":
+def _decoded(task: Task, recipe: FileOptions) -> "Decoded | None":
     """The coefficients of a JPEG source; None where it has to be by pixels."""
     from dnnjpeg.transcoder import Decoded, Unsupported
 
@@ -178,38 +178,38 @@ def _decoded(task: Task, recipe: Recipe) -> "Decoded | None":
         decoded = Decoded.read(data, salvage=recipe.salvage)
     except Unsupported:
         return None
-    return decoded if recipe.keep or decoded.orientation == 1 else None  # upright pixels are asked for
+    return decoded if recipe.metadata == "keep" or decoded.orientation == 1 else None
 
 
 @_step
-def _encode(opened: _Open, recipe: Recipe) -> _Open:
+def _encode(opened: _Open, recipe: FileOptions) -> _Open:
     from dnnjpeg.encoder import encode
 
     picture = opened.picture
     if not isinstance(picture, Picture):
         options = {name: value for name, value in recipe.options.items() if name != "threads"}
-        data = picture.transcode(recipe.table, recipe.quality, strip=not recipe.keep, **options)
+        data = picture.transcode(recipe.table, recipe.quality, strip=recipe.metadata == "strip", **options)
         return replace(opened, data=data)
     data = encode(picture.image, recipe.table, recipe.quality, **picture.metadata, **recipe.options)
     return replace(opened, data=data)
 
 
 @_step
-def _write(opened: _Open, recipe: Recipe) -> Result:
+def _write(opened: _Open, recipe: FileOptions) -> Result:
     from dnnjpeg.codec.frame import beyond_decoders
 
     task, data = opened.task, opened.data
-    status: Literal["encoded", "kept"] = "encoded"
+    status: Literal["encoded", "copied"] = "encoded"
     if recipe.only_if_smaller and len(data) >= opened.bytes_before:
         if not opened.is_jpeg:
             return Result(task.source, "skipped", "is smaller than its JPEG")
-        status = "kept"
+        status = "copied"
         data = task.source.read_bytes() if task.content is None else task.content
     elif not isinstance(opened.picture, Picture) and data == opened.picture.data:
-        status = "kept"
-    if task.target is not None and not recipe.dry_run and not (opened.in_place and status == "kept"):
-        make_folder(task.target.parent, fsync=recipe.fsync)
-        write_atomic(task.target, data, fsync=recipe.fsync)
+        status = "copied"
+    if task.destination is not None and not recipe.dry_run and not (opened.in_place and status == "copied"):
+        make_folder(task.destination.parent, fsync=recipe.fsync)
+        write_atomic(task.destination, data, fsync=recipe.fsync)
     width, height = opened.size
     return Result(
         task.source,
@@ -217,7 +217,7 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
         pixels=width * height,
         bytes_before=opened.bytes_before,
         bytes_after=len(data),
-        data=data if task.target is None else None,
+        data=data if task.destination is None else None,
         quality=opened.quality if status == "encoded" else None,
         warning=beyond_decoders(width, height) if status == "encoded" else "",
         transcoded=status == "encoded" and not isinstance(opened.picture, Picture),
@@ -226,7 +226,7 @@ def _write(opened: _Open, recipe: Recipe) -> Result:
 
 def run(
     tasks: Iterable[Task | Result],
-    recipe: Recipe,
+    recipe: FileOptions,
     jobs: int,
     *,
     on_done: Callable[[], object] = lambda: None,
@@ -266,8 +266,8 @@ def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
     """The tasks; each folder is tidied before the first that writes into it."""
     tidy = set()
     for task in tasks:
-        if isinstance(task, Task) and task.target is not None:
-            folder = Path(os.path.realpath(task.target)).parent
+        if isinstance(task, Task) and task.destination is not None:
+            folder = Path(os.path.realpath(task.destination)).parent
             if folder not in tidy:
                 tidy.add(folder)
                 remove_leftovers(folder)
@@ -307,7 +307,7 @@ def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
 
 def _encode_to_target(
     group: Mapping[int, _Open | Result],
-    recipe: Recipe,
+    recipe: FileOptions,
     jobs: int,
     write: Callable[[int, _Open | Result], None],
 ) -> None:

@@ -12,17 +12,17 @@ from PIL import Image
 
 from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import run as batch
-from dnnjpeg.jobs.run import Recipe, Result, Task, Totals, describe, encode_file, run
+from dnnjpeg.jobs.run import FileOptions, Result, Task, Totals, describe, encode_file, run
 from dnnjpeg.table.library import load_table
 
-RECIPE = Recipe(load_table("standard"), 75)
+OPTIONS = FileOptions(load_table("standard"), 75)
 
 
 def test_file_is_encoded_as_the_library_does(photo, tmp_path):
     from dnnjpeg.encoder import encode
 
     photo.save(tmp_path / "a.png")
-    result = encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), RECIPE)
+    result = encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), OPTIONS)
     data = (tmp_path / "new" / "a.jpg").read_bytes()
     assert data == encode(photo, "standard", 75)
     before = (tmp_path / "a.png").stat().st_size
@@ -32,7 +32,7 @@ def test_file_is_encoded_as_the_library_does(photo, tmp_path):
 def test_bytes_come_back_where_there_is_no_target(photo):
     buffer = io.BytesIO()
     photo.save(buffer, "PNG")
-    result = encode_file(Task(Path("-"), None, buffer.getvalue()), RECIPE)
+    result = encode_file(Task(Path("-"), None, buffer.getvalue()), OPTIONS)
     assert result.data is not None
     assert Image.open(io.BytesIO(result.data)).size == photo.size
     assert result.bytes_after == len(result.data)
@@ -40,12 +40,12 @@ def test_bytes_come_back_where_there_is_no_target(photo):
 
 def test_results_pass_through():
     result = Result(Path("a"), "skipped", "why")
-    assert encode_file(result, RECIPE) is result
+    assert encode_file(result, OPTIONS) is result
 
 
 def test_failure_is_a_result(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"text")
-    result = encode_file(Task(tmp_path / "a.jpg", tmp_path / "b.jpg"), RECIPE)
+    result = encode_file(Task(tmp_path / "a.jpg", tmp_path / "b.jpg"), OPTIONS)
     assert result.status == "failed"
     assert "not a picture" in result.reason
     assert not (tmp_path / "b.jpg").exists()
@@ -61,7 +61,7 @@ def test_work_in_advance_is_bounded(monkeypatch):
             pulled += 1
             yield Task(Path(str(i)), None)
 
-    for done, result in enumerate(run(tasks(), RECIPE, 4)):
+    for done, result in enumerate(run(tasks(), OPTIONS, 4)):
         assert result.source == Path(str(done))  # in order
         assert pulled - done <= 2 * 4 + 1
     assert done == 999
@@ -70,13 +70,13 @@ def test_work_in_advance_is_bounded(monkeypatch):
 def test_jobs_run_side_by_side(monkeypatch):
     together = threading.Barrier(3, timeout=20)
 
-    def meet(task: Task, recipe: Recipe) -> Result:
+    def meet(task: Task, recipe: FileOptions) -> Result:
         together.wait()
         return Result(task.source, "encoded")
 
     monkeypatch.setattr(batch, "encode_file", meet)
     tasks = [Task(Path(str(i)), None) for i in range(6)]
-    assert len(list(run(tasks, RECIPE, 3))) == 6
+    assert len(list(run(tasks, OPTIONS, 3))) == 6
 
 
 def test_the_number_of_jobs_does_not_change_a_byte(photo, tmp_path):
@@ -84,7 +84,7 @@ def test_the_number_of_jobs_does_not_change_a_byte(photo, tmp_path):
         Image.fromarray(np.roll(np.asarray(photo), i, axis=0)).save(tmp_path / f"{i}.png")
     for jobs in (1, 3):
         tasks = [Task(tmp_path / f"{i}.png", tmp_path / str(jobs) / f"{i}.jpg") for i in range(6)]
-        assert all(result.status == "encoded" for result in run(tasks, RECIPE, jobs))
+        assert all(result.status == "encoded" for result in run(tasks, OPTIONS, jobs))
     for i in range(6):
         assert (tmp_path / "1" / f"{i}.jpg").read_bytes() == (tmp_path / "3" / f"{i}.jpg").read_bytes()
 
@@ -98,7 +98,7 @@ def test_files_and_new_folders_are_on_the_disk_or_not(photo, tmp_path, monkeypat
         synchronized.append(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
 
     monkeypatch.setattr(os, "fsync", sync)
-    recipe = Recipe(load_table("standard"), 75, fsync=fsync)
+    recipe = FileOptions(load_table("standard"), 75, fsync=fsync)
     assert encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), recipe).status == "encoded"
     if fsync:
         assert synchronized[0] == str(tmp_path)
@@ -119,16 +119,16 @@ def test_a_run_removes_what_killed_ones_left_where_it_writes(photo, tmp_path):
     source, out, linked, dry = folders
     (tmp_path / "link.jpg").symlink_to(linked / "a.jpg")
     tasks = [Task(source / "a.jpg", out / "a.jpg"), Task(source / "a.jpg", tmp_path / "link.jpg")]
-    assert [result.status for result in run(tasks, RECIPE, 2)] == ["encoded", "encoded"]
+    assert [result.status for result in run(tasks, OPTIONS, 2)] == ["encoded", "encoded"]
     tasks = [Task(source / "a.jpg", dry / "a.jpg"), Task(source / "a.jpg", None), Result(dry, "failed")]
-    assert len(list(run(tasks, replace(RECIPE, dry_run=True), 2))) == 3
+    assert len(list(run(tasks, replace(OPTIONS, dry_run=True), 2))) == 3
     assert [(folder / name).exists() for folder in folders] == [True, False, False, True]
 
 
 def test_totals_count_what_was_done():
     totals = Totals()
     totals.add(Result(Path("a"), "encoded", "", 100, 1000, 50))
-    totals.add(Result(Path("b"), "kept", "", 300, 150, 150))
+    totals.add(Result(Path("b"), "copied", "", 300, 150, 150))
     totals.add(Result(Path("c"), "skipped", "why", 7, 7, 7))
     totals.add(Result(Path("d"), "failed", "why"))
     assert totals == Totals(1, 1, 1, 1, 400, 1150, 200)

@@ -8,7 +8,7 @@ from drawing import draw
 from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
-from dnnjpeg.jobs.run import Recipe, Task, run
+from dnnjpeg.jobs.run import FileOptions, Task, run
 from dnnjpeg.table.library import load_table
 
 PICTURES = [draw(72, 56, seed) for seed in range(5)]
@@ -21,8 +21,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def recipe(**target: Any) -> Recipe:
-    return Recipe(load_table("standard"), 75, target=target)
+def recipe(**target: Any) -> FileOptions:
+    return FileOptions(load_table("standard"), 75, target=target)
 
 
 def tasks(folder: Path) -> list[Task]:

@@ -133,7 +133,7 @@ def test_only_if_smaller_takes_the_original_bytes(photo, tmp_path, out):
     sources = [tmp_path / name for name in ("small.jpg", "large.jpg", "tiny.png")]
     result = encode(*sources, "-o", out, "--only-if-smaller", "--quality", 90, "--pixels")
     assert result.exit_code == 0
-    assert result.stdout.startswith("1 encoded, 1 kept as they were, 1 skipped, 0 failed")
+    assert result.stdout.startswith("1 encoded, 1 copied as they were, 1 skipped, 0 failed")
     assert files(out) == ["large.jpg", "small.jpg"]
     assert (out / "small.jpg").read_bytes() == (tmp_path / "small.jpg").read_bytes()
     assert (out / "large.jpg").stat().st_size < (tmp_path / "large.jpg").stat().st_size

@@ -38,7 +38,7 @@ def test_summary_for_machines(source, out):
     result = encode(source, "-o", out, "--json", "--quality", 60)
     summary = json.loads(result.stdout)
     assert result.exit_code == 1
-    assert (summary["encoded"], summary["failed"], summary["kept"], summary["skipped"]) == (4, 1, 0, 0)
+    assert (summary["encoded"], summary["failed"], summary["copied"], summary["skipped"]) == (4, 1, 0, 0)
     assert summary["pixels"] == 4 * 160 * 120
     assert summary["bytes_after"] == sum((out / name).stat().st_size for name in files(out))
     assert summary["bits_per_pixel"] == pytest.approx(
