@@ -26,7 +26,7 @@ from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.kernel_cache import SUFFIX, kernel_folder
 from dnnjpeg.table.fields import check_steps, spread
-from dnnjpeg.table.library import load_table
+from dnnjpeg.table.library import chosen_table, load_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
@@ -36,9 +36,10 @@ _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 def encode(
     image: Any,
-    table: str | os.PathLike[str] | Table | OperatingPoint = "standard",
+    table: str | os.PathLike[str] | Table | OperatingPoint | None = None,
     quality: float | None = None,
     *,
+    model: str | None = None,
     mode: str | None = None,
     adaptive: bool = False,
     quantizer: str | None = None,
@@ -64,7 +65,8 @@ def encode(
     image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
         1..65,535; above 65,500, where most decoders stop, there is a warning.
     table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint, which has its
-        quality.
+        quality. None: the table of `model`, else "standard".
+    model: name of an installed table, which was made for that model; in place of `table`.
     quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality. None: 75,
         or the point's.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
@@ -95,6 +97,7 @@ def encode(
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
     """
+    table = chosen_table(table, model)
     pixels = as_pixels(image, mode)
     if adaptive not in (False, True):
         raise ValueError(f"adaptive is {brief(adaptive)}, expected True or False")

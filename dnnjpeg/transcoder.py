@@ -41,7 +41,7 @@ from dnnjpeg.files.images import SRGB
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-from dnnjpeg.table.library import standard_table
+from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
@@ -54,9 +54,10 @@ ORIENTATION = 0x0112
 
 def transcode(
     data: bytes,
-    table: str | os.PathLike[str] | Table | OperatingPoint = "standard",
+    table: str | os.PathLike[str] | Table | OperatingPoint | None = None,
     quality: float | None = None,
     *,
+    model: str | None = None,
     subsampling: str | int | None = None,
     adaptive: bool = False,
     quantizer: str | None = None,
@@ -78,8 +79,8 @@ def transcode(
     rounded twice.
 
     data: see `read_coefficients`, and there `tables`, `max_pixels` and `salvage`.
-    table, quality: as in `encode`. Where a step of the source is not smaller than the table's, it stays, and
-        so do its indices.
+    table, model, quality: as in `encode`. Where a step of the source is not smaller than the table's, it
+        stays, and so do its indices.
     subsampling: None is the point's. Chroma never gets more samples than the source has, across or down: it
         stays as it is then.
     lossless: keep all coefficients, whatever the table; only the coding is new. Huffman tables are optimal,
@@ -92,6 +93,7 @@ def transcode(
 
     Raises ValueError for what cannot be read, and TypeError and ValueError as `encode` does.
     """
+    table = chosen_table(table, model)
     decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage)
     return decoded.transcode(
         table, quality, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller,

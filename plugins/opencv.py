@@ -81,6 +81,7 @@ def imencode(
     import numpy as np
 
     from dnnjpeg.encoder import encode
+    from dnnjpeg.table.library import chosen_table
     from dnnjpeg.table.point import OperatingPoint
 
     if not isinstance(ext, str) or ext.lower() not in _EXTENSIONS:
@@ -90,9 +91,7 @@ def imencode(
     channels = 1 if img.ndim == 2 else img.shape[-1] if img.ndim == 3 else 0
     if channels not in _MODES:
         raise ValueError(f"img has the shape {img.shape}, expected HxW, HxWx1, HxWx3 or HxWx4")
-    if model is not None and table is not None:
-        raise ValueError("model and table each choose the quantization tables: give one of them")
-    source = table if table is not None else model if model is not None else "standard"
+    source = chosen_table(table, model)
 
     values = _read(params)
     luma = values.get(_LUMA, -1)

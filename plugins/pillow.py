@@ -220,6 +220,8 @@ def _decoded(image: Image.Image) -> "Decoded | None":
 
 def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float | None]:
     """What the codec takes as its table and its quality."""
+    from dnnjpeg.table.library import chosen_table
+
     given = sorted(_SOURCES & options.keys())
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} each choose the quantization tables: give one of them")
@@ -227,7 +229,7 @@ def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float | No
     quality = None if quality == -1 else quality or 1
     if "qtables" in options:
         return _point(image, options["qtables"], quality), None
-    return options.get("table", options.get("model", "standard")), quality
+    return chosen_table(options.get("table"), options.get("model")), quality
 
 
 def _point(image: Image.Image, qtables: Any, quality: float | None) -> "OperatingPoint":

@@ -50,10 +50,10 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--in-place", is_flag=True,
               help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
                    "other hard links keep the old one.")
-@click.option("--model", metavar="NAME", help="Installed table, see `dnnjpeg tables`.  [default: standard]")
-@click.option("--table", "table_file", metavar="FILE",
-              type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Table from a JSON file, in place of --model.")
+@click.option("--model", metavar="NAME",
+              help="The installed table that was made for this model, see `dnnjpeg tables`.")
+@click.option("--table", metavar="NAME|FILE.json",
+              help="An installed table, or one from a file.  [default: standard]")
 @click.option("--quality", type=click.FloatRange(1, 100),
               help="Lose as little, for the network, as a standard JPEG of that quality does.  [default: 75]")
 @click.option("--adaptive", is_flag=True,
@@ -198,7 +198,7 @@ def _is_single(paths: tuple[Path, ...]) -> bool:
 def _recipe(
     *,
     model: str | None,
-    table_file: Path | None,
+    table: str | None,
     quality: float | None,
     networks: tuple[str, ...],
     keep: str | None,
@@ -218,16 +218,14 @@ def _recipe(
     **options: Any,
 ) -> "FileOptions":
     from dnnjpeg.jobs.run import FileOptions
-    from dnnjpeg.table.library import load_table
+    from dnnjpeg.table.library import chosen_table, load_table
 
-    if model is not None and table_file:
-        raise click.UsageError("--model and --table name two tables: give one")
     if only_if_smaller and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
     if options["hardness"] and options["quantizer"] == "nearest":
         raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
     try:
-        table = load_table(table_file or ("standard" if model is None else model))
+        loaded = load_table(chosen_table(table, model))
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
@@ -238,7 +236,7 @@ def _recipe(
     if pixels and salvage:
         raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
     return FileOptions(
-        table,
+        loaded,
         quality or 75,
         options,
         aim,

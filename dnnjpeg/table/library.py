@@ -4,6 +4,7 @@ import importlib.resources
 import os
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from dnnjpeg.checks import brief
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
@@ -52,10 +53,31 @@ def load_table(name: str | os.PathLike[str]) -> Table:
     if name == "standard":
         return standard_table()
     text = os.fspath(name)
-    is_path = not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
-    path = Path(text) if is_path else _find(text, user_folder())
+    path = Path(text) if _is_path(name) else _find(text, user_folder())
     status = path.stat()
     return _load(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+def chosen_table(table: Any, model: str | None) -> Any:
+    """What a caller has chosen by `table`, or by `model`: the name of an installed table; "standard" without
+    either. Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
+    """
+    if model is None:
+        return "standard" if table is None else table
+    if table is not None:
+        raise ValueError("model and table each choose the quantization tables: give one of them")
+    if not isinstance(model, str):
+        raise TypeError(f"model is a {type(model).__name__}, expected the name of an installed table")
+    if _is_path(model):
+        raise ValueError(
+            f"model is {brief(model)}, expected the name of an installed table: a path is for table"
+        )
+    return model
+
+
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    text = os.fspath(name)
+    return not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
 
 
 @lru_cache(maxsize=64)

@@ -1,14 +1,19 @@
 """Tables by name: the standard one, a user's own, and what is taken for a path."""
 
+import io
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dnnjpeg.table.library import list_tables, load_table, standard_table, user_folder
+import dnnjpeg
+from dnnjpeg.plugins import opencv
+from dnnjpeg.table.library import chosen_table, list_tables, load_table, standard_table, user_folder
 from dnnjpeg.table.table import Table
 
 
@@ -74,3 +79,36 @@ def test_tables_and_inspection_import_neither_numpy_nor_platformdirs() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_model_is_the_name_of_an_installed_table() -> None:
+    """One manner in Python, Pillow, OpenCV and on the command line."""
+    assert chosen_table(None, None) == "standard"
+    assert chosen_table("a.json", None) == "a.json"
+    assert chosen_table(None, "resnet50") == "resnet50"
+    with pytest.raises(ValueError, match="model and table each choose"):
+        chosen_table("standard", "resnet50")
+    for path in ("tables/resnet50.json", "resnet50.json", "./resnet50"):
+        with pytest.raises(ValueError, match="a path is for table"):
+            chosen_table(None, path)
+    with pytest.raises(TypeError, match="model is a PosixPath"):
+        chosen_table(None, Path("resnet50"))
+
+
+def test_every_way_to_encode_takes_a_model(photo: Image.Image) -> None:
+    data = dnnjpeg.encode(photo, model="resnet50", quality=60)
+    assert data == dnnjpeg.encode(photo, "resnet50", 60)
+    saved = io.BytesIO()
+    photo.save(saved, "DNNJPEG", model="resnet50", quality=60)
+    assert saved.getvalue() == data
+    bgr = np.ascontiguousarray(np.asarray(photo)[:, :, ::-1])
+    _, encoded = opencv.imencode(".jpg", bgr, [1, 60], model="resnet50")
+    assert encoded.tobytes() == data
+    source = dnnjpeg.encode(photo, quality=95)
+    assert dnnjpeg.transcode(source, model="resnet50") == dnnjpeg.transcode(source, "resnet50")
+    with pytest.raises(ValueError, match="a path is for table"):
+        dnnjpeg.encode(photo, model="resnet50.json")
+    with pytest.raises(ValueError, match="a path is for table"):
+        photo.save(io.BytesIO(), "DNNJPEG", model="resnet50.json")
+    with pytest.raises(ValueError, match="a path is for table"):
+        opencv.imencode(".jpg", bgr, model="resnet50.json")
