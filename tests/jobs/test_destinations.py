@@ -24,7 +24,7 @@ def here(tmp_path, monkeypatch):
 def planned(*paths: str, output: str | None, **options) -> list[str]:
     """'source > target', or 'source ! status'."""
     return [
-        f"{step.source} > {step.target}" if isinstance(step, Task) else f"{step.source} ! {step.status}"
+        f"{step.source} > {step.destination}" if isinstance(step, Task) else f"{step.source} ! {step.status}"
         for step in plan([Path(path) for path in paths], Path(output) if output else None, **options)
     ]
 
