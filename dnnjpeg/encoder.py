@@ -22,6 +22,7 @@ from dnnjpeg.codec.quantize import Quantizer, quantizer_of
 from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.markers import NATURAL
+from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.kernel_cache import SUFFIX, kernel_folder
@@ -128,7 +129,7 @@ def encode(
         return coding.tables_only
     head = metadata_segments(coding.frame, exif, xmp, icc_profile, comment, dpi, jfif)
     if signature:
-        head += markers.signature(name, point.quality)
+        head += signature_segment(name, point.quality)
     if coding.progressive is False and max_index is None:
         scan = picture_scan(pixels, coding.frame, chosen, seed, coding.interval, threads, coding.known_tables)
         return coding.baseline(head, scan)

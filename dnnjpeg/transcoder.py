@@ -39,6 +39,7 @@ from dnnjpeg.encoder import (
 )
 from dnnjpeg.files.images import SRGB
 from dnnjpeg.jpeg import markers
+from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.table.library import chosen_table, standard_table
@@ -197,7 +198,7 @@ class Decoded:
             restart_rows,
         )
         if signature:
-            head += markers.signature(name, point.quality)
+            head += signature_segment(name, point.quality)
         return coding.smallest(head, planes)
 
     def encode_with_metadata(
@@ -358,10 +359,10 @@ def _orientations(source: Source) -> Iterator[int]:
 def _unsigned(segment: bytes) -> list[bytes]:
     """A segment of metadata, unless it is of dnnjpeg's own making."""
     marker, body = segment[1], segment[4:]
-    if marker == 0xE9 and body.startswith(b"dnnjpeg\0"):
+    if marker == 0xE9 and body.startswith(SIGNATURE):
         return []
-    if marker == 0xFE and markers.bare_comment(body) != body:
-        return [other] if (other := markers.comment(markers.bare_comment(body))) else []
+    if marker == 0xFE and bare_comment(body) != body:
+        return [other] if (other := markers.comment(bare_comment(body))) else []
     return [segment]
 
 

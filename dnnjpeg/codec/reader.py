@@ -11,16 +11,16 @@ from dnnjpeg.codec import bands, decode
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, Lookup, lookup_table
 from dnnjpeg.codec.scan import PLANE, STRIDE
-from dnnjpeg.jpeg.inspect import (
+from dnnjpeg.jpeg.inspect import subsampling_name
+from dnnjpeg.jpeg.markers import NATURAL
+from dnnjpeg.jpeg.segments import (
     KINDS,
     Component,
     read_frame,
     read_huffman,
     read_quantization,
     read_segments,
-    subsampling_name,
 )
-from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.memory import empty
 

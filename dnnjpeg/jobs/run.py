@@ -149,7 +149,7 @@ def _read(task: Task, recipe: FileOptions) -> _Open:
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, metadata=recipe.metadata, background=recipe.background)
     if "comment" in picture.metadata:
-        from dnnjpeg.jpeg.markers import bare_comment
+        from dnnjpeg.jpeg.signature import bare_comment
 
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = _Open(task, picture, bytes_before)

@@ -60,25 +60,12 @@ def adobe() -> bytes:
     return segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
 
 
-NOTE = b"dnnjpeg keeps "
-
-
-def bare_comment(text: bytes) -> bytes:
-    """A comment without what encoding to a target has added: it is not true of another file."""
-    return b"\n".join(line for line in text.split(b"\n") if not line.startswith(NOTE))
-
-
 def orientation(number: int) -> bytes:
     """EXIF that says nothing but the orientation 1..8."""
     return exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([number]) + bytes(6))
 
 
 @lru_cache(maxsize=64)
-def signature(name: str, quality: float) -> bytes:
-    """APP9 that names the table and the quality a picture was encoded with."""
-    return segment(0xE9, b"dnnjpeg\0" + f"{name} {quality:g}".encode())
-
-
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
     """All quantization tables (natural order) in one segment; steps beyond 255 make them two bytes each."""
     parts = []

@@ -19,7 +19,8 @@ from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_integer, check_items, check_positive
 from dnnjpeg.codec.pixels import as_pixels, mode_components
 from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
-from dnnjpeg.jpeg.markers import NOTE, comment
+from dnnjpeg.jpeg.markers import comment
+from dnnjpeg.jpeg.signature import NOTE
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.table import Table
 from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together

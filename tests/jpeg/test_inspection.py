@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dnnjpeg
-from dnnjpeg.jpeg.inspect import Component, Likeness, inspect
+from dnnjpeg.jpeg.inspect import Likeness, inspect
+from dnnjpeg.jpeg.segments import Component
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
 
 
