@@ -13,6 +13,10 @@ from drawing import draw
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+# Tests run side by side, so each process has one core for torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine is slow to make examples: that says nothing about the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -46,7 +46,7 @@ def _texture(rng: "np.random.Generator", width: int, height: int) -> "NDArray[np
     return noise / noise.std()
 
 
-@click.command()
+@click.command(short_help="Draw pictures, encode them, compare with Pillow.")
 @click.argument("folder", default="demo", type=NamedPath(file_okay=False))
 def demo(folder: Path) -> None:
     """Draw a dozen pictures, encode them, and compare the bytes with Pillow's.

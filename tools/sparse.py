@@ -78,7 +78,7 @@ def tune(
         progress=lambda sites: tqdm(sites, unit=" layers", leave=False, disable=not sys.stderr.isatty()),
     )
     provenance = {
-        "network": spec,
+        "spec": spec,
         "weights": network.digest,
         "pictures": f"{short(dataset.source)}: {', '.join(dataset.names[:3])}",
         "command": command(),
@@ -127,7 +127,7 @@ def run(
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     if not spec:
-        known = repr(plan.provenance.get("network"))  # escaped, as the terminal may take it for commands
+        known = repr(plan.provenance.get("spec"))  # escaped, as the terminal may take it for commands
         raise click.UsageError(
             f"give --network: a network's code is run only where it is named here. {plan_file} was made for "
             f"{known}: repeat that if you trust it"

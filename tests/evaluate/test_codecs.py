@@ -245,7 +245,7 @@ def test_keys_of_tables_are_equal_where_files_are(
         "luma": {"luma": (9,) * 64},
         "chroma": {"chroma": (9,) * 64},
         "cells": {"bin_width": 1.5},
-        "limits": {"limits": 2},
+        "limits": {"max_index": 2},
     }
     points = standard_table().points
     for name, fields in changes.items():

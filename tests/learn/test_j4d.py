@@ -205,7 +205,7 @@ with processes():
 def test_two_processes_learn_what_one_learns(objective, tmp_path):
     worker = tmp_path / "worker.py"
     worker.write_text(_WORKER)
-    here = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    here = os.pathsep.join([*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, str(worker), str(tmp_path)],

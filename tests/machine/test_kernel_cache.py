@@ -286,7 +286,13 @@ def test_a_changed_source_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: p
     fresh = kernel_cache.kernel_folder.__wrapped__
     seen = {fresh()}
     assert seen == {fresh()}
-    for name in ("codec/quantize.py", "codec/dct.py", "sparse/kernel.py", "simd.py", "vector.py"):
+    for name in (
+        "codec/quantize.py",
+        "codec/dct.py",
+        "sparse/kernel.py",
+        "machine/simd.py",
+        "machine/vector.py",
+    ):
         (copy / name).write_text((copy / name).read_text() + "\n")
         assert fresh() not in seen
         seen.add(fresh())

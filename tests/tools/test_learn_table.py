@@ -223,7 +223,7 @@ def test_several_networks_learned_hardness_three_tables(data, tmp_path):
         "--network", MODEL, "--network", f"{TESTS / 'tiny.py'}:second_classifier",
         "--data", data / "pictures.npy", "-o", out, "--method", "j4d", "--steps", 2,
         "--qualities", "25,30", "--cache", data / "cache",
-        "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 1, "--bfloat16",
+        "--hardness", "learned", "--tables", 3, "--subsampling", "4:2:0", "--time-budget", 30, "--bfloat16",
     )  # fmt: skip
     report = report_of(tmp_path / "universal.json")
     assert [model["name"] for model in report["provenance"]["models"]] == ["classifier", "second_classifier"]

@@ -54,8 +54,15 @@ def test_tuned_and_run(folder: Path) -> None:
     assert "  prepacked: oneDNN, with the weights" in result.stdout and " CR" not in result.stdout
     assert "times as fast as the network was" in result.stdout
     report = json.loads((folder / "report.json").read_text())
-    assert report["network"].endswith("networks.py:one") and len(report["layers"]) == 1
-    arguments = ("--plan", folder / "plan.json", "--data", folder / "pictures", "--model", f"{NETWORKS}:one")
+    assert report["spec"].endswith("networks.py:one") and len(report["layers"]) == 1
+    arguments = (
+        "--plan",
+        folder / "plan.json",
+        "--data",
+        folder / "pictures",
+        "--network",
+        f"{NETWORKS}:one",
+    )
     result = call("run", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
@@ -116,7 +123,7 @@ def test_code_that_a_plan_names_is_not_run(folder: Path) -> None:
         ("a\x1b[2J:b", "a\\x1b[2J:b"),
         ({"a": 1}, "{'a': 1}"),
     ):
-        document["provenance"]["network"] = spec
+        document["provenance"]["spec"] = spec
         (folder / "plan.json").write_text(json.dumps(document))
         result = call("run", "--plan", folder / "plan.json", "--data", folder / "pictures")
         text = " ".join(result.stderr.split())
