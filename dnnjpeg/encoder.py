@@ -72,8 +72,8 @@ def encode(
         or the point's.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
         the shape.
-    adaptive: `quality` is that of the usual picture, of about the size that networks are shown; a picture
-        with more to code has less of it, one with less has more: steps grow with the square root of the bits.
+    adaptive: complex pictures get a lower quality, simple ones a higher one; `quality` is the average, for
+        pictures of about the size that networks are shown. Steps grow with the square root of the bits.
         Of as many bytes in all, pictures are read a little better so. Takes twice as long.
     quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
         where the point has a hardness.
@@ -104,7 +104,7 @@ def encode(
         raise ValueError(f"adaptive is {brief(adaptive)}, expected True or False")
     if adaptive:
         if isinstance(table, OperatingPoint):
-            raise ValueError("adaptive is among the qualities of a table, and an OperatingPoint has one only")
+            raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
         if streamtype != INTERCHANGE:
             raise ValueError(
                 f"adaptive steps are each picture's own, and streamtype={brief(streamtype)} shares them"

@@ -178,9 +178,7 @@ class Decoded:
             raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
         if adaptive:
             if isinstance(table, OperatingPoint):
-                raise ValueError(
-                    "adaptive is among the qualities of a table, and an OperatingPoint has one only"
-                )
+                raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
             usual = DEFAULT_QUALITY if quality is None else quality
             quality = adapted_quality(usual, self.bits_at_yardstick())
         point, name = operating_point(table, quality)

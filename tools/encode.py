@@ -45,8 +45,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
                 type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
-              help="Folder for the JPEG files, made where it is missing; for one picture also a file, or - "
-                   "for standard output.")
+              help="Folder for the JPEG files; it is made if it is missing. For one picture, also a file "
+                   "name, or - for standard output.")
 @click.option("--in-place", is_flag=True,
               help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
                    "other hard links keep the old one.")
@@ -55,47 +55,53 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--table", metavar="NAME|FILE.json",
               help="An installed table, or one from a file.  [default: standard]")
 @click.option("--quality", type=click.FloatRange(1, 100),
-              help="Lose as little, for the network, as a standard JPEG of that quality does.  [default: 75]")
+              help="Quality 1 to 100: the network loses about as much as with a standard JPEG of this "
+                   "quality.  [default: 75]")
 @click.option("--adaptive", is_flag=True,
-              help="That is for the usual picture, of the size that networks are shown: one with more to "
-                   "code gets less, one with less more. They are read a little better so, for as many bytes.")
+              help="Complex pictures get a lower quality, simple ones a higher one; --quality is the "
+                   "average. Networks read the pictures a little better, for the same bytes in all.")
 @target_options
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
-              help="Of chroma, in place of the table's, or with --network of the better of 4:2:0 and 4:4:4.")
+              help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 and "
+                   "4:4:4.")
 @click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
-              help="In place of the table's.")
+              help="How to round coefficients. Default: the table's way.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
-              help="Of the probabilistic quantizer, in place of the table's; larger is nearer to nearest.")
+              help="Hardness of the probabilistic quantizer, in place of the table's. A larger one rounds "
+                   "more often to the nearest.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
-              help="Of the probabilistic quantizer.")
+              help="Seed of the probabilistic quantizer.")
 @click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
 @click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
-@click.option("--progressive-auto", "scans", flag_value="auto", help="Whichever of the two is smaller.")
+@click.option("--progressive-auto", "scans", flag_value="auto", help="The smaller of the two.")
 @click.option("--signature/--no-signature", default=True, show_default=True,
-              help="A small segment that names the table and the quality, and with --network a comment that "
-                   "names them and the criterion.")
+              help="Write a small segment that names the table and the quality. With --network, also write a "
+                   "comment that names the networks and the criterion.")
 @click.option("--strip", is_flag=True,
-              help="Drop EXIF, XMP, ICC profile, comment and resolution, turning the pixels as the EXIF "
-                   "orientation says and keeping only a profile other than sRGB.")
+              help="Drop EXIF, XMP, comment, resolution and an sRGB profile. The pixels are turned as the "
+                   "EXIF orientation says; other ICC profiles stay.")
 @click.option("--background", metavar="COLOUR", callback=_colour,
-              help="Goes under transparent pixels, which are refused without it: a name or #rrggbb.")
+              help="Colour under transparent pixels: a name or #rrggbb. Without it, transparent pictures are "
+                   "refused.")
 @click.option("--pixels", is_flag=True,
-              help="Decode JPEG sources to pixels as well. Otherwise their own coefficients are requantized: "
-                   "fewer bytes, nothing is rounded twice, and no file becomes larger.")
+              help="Decode JPEG sources to pixels, and encode these. By default their own coefficients are "
+                   "used: nothing is rounded twice, and no file becomes larger.")
 @click.option("--salvage", is_flag=True,
-              help="Read damaged JPEG sources as far as they go, with grey behind, and do not refuse them.")
+              help="Read damaged JPEG sources as far as they go, and fill the rest with grey. By default "
+                   "they are refused.")
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
 @click.option("--keep-tree", is_flag=True,
               help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
                    "files of the same names. Kept is the path below the current folder; if a PATH lies "
                    "elsewhere, below the folder that holds all of them.")
 @click.option("--skip-existing", is_flag=True,
-              help="Leave out pictures whose output file exists, as those of an interrupted run.")
+              help="Skip pictures whose output file exists, for example after an interrupted run.")
 @click.option("--only-if-smaller", is_flag=True,
-              help="Where the JPEG is not smaller than its source: copy that if it is JPEG, else skip it.")
+              help="If the new file is not smaller than its source, copy the source if it is a JPEG, else "
+                   "skip it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--fsync/--no-fsync", default=True, show_default=True,
-              help="Wait until each file is on the disk, so that it outlasts a power loss.")
+              help="Wait until each file is on the disk, so that it survives a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
@@ -112,17 +118,18 @@ def encode(
 ) -> None:
     """Encode pictures as JPEG files that any decoder reads.
 
-    PATH is a picture file, a folder of them, or - for standard input. Under the output folder the names stay,
-    and for a folder the tree below it; a.png becomes a.jpg. Pictures that would become the same file are
-    refused but for the first; --keep-tree keeps them apart. No source is overwritten, except with --in-place;
-    other files in the output folder are replaced. A killed run leaves whole files, old or new; its temporary
-    ones are removed by the next run, once they are a minute old.
+    PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have the
+    names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would get
+    one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
+    --in-place. Other files in the output folder are replaced. A killed run leaves whole files, old or new.
+    The next run removes its temporary files once they are a minute old.
 
-    With --network, a picture that the networks read differently in every file that was tried is not written
-    and counts as failed; so does one whose file exceeds --target-bytes or --target-bpp at quality 1.
+    With --network, a picture fails if the networks read it differently in every file that was tried. With
+    --target-bytes or --target-bpp, a picture fails if its file is too large at quality 1. Nothing is written
+    for a picture that fails.
 
-    16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparency, animation and
-    pixels that JPEG lacks are refused, one line each, and the run goes on.
+    16-bit grey is scaled to 8 bits, palettes become RGB, opaque alpha is dropped. Transparent and animated
+    pictures, and pixels that JPEG cannot hold, are refused with one line each; the run goes on.
 
     Ctrl-C ends a run after the pictures at hand. Files that are written stay, and are whole. The same command
     with --skip-existing goes on from there.
@@ -137,7 +144,9 @@ def encode(
         output = STREAM
     to_stream = output == STREAM
     if to_stream and (as_json or sys.stdout.buffer.isatty()):
-        raise click.UsageError("standard output gets the JPEG: it can be no terminal, nor take --json")
+        raise click.UsageError(
+            "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
+        )
     tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
     recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
     todo = tasks()

@@ -205,9 +205,9 @@ def _prepare(
     from dnnjpeg.networks.measurer import Measurer, by_name
 
     if weights and len(specs) > 1:
-        raise ValueError("--weights is of one network: several are given")
+        raise ValueError("--weights needs exactly one --network, several are given")
     if plan and len(set(specs)) > 1:
-        raise ValueError("--plan is of one network: several are given")
+        raise ValueError("--plan needs exactly one --network, several are given")
     loaded = {name: load_codec(name) for name in wanted}
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
     if plan:

@@ -234,7 +234,7 @@ def _prepare(
     from dnnjpeg.networks.load import load_network
 
     if weights and len(specs) > 1:
-        raise ValueError("--weights is of one network: several are given")
+        raise ValueError("--weights needs exactly one --network, several are given")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]

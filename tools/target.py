@@ -12,25 +12,26 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # fmt: off
 _OPTIONS = (
     click.option("--network", "networks", metavar="SPEC", multiple=True,
-                 help="Encode each picture as small as --keep allows: torchvision:NAME, timm:NAME, "
-                      "FILE.py:FUNCTION or MODULE:FUNCTION. May be given several times. Networks that are "
-                      "not given may read something else."),
-    click.option("--keep", metavar="RULE",
+                 help="Make each file as small as --keep allows, for this network: torchvision:NAME, "
+                      "timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. Repeat it for each network that will "
+                      "read the files: other networks may read something else."),
+    click.option("--keep", metavar="CRITERION",
                  help="What the networks must still read: top1 (the same class first), top5 (the same five "
                       "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat). Or "
-                      "price=1e-4: so much divergence, in nat, is a byte worth; no other choice of files of "
-                      "so many bytes is read better. Or quality=75, of the usual picture: those that the "
-                      "networks find hard to read have more, which other networks gain by as well."),
+                      "price=1e-4: minimise divergence + 1e-4 x bytes. Or quality=75: the average quality; "
+                      "pictures that the networks find hard to read get a higher one, which helps other "
+                      "networks too."),
     click.option("--prune", is_flag=True,
-                 help="Then drop the coefficients that the networks miss least: half of the bytes or more, "
-                      "and with them most of what other networks, and people, see."),
+                 help="Also drop the coefficients that the networks need least. This saves half of the bytes "
+                      "or more, and removes most of what other networks, and people, see."),
     click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                 help="Of the network, in place of its own: .safetensors, .pt or .pth."),
-    click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda."),
+                 help="Weights for the network, in place of its own: .safetensors, .pt or .pth."),
+    click.option("--device", default="cpu", show_default=True, help="Device that runs the networks, for "
+                      "example cuda."),
     click.option("--target-bytes", metavar="N", type=click.IntRange(1),
-                 help="The largest quality at which a file has at most so many bytes."),
+                 help="Use the highest quality at which each file has at most N bytes."),
     click.option("--target-bpp", metavar="X", type=click.FloatRange(0, min_open=True),
-                 help="The same in bits per pixel."),
+                 help="Use the highest quality at which each file has at most X bits per pixel."),
 )
 # fmt: on
 
@@ -66,7 +67,7 @@ def target(
     if prune and not networks:
         raise click.UsageError("--prune drops what networks do not need: give --network and --keep")
     if weights and len(networks) != 1:
-        raise click.UsageError(f"--weights is of one network: {len(networks)} are given")
+        raise click.UsageError(f"--weights needs exactly one --network, {len(networks)} are given")
     if not keep:
         return given
     try:

@@ -34,7 +34,7 @@ def user_folder() -> Path:
 def list_tables() -> dict[str, Path | None]:
     """What is installed: everything `load_table` takes by name -> its file (None for the built-in standard).
 
-    A name that two files claim belongs to neither: both are listed, and load, by their paths.
+    If two files share a name, both are listed by their paths: load them by path.
     """
     shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
     files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]

@@ -257,7 +257,7 @@ def test_full_standard_output(source, unbuffered):
         ("a.png -o out --keep top1", "--network and --keep go together"),
         ("a.png -o out --network x.py:net", "--network and --keep go together"),
         ("a.png -o out --network x.py:net --target-bpp 1", "give one"),
-        ("a.png -o out --weights b.jpg", "--weights is of one network: 0"),
+        ("a.png -o out --weights b.jpg", "--weights needs exactly one --network, 0"),
         ("a.png -o out.png", "no name for a JPEG"),
         ("a.png b.jpg -o out.jpg", "folder"),
         (". -o out.jpg", "folder"),

@@ -260,7 +260,7 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
         (
             ["--codec=pillow", f"--weights={__file__}"]
             + [f"--network={NETWORKS}:{n}" for n in ("one", "two")],
-            "--weights is of one network",
+            "--weights needs exactly one --network",
         ),
         ([], "Missing option '--codec'"),
     ],

@@ -80,7 +80,7 @@ def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == 0, result.output
     monkeypatch.setattr("dnnjpeg.networks.load.load_network", None)  # it is refused before anything is loaded
     two = CliRunner().invoke(evaluate, [*map(str, arguments), "--network", f"{NETWORKS}:two"])
-    assert two.exit_code == 2 and "--plan is of one network" in two.stderr
+    assert two.exit_code == 2 and "--plan needs exactly one --network" in two.stderr
 
 
 def test_what_is_refused(folder: Path) -> None:
