@@ -39,7 +39,7 @@ from dnnjpeg.encoder import (
 )
 from dnnjpeg.files.images import SRGB
 from dnnjpeg.jpeg import markers
-from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, signature_segment
+from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.table.library import chosen_table, standard_table
@@ -87,7 +87,7 @@ def transcode(
     lossless: keep all coefficients, whatever the table; only the coding is new. Huffman tables are optimal,
         and scans progressive where that is smaller.
     only_if_smaller: where the file would not be smaller than the source, give back the source, or what
-        `lossless` makes of it, whichever is smaller.
+        `lossless` makes of it, whichever is smaller. A source that dnnjpeg made comes back as it is.
     strip: drop the metadata that do not change how the picture looks: all but the orientation, an ICC profile
         other than sRGB, and what says how colours are coded. Otherwise all of it is kept, byte by byte.
     The other options are those of `encode`.
@@ -129,6 +129,14 @@ class Decoded:
         return self.source.frame.width, self.source.frame.height
 
     @property
+    def made_by(self) -> str | None:
+        """The name of the table that dnnjpeg made the file with; None where the file does not say so."""
+        for one in self.source.segments:
+            if one[1] == 0xE9 and one[4:].startswith(SIGNATURE) and (found := read_signature(one[4:])):
+                return found[0]
+        return None
+
+    @property
     def orientation(self) -> int:
         """That the EXIF says; 1 where there is none."""
         return next((n for n in _orientations(self.source) if n in range(1, 9)), 1)
@@ -148,10 +156,17 @@ class Decoded:
             if value not in (False, True):
                 raise ValueError(f"{name} is {value!r}, expected True or False")
         restarts = {key: value for key, value in options.items() if key.startswith("restart")}
+        # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
+        is_ours = only_if_smaller and self.whole and not lossless and self.made_by is not None
+        is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
+        if is_ours and options.get("adaptive") and self.made_by == operating_point(table, quality)[1]:
+            return self.data
         if not lossless:
             found = self.encode(table, quality, head=self.head(strip, signed=False), **options)
             if not only_if_smaller or len(found) < len(self.data):
                 return found
+            if is_ours:
+                return self.data
         recoded = self.recode(self.head(strip), **restarts)
         takes = only_if_smaller and self.whole and not strip and len(self.data) <= len(recoded)
         return self.data if takes else recoded

@@ -328,3 +328,13 @@ def test_extreme_indices() -> None:
     assert np.array_equal(
         found.planes[0], np.clip(np.rint(plane * 3 / 2), -1023 - (np.arange(64) == 0), 1023)
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"strip": True}, {"adaptive": True}, {"hardness": 15}])
+def test_a_second_run_changes_nothing(photo: Image.Image, options: dict[str, Any]) -> None:
+    source = encode(photo, quality=95, comment=b"mine", signature=False)
+    once = transcode(source, "universal", 60, **options)
+    assert len(once) < len(source)
+    assert transcode(once, "universal", 60, **options) == once
+    stripped = transcode(transcode(source, "universal", 60), "universal", 60, strip=True)
+    assert b"mine" not in stripped
