@@ -61,39 +61,34 @@ def encode(
     streamtype: int = INTERCHANGE,
     threads: int = 1,
 ) -> bytes:
-    """A picture as the bytes of a JPEG file that any decoder reads.
+    """Encode a picture as a JPEG file that any decoder reads, and return its bytes.
 
-    image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels], sides
-        1..65,535; above 65,500, where most decoders stop, there is a warning.
-    table: an installed table's name, the path of a JSON file, a Table, or an OperatingPoint, which has its
-        quality. None: the table of `model`, else "standard".
-    model: name of an installed table, which was made for that model; in place of `table`.
-    quality: 1..100, the point of the table that loses as little as a standard JPEG of this quality. None: 75,
-        or the point's.
-    mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK"; by default L or RGB from
-        the shape.
-    adaptive: complex pictures get a lower quality, simple ones a higher one; `quality` is the average, for
-        pictures of about the size that networks are shown. Steps grow with the square root of the bits.
-        Of as many bytes in all, pictures are read a little better so. Takes twice as long.
-    quantizer: "nearest", "probabilistic" (samples each index from exp(-κ (c/q - i)²)), or None: probabilistic
-        where the point has a hardness.
-    hardness: κ in place of the point's: a number, 64 (entries may be None: nearest), or a list of these by
-        table.
-    seed: 0..2^63 - 1, of the probabilistic quantizer. One seed gives one file, whatever the machine and
-        `threads`.
-    subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three; None: the
+    image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels]. Sides are
+        1..65,535. Most decoders stop at 65,500: larger sides give a warning.
+    table: name of an installed table, path of a JSON file, Table, or OperatingPoint. None: the table of
+        `model`, else "standard".
+    quality: 1..100. The network loses about as much as with a standard JPEG of this quality. None: 75, or
+        the quality of the OperatingPoint.
+    model: name of an installed table, in place of `table`.
+    mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK". None: L or RGB, by the
+        shape.
+    adaptive: complex pictures get a lower quality, simple ones a higher one; `quality` is the average for
+        pictures of about the size that networks see. Takes twice as long.
+    quantizer: "nearest", "probabilistic" (draws each index i from exp(-κ (c/q - i)²)), or None: probabilistic
+        if the point has a hardness.
+    hardness: κ, in place of the point's: a number, 64 numbers (None: nearest), or a list of these by table.
+    seed: 0..2^63 - 1, for the probabilistic quantizer. One seed gives one file, on every machine.
+    subsampling: "4:4:4", "4:2:2", "4:2:0", "4:4:0", "4:1:1", or 0, 1, 2 for the first three. None: the
         point's.
     progressive: True, False, or "auto" for the smaller file.
-    optimize: Huffman tables made for the picture (default), or with False the standard ones; progressive
-        scans have no standard ones.
-    restart_blocks, restart_rows: a restart marker after so many MCUs, or rows of them (which wins); 0: none.
-    exif, xmp, icc_profile, comment: metadata.
-    dpi: dots an inch, across and down.
-    jfif: write APP0 even without dpi.
-    signature: name table and quality in an APP9 segment of a few bytes.
-    streamtype: 0 a whole file, 1 tables only, 2 picture without tables (T.81 B.5); the latter two share the
-        standard Huffman tables.
-    threads: for one large picture; the bytes are the same for any number.
+    optimize: True (default): Huffman tables made for the picture. False: the standard ones, which a
+        progressive file cannot have.
+    restart_blocks, restart_rows: a restart marker after so many MCUs, or rows of MCUs (which wins). 0: none.
+    exif, xmp, icc_profile, comment: metadata, as bytes. dpi: dots per inch, across and down.
+    jfif: write APP0 even without dpi. signature: name table and quality in a few bytes (APP9).
+    streamtype: 0: a whole file. 1: tables only. 2: the picture without tables (T.81 B.5). The last two use
+        the standard Huffman tables.
+    threads: for one large picture. The bytes do not depend on it.
 
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
