@@ -1,6 +1,7 @@
 """What `import dnnjpeg` offers, and that tools which read code know it as well."""
 
 import ast
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,7 @@ def test_python_dash_m_is_the_command() -> None:
         [sys.executable, "-m", "dnnjpeg", "--version"], capture_output=True, text=True, check=True
     )
     assert run.stdout == f"dnnjpeg {dnnjpeg.__version__}\n"
+
+
+def test_help_of_encode_fits_on_a_screen() -> None:
+    assert len(pydoc.plain(pydoc.render_doc(dnnjpeg.encode)).splitlines()) <= 40
