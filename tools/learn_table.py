@@ -45,22 +45,23 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
 # fmt: off
 @click.command(short_help="Learn a quantization table for networks from pictures.")
 @click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
-              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. May be given "
-                   "several times, for one table that serves all.")
+              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. Repeat it to "
+                   "learn one table for several networks.")
 @click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
+              help="Weights for the network, in place of its own: .safetensors, .pt or .pth.")
 @click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Folder of pictures, or of one folder a class; or an array.")
+              help="Folder of pictures, folder with one folder a class, or array file.")
 @click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="CSV with the columns file and label; .npy for an array. Labels add top-1 to the report; "
-                   "they change what is learned only with --loss cross-entropy.")
+              help="CSV file with the columns file and label, or a .npy file for an array. Labels add top-1 "
+                   "to the report. They change what is learned only with --loss cross-entropy.")
 @click.option("--loss", type=click.Choice(["divergence", "cross-entropy"]), default="divergence",
               show_default=True,
-              help="What is kept small: the divergence from what the networks read in the originals, or the "
-                   "cross-entropy to the labels, less that of the originals.")
+              help="Loss to minimise: the divergence from the networks' predictions on the originals, or the "
+                   "cross-entropy with the labels, minus that of the originals.")
 @click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
-              help="The table. Beside it a folder FILE.report: all that was measured, and a plot.")
-@click.option("--name", help="Of the table.  [default: the file's]")
+              help="Where to write the table. The folder FILE.report beside it gets all measurements and a "
+                   "plot.")
+@click.option("--name", help="Name of the table.  [default: the name of the file]")
 @click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn", "given"]),
               default="response", show_default=True,
               help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
@@ -68,48 +69,52 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
                    "training; deepn: from the pictures alone, in the manner of DeepN-JPEG; given: the points "
                    "of the table --start, chosen and placed anew.")
 @click.option("--start", metavar="sensitivity|NAME|FILE.json", default="sensitivity", show_default=True,
-              help="Where a descent begins: closed form, or a table, as standard.")
+              help="Where gradient descent starts: from the closed form, or from a table, for example "
+                   "standard.")
 @click.option("--published", is_flag=True,
               help="J4D as published: --method j4d --rate entropy --relaxation soft --hardness learned.")
 @click.option("--rate", type=click.Choice(["scan", "entropy"]), default="scan", show_default=True,
-              help="Of j4d: scan counts what a file holds, with runs and headers; entropy is that of each "
-                   "frequency's indices.")
+              help="Rate that j4d minimises. scan: the bits of a real file, with runs and headers; entropy: "
+                   "the entropy of each frequency's indices.")
 @click.option("--relaxation", type=click.Choice(["straight-through", "soft"]), default="straight-through",
               show_default=True,
-              help="Of j4d: what networks see while it descends. straight-through: rounded coefficients "
-                   "(drawn ones where hardness is learned), with the gradients of the soft quantizer; soft: "
-                   "the soft quantizer itself.")
+              help="What networks see while j4d learns. straight-through: rounded coefficients (sampled "
+                   "ones if hardness is learned), with the gradients of the soft quantizer; soft: the "
+                   "output of the soft quantizer.")
 @click.option("--points", type=click.IntRange(1, 50), default=9, show_default=True,
-              help="How many to learn, near qualities 10 to 90; the best are kept.")
+              help="How many points to learn, near qualities 10 to 90. The best are kept.")
 @click.option("--qualities", metavar="LIST", callback=_qualities,
-              help="In place of --points: learn near these, as 20,50,75.")
+              help="Learn near these qualities, for example 20,50,75, in place of --points.")
 @click.option("--subsampling", "subsamplings", type=click.Choice(list(SUBSAMPLINGS)), multiple=True,
               default=("4:4:4", "4:2:2", "4:2:0"), show_default=True,
-              help="May be given several times: each point has the best.")
+              help="Chroma subsampling to try. Repeat it to try several: each point gets the best.")
 @click.option("--tables", type=click.IntRange(2, 3), default=2, show_default=True,
-              help="2: Cb and Cr share one.")
+              help="Number of quantization tables. 2: Cb and Cr share one.")
 @click.option("--steps", type=click.IntRange(1), default=150, show_default=True,
-              help="Of j4d, for each candidate.")
+              help="Gradient steps of j4d for each candidate.")
 @click.option("--hardness", type=click.Choice(["annealed", "learned"]), default="annealed", show_default=True,
-              help="Of j4d: annealed for rounding to the nearest, learned for the probabilistic quantizer.")
+              help="Hardness in j4d. annealed: for rounding to the nearest; learned: for the probabilistic "
+                   "quantizer.")
 @click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
-              help="For the whole run, within 10 %. The methods response and j4d stop early if need be; what "
-                   "is too short for any table is an error.")
+              help="Time for the whole run, kept within 10 %. The methods response and j4d stop early if "
+                   "they must. A time too short for any table is an error.")
 @click.option("--headerless", is_flag=True,
-              help="Count entropy-coded data only, with the standard Huffman codes: for pictures whose "
-                   "tables are sent once for many.")
+              help="Count only entropy-coded data, with the standard Huffman codes. Use it when many "
+                   "pictures share one set of tables.")
 @click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
               help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
 @click.option("--check", metavar="DIR|FILE.npy", type=click.Path(exists=True, path_type=Path),
-              help="Pictures that take no part. On them the table's qualities are compared with the standard "
-                   "table's, and what comes out is written into the table.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
-@click.option("--device", default="cpu", show_default=True, help="Where the networks run, as cuda.")
+              help="Pictures that are not used for learning. The table's qualities are compared with the "
+                   "standard table's on them, and the result is written into the table.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Use at most N pictures, drawn at random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all random "
+                   "choices.")
+@click.option("--device", default="cpu", show_default=True, help="Device that runs the networks, for "
+                   "example cuda.")
 @click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16: faster, a little less exact.")
 @click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
-              help="Where readings of real files are kept: an interrupted run goes on from them, and several "
-                   "networks share the files.  [default: in the user's cache folder]")
+              help="Folder that keeps what networks read in files, so that an interrupted run goes on from "
+                   "there.  [default: in the user's cache folder]")
 @click.option("--resume", is_flag=True,
               help="Go on with an interrupted run of --method j4d. The other methods need no --resume.")
 def learn_table(
@@ -123,20 +128,20 @@ def learn_table(
 ) -> None:
     """Learn a table: quantization steps that cost a network less than the standard ones, byte for byte.
 
-    Pictures are encoded as they are stored, and networks see what they would see of them: reduced and cut as
-    the network's own preprocessing says.
+    Pictures are encoded as they are stored. Networks see them as their own preprocessing says: resized and
+    cropped.
 
     Candidates are learned on 70 % of the pictures, near the rates of standard JPEG files of several
-    qualities. On all pictures they are measured, as real files. The best become the points of the table: each
-    has the quality of the standard JPEG, 4:2:0, on which the networks lose as much. What the best owe to
-    luck with these pictures is told by five folds, chosen on four and tried on the fifth, and counts as lost.
-    More points are put where a quality between them does not lose what the standard JPEG loses.
+    qualities. Then they are measured on all pictures, as real files. The best candidates become the points of
+    the table. A point gets the quality of the standard JPEG, 4:2:0, that costs the networks as much. Five
+    folds measure how much of a candidate's gain is luck, and this part is not counted. More points are added
+    where a quality between two points would cost more or less than the standard JPEG does.
 
-    An interrupted run goes on from where it was when the same command is given again, with --resume for
-    --method j4d: what was measured is in the cache.
+    If a run is interrupted, give the same command again (with --resume for --method j4d): it goes on from the
+    measurements in the cache.
 
-    The gains that are printed are optimistic, for the same pictures have chosen the points. The last line
-    names the command that measures them on other pictures.
+    The printed gains are optimistic, because the same pictures chose the points. The last line names the
+    command that measures the gains on other pictures.
 
     With several processes: torchrun --nproc-per-node N --no-python dnnjpeg learn-table ...
 

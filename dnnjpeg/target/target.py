@@ -57,38 +57,38 @@ def encode_to_target(
     on_found: OnFound | None = None,
     **options: Any,
 ) -> list[Encoded]:
-    """The files of pictures, each as small as `keep` allows, or as good as a limit allows.
+    """Encode each picture as small as a criterion allows, or as good as a limit of its size allows.
 
-    images: a list of PIL images or uint8 arrays, height x width [x 3, RGB]; or of JPEG files, as bytes, whose
-        own coefficients are requantized, and whose metadata stay as they are.
-    table: an installed table's name, the path of a JSON file, or a Table.
-    networks, keep: networks, from `load_network` or named as there, and what all of them must still read:
-        "top1" (the class that is first), "top5" (the five that are first, in any order) or "divergence=X"
-        (the probabilities of all classes, but for less than X nat); or "price=X": the divergence is not
-        bounded, but weighed against the bytes, of which each is worth X nat, as 1e-4. Of all files of so
-        many bytes, these have the least mean divergence. Other networks may read something else. Or
-        "quality=X": the usual picture has this quality of the table, and one that the networks find harder
-        to read, in one coarse file of it, has more. Networks that were not asked gain as well.
-    target_bytes, target_bpp: or a limit of the whole file, in bytes or in bits per pixel; the file is that of
-        the largest whole quality within it.
-    prune: with top1, top5 or a divergence, then drop the coefficients that they miss least. About
-        half the bytes go, and with them most of what other networks, and people, see. Indices are rounded to
-        the nearest.
-    subsampling: None tries 4:2:0 and 4:4:4 for networks, and is the table's own with a limit or a quality.
-    metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. Unless the
-        option `signature` is False, the comment goes on with what is kept for which networks.
-    size: side of the squares that networks are shown; None: the largest that one of them takes. Original and
-        decoded file are turned upright as their EXIF says, and cut as `dnnjpeg.files.view.View` does.
-    threads: for pictures side by side; networks use torch's own.
+    images: list of PIL images, or of uint8 arrays, height x width [x 3, RGB], or of JPEG files as bytes.
+        JPEG files are transcoded from their own coefficients, and keep their metadata.
+    table: name of an installed table, path of a JSON file, or Table.
+    networks, keep: networks (from `load_network`, or their names), and what all of them must still read.
+        "top1": the same class first. "top5": the same five classes first, in any order. "divergence=X": the
+        same probabilities, with less than X nat of divergence. "price=X": minimise divergence + X x bytes,
+        for example 1e-4. "quality=X": the average quality; pictures that the networks find hard to read get a
+        higher one, which helps networks that were not asked too. With the others, networks that were not
+        asked may read something else.
+    target_bytes, target_bpp: in place of networks, the largest size of the whole file, in bytes or in bits
+        per pixel. The highest whole quality within it is taken.
+    prune: after top1, top5 or divergence, also drop the coefficients that the networks need least. This saves
+        about half of the bytes, and removes most of what other networks, and people, see. Indices are rounded
+        to the nearest.
+    subsampling: None tries 4:2:0 and 4:4:4 with networks; with a limit or a quality it is the table's.
+    metadata: exif, xmp, icc_profile, comment and dpi of each picture, as `encode` takes them. The comment
+        gets a line with the criterion and the networks, unless the option `signature` is False.
+    size: side of the squares that networks see. None: the largest that one of the networks takes. Original
+        and decoded file are turned as their EXIF says, and cropped as `dnnjpeg.files.view.View` does.
+    threads: pictures encoded side by side. Networks use torch's own threads.
     on_found: called with the number of a picture and its file, as soon as the file is known.
-    options: others of `encode`, but not adaptive; nor, with prune, those of the probabilistic quantizer.
+    options: other options of `encode`, without adaptive, and with prune without those of the probabilistic
+        quantizer.
 
-    For networks, candidates are read as Pillow decodes them, those of all pictures in one batch. From the
-    smallest up, one of six is read, and of the six before the first that is kept, all others; or, at a price,
-    those around the best. As a larger file is not always read better than a smaller one, some better file can
-    be missed. For a quality, one file is read.
+    With networks, the candidates of all pictures are decoded by Pillow and read in one batch. Of the
+    candidates, from the smallest up, every sixth is read, until one meets the criterion; then the five before
+    it. A larger file is not always read better than a smaller one, so a better file can be missed. With a
+    price, the candidates around the best are read. With a quality, one file is read.
 
-    Raises ValueError for a target that is none, and what `encode`, `load_network` and `Network.read` raise.
+    Raises ValueError for a wrong target, and what `encode`, `load_network` and `Network.read` raise.
     """
     given = sum(value is not None for value in (keep, target_bytes, target_bpp))
     if given != 1:
