@@ -77,7 +77,8 @@ def mutations(rng: Random, scratch: Path) -> None:
     picture = None
     with suppress(OSError, ValueError):
         background = pick(rng, None, (255, 255, 255))
-        picture = open_picture(io.BytesIO(data), keep=bool(rng.integers(2)), background=background)
+        metadata = pick(rng, "keep", "strip")
+        picture = open_picture(io.BytesIO(data), metadata=metadata, background=background)
     if picture is not None:
         try:
             made = encode(picture.image, **picture.metadata)

@@ -31,8 +31,8 @@ def restart_interval(mcus: int, blocks: int, rows: int) -> int:
 
 
 def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
-    """int16[blocks, 64] as `Frame.planes(keep=True)` lays it out, from one array of indices a component in
-    natural order.
+    """int16[blocks, 64] as `Frame.planes(whole_picture=True)` lays it out, from one array of indices a
+    component in natural order.
 
     Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for
     indices that T.81 cannot hold.
