@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from numbers import Integral
@@ -95,18 +95,11 @@ def encode(
     """
     table = chosen_table(table, model)
     pixels = as_pixels(image, mode)
-    if adaptive not in (False, True):
-        raise ValueError(f"adaptive is {brief(adaptive)}, expected True or False")
-    if adaptive:
-        if isinstance(table, OperatingPoint):
-            raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
-        if streamtype != INTERCHANGE:
-            raise ValueError(
-                f"adaptive steps are each picture's own, and streamtype={brief(streamtype)} shares them"
-            )
-        quality = adapted_quality(
-            check_quality(DEFAULT_QUALITY if quality is None else quality), bits_at_yardstick(pixels, threads)
+    if adaptive and streamtype != INTERCHANGE:
+        raise ValueError(
+            f"adaptive steps are each picture's own, and streamtype={brief(streamtype)} shares them"
         )
+    quality = own_quality(adaptive, table, quality, lambda: bits_at_yardstick(pixels, threads))
     point, name = operating_point(table, quality)
     point = hardened(point, hardness, quantizer)
     threads = check_integer(threads, "threads", 1, 1024)
@@ -132,6 +125,19 @@ def encode(
     if max_index is not None:
         hold_planes(coding.frame, planes, max_index)
     return coding.smallest(head, planes)
+
+
+def own_quality(adaptive: Any, table: Any, quality: float | None, bits: Callable[[], float]) -> float | None:
+    """The quality, or with `adaptive` a picture's own; `bits`: those a pixel at the yardstick. Raises
+    ValueError.
+    """
+    if adaptive not in (False, True):
+        raise ValueError(f"adaptive is {brief(adaptive)}, expected True or False")
+    if not adaptive:
+        return quality
+    if isinstance(table, OperatingPoint):
+        raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
+    return adapted_quality(check_quality(DEFAULT_QUALITY if quality is None else quality), bits())
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from dnnjpeg.adaptive import YARDSTICK, adapted_quality
+from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, Coding
 from dnnjpeg.codec.planes import hold_planes
@@ -27,13 +27,13 @@ from dnnjpeg.codec.reader import (
 )
 from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
 from dnnjpeg.encoder import (
-    DEFAULT_QUALITY,
     coding_of,
     encode,
     hardened,
     max_index_for,
     metadata_segments,
     operating_point,
+    own_quality,
     quantizer_for,
     subsampling_of,
 )
@@ -159,7 +159,7 @@ class Decoded:
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
         is_ours = only_if_smaller and self.whole and not lossless and self.made_by is not None
         is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
-        if is_ours and options.get("adaptive") and self.made_by == operating_point(table, quality)[1]:
+        if is_ours and options.get("adaptive") is True and self.made_by == operating_point(table, quality)[1]:
             return self.data
         if not lossless:
             found = self.encode(table, quality, head=self.head(strip, signed=False), **options)
@@ -189,13 +189,7 @@ class Decoded:
         signature: bool = True,
     ) -> bytes:
         """A file of a table, see `transcode`; `head`: the segments of metadata, whole."""
-        if adaptive not in (False, True):
-            raise ValueError(f"adaptive is {adaptive!r}, expected True or False")
-        if adaptive:
-            if isinstance(table, OperatingPoint):
-                raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
-            usual = DEFAULT_QUALITY if quality is None else quality
-            quality = adapted_quality(usual, self.bits_at_yardstick())
+        quality = own_quality(adaptive, table, quality, self.bits_at_yardstick)
         point, name = operating_point(table, quality)
         point = hardened(point, hardness, quantizer)
         check_integer(seed, "seed", 0, 2**63 - 1)

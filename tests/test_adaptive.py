@@ -126,7 +126,10 @@ def test_plugins():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": OperatingPoint(50, "4:2:0", (9,) * 64, ((9,) * 64,))}, "an OperatingPoint has one only"),
+        (
+            {"table": OperatingPoint(50, "4:2:0", (9,) * 64, ((9,) * 64,))},
+            "adaptive=True needs a Table, not an OperatingPoint",
+        ),
         ({"streamtype": 2}, "streamtype=2 shares them"),
         ({"streamtype": 1}, "streamtype=1 shares them"),
         ({"quality": 0}, "quality is 0"),

@@ -338,3 +338,19 @@ def test_a_second_run_changes_nothing(photo: Image.Image, options: dict[str, Any
     assert transcode(once, "universal", 60, **options) == once
     stripped = transcode(transcode(source, "universal", 60), "universal", 60, strip=True)
     assert b"mine" not in stripped
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adaptive": 2}, "adaptive is 2, expected True or False"),
+        ({"adaptive": True, "quality": 0}, "quality is 0, expected a number 1..100"),
+        ({"adaptive": True, "quality": 101}, "quality is 101, expected a number 1..100"),
+    ],
+)
+def test_adaptive_is_checked_as_encode_checks_it(
+    options: dict[str, Any], message: str, photo: Image.Image
+) -> None:
+    for make in (lambda **given: encode(photo, **given), lambda **given: transcode(encode(photo), **given)):
+        with pytest.raises(ValueError, match=message):
+            make(**options)
