@@ -62,7 +62,7 @@ def encode(
     image: PIL image (1, L, RGB, RGBX, YCbCr, CMYK), or uint8 array, height x width [x channels]. Sides are
         1..65,535. Most decoders stop at 65,500: larger sides give a warning.
     table: name of an installed table, path of a JSON file, Table, or OperatingPoint. None: the table of
-        `model`, else "standard".
+        `model`, else "universal".
     quality: 1..100. The network loses about as much as with a standard JPEG of this quality. None: 75, or
         the quality of the OperatingPoint.
     model: name of an installed table, in place of `table`.

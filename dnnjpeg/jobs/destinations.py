@@ -13,16 +13,16 @@ def plan(
     output: Path | None,
     *,
     recursive: bool = True,
-    skip_existing: bool = False,
+    is_done: Callable[[Path, Path], bool] | None = None,
     keep_tree: bool = False,
 ) -> Iterator[Task | Result]:
     """A task for each picture of `paths`, files or folders, in order; a result for one not to be encoded.
 
     Under the folder `output` a file's name or, for a folder, the path below that folder is kept; a name that
     does not say JPEG gets .jpg. Two pictures that would become one file: the second fails; one named twice is
-    taken once. A file that is there already is replaced, or skipped with `skip_existing`; but it fails the
-    picture where it lies in a folder that was named in `paths` or holds a file that was, because it may be a
-    source itself.
+    taken once. A file that is there already is replaced, unless `is_done` says of a source and it that it
+    need not be; but it fails the picture where it lies in a folder that was named in `paths` or holds a file
+    that was, because it may be a source itself.
 
     With `keep_tree`, the path below the current folder is kept; if any of `paths` lies elsewhere, the path
     below the deepest folder that holds all of them.
@@ -62,8 +62,8 @@ def plan(
                 continue
             claimed[real] = origin
             if output is not None and target.exists():
-                if skip_existing:
-                    yield Result(source, "skipped", f"{target} exists")
+                if is_done is not None and _says(is_done, source, target):
+                    yield Result(source, "skipped", f"{target} is there already")
                     continue
                 if among_sources(real):
                     yield Result(
@@ -74,6 +74,13 @@ def plan(
         for error in unreadable:
             folder = Path(error.filename)
             yield Result(folder, "failed", describe(error, folder))
+
+
+def _says(is_done: Callable[[Path, Path], bool], source: Path, target: Path) -> bool:
+    try:
+        return is_done(source, target)
+    except OSError:  # that of reading; the task will tell it
+        return False
 
 
 def _root(paths: Sequence[Path]) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files.atomic import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
+from dnnjpeg.jobs.made import Made, made_before
 from dnnjpeg.options import EncodeOptions, Metadata
 from dnnjpeg.table.table import Table
 
@@ -61,7 +62,7 @@ class FileOptions:
     salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
     metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
     background: tuple[int, int, int] | None = None
-    only_if_smaller: bool = False
+    only_if_smaller: bool | None = None  # else a JPEG source is copied, others are skipped; None: of JPEG only
     dry_run: bool = False  # everything but the writing
     fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
 
@@ -99,7 +100,7 @@ class _Open:
     """A picture between reading and writing."""
 
     task: Task
-    picture: "Picture | Decoded"
+    picture: "Picture | Decoded | Made"
     bytes_before: int
     data: bytes = b""
     quality: float | None = None
@@ -146,7 +147,7 @@ def encode_file(task: Task | Result, recipe: FileOptions) -> Result:
 @_step
 def _read(task: Task, recipe: FileOptions) -> _Open:
     bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
-    if (decoded := _decoded(task, recipe)) is not None:
+    if (decoded := _from_jpeg(task, recipe)) is not None:
         return _Open(task, decoded, bytes_before)
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, metadata=recipe.metadata, background=recipe.background)
@@ -162,11 +163,11 @@ def _read(task: Task, recipe: FileOptions) -> _Open:
     return opened
 
 
-def _decoded(task: Task, recipe: FileOptions) -> "Decoded | None":
-    """The coefficients of a JPEG source; None where it has to be by pixels."""
+def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
+    """A JPEG source that needs nothing, or its coefficients; None where it has to be by pixels."""
     from dnnjpeg.transcoder import Decoded, Unsupported
 
-    if recipe.pixels or recipe.target.get("prune") or (task.content is None and not task.source.is_file()):
+    if task.content is None and not task.source.is_file():
         return None
     if task.content is None:
         with task.source.open("rb") as file:
@@ -175,6 +176,10 @@ def _decoded(task: Task, recipe: FileOptions) -> "Decoded | None":
     else:
         data = task.content
     if not data.startswith(_JPEG):
+        return None
+    if (made := made_before(data, recipe)) is not None:
+        return made
+    if recipe.pixels or recipe.target.get("prune"):
         return None
     try:
         decoded = Decoded.read(data, salvage=recipe.salvage)
@@ -189,9 +194,11 @@ def _encode(opened: _Open, recipe: FileOptions) -> _Open:
     from dnnjpeg.encoder import encode_pixels
 
     picture = opened.picture
+    if isinstance(picture, Made):
+        return replace(opened, data=picture.data)
     if not isinstance(picture, Picture):
         strip = recipe.metadata == "strip"
-        data = picture.transcode(recipe.table, recipe.quality, recipe.options, strip=strip)
+        data = picture.transcode(recipe.table, recipe.quality, recipe.options, strip=strip, only_if_smaller=recipe.only_if_smaller is not False)
         return replace(opened, data=data)
     metadata = Metadata(**picture.metadata)
     pixels = as_pixels(picture.image, None)
@@ -205,7 +212,7 @@ def _write(opened: _Open, recipe: FileOptions) -> Result:
 
     task, data = opened.task, opened.data
     status: Literal["encoded", "copied"] = "encoded"
-    if recipe.only_if_smaller and len(data) >= opened.bytes_before:
+    if _must_shrink(opened, recipe) and len(data) >= opened.bytes_before:
         if not opened.is_jpeg:
             return Result(task.source, "skipped", "is smaller than its JPEG")
         status = "copied"
@@ -227,6 +234,14 @@ def _write(opened: _Open, recipe: FileOptions) -> Result:
         warning=beyond_decoders(width, height) if status == "encoded" else "",
         transcoded=status == "encoded" and not isinstance(opened.picture, Picture),
     )
+
+
+def _must_shrink(opened: _Open, recipe: FileOptions) -> bool:
+    """Whether a file that is not smaller is not wanted: by itself where it can be replaced by its source."""
+    if recipe.only_if_smaller is not None:
+        return recipe.only_if_smaller
+    is_damaged = not isinstance(opened.picture, Picture | Made) and not opened.picture.whole
+    return opened.is_jpeg and recipe.metadata == "keep" and not is_damaged
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.jpeg.markers import segment
+from dnnjpeg.jpeg.segments import read_segments
 
 SIGNATURE = b"dnnjpeg\0"
 NOTE = b"dnnjpeg keeps "
@@ -24,3 +25,16 @@ def read_signature(body: bytes) -> tuple[str, float] | None:
         return name, check_quality(float(quality))
     except ValueError:
         return None
+
+
+def signature_of(data: bytes) -> tuple[str, float] | None:
+    """Table name and quality that a JPEG file names; None for a file that names none, or is no JPEG."""
+    try:
+        for name, _, body in read_segments(data):
+            if name == "APP9" and body.startswith(SIGNATURE):
+                return read_signature(body)
+            if name == "SOS":
+                return None
+    except ValueError:
+        return None
+    return None

@@ -58,12 +58,25 @@ def load_table(name: str | os.PathLike[str]) -> Table:
     return _load(path.absolute(), status.st_mtime_ns, status.st_size)
 
 
+def table_for(digests: Iterable[str]) -> str:
+    """The name of the installed table that was learned for just the networks of these digests, else
+    `DEFAULT_TABLE`.
+    """
+    wanted = sorted(digests)
+    for name in list_tables():
+        with suppress(OSError, ValueError):
+            models = load_table(name).provenance.get("models")
+            if isinstance(models, list) and sorted(one.get("weights", "") for one in models) == wanted:
+                return name
+    return DEFAULT_TABLE
+
+
 def chosen_table(table: Any, model: str | None) -> Any:
-    """What a caller has chosen by `table`, or by `model`: the name of an installed table; "standard" without
-    either. Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
+    """What a caller has chosen by `table`, or by `model`: the name of an installed table; `DEFAULT_TABLE`
+    without either. Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
     """
     if model is None:
-        return "standard" if table is None else table
+        return DEFAULT_TABLE if table is None else table
     if table is not None:
         raise ValueError("model and table each choose the quantization tables: give one of them")
     if not isinstance(model, str):

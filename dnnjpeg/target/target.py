@@ -44,7 +44,7 @@ _OF_CODING = ("progressive", "optimize", "restart_blocks", "restart_rows")
 
 def encode_to_target(
     images: Sequence[Any],
-    table: str | Table = "standard",
+    table: str | Table | None = None,
     *,
     networks: "Sequence[Network | str]" = (),
     keep: str | None = None,
@@ -62,7 +62,8 @@ def encode_to_target(
 
     images: list of PIL images, or of uint8 arrays, height x width [x 3, RGB], or of JPEG files as bytes.
         JPEG files are transcoded from their own coefficients, and keep their metadata.
-    table: name of an installed table, path of a JSON file, or Table.
+    table: name of an installed table, path of a JSON file, or Table. None: the installed table that was
+        learned for the networks, else "universal".
     networks, keep: networks (from `load_network`, or their names), and what all of them must still read.
         "top1": the same class first. "top5": the same five classes first, in any order. "divergence=X": the
         same probabilities, with less than X nat of divergence. "price=X": minimise divergence + X x bytes,
