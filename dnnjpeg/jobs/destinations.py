@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
-from dnnjpeg.jobs.run import Result, Task, describe
+from dnnjpeg.jobs.run import describe
+from dnnjpeg.jobs.tasks import Result, Task
 
 
 def plan(

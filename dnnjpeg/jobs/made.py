@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.jpeg.segments import read_frame, read_segments
 from dnnjpeg.jpeg.signature import signature_of
 from dnnjpeg.options import DEFAULTS
-
-if TYPE_CHECKING:
-    from dnnjpeg.jobs.run import FileOptions
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Made:
     size: tuple[int, int]
 
 
-def made_before(data: bytes, recipe: "FileOptions") -> Made | None:
+def made_before(data: bytes, recipe: FileOptions) -> Made | None:
     """The file, if its signature names the table and the quality of the recipe; None too where the recipe
     asks for anything that a signature does not tell.
     """
@@ -34,7 +31,7 @@ def made_before(data: bytes, recipe: "FileOptions") -> Made | None:
     return None
 
 
-def is_done(source: Path, output: Path, recipe: "FileOptions") -> bool:
+def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:
     """Whether `output` is what an earlier run of the recipe has made of `source`: by its signature. A file
     that has none is done if it is a copy of the source, or if the recipe writes no signatures.
     """
@@ -44,7 +41,7 @@ def is_done(source: Path, output: Path, recipe: "FileOptions") -> bool:
     return source.stat().st_size == len(data) and source.read_bytes() == data
 
 
-def _is_signed(data: bytes, recipe: "FileOptions") -> bool:
+def _is_signed(data: bytes, recipe: FileOptions) -> bool:
     found = signature_of(data)
     if found is None or found[0] != recipe.table.name:
         return False

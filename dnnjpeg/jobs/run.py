@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from dnnjpeg.files.atomic import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.jobs.made import Made, made_before
-from dnnjpeg.options import EncodeOptions, Metadata
-from dnnjpeg.table.table import Table
+from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.options import Metadata
 
 if TYPE_CHECKING:
     from dnnjpeg.target.target import Encoded
@@ -29,73 +29,6 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Task:
-    source: Path
-    destination: Path | None  # None: the result carries the bytes; equal to `source`: replace it in place
-    content: bytes | None = None  # what `source` holds where it is not a file
-
-
-@dataclass(frozen=True)
-class Result:
-    source: Path
-    status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the original's bytes, which are fewer
-    reason: str = ""  # of skipped and failed
-    pixels: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    data: bytes | None = None
-    quality: float | None = None  # that a target has led to
-    warning: str = ""  # of a file that is written all the same
-    transcoded: bool = False  # from the source's own coefficients
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """What is done to each picture."""
-
-    table: Table
-    quality: float
-    options: EncodeOptions = field(default_factory=EncodeOptions)
-    threads: int = 1  # of each picture
-    target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
-    pixels: bool = False  # JPEG sources are decoded too, not transcoded
-    salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
-    metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
-    background: tuple[int, int, int] | None = None
-    only_if_smaller: bool | None = None  # else a JPEG source is copied, others are skipped; None: of JPEG only
-    dry_run: bool = False  # everything but the writing
-    fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
-
-
-@dataclass
-class Totals:
-    encoded: int = 0
-    copied: int = 0
-    skipped: int = 0
-    failed: int = 0
-    pixels: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    transcoded: int = 0  # of those encoded
-
-    def add(self, result: Result) -> None:
-        setattr(self, result.status, getattr(self, result.status) + 1)
-        self.transcoded += result.transcoded
-        if result.status in ("encoded", "copied"):
-            self.pixels += result.pixels
-            self.bytes_before += result.bytes_before
-            self.bytes_after += result.bytes_after
-
-    @property
-    def done(self) -> int:
-        return self.encoded + self.copied
-
-    @property
-    def bits_per_pixel(self) -> float:
-        return 8 * self.bytes_after / self.pixels if self.pixels else 0.0
-
-
-@dataclass(frozen=True)
 class _Open:
     """A picture between reading and writing."""
 
@@ -103,7 +36,7 @@ class _Open:
     picture: "Picture | Decoded | Made"
     bytes_before: int
     data: bytes = b""
-    quality: float | None = None
+    found: "Encoded | None" = None
 
     @property
     def source(self) -> Path:
@@ -198,7 +131,13 @@ def _encode(opened: _Open, recipe: FileOptions) -> _Open:
         return replace(opened, data=picture.data)
     if not isinstance(picture, Picture):
         strip = recipe.metadata == "strip"
-        data = picture.transcode(recipe.table, recipe.quality, recipe.options, strip=strip, only_if_smaller=recipe.only_if_smaller is not False)
+        data = picture.transcode(
+            recipe.table,
+            recipe.quality,
+            recipe.options,
+            strip=strip,
+            only_if_smaller=recipe.only_if_smaller is not False,
+        )
         return replace(opened, data=data)
     metadata = Metadata(**picture.metadata)
     pixels = as_pixels(picture.image, None)
@@ -230,7 +169,7 @@ def _write(opened: _Open, recipe: FileOptions) -> Result:
         bytes_before=opened.bytes_before,
         bytes_after=len(data),
         data=data if task.destination is None else None,
-        quality=opened.quality if status == "encoded" else None,
+        found=opened.found if status == "encoded" else None,
         warning=beyond_decoders(width, height) if status == "encoded" else "",
         transcoded=status == "encoded" and not isinstance(opened.picture, Picture),
     )
@@ -367,7 +306,7 @@ def _encode_to_target(
 
 def _take(opened: _Open, file: "Encoded", for_networks: bool) -> _Open | Result:
     if file.met:
-        return replace(opened, data=file.data, quality=file.quality)
+        return replace(opened, data=file.data, found=replace(file, data=b""))
     missed = "is read differently even at" if for_networks else "is too large even at"
     return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")
 

@@ -81,6 +81,20 @@ def divergence(logits: Tensor, clean: Tensor) -> Tensor:
     return (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What networks read in a file, compared with what they read in its original.
+
+    kept: whether all of them keep a criterion that is a bound.
+    divergence: the mean of the networks' KL(original || file), nat. agrees: the share of the networks that
+        name the same class first. Both are of the networks that were asked.
+    """
+
+    kept: bool
+    divergence: float
+    agrees: float
+
+
 class Judges:
     """Networks, what each of them read in N originals, and the criterion by which they judge files."""
 
@@ -98,26 +112,28 @@ class Judges:
                     f"{network.name} has {clean.shape[1]} classes: {criterion.text} keeps nothing"
                 )
 
-    def judge(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[bool]:
-        """Whether all networks read in files what the criterion asks for; `which`: numbers of their
-        originals.
+    def read(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        """What the networks read in files; `which`: numbers of their originals.
 
-        A network is asked only about the files that all networks before it have passed.
+        With a criterion that is a bound, a network is asked only about the files that all networks before it
+        have passed.
         """
-        kept = np.ones(len(which), np.bool_)
+        numbers = np.asarray(which, np.int64)
+        kept = np.ones(len(numbers), np.bool_)
+        asked, total, agreeing = (np.zeros(len(numbers)) for _ in range(3))
         for network, clean in zip(self.networks, self.clean, strict=True):
             left = np.flatnonzero(kept)
-            if left.size:
-                logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
-                kept[left] = (self.criterion.margin(logits, clean[np.asarray(which)[left]]) > 0).numpy()
-        return kept.tolist()
-
-    def divergences(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[float]:
-        """The mean of the networks' divergences from what they read in the originals, nat, by file."""
-        read = [torch.from_numpy(network.read(files)) for network in self.networks]
-        numbers = list(which)
-        found = [divergence(one, clean[numbers]) for one, clean in zip(read, self.clean, strict=True)]
-        return torch.stack(found).mean(0).clamp(min=0).tolist()
+            if not left.size:
+                break
+            logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
+            originals = clean[numbers[left]]
+            asked[left] += 1
+            total[left] += divergence(logits, originals).clamp(min=0).numpy()
+            agreeing[left] += (logits.argmax(1) == originals.argmax(1)).numpy()
+            if self.criterion.is_bound:
+                kept[left] = (self.criterion.margin(logits, originals) > 0).numpy()
+        found = zip(kept.tolist(), (total / asked).tolist(), (agreeing / asked).tolist(), strict=True)
+        return [Reading(*one) for one in found]
 
     def gradients(
         self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]

@@ -2,6 +2,8 @@
 
 import importlib.resources
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from dnnjpeg.checks import brief
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
+
+DEFAULT_TABLE = "universal"
 
 
 @cache
@@ -73,7 +77,9 @@ def table_for(digests: Iterable[str]) -> str:
 
 def chosen_table(table: Any, model: str | None) -> Any:
     """What a caller has chosen by `table`, or by `model`: the name of an installed table; `DEFAULT_TABLE`
-    without either. Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
+    without either.
+
+    Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
     """
     if model is None:
         return DEFAULT_TABLE if table is None else table

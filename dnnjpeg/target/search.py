@@ -4,6 +4,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnnjpeg.networks.criterion import Reading
 
 STRIDE = 6
 
@@ -15,6 +19,9 @@ class Encoded:
     subsampling: None is the table's own.
     met: False where the target was missed: no candidate keeps to the criterion, and this is the largest; or
         none is within the limit, and this is the smallest.
+    divergence: of what the networks read in the file, nat: the mean of the networks. agrees: the share of the
+        networks that name the same class first. Both are None where no network has read the file.
+    tried: how many files the networks have read to find it.
     """
 
     data: bytes
@@ -22,12 +29,18 @@ class Encoded:
     subsampling: str | None
     met: bool = True
     pruned: bool = False
+    divergence: float | None = None
+    agrees: float | None = None
+    tried: int = 0
+
+    def read_as(self, reading: "Reading", tried: int) -> "Encoded":
+        return replace(self, divergence=reading.divergence, agrees=reading.agrees, tried=tried)
 
 
 OnFound = Callable[[int, Encoded], object]
 
-# Yields a candidate, is sent whether it is kept, or its divergence.
-Search = Generator[Encoded, float, Encoded]
+# Yields a candidate, is sent what is read in it.
+Search = Generator[Encoded, "Reading", Encoded]
 
 
 def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
@@ -36,14 +49,19 @@ def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
     candidates: from the smallest file up. Ends with the first that is kept of those, or with the last
     candidate of all, kept or not.
     """
+    tried = 0
     while group := list(islice(candidates, stride)):
         *before, last = group
-        if (yield last):
+        tried += 1
+        reading = yield last
+        if reading.kept:
             for one in before:
-                if (yield one):
-                    return one
-            return last
-    return replace(last, met=False)
+                tried += 1
+                smaller = yield one
+                if smaller.kept:
+                    return one.read_as(smaller, tried)
+            return last.read_as(reading, tried)
+    return replace(last.read_as(reading, tried), met=False)
 
 
 def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) -> Search:
@@ -55,6 +73,10 @@ def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) 
     """
     seen: list[Encoded] = []
     costs: dict[int, float] = {}
+    readings: dict[int, Reading] = {}
+
+    def cost(i: int) -> float:
+        return price * len(seen[i].data) + readings[i].divergence
 
     def is_wanted(i: int) -> bool:
         return i not in costs and (not costs or price * len(seen[i].data) < min(costs.values()))
@@ -64,17 +86,20 @@ def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) 
         last = len(seen) - 1
         if not is_wanted(last):
             break
-        costs[last] = price * len(seen[last].data) + (yield seen[last])
+        readings[last] = yield seen[last]
+        costs[last] = cost(last)
     middle = min(costs, key=costs.__getitem__)
     for i in range(max(middle - stride + 1, 0), min(middle + stride, len(seen))):
         if is_wanted(i):
-            costs[i] = price * len(seen[i].data) + (yield seen[i])
-    return seen[min(costs, key=costs.__getitem__)]
+            readings[i] = yield seen[i]
+            costs[i] = cost(i)
+    best = min(costs, key=costs.__getitem__)
+    return seen[best].read_as(readings[best], len(readings))
 
 
 def together(
     searches: Sequence[Search],
-    ask: Callable[[Sequence[int], Iterable[Encoded]], Sequence[float]],
+    ask: Callable[[Sequence[int], Iterable[Encoded]], "Sequence[Reading]"],
     pool: ThreadPoolExecutor,
     on_found: OnFound | None = None,
 ) -> list[Encoded]:
@@ -85,14 +110,14 @@ def together(
     """
     found: dict[int, Encoded] = {}
 
-    def advance(i: int, answer: float | None) -> Encoded | None:
+    def advance(i: int, answer: "Reading | None") -> Encoded | None:
         try:
             return next(searches[i]) if answer is None else searches[i].send(answer)
         except StopIteration as end:
             found[i] = end.value
             return None
 
-    answers: dict[int, float | None] = dict.fromkeys(range(len(searches)))
+    answers: dict[int, Reading | None] = dict.fromkeys(range(len(searches)))
     while answers:
         asked = zip(answers, pool.map(advance, answers.keys(), answers.values()), strict=True)
         candidates = {i: one for i, one in asked if one is not None}

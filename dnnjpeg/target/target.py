@@ -22,13 +22,13 @@ from dnnjpeg.encoder import bits_at_yardstick, encode, encode_pixels, write_coef
 from dnnjpeg.jpeg.markers import comment
 from dnnjpeg.jpeg.signature import NOTE
 from dnnjpeg.options import EncodeOptions, Metadata, options_of
-from dnnjpeg.table.library import load_table
+from dnnjpeg.table.library import load_table, table_for
 from dnnjpeg.table.table import Table
 from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together
 from dnnjpeg.transcoder import Decoded
 
 if TYPE_CHECKING:
-    from dnnjpeg.networks.criterion import Judges
+    from dnnjpeg.networks.criterion import Judges, Reading
     from dnnjpeg.networks.load import Network
     from dnnjpeg.target.pruning import Prunable
 
@@ -105,17 +105,26 @@ def encode_to_target(
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise TypeError("images is one picture, expected a list of them")
     images = check_items(images, "images", "a list of pictures")
+    readers = [_network(one) for one in networks]
     if not isinstance(table, Table):
-        table = load_table(table)
+        table = load_table(table_for(one.digest for one in readers) if table is None else table)
     pictures = [
         _picture(image, table, how, replace(common, **own), prune)
         for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
         if keep is not None:
-            return _smallest(pictures, networks, keep, prune, subsampling, size, pool, on_found)
+            return _smallest(pictures, readers, keep, prune, subsampling, size, pool, on_found)
         limits = [_limit(one.image.size, target_bytes, target_bpp) for one in pictures]
         return _told(pool.map(partial(_largest, subsampling=subsampling), pictures, limits), on_found)
+
+
+def _network(network: "Network | str") -> "Network":
+    if not isinstance(network, str):
+        return network
+    from dnnjpeg.networks.load import load_network
+
+    return load_network(network)
 
 
 def _told(files: Iterable[Encoded], on_found: OnFound | None) -> list[Encoded]:
@@ -152,9 +161,9 @@ class _Picture:
 
     def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
         """By one file at the yardstick: see `adapted_quality`."""
-        divergence = yield Encoded(self.at_yardstick(), YARDSTICK, None)
-        bits = self.bits_at_yardstick()
-        return self.encode(adapted_quality(quality, bits, divergence), subsampling, note)
+        reading = yield Encoded(self.at_yardstick(), YARDSTICK, None)
+        own = adapted_quality(quality, self.bits_at_yardstick(), reading.divergence)
+        return replace(self.encode(own, subsampling, note), tried=1)
 
     def at_yardstick(self) -> bytes:
         return encode(self.image, quality=YARDSTICK, **self.upright())
@@ -285,7 +294,7 @@ def _largest(picture: _Picture, limit: int, subsampling: str | None) -> Encoded:
 
 def _smallest(
     pictures: Sequence[_Picture],
-    networks: "Sequence[Network | str]",
+    networks: "Sequence[Network]",
     keep: str,
     prune: bool,
     subsampling: str | None,
@@ -294,22 +303,21 @@ def _smallest(
     on_found: OnFound | None,
 ) -> list[Encoded]:
     from dnnjpeg.networks.criterion import Criterion, Judges, view
-    from dnnjpeg.networks.load import load_network
 
     criterion = Criterion.parse(keep)
     if prune and not criterion.is_bound:
         raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {brief(keep)}")
-    readers = [load_network(network) if isinstance(network, str) else network for network in networks]
-    size = size or max(reader.preprocess.size for reader in readers)
+    size = size or max(network.preprocess.size for network in networks)
     show = partial(view, size=size)
-    note = f"{criterion.text} of {', '.join(f'{reader.name} {reader.digest}' for reader in readers)}"
+    note = f"{criterion.text} of {', '.join(f'{network.name} {network.digest}' for network in networks)}"
     if not pictures:
         return []
-    judges = Judges(readers, criterion, list(pool.map(lambda one: show(one.shown()), pictures)))
+    judges = Judges(networks, criterion, list(pool.map(lambda one: show(one.shown()), pictures)))
 
-    def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> Sequence[float]:
-        seen = list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
-        return judges.judge(which, seen) if criterion.is_bound else judges.divergences(which, seen)
+    def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> "Sequence[Reading]":
+        return judges.read(
+            which, list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
+        )
 
     def search(one: _Picture) -> Search:
         if criterion.quality:
@@ -340,7 +348,9 @@ def _prune(
     }
     pruned = prune(todo, judges, size, pool)
     return [
-        replace(one, data=pruned[i], quality=min(one.quality, PRUNED), pruned=True)
+        replace(
+            one, data=pruned[i], quality=min(one.quality, PRUNED), pruned=True, divergence=None, agrees=None
+        )
         if 0 < len(pruned.get(i, b"")) < len(one.data)
         else one
         for i, one in enumerate(found)

@@ -1,0 +1,103 @@
+"""What is done to picture files, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dnnjpeg.options import EncodeOptions
+from dnnjpeg.table.table import Table
+
+if TYPE_CHECKING:
+    from dnnjpeg.target.search import Encoded
+
+
+@dataclass(frozen=True)
+class Task:
+    source: Path
+    destination: Path | None  # None: the result carries the bytes; equal to `source`: replace it in place
+    content: bytes | None = None  # what `source` holds where it is not a file
+
+
+@dataclass(frozen=True)
+class Result:
+    source: Path
+    status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the original's bytes, which are fewer
+    reason: str = ""  # of skipped and failed
+    pixels: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    data: bytes | None = None
+    found: "Encoded | None" = None  # what a target has led to, without its bytes
+    warning: str = ""  # of a file that is written all the same
+    transcoded: bool = False  # from the source's own coefficients
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What is done to each picture."""
+
+    table: Table
+    quality: float
+    options: EncodeOptions = field(default_factory=EncodeOptions)
+    threads: int = 1  # of each picture
+    target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
+    pixels: bool = False  # JPEG sources are decoded too, not transcoded
+    salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
+    metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
+    background: tuple[int, int, int] | None = None
+    only_if_smaller: bool | None = (
+        None  # else a JPEG source is copied, others are skipped; None: of JPEG only
+    )
+    dry_run: bool = False  # everything but the writing
+    fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
+
+
+@dataclass
+class Read:
+    """What networks read in the files made for them: sums over pictures, and the worst."""
+
+    pictures: int = 0
+    agrees: float = 0.0
+    divergence: float = 0.0
+    worst: float = 0.0
+    tried: int = 0
+
+    def add(self, found: "Encoded") -> None:
+        self.tried += found.tried
+        if found.divergence is not None and found.agrees is not None:
+            self.pictures += 1
+            self.agrees += found.agrees
+            self.divergence += found.divergence
+            self.worst = max(self.worst, found.divergence)
+
+
+@dataclass
+class Totals:
+    encoded: int = 0
+    copied: int = 0
+    skipped: int = 0
+    failed: int = 0
+    pixels: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    transcoded: int = 0  # of those encoded
+    read: Read = field(default_factory=Read)
+
+    def add(self, result: Result) -> None:
+        setattr(self, result.status, getattr(self, result.status) + 1)
+        self.transcoded += result.transcoded
+        if result.found is not None:
+            self.read.add(result.found)
+        if result.status in ("encoded", "copied"):
+            self.pixels += result.pixels
+            self.bytes_before += result.bytes_before
+            self.bytes_after += result.bytes_after
+
+    @property
+    def done(self) -> int:
+        return self.encoded + self.copied
+
+    @property
+    def bits_per_pixel(self) -> float:
+        return 8 * self.bytes_after / self.pixels if self.pixels else 0.0
