@@ -116,7 +116,7 @@ def test_points_of_a_table_placed_anew(basic, data, tmp_path):
     out.unlink()
     for start in ([], ["--start", "sensitivity"], ["--start", "deepn"]):
         result = learn(*basic, "-o", out, "--method", "given", *start)
-        assert result.exit_code == 2 and "method given takes the points of a table" in result.output
+        assert result.exit_code == 2 and "method 'given' takes the points of a table" in result.output
         assert not out.exists()
 
 
