@@ -222,7 +222,7 @@ class _Descent:
 
     def _identity(self) -> str:
         digests = [network.digest for network in self.objective.networks]
-        form = self.subsampling, len(self.log_q)
+        form = self.subsampling, len(self.log_q), self.objective.loss
         return repr((self.settings, f"{self.price:.3g}", form, self.begun, len(self.objective), digests))
 
     def save(self, file: Path) -> None:

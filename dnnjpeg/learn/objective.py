@@ -228,7 +228,7 @@ class Objective:
 
     @property
     def _options(self) -> dict[str, Any]:
-        """Options of the encoder. Headerless files share all tables, the Huffman tables being the standard's."""
+        """Options of the encoder. Headerless files share their tables, the Huffman tables too."""
         return {"optimize": False} if self.headerless else {"progressive": "auto"}
 
     def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
