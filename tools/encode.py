@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-
-from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .options import (  # mypy does not know the way by dnnjpeg.tools
+    json_option,
+    seed_option,
+    subsampling_option,
+    table_option,
+)
+from .paths import NamedPath, one_line, read_stdin
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
@@ -52,8 +56,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "other hard links keep the old one.")
 @click.option("--model", metavar="NAME",
               help="The installed table that was made for this model, see `dnnjpeg tables`.")
-@click.option("--table", metavar="NAME|FILE.json",
-              help="An installed table, or one from a file.  [default: standard]")
+@table_option(help="An installed table, or one from a file.  [default: standard]")
 @click.option("--quality", type=click.FloatRange(1, 100),
               help="Quality 1 to 100: the network loses about as much as with a standard JPEG of this "
                    "quality.  [default: 75]")
@@ -61,16 +64,14 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Complex pictures get a lower quality, simple ones a higher one; --quality is the "
                    "average. Networks read the pictures a little better, for the same bytes in all.")
 @target_options
-@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
-              help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 and "
-                   "4:4:4.")
+@subsampling_option(help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 "
+                         "and 4:4:4.")
 @click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
               help="How to round coefficients. Default: the table's way.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
               help="Hardness of the probabilistic quantizer, in place of the table's. A larger one rounds "
                    "more often to the nearest.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
-              help="Seed of the probabilistic quantizer.")
+@seed_option(help="Seed of the probabilistic quantizer.")
 @click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
 @click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
 @click.option("--progressive-auto", "scans", flag_value="auto", help="The smaller of the two.")
@@ -104,7 +105,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Wait until each file is on the disk, so that it survives a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
+@json_option(help="Print the summary as a JSON object.")
 def encode(
     paths: tuple[Path, ...],
     output: Path | None,

@@ -17,6 +17,7 @@ from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
+from dnnjpeg.networks.readings import LabelError
 from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
@@ -89,9 +90,9 @@ class Objective:
     headerless: count only entropy-coded data, for tables that are sent once for many pictures.
     cache: keeps measurements of real files, by network and picture. Other objectives use them, too.
 
-    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, if all labels
-    are equal, if a label is no class of a network, if logits are not finite, or if a network's top-1 on the
-    clean pictures is no better than chance.
+    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, or if logits are
+    not finite. Raises LabelError if all labels are equal, if a label is no class of a network, or if a
+    network's top-1 on the clean pictures is no better than chance.
     """
 
     def __init__(
@@ -252,7 +253,7 @@ def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: s
     count, classes = clean.shape
     kinds = np.unique(labels)
     if len(kinds) == 1:
-        raise ValueError(f"all {count} pictures of {source} have label {kinds[0]}, expected several classes")
+        raise LabelError(f"all {count} pictures of {source} have label {kinds[0]}, expected several classes")
     predicted = clean.argmax(1)
     correct = int((predicted == labels).sum())
     # What the same labels in any other order would give. Of few pictures three standard deviations may be all
@@ -260,7 +261,7 @@ def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: s
     shares = [np.bincount(kind, minlength=classes) / count for kind in (labels, predicted)]
     chance = count * float(shares[0] @ shares[1])
     if correct <= min(chance + 3 * chance**0.5, (chance + count) / 2):
-        raise ValueError(
+        raise LabelError(
             f"{name} finds the label of {correct} of {count} clean pictures of {source}, and chance would "
             f"find {chance:.0f}: check that the labels belong to these pictures, and that they number the "
             "classes as the network does"
