@@ -171,4 +171,4 @@ def _check_folder(output: Path, resume: bool) -> None:
     elif any((output / name).exists() for name in (NETWORK, REPORT)):
         raise click.UsageError(f"{output} has a finished training: give another folder, or delete it")
     elif resume:
-        raise click.UsageError(f"{output} has no interrupted training: leave out --resume to start one")
+        raise click.UsageError(f"{output} has no interrupted training: start one without --resume")

@@ -90,8 +90,8 @@ class Objective:
     headerless: count only entropy-coded data, for tables that are sent once for many pictures.
     cache: keeps measurements of real files, by network and picture. Other objectives use them, too.
 
-    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, or if logits are
-    not finite. Raises LabelError if all labels are equal, if a label is no class of a network, or if a
+    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, or if logits
+    are not finite. Raises LabelError if all labels are equal, if a label is no class of a network, or if a
     network's top-1 on the clean pictures is no better than chance.
     """
 

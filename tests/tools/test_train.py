@@ -257,7 +257,7 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
     [
         (("--start", "sensitivity"), "--start sensitivity and --sensitive SPEC go together"),
         (("--sensitive", MODEL), "--start sensitivity and --sensitive SPEC go together"),
-        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given"),
+        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given: give one of them"),
         (("--levels", 256), "levels is 256, expected an odd number"),
         (("--least", 0.5), "least is 0.5, expected at least 1"),
         (("--rounds", 101), "rounds is 101, expected an integer 1..100"),
@@ -282,14 +282,26 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     folder.mkdir()
     np.save(wrong, np.full(COUNT, CLASSES))
     cases = [
-        ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
+        (
+            [*short, "--labels", wrong],
+            1,
+            f"the label {CLASSES}, expected 0..{CLASSES - 1}, the classes of the network",
+        ),
         ([*basic[:2], "--data", folder], 2, "holds no pictures"),
         (["--network", "nothing", *basic[2:]], 2, "names no network"),
-        (short, 1, "has no labels, which only distillation can do without"),
+        (short, 1, "has no labels, and only distillation works without: give labels"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels needs test pictures: give --test, too"),
         ([*basic[:6], "--test", data / "other.npy"], 2, "give --test-labels"),
-        ([*basic[:8], "--test-labels", wrong], 2, f"other.npy has the label {CLASSES}, the network"),
-        ([*basic, "--finetune", "bn"], 1, "no batch norms"),
+        (
+            [*basic[:8], "--test-labels", wrong],
+            2,
+            f"other.npy has the label {CLASSES}, expected 0..{CLASSES - 1}",
+        ),
+        (
+            [*basic, "--finetune", "bn"],
+            1,
+            "no batch norms (they may be folded into its convolutions), and finetune 'bn'",
+        ),
         ([*basic, "--kappa", 5, "--alpha", 5], 2, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 2, "levels is 256"),
         ([*basic, "--least", 0.5], 2, "least is 0.5, expected at least 1"),
@@ -318,7 +330,7 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
             "--layer-lr needs a JPEG layer: give --layer, too",
         ),
         ([*basic, "--size", 16], 1, "16 x 16, expected at least 32 x 32"),
-        ([*basic, "--lr", 1e12], 1, "after epoch 1: give rates below"),
+        ([*basic, "--lr", 1e12], 1, "after epoch 1: give learning rates below"),
     ]
     for arguments, code, message in cases:
         result = train(*arguments, "--epochs", 1, "-o", tmp_path / "out")
