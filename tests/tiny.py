@@ -20,6 +20,16 @@ def pictures(count: int, seed: int = 0, width: int = SIZE, height: int = SIZE) -
     return np.clip(values, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
+def layer_steps(seed: int = 0, tables: int = 2) -> np.ndarray:
+    """Steps of a JPEG layer, tables x 64, 1..40."""
+    return np.random.default_rng(seed).uniform(1, 40, (tables, 64))
+
+
+def layer_pixels(count: int = 3, height: int = SIZE, width: int = SIZE) -> torch.Tensor:
+    """Pictures as a JPEG layer takes them: float N x 3 x height x width, 0..255."""
+    return torch.from_numpy(pictures(count)[:, :height, :width]).permute(0, 3, 1, 2).float()
+
+
 def luma_coefficients(picture: np.ndarray) -> np.ndarray:
     """Of a picture whose sides are multiples of 8: blocks x 64, by scipy."""
     luma = picture.astype(float) @ (0.299, 0.587, 0.114) - 128

@@ -10,19 +10,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-
-from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .options import (  # mypy does not know the way by dnnjpeg.tools
+    json_option,
+    seed_option,
+    subsampling_option,
+    table_option,
+)
+from .paths import NamedPath, one_line, read_stdin
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.run import FileOptions, Result, Task, Totals
+    from dnnjpeg.jobs.tasks import FileOptions, Result, Task, Totals
+    from dnnjpeg.target.search import Encoded
 
 STREAM = Path("-")  # standard input, standard output
 
@@ -52,8 +58,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "other hard links keep the old one.")
 @click.option("--model", metavar="NAME",
               help="The installed table that was made for this model, see `dnnjpeg tables`.")
-@click.option("--table", metavar="NAME|FILE.json",
-              help="An installed table, or one from a file.  [default: standard]")
+@table_option(help="An installed table, or one from a file. Default: universal, or the installed table that "
+                   "was learned for the networks of --network.")
 @click.option("--quality", type=click.FloatRange(1, 100),
               help="Quality 1 to 100: the network loses about as much as with a standard JPEG of this "
                    "quality.  [default: 75]")
@@ -61,14 +67,12 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Complex pictures get a lower quality, simple ones a higher one; --quality is the "
                    "average. Networks read the pictures a little better, for the same bytes in all.")
 @target_options
-@click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
-              help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 and "
-                   "4:4:4.")
+@subsampling_option(help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 "
+                         "and 4:4:4.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
               help="Hardness of the probabilistic quantizer, in place of the table's. A larger one rounds "
                    "more often to the nearest index, inf always.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
-              help="Seed of the probabilistic quantizer.")
+@seed_option(help="Seed of the probabilistic quantizer.")
 @click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
 @click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
 @click.option("--progressive-auto", "scans", flag_value="auto", help="The smaller of the two.")
@@ -93,16 +97,19 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "files of the same names. Kept is the path below the current folder; if a PATH lies "
                    "elsewhere, below the folder that holds all of them.")
 @click.option("--skip-existing", is_flag=True,
-              help="Skip pictures whose output file exists, for example after an interrupted run.")
-@click.option("--only-if-smaller", is_flag=True,
-              help="If the new file is not smaller than its source, copy the source if it is a JPEG, else "
-                   "skip it.")
+              help="Skip pictures whose output file was made by the same table and quality, for example "
+                   "after an interrupted run.")
+@click.option("--only-if-smaller", "only_if_smaller", flag_value="yes",
+              help="Skip pictures of other formats too if the new file is not smaller. A JPEG source is "
+                   "copied then, which is the default.")
+@click.option("--always", "only_if_smaller", flag_value="no",
+              help="Write the new file even if it is larger than its JPEG source.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--fsync/--no-fsync", default=True, show_default=True,
               help="Wait until each file is on the disk, so that it survives a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
+@json_option(help="Print the summary as a JSON object.")
 def encode(
     paths: tuple[Path, ...],
     output: Path | None,
@@ -119,7 +126,8 @@ def encode(
     PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have the
     names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would get
     one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
-    --in-place. Other files in the output folder are replaced. A killed run leaves whole files, old or new.
+    --in-place. Other files in the output folder are replaced. A JPEG file never grows: if the new file is not
+    smaller, the source is copied. A file that the same table and quality have made stays as it is. A killed run leaves whole files, old or new.
     The next run removes its temporary files once they are a minute old.
 
     With --network, a picture fails if the networks read it differently in every file that was tried. With
@@ -136,7 +144,8 @@ def encode(
     """
     from tqdm import tqdm
 
-    from dnnjpeg.jobs.run import Totals, run
+    from dnnjpeg.jobs.run import run
+    from dnnjpeg.jobs.tasks import Totals
 
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
@@ -145,8 +154,8 @@ def encode(
         raise click.UsageError(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
-    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
     recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
+    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree, recipe)
     todo = tasks()
     first = next(todo, None)
     if first is None:
@@ -176,9 +185,8 @@ def encode(
                 tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
                     failures.append({"source": str(result.source), "reason": result.reason})
-            elif as_json and result.quality is not None:
-                found = {"bytes": result.bytes_after, "quality": result.quality}
-                pictures.append({"source": str(result.source)} | found)
+            elif as_json and result.found is not None:
+                pictures.append(_picture(result, result.found))
             if result.data is not None and not recipe.dry_run:
                 sys.stdout.buffer.write(result.data)
                 sys.stdout.buffer.flush()
@@ -190,8 +198,8 @@ def encode(
         click.echo(_summary(totals, recipe, seconds))
     if signals.received:
         of_all = f" of {total}" if total else ""
-        skips = "" if skip_existing else " with --skip-existing"
-        hint = "" if in_place or to_stream else f"; the same command{skips} goes on from here"
+        skips = "" if skip_existing or in_place else " with --skip-existing"
+        hint = "" if to_stream else f"; the same command{skips} goes on from here"
         click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)
         raise SystemExit(128 + signals.received[0])
     raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
@@ -217,7 +225,7 @@ def _recipe(
     scans: str | None,
     strip: bool,
     background: Any,
-    only_if_smaller: bool,
+    only_if_smaller: str | None,
     dry_run: bool,
     fsync: bool,
     pixels: bool,
@@ -225,16 +233,12 @@ def _recipe(
     threads: int,
     **options: Any,
 ) -> "FileOptions":
-    from dnnjpeg.jobs.run import FileOptions
+    from dnnjpeg.jobs.tasks import FileOptions
     from dnnjpeg.options import EncodeOptions
-    from dnnjpeg.table.library import chosen_table, load_table
+    from dnnjpeg.table.library import chosen_table, load_table, table_for
 
-    if only_if_smaller and strip:
+    if only_if_smaller == "yes" and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
-    try:
-        loaded = load_table(chosen_table(table, model))
-    except (OSError, ValueError) as error:
-        raise click.UsageError(str(error)) from None
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
         if value and (keep or target_bytes or target_bpp):
@@ -242,9 +246,14 @@ def _recipe(
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     if pixels and salvage:
         raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
+    readers = aim.get("networks", ())
     try:
         encode_options = EncodeOptions(**options)
-    except ValueError as error:
+        chosen = chosen_table(table, model)
+        if table is None and model is None and readers:
+            chosen = table_for(network.digest for network in readers)
+        loaded = load_table(chosen)
+    except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     return FileOptions(
         loaded,
@@ -256,7 +265,7 @@ def _recipe(
         salvage,
         "strip" if strip else "keep",
         background,
-        only_if_smaller,
+        None if only_if_smaller is None else only_if_smaller == "yes",
         dry_run,
         fsync,
     )
@@ -269,11 +278,15 @@ def _where(
     recursive: bool,
     skip_existing: bool,
     keep_tree: bool,
+    recipe: "FileOptions",
 ) -> Callable[[], Iterator["Task | Result"]]:
     """The plan that the arguments ask for; each call begins it anew."""
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
     from dnnjpeg.jobs.destinations import plan
-    from dnnjpeg.jobs.run import Result, Task
+    from dnnjpeg.jobs.made import is_done
+    from dnnjpeg.jobs.tasks import Result, Task
+
+    skip = partial(is_done, recipe=recipe) if skip_existing else None
 
     if in_place:
         if output or skip_existing or keep_tree or STREAM in paths:
@@ -287,9 +300,7 @@ def _where(
     if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
-        return lambda: plan(
-            paths, output, recursive=recursive, skip_existing=skip_existing, keep_tree=keep_tree
-        )
+        return lambda: plan(paths, output, recursive=recursive, is_done=skip, keep_tree=keep_tree)
     if keep_tree:
         raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
     name = one_line(str(output))
@@ -301,8 +312,8 @@ def _where(
     if output != STREAM and output.exists():
         if source != STREAM and output.samefile(source):
             raise click.UsageError(f"-o {name} is the source: use --in-place")
-        if skip_existing:
-            return lambda: iter([Result(source, "skipped", f"{output} exists")])
+        if skip is not None and source != STREAM and skip(source, output):
+            return lambda: iter([Result(source, "skipped", f"{output} is there already")])
     content = read_stdin() if source == STREAM else None
     return lambda: iter([Task(source, None if output == STREAM else output, content)])
 
@@ -374,30 +385,58 @@ class _Signals:
             signal.signal(number, handler)
 
 
+def _picture(result: "Result", found: "Encoded") -> dict[str, Any]:
+    """A picture of a run with a target; what was read only where networks have read it."""
+    record = {"source": str(result.source), "bytes": result.bytes_after, "quality": found.quality}
+    if found.tried:
+        record |= {"tried": found.tried, "divergence": found.divergence, "agrees": found.agrees}
+    return record
+
+
 def _record(totals: "Totals", recipe: "FileOptions", seconds: float) -> dict[str, Any]:
-    return asdict(totals) | {
+    counts = asdict(totals)
+    read = counts.pop("read")
+    if totals.read.pictures:
+        counts |= {
+            "agreement": round(totals.read.agrees / totals.read.pictures, 6),
+            "mean_divergence": round(totals.read.divergence / totals.read.pictures, 6),
+            "worst_divergence": round(totals.read.worst, 6),
+        }
+    return counts | {
         "bits_per_pixel": round(totals.bits_per_pixel, 4),
         "seconds": round(seconds, 3),
         "pictures_per_second": round(totals.done / seconds, 2),
         "table": recipe.table.name,
-        **(describe(recipe.target) if recipe.target else {"quality": recipe.quality}),
+        **({"tried": read["tried"], **describe(recipe.target)} if recipe.target else {}),
+        **({} if recipe.target else {"quality": recipe.quality}),
         "dry_run": recipe.dry_run,
     }
 
 
 def _summary(totals: "Totals", recipe: "FileOptions", seconds: float) -> str:
     counts = [f"{totals.encoded:,} encoded"]
-    counts += [f"{totals.copied:,} copied as they were"] if totals.copied else []
-    counts += [f"{totals.skipped:,} skipped"] if totals.skipped else []
+    counts += [f"{totals.copied:,} left as they were" if totals.copied else ""]
+    counts += [f"{totals.skipped:,} skipped" if totals.skipped else ""]
     counts += [f"{totals.failed:,} failed"]
-    text = f"{', '.join(counts)} in {seconds:.1f} s"
+    lines = [f"{', '.join(filter(None, counts))} in {seconds:.1f} s"]
     if totals.done:
         change = 100 * (totals.bytes_after / totals.bytes_before - 1)
-        text += (
-            f", {totals.done / seconds:.1f} pictures/s\n"
+        lines[0] += f", {totals.done / seconds:.1f} pictures/s"
+        lines.append(
             f"{totals.bytes_before:,} -> {totals.bytes_after:,} bytes ({change:+.1f} %), "
             f"{totals.bits_per_pixel:.2f} bits per pixel"
         )
-    if totals.transcoded:
-        text += f"\n{totals.transcoded:,} from the source's own coefficients, without decoding to pixels"
-    return text + ("\ndry run: nothing was written" if recipe.dry_run else "")
+    quality = "each picture's own quality" if recipe.target else f"quality {recipe.quality:g}"
+    lines.append(f"table {recipe.table.name}, {quality}")
+    if totals.transcoded or totals.copied:
+        lines.append(
+            f"JPEG sources: {totals.transcoded:,} from their own coefficients, without decoding to pixels; "
+            f"{totals.copied:,} left as they were, as they would not get smaller"
+        )
+    if read := totals.read.pictures:
+        lines.append(
+            f"the networks name the same class in {100 * totals.read.agrees / read:.1f} % of the pictures; "
+            f"divergence {totals.read.divergence / read:.3f} nat on average, {totals.read.worst:.3f} at "
+            f"worst; {totals.read.tried:,} files tried"
+        )
+    return "\n".join(lines + (["dry run: nothing was written"] if recipe.dry_run else []))

@@ -16,10 +16,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnjpeg.checks import check_quality
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, cpu_name, short
 
+from .options import (
+    SPEC,
+    cache_option,
+    check_folders,
+    check_single,
+    crop_option,
+    data_option,
+    device_option,
+    headerless_option,
+    labels_option,
+    limit_option,
+    missing,
+    network_option,
+    parse_qualities,
+    plan_option,
+    qualities_option,
+    seed_option,
+    weights_option,
+)
 from .paths import NamedPath, one_line, printable
 
 if TYPE_CHECKING:
@@ -38,57 +56,40 @@ _PACKAGES = (
 )
 
 
-def _qualities(text: str) -> tuple[float, ...]:
-    try:
-        numbers = [check_quality(float(word)) for word in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no list of qualities 1 to 100, as 20,50,75") from None
-    return tuple(sorted(set(numbers)))
-
-
 def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
     """A codec's name, and its own qualities, where it is given as NAME@QUALITIES."""
     match = re.fullmatch(r"(.+)@([\d.,]+)", text)
-    return (match[1], _qualities(match[2])) if match else (text, None)
+    return (match[1], parse_qualities(match[2])) if match else (text, None)
 
 
 # fmt: off
 @click.command(short_help="Compare codecs by bytes and by what networks read.")
-@click.option("--network", "specs", metavar="SPEC", multiple=True, required=True,
-              help="Network: torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. Repeat it for "
-                   "several networks.")
-@click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Weights for the network, in place of its own: .safetensors, .pt or .pth.")
-@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Folder of pictures, folder with one folder a class, or array file.")
-@click.option("--labels", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="CSV file with the columns file and label, or a .npy file for an array.")
+@network_option("specs", multiple=True, required=True,
+                help=f"Network: {SPEC}. Repeat it for several networks.")
+@weights_option()
+@data_option()
+@labels_option()
 @click.option("--codec", "codecs", metavar="NAME", multiple=True, required=True,
               help="Codec: NAME[:TABLE][,OPTION=VALUE]...[@QUALITIES], for example dnnjpeg:resnet18 or "
                    "mozjpeg,subsampling=4:4:4. QUALITIES are measured in addition to those that the "
                    "comparison needs. Repeat it for several codecs.")
-@click.option("--quality", "qualities", metavar="LIST", default="20,35,50,75", show_default=True,
-              callback=lambda _context, _parameter, text: _qualities(text),
-              help="Qualities of the first reference at which codecs are compared.")
+@qualities_option("--quality", "qualities", default="20,35,50,75", show_default=True,
+                  help="Qualities of the first reference at which codecs are compared.")
 @click.option("--reference", "references", metavar="NAME", multiple=True, default=["pillow-optimize"],
               show_default=True,
               help="Codec to compare with, written as for --codec. Repeat it for several; all are compared "
                    "at the qualities of the first.")
-@click.option("--headerless", is_flag=True, help="Compare entropy-coded data in place of whole files.")
-@click.option("--crop", type=click.IntRange(1, 65535), metavar="SIDE",
-              help="Cut pictures to squares before they are encoded.  [default: files as they are stored]")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Use at most N pictures, drawn at random.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --limit.")
-@click.option("--plan", metavar="FILE.json", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Run the network as `dnnjpeg sparse tune` found it fastest.")
-@click.option("--device", default="cpu", show_default=True, help="Device that runs the networks, for "
-                   "example cuda.")
+@headerless_option(help="Compare entropy-coded data in place of whole files.")
+@crop_option()
+@limit_option()
+@seed_option(help="Seed of --limit.")
+@plan_option(help="Run the network with this plan of `dnnjpeg sparse tune`.")
+@device_option()
 @click.option("-o", "--output", metavar="FILE.json", type=NamedPath(dir_okay=False),
               help="Where to write all figures, with the machine, the versions and the command.")
-@click.option("--plot", "picture", metavar="FILE.png", type=NamedPath(dir_okay=False), help="Where to draw "
-                   "the curves.")
-@click.option("--cache", metavar="DIR", type=NamedPath(file_okay=False),
-              help="Folder that keeps measurements, so that none is done twice.  [default: in the user's "
+@click.option("--plot", "picture", metavar="FILE.png", type=NamedPath(dir_okay=False),
+              help="Where to draw the curves.")
+@cache_option(help="Folder that keeps measurements, so that none is done twice.  [default: in the user's "
                    "cache folder]")
 def evaluate(
     codecs: tuple[str, ...],
@@ -119,9 +120,9 @@ def evaluate(
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    for path in filter(None, (output, picture)):
-        if not path.parent.is_dir():
-            raise click.UsageError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_folders(output, picture)
+    for option in ("weights", "plan"):
+        check_single(f"--{option}", how[option], how["specs"])
     try:
         from dnnjpeg.evaluate.report import report
         from dnnjpeg.evaluate.text import as_text
@@ -129,9 +130,7 @@ def evaluate(
         if picture:
             from dnnjpeg.evaluate.plot import plot
     except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"{error.name} is missing, and evaluate needs it: pip install 'dnnjpeg[learn,plot]'"
-        ) from None
+        raise missing(error.name, "evaluate", "learn,plot") from None
     against = list(dict.fromkeys(_split(text)[0] for text in references))
     wanted = _wanted(codecs, references)
     wanted[against[0]].update(qualities)
@@ -160,7 +159,6 @@ def evaluate(
         labelled=labelled,
         headerless=headerless,
     )
-    click.echo(printable(as_text(found)))
     title = f"{len(dataset)} pictures of {dataset.pixels / 1e6:.2f} megapixels"
     try:
         if output:
@@ -169,6 +167,7 @@ def evaluate(
             write_atomic(picture, plot(found, title, command()))
     except OSError as error:
         raise click.ClickException(str(error)) from None
+    click.echo(printable(as_text(found)))
 # fmt: on
 
 
@@ -206,10 +205,6 @@ def _prepare(
     from dnnjpeg.networks.load import load_network
     from dnnjpeg.networks.measurer import Measurer, by_name
 
-    if weights and len(specs) > 1:
-        raise ValueError("--weights needs exactly one --network, several are given")
-    if plan and len(set(specs)) > 1:
-        raise ValueError("--plan needs exactly one --network, several are given")
     loaded = {name: load_codec(name) for name in wanted}
     networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
     if plan:

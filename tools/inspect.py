@@ -10,14 +10,18 @@ from dnnjpeg.jpeg.inspect import Inspection, Likeness
 from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
 from dnnjpeg.table.formats import format_steps
 
+from .options import json_option
 from .paths import NamedPath, one_line, read_stdin
 
 
-@click.command(short_help="Say what JPEG files are made of, and by what.")
+@click.command(short_help="Show tables, segments and encoder of JPEG files.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=NamedPath(allow_dash=True))
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line, one for each file.")
+@json_option(help="Print one JSON object a line, one for each file.")
 def inspect(files: tuple[Path, ...], as_json: bool) -> None:
-    """Say what made JPEG files, their tables, subsampling and size by segment. - is standard input."""
+    """Show which encoder made a JPEG file, its tables, its subsampling, and the bytes of each segment.
+
+    FILE - is standard input.
+    """
     failed = False
     for path in files:
         try:

@@ -15,14 +15,25 @@ import click
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
 
+from .options import (
+    SPEC,
+    batch_option,
+    check_folders,
+    data_option,
+    json_option,
+    labels_option,
+    limit_option,
+    missing,
+    network_option,
+    plan_option,
+    seed_option,
+    weights_option,
+)
 from .paths import NamedPath, printable
 
 if TYPE_CHECKING:
     from dnnjpeg.files.dataset import Dataset
     from dnnjpeg.networks.load import Network
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_NETWORK = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION."
 
 
 @click.group(short_help="Run networks faster on the CPU by skipping zeros.")
@@ -32,18 +43,16 @@ def sparse() -> None:
 
 # fmt: off
 @sparse.command(short_help="Find the fastest way to run each convolution.")
-@click.option("--network", "spec", metavar="SPEC", required=True, help=f"Network: {_NETWORK}")
-@click.option("--weights", metavar="FILE", type=_FILE,
-              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
-@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Pictures of the kind that the network will see: the zeros in its layers depend on them.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Pictures at a time.")
-@click.option("--threads", type=click.IntRange(1), help="[default: as many as torch takes]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pictures drawn.")
+@network_option("spec", required=True)
+@weights_option()
+@data_option(help="Pictures as the network will see them. How many zeros its layers have depends on them.")
+@batch_option(default=1, help="Pictures at a time.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of torch.  [default: torch's]")
+@seed_option(help="Seed of the choice of pictures.")
 @click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
-              help="The plan.")
+              help="Where to write the plan.")
 @click.option("--report", "report_file", metavar="FILE.json", type=NamedPath(dir_okay=False),
-              help="All that was measured.")
+              help="Where to write all measurements.")
 def tune(
     spec: str,
     weights: Path | None,
@@ -61,9 +70,7 @@ def tune(
     Exit status: 0 done, 1 failed, 2 wrong usage.
     """
     torch = _torch()
-    for path in filter(None, (output, report_file)):
-        if not path.parent.is_dir():
-            raise click.UsageError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_folders(output, report_file)
     if threads:
         torch.set_num_threads(threads)
     network, dataset = _load(spec, weights, data, None, batch, seed)
@@ -84,28 +91,23 @@ def tune(
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    click.echo(printable(str(report)))
     try:
         replace(report.plan, provenance=provenance).save(output)
         if report_file:
             write_atomic(report_file, json.dumps(provenance | report.to_json(), indent=1).encode() + b"\n")
     except OSError as error:
         raise click.ClickException(str(error)) from None
+    click.echo(printable(str(report)))
 
 
 @sparse.command(short_help="Classify pictures with a plan, and compare the speed.")
-@click.option("--plan", "plan_file", metavar="FILE.json", required=True, type=_FILE,
-              help="From `dnnjpeg sparse tune`.")
-@click.option("--data", metavar="DIR|FILE.npy", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Folder of pictures, or of one folder a class; or an array.")
-@click.option("--labels", metavar="FILE", type=_FILE,
-              help="CSV with the columns file and label; .npy for an array.")
-@click.option("--network", "spec", metavar="SPEC",
-              help=f"Network that the plan was made for: {_NETWORK}  [required]")
-@click.option("--weights", metavar="FILE", type=_FILE,
-              help="Of the network, in place of its own: .safetensors, .pt or .pth.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many pictures, drawn at random.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@plan_option("plan_file", required=True, help="Plan, written by `dnnjpeg sparse tune`.")
+@data_option()
+@labels_option()
+@network_option("spec", help=f"Network that the plan was made for: {SPEC}.  [required]")
+@weights_option()
+@limit_option()
+@json_option(help="Print one JSON object.")
 def run(
     plan_file: Path,
     data: Path,
@@ -151,9 +153,7 @@ def _torch() -> ModuleType:
     try:
         return import_module("torch")
     except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f"{error.name} is missing, and sparse needs it: pip install 'dnnjpeg[learn]'"
-        ) from None
+        raise missing(error.name, "sparse") from None
 
 
 def _load(

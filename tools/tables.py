@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dnnjpeg.table.library import list_tables, load_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
+from .options import json_option
 from .paths import NamedPath, one_line
 
 
@@ -33,7 +35,8 @@ def _check_quality(ctx: click.Context, parameter: click.Parameter, quality: floa
 
 
 _name = click.argument("table", metavar="NAME", callback=_load)
-_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+_quality = partial(click.option, "--quality", type=float, callback=_check_quality)
+_json = json_option(help="Print JSON.")
 
 
 @click.group()
@@ -65,9 +68,7 @@ def list_command(as_json: bool) -> None:
 
 @tables.command(short_help="Show a table, or its steps at one quality.")
 @_name
-@click.option(
-    "--quality", type=float, callback=_check_quality, help="Show the steps at this quality, 1 to 100."
-)
+@_quality(help="Show the steps at this quality, 1 to 100.")
 @_json
 def show(table: Table, quality: float | None, as_json: bool) -> None:
     """Show a table's operating points, or with --quality the steps at one."""
@@ -87,23 +88,24 @@ def show(table: Table, quality: float | None, as_json: bool) -> None:
 
 @tables.command()
 @_name
-@click.option(
-    "--quality", type=float, required=True, callback=_check_quality, help="Of this quality, 1 to 100."
-)
+@_quality(required=True, help="Write the steps at this quality, 1 to 100.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["wizard", "csv", "json"]),
     default="wizard",
     show_default=True,
-    help="wizard: the text of cjpeg -qtables and Pillow's qtables=; json: a table of this one point.",
+    help="Format. wizard: text for cjpeg -qtables and Pillow's qtables=; csv: comma-separated numbers; json: "
+    "a table with this one point.",
 )
 @click.option(
     "-o",
     "--output",
     type=NamedPath(dir_okay=False, allow_dash=True),
     default="-",
-    help="File; default stdout.",
+    metavar="FILE",
+    show_default="standard output",
+    help="Where to write the steps.",
 )
 def export(table: Table, quality: float, form: str, output: Path) -> None:
     """Write the steps at one quality for other programs."""

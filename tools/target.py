@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 
 import click
 
+from .options import SPEC, check_single, device_option, missing, network_option, weights_option
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # fmt: off
 _OPTIONS = (
-    click.option("--network", "networks", metavar="SPEC", multiple=True,
-                 help="Make each file as small as --keep allows, for this network: torchvision:NAME, "
-                      "timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION. Repeat it for each network that will "
-                      "read the files: other networks may read something else."),
+    network_option("networks", multiple=True,
+                   help=f"Make each file as small as --keep allows, for this network: {SPEC}. Repeat it for "
+                        "each network that will read the files: other networks may read something else."),
     click.option("--keep", metavar="CRITERION",
                  help="What the networks must still read: top1 (the same class first), top5 (the same five "
                       "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat). Or "
@@ -24,10 +25,8 @@ _OPTIONS = (
     click.option("--prune", is_flag=True,
                  help="Also drop the coefficients that the networks need least. This saves half of the bytes "
                       "or more, and removes most of what other networks, and people, see."),
-    click.option("--weights", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                 help="Weights for the network, in place of its own: .safetensors, .pt or .pth."),
-    click.option("--device", default="cpu", show_default=True, help="Device that runs the networks, for "
-                      "example cuda."),
+    weights_option(),
+    device_option(),
     click.option("--target-bytes", metavar="N", type=click.IntRange(1),
                  help="Use the highest quality at which each file has at most N bytes."),
     click.option("--target-bpp", metavar="X", type=click.FloatRange(0, min_open=True),
@@ -66,8 +65,7 @@ def target(
         raise click.UsageError("--network and --keep go together: who reads, and what must still be read")
     if prune and not networks:
         raise click.UsageError("--prune drops what networks do not need: give --network and --keep")
-    if weights and len(networks) != 1:
-        raise click.UsageError(f"--weights needs exactly one --network, {len(networks)} are given")
+    check_single("--weights", weights, networks)
     if not keep:
         return given
     try:
@@ -81,9 +79,7 @@ def target(
             )
         loaded = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(networks)]
     except ImportError as error:
-        raise click.UsageError(
-            f"{error.name} is missing, and --network needs it: pip install 'dnnjpeg[learn]'"
-        ) from None
+        raise missing(error.name, "--network") from None
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     return {"networks": loaded, "keep": keep, "prune": prune}

@@ -1,4 +1,4 @@
-"""`dnnjpeg warmup`: compile the codec once, so that nothing waits for it later."""
+"""`dnnjpeg warmup`: compile the codec ahead of time, and clean its cache."""
 
 import time
 
@@ -7,16 +7,19 @@ import click
 
 @click.command(short_help="Compile the codec once, so that nothing waits later.")
 def warmup() -> None:
-    """Compile the codec for this processor, into a cache that later runs read.
+    """Compile the codec for this processor, and keep the machine code in the cache.
 
-    Otherwise the first encoding does it.
+    Without this command, the first encoding compiles the codec. Machine code that was not used for 30 days is
+    removed from the cache.
     """
     from dnnjpeg import encoder
+    from dnnjpeg.machine.kernel_cache import remove_old_kernels
     from dnnjpeg.transcoder import warmup as warm_transcoder
 
     start = time.perf_counter()
     cold = not encoder.is_warm()
     encoder.warmup()
     warm_transcoder()
+    remove_old_kernels()
     seconds = time.perf_counter() - start
     click.echo(f"{'compiled' if cold else 'was compiled already, loaded'} in {seconds:.1f} s")

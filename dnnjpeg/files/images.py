@@ -98,26 +98,28 @@ def open_picture(
     metadata: Literal["keep", "strip"] = "keep",
     background: tuple[int, int, int] | None = None,
 ) -> Picture:
-    """Read the picture `source`, a path or an open binary file, for encoding as JPEG.
+    """Read a picture for encoding as JPEG.
+
+    source: a path, or an open binary file.
+    metadata: "keep" returns EXIF (with its orientation), XMP, the ICC profile, the comment and the resolution
+        unchanged. "strip" drops all that does not change how the picture looks. It applies the orientation to
+        the pixels. It keeps the ICC profile unless it is sRGB, which is what a JPEG without a profile means.
+    background: colour under transparent pixels, three numbers 0..255, in the picture's own colour space.
 
     Pixels:
-    - Bilevel, grey, RGB, YCbCr and CMYK are taken as they are; a palette becomes RGB.
-    - 16-bit grey is scaled to 8 bits, white to white, rounded to the nearest. 16-bit colour comes from
-      Pillow with 8 bits, the high bytes.
-    - An alpha channel or transparent colour that is opaque everywhere is dropped. One that is not needs a
-      `background` (red, green, blue; 0..255, in the picture's own colour space) to put the picture on.
-    - A file of several frames is refused. A JPEG with further pictures behind the first (phones, stereo
-      cameras) gives the first, as it does everywhere, and `lone` is False.
+    - Bilevel, grey, RGB, YCbCr and CMYK pictures keep their mode. A palette becomes RGB.
+    - 16-bit grey is scaled to 8 bits and rounded to the nearest; white stays white. Pillow reads 16-bit
+    colour
+      as 8 bits, the high bytes.
+    - An opaque alpha channel is dropped. A transparent one needs a `background`.
+    - A file with several frames is refused. A JPEG may hold further pictures after the first (phones, stereo
+      cameras): the first is read, and `lone` is False.
 
-    Metadata: with `metadata="keep"`, EXIF with its orientation, XMP, the ICC profile, the comment and the
-    stated resolution are handed over as they are. "strip" drops everything that does not change how the
-    picture
-    looks: the orientation is applied to the pixels, and an ICC profile stays unless it is sRGB, which is
-    what a JPEG without one means.
-
-    Raises OSError for what cannot be read as a picture, whole, and ValueError for a picture that JPEG
-    cannot hold.
+    Raises OSError if the file cannot be read as a whole picture. Raises ValueError if JPEG cannot hold the
+    picture, or if `metadata` is another word.
     """
+    if metadata not in ("keep", "strip"):
+        raise ValueError(f"metadata is {metadata!r}, expected 'keep' or 'strip'")
     if isinstance(source, str | os.PathLike) and not stat.S_ISREG(Path(source).stat().st_mode):
         raise OSError("not a regular file")
     try:

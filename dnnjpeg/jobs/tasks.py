@@ -46,9 +46,8 @@ class FileOptions:
     salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
     metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
     background: tuple[int, int, int] | None = None
-    only_if_smaller: bool | None = (
-        None  # else a JPEG source is copied, others are skipped; None: of JPEG only
-    )
+    # What is not smaller than its source: JPEG files are copied, others skipped. None: of JPEG sources only.
+    only_if_smaller: bool | None = None
     dry_run: bool = False  # everything but the writing
     fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
 

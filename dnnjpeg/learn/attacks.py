@@ -1,7 +1,8 @@
 """Adversarial attacks in the maximum norm on a network behind a JPEG layer.
 
-A layer whose output is flat between its steps hides the gradient without protecting the network; so a third
-attack takes the layer for the identity on the way back (BPDA: Athalye, Carlini and Wagner, 2018).
+The output of a hard layer is flat between its steps. This hides the gradient, but does not protect the
+network. So the attack "bpda" replaces the layer's gradient by that of the identity (Athalye, Carlini and
+Wagner, 2018).
 """
 
 from collections.abc import Callable
@@ -30,17 +31,22 @@ def attack(
     steps: int = 20,
     seed: int = 0,
 ) -> Tensor:
-    """Pictures at most `bound` from the given ones in each sample, within 0..255, on which the network errs.
+    """Change pictures so that the network makes mistakes. No sample changes by more than `bound`.
 
-    kind: "fgsm" is one step along the sign of the loss's gradient through layer and network (Goodfellow et
-        al. 2015); "pgd" takes `steps` of them from a random place within the bound (Madry et al. 2018);
-        "bpda" is PGD with the layer's derivative replaced by the identity.
-    network: logits N x classes of pixels; layer: pixels of pixels, as a `JPEGLayer` in the form that is
-        attacked: "file" is what its real files hold.
-    pixels: float N x 3 x H x W, 0..255; labels: N integers.
+    kind: "fgsm" takes one step along the sign of the loss's gradient (Goodfellow et al. 2015). "pgd" starts
+        at a random place within the bound, and takes `steps` such steps (Madry et al. 2018). "bpda" is "pgd"
+        with the layer's derivative replaced by the identity.
+    network: maps pixels to logits, N x classes.
+    pixels: float N x 3 x H x W, 0..255.
+    labels: int64 N, the true classes.
+    bound: the largest change of a sample, > 0, in units of pixels.
+    layer: maps pixels to pixels, for example a `JPEGLayer`. Its form "file" attacks the real files.
+    steps: number of steps of "pgd" and "bpda", at least 1.
+    seed: seed of the random start.
 
-    PGD and BPDA keep, of all places they come to, the one with the largest loss by picture, reckoned through
-    the real layer. Raises ValueError for an unknown kind, steps below 1 and a bound that is not above 0.
+    Returns pixels of the same shape, 0..255. "pgd" and "bpda" return, for each picture, the place with the
+    largest loss on their way. This loss is computed through the real layer. Raises ValueError that names the
+    argument.
     """
     if kind not in ("fgsm", "pgd", "bpda"):
         raise ValueError(f"kind is {kind!r}, expected 'fgsm', 'pgd' or 'bpda'")
@@ -58,7 +64,7 @@ def attack(
         return F.cross_entropy(network(through(place)), labels, reduction="none")
 
     def step(place: Tensor, stride: float) -> tuple[Tensor, Tensor]:
-        """The losses here, and the next place."""
+        """The losses at this place, and the next place."""
         leaf = place.detach().requires_grad_()
         with torch.enable_grad():
             losses = loss(leaf)

@@ -1,4 +1,4 @@
-"""Pictures on their way to a network that is trained, and what it reads behind a JPEG layer."""
+"""Batches of pictures for training, and the accuracy of a network behind a JPEG layer."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -27,10 +27,13 @@ def read(
     *,
     batch: int = 50,
 ) -> NDArray[np.float32]:
-    """Logits, float32 N x classes, of pictures, uint8 N x H x W x 3, behind a layer in the given form.
+    """Logits of pictures behind a layer in the given form.
 
-    "real" writes files (`JPEGLayer.encode`) and has Pillow decode them. Of larger pictures the centre is cut.
-    Raises ValueError for logits that are not finite.
+    pictures: uint8 N x H x W x 3. Larger ones are cropped to their centre.
+    form: a form of the layer, or "real": files (`JPEGLayer.encode`), decoded by Pillow.
+    batch: pictures that the network sees at a time.
+
+    Returns float32 N x classes. Raises ValueError for logits that are not finite.
     """
     pictures = cut(pictures, network.preprocess.size)
     if layer is None:
@@ -54,11 +57,15 @@ def read(
 def accuracies(
     network: Network, test: Dataset, layer: JPEGLayer | None = None, points: Sequence[OperatingPoint] = ()
 ) -> dict[str, float]:
-    """Top-1, 0..1, by what stands before the network: "soft layer", "hard layer" and "real files" of it, or
-    "original" without one; and "quality Q", files of each point, behind the soft layer where there is one.
+    """Top-1 (0..1) for different inputs of the network.
 
-    test: pictures with labels; of larger ones the centre is cut. Raises ValueError for labels that are
-    missing or not the network's, for smaller pictures, and for logits that are not finite.
+    The keys are "soft layer", "hard layer" and "real files" with a layer, and "original" without one. For
+    each of the points, "quality Q" is top-1 on its files, which go through the soft layer if there is one.
+
+    test: pictures with labels. Larger ones are cropped to their centre.
+
+    Raises ValueError if labels are missing or are not the network's, if pictures are too small, or if logits
+    are not finite.
     """
     check_labels(network, test)
     pictures = cut(test.squares, network.preprocess.size)
@@ -74,19 +81,27 @@ def accuracies(
 
 
 def check_labels(network: Network, data: Dataset) -> None:
-    """Raises ValueError for a data set without labels, or with others than the network's classes."""
+    """Raise ValueError if a data set has no labels, or labels that are no classes of the network."""
     classes = network.read(data.pictures[:1]).shape[1]
     if data.labels is None:
-        raise ValueError(f"{data.source} has no labels, which only distillation can do without")
+        raise ValueError(
+            f"{data.source} has no labels, and only distillation works without: give labels, or use "
+            "finetune 'distill'"
+        )
     if data.labels.max() >= classes:
-        raise ValueError(f"{data.source} has the label {data.labels.max()}, the network {classes} classes")
+        raise ValueError(
+            f"{data.source} has the label {data.labels.max()}, expected 0..{classes - 1}, the classes of the "
+            "network"
+        )
 
 
 def recompress(
     pictures: Pictures, points: Sequence[OperatingPoint], generator: np.random.Generator | None = None
 ) -> Pictures:
-    """Pictures as Pillow decodes their files. Of several points, each picture has one drawn, or without a
-    generator the next in turn.
+    """Encode pictures, and decode them by Pillow.
+
+    pictures: uint8 N x H x W x 3; the result is the same.
+    generator: chooses one of the points for each picture. None: the points are used in turn.
     """
     count = len(pictures)
     which = np.arange(count) % len(points) if generator is None else generator.integers(0, len(points), count)
@@ -94,7 +109,7 @@ def recompress(
 
 
 def cut(pictures: Pictures, size: int) -> Pictures:
-    """The centre, N x size x size x 3. Raises ValueError for smaller pictures."""
+    """Crop pictures to their centre, uint8 N x size x size x 3. Raises ValueError for smaller pictures."""
     height, width = pictures.shape[1:3]
     if min(height, width) < size:
         raise ValueError(f"pictures are {width} x {height}, expected at least {size} x {size}")
@@ -103,7 +118,7 @@ def cut(pictures: Pictures, size: int) -> Pictures:
 
 
 def augment(pictures: Pictures, size: int, pad: int, flip: bool, generator: np.random.Generator) -> Pictures:
-    """Squares cut at random out of pictures with a black border of `pad`, every other one mirrored."""
+    """Crop pictures at random to size x size, after adding a black border of `pad`. `flip` mirrors half."""
     padded = np.pad(pictures, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     out = np.empty((len(pictures), size, size, 3), np.uint8)
     tops, lefts = (generator.integers(0, side - size + 1, len(out)) for side in padded.shape[1:3])
@@ -115,5 +130,5 @@ def augment(pictures: Pictures, size: int, pad: int, flip: bool, generator: np.r
 
 
 def pixels(pictures: Pictures, device: torch.device) -> Tensor:
-    """float32 N x 3 x H x W, 0..255."""
+    """Pictures as a tensor on a device: float32 N x 3 x H x W, 0..255."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float()

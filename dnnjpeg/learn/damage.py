@@ -1,9 +1,9 @@
-"""What damage to coefficients costs the networks: a model fitted to trials on real files.
+"""A model of the networks' loss, from the damage to the coefficients. It is fitted to trials on real files.
 
     loss = (Σ w (moved + r lost))^g
 
-with a weight w for each band of frequencies, a ratio r for each channel and one exponent g; moved and lost
-are mean squared errors of coefficients that remain, and that became zero.
+Each band of frequencies has a weight w, each channel has a ratio r, and there is one exponent g. `lost` is
+the mean squared error of coefficients that became zero, `moved` that of the other coefficients.
 """
 
 import math
@@ -29,7 +29,11 @@ _CHANNEL = np.repeat([0, 1, 2], [8, 4, 4])  # of each band
 
 @dataclass(frozen=True)
 class Trial:
-    """A measured point. moved, lost: 3 x 64, squared units of a coefficient, at the pictures' resolution."""
+    """A measured point.
+
+    bytes, loss: means over the pictures; the loss is in nat.
+    moved, lost: float64 3 x 64, mean squared errors of coefficients, at the pictures' resolution.
+    """
 
     point: OperatingPoint
     bytes: float
@@ -40,7 +44,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Response:
-    """The fitted model. weights: 3 x 64; ratio: 3, of lost to moved; error: rms of log loss at the trials."""
+    """The fitted model.
+
+    weights: float64 3 x 64, the weights w.
+    ratio: float64 3, the ratios r of Y, Cb and Cr.
+    exponent: g.
+    error: root mean square error of log loss over the trials.
+    """
 
     weights: Steps
     ratio: NDArray[np.float64]
@@ -48,19 +58,20 @@ class Response:
     error: float
 
     def damage(self, moved: Steps, lost: Steps) -> float:
-        """The model's sum, of 3 x 64 each."""
+        """The sum of the model, for mean squared errors of shape 3 x 64. It is at least 1e-12."""
         return max(float((self.weights * (moved + self.ratio[:, None] * lost)).sum()), 1e-12)
 
     def loss(self, moved: Steps, lost: Steps) -> float:
-        """Mean loss that the model expects of this damage, 3 x 64 each."""
+        """The mean loss that the model expects, in nat, for mean squared errors of shape 3 x 64."""
         return math.exp(self.exponent * math.log(self.damage(moved, lost)))
 
 
 def fit(trials: Sequence[Trial]) -> Response:
-    """The model of these trials: least squares of log loss, with weights drawn to those of the neighbouring
-    bands and, of the same band, to each other in Cb and Cr.
+    """Fit the model to trials, by least squares of log loss.
 
-    Trials that lose nothing say nothing. Raises ValueError where these are most, or losses hardly differ.
+    Neighbouring bands get similar weights, and so do Cb and Cr in the same band. Trials without a loss are
+    left out. Raises ValueError if more than half of the trials have no loss, or if all losses are nearly
+    equal.
     """
     trials = _seen(trials)
     target = torch.tensor([trial.loss for trial in trials], dtype=torch.float64).log()
@@ -109,13 +120,14 @@ def fit(trials: Sequence[Trial]) -> Response:
 
 
 def _seen(trials: Sequence[Trial]) -> list[Trial]:
-    """Those in which something is lost: less than nothing is the noise of labels."""
+    """The trials with a loss above 0. Noise of the labels can make a loss negative."""
     seen = [trial for trial in trials if trial.loss > 0]
     losses = [trial.loss for trial in seen] or [0.0]
     if 2 * len(seen) < len(trials) or max(losses) < 1.1 * min(losses):
         raise ValueError(
-            f"the loss is above 0 in {len(seen)} of {len(trials)} very different tables, "
-            f"{min(losses):.4g} to {max(losses):.4g}: the networks do not see the difference"
+            f"the loss is above 0 with {len(seen)} of {len(trials)} very different tables, and lies between "
+            f"{min(losses):.4g} and {max(losses):.4g}: the networks do not see the difference. Check that "
+            "they are trained, and that they read these pictures"
         )
     return seen
 

@@ -1,4 +1,4 @@
-"""Where the steps of a JPEG layer begin, as JPEG-DL has them."""
+"""The first steps of a JPEG layer, as in JPEG-DL."""
 
 import math
 
@@ -13,19 +13,22 @@ _MAGNITUDE_BITS = 8  # of the steps for ImageNet
 
 
 def sensitivity_steps(sensitivity: NDArray[np.float64], largest: float = 5.0) -> NDArray[np.float64]:
-    """JPEG-DL's first steps for CIFAR and fine-grained pictures, 2 x 64: in inverse proportion to how much
-    the loss of a trained network feels a frequency, the largest of luma being `largest`.
+    """JPEG-DL's first steps for CIFAR and fine-grained pictures: in inverse proportion to a sensitivity.
 
-    sensitivity: 3 x 64, of `dnnjpeg.learn.sensitivity.fisher`; chroma takes the mean of Cb and Cr.
+    sensitivity: float64 3 x 64, for example from `dnnjpeg.learn.sensitivity.fisher`. Chroma gets the mean of
+        Cb and Cr.
+    largest: the largest step of luma.
+
+    Returns float64 2 x 64.
     """
     inverse = 1 / np.stack([sensitivity[0], sensitivity[1:].mean(0)])
     return largest * inverse / inverse[0].max()
 
 
 def magnitude_steps(dataset: Dataset, subsampling: str = "4:4:4") -> NDArray[np.float64]:
-    """JPEG-DL's first steps for ImageNet, 2 x 64: 2 E|z| / sqrt(2^(b - 1)), b = 8, over the data set.
+    """JPEG-DL's first steps for ImageNet: 2 E|z| / sqrt(2^(b - 1)), with b = 8, over the data set.
 
-    Where pictures have nothing, as grey ones in chroma: 0.001.
+    Returns float64 2 x 64. Steps are at least 0.001, also for grey pictures, whose chroma is 0.
     """
     total = np.zeros((3, 64))
     for picture in dataset.pictures:

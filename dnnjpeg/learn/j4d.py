@@ -1,8 +1,8 @@
-"""J4D: tables by gradient descent through a differentiable JPEG, networks frozen, loss against rate.
+"""J4D: gradient descent through a differentiable JPEG, with frozen networks.
 
-Minimises mean loss + price x mean bytes over the logarithms of the steps, and of the hardness where it is
-learned, with Adam. The rate is `entropy_rate`, as in the paper, or `scan_rate`. Processes that torchrun
-started share each batch, and add up their gradients: a few hundred numbers.
+Adam minimises mean loss + price x mean bytes. The parameters are the logarithms of the steps, and of the
+hardness if it is learned. The rate is `entropy_rate`, as in the paper, or `scan_rate`. Processes started by
+torchrun share each batch and add up their gradients, a few hundred numbers.
 """
 
 import io
@@ -30,21 +30,24 @@ from dnnjpeg.table.point import OperatingPoint
 _ANNEALED = (4.0, 20.0)  # κ at the first and at the last step
 _LEARNED = (1.0, 30.0, 100.0)  # the least κ, the first, the largest
 _DECAY = 0.95  # of the mean over steps
-_SAVE = 10  # steps between two states on disk
+_SAVE = 10  # steps from one saved state to the next
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How `learn` descends.
+    """Settings of `learn`.
 
-    steps: of Adam, with learning rate `lr`.
-    batch: pictures a step, over all processes; part: of them in memory at a time. The entropies of
-        `entropy_rate` are those of a part, and biased low where it is small.
-    rate: "scan" or "entropy".
-    mode: of `quantize` on the way to the networks; its gradients are the steady ones.
-    hardness: "annealed" raises κ of the gradients from 4 to 20, for files rounded to the nearest; "learned"
-        learns κ of each frequency, for files that are sampled: "hard" would not see it.
-    seed: of the order of the pictures and of "sampled".
+    steps: number of steps of Adam.
+    batch: pictures a step, in all processes together.
+    part: pictures in memory at a time. `entropy_rate` is computed for each part, and is too low for a small
+        one.
+    lr: learning rate of Adam.
+    rate: "scan" for `scan_rate`, "entropy" for `entropy_rate`.
+    mode: mode of `quantize` for the pictures that the networks see. The gradients are the steady ones.
+    hardness: "annealed" raises κ of the gradients from 4 to 20, for files that are rounded to the nearest.
+        "learned" learns κ for each frequency, for files with the probabilistic quantizer. It needs mode
+        "soft" or "sampled", because mode "hard" does not depend on κ.
+    seed: seed of the order of the pictures, and of mode "sampled".
     """
 
     steps: int = 150
@@ -59,7 +62,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step: how many are done, and the mean loss and estimated bits a pixel of its batch."""
+    """The state after a step.
+
+    step: number of steps done.
+    loss: mean loss of the batch, in nat.
+    bpp: estimated bits per pixel of the batch.
+    """
 
     step: int
     loss: float
@@ -76,21 +84,20 @@ def learn(
     deadline: float | None = None,
     on_step: Callable[[Progress], object] = lambda progress: None,
 ) -> OperatingPoint:
-    """The point that minimises mean loss + price x mean bytes a picture on the objective's pictures.
+    """Find the point that minimises mean loss + price x mean bytes on the objective's pictures.
 
-    start: tables (two or three) and subsampling to begin with; its hardness is not used.
-    price: λ > 0, in nat a byte: the loss that a byte is worth. `StandardCurve.price` knows the usual one.
-    state: a file that keeps the descent every ten steps. Where it is there, the descent goes on from it, to
-        the same result as without the interruption.
-    deadline: `time.monotonic()` at which to stop, if need be before the last step: the next step would
-        probably end later.
+    start: gives the first tables (two or three) and the subsampling. Its hardness is not used.
+    price: λ of the paper, > 0, in nat a byte. `StandardCurve.price` gives the usual one for a quality.
+    state: file that keeps the state of the descent, every ten steps. If the file exists, the descent
+        continues from it, with the same result as without the interruption.
+    deadline: a time of `time.monotonic`, in seconds. A step that would probably end later is not started.
     on_step: called after each step.
 
-    The point's steps are geometric means over the last iterates, about 20, rounded. Its quality is the
-    standard one that it resembles, until it is measured.
+    Returns a point whose steps are geometric means of about the last 20 iterates, rounded. Its quality is
+    that of the most similar standard tables, until it is measured.
 
-    Raises ValueError for a price that is no positive number, for one so large that every step ends at 255,
-    and for a state that is of another descent.
+    Raises ValueError if the price is not above 0, if the price is so high that every step becomes 255, or if
+    the state belongs to another descent.
     """
     if not 0 < price < math.inf:
         raise ValueError(f"price is {price}, expected a number above 0, in nat a byte")
@@ -111,7 +118,7 @@ def learn(
 
 
 class _Descent:
-    """The parameters, Adam and the running mean, and one step of them."""
+    """The parameters of a descent, with Adam and the running means."""
 
     def __init__(self, objective: Objective, start: OperatingPoint, price: float, settings: Settings) -> None:
         self.objective, self.subsampling = objective, start.subsampling
@@ -130,7 +137,7 @@ class _Descent:
         self.begun = round(float(self.log_q.detach().mean()), 2)  # tells starts apart, and not roundings
 
     def advance(self, deadline: float | None) -> tuple[Progress, bool]:
-        """One step, and whether any process has no time for another."""
+        """Do one step. Returns its progress, and whether a process has no time for the next step."""
         settings, began = self.settings, time.monotonic()
         if settings.hardness == "annealed":
             first, last = _ANNEALED
@@ -158,7 +165,7 @@ class _Descent:
         return Progress(self.step, loss / count, bits / (count * self.objective.dataset.pixels)), late > 0
 
     def _accumulate(self, part: NDArray[np.int64], number: int, count: int) -> Tensor:
-        """Adds the gradients of a part of the batch. Returns its summed loss and summed bits."""
+        """Add the gradients of a part of the batch. Returns the sums of its losses and bits, float 2."""
         sums = torch.zeros(2, device=self.objective.device)
         with torch.random.fork_rng():
             if self.settings.mode == "sampled":  # the same draws, whichever process has this part
@@ -177,7 +184,7 @@ class _Descent:
         return sums
 
     def _bits(self, pixels: Tensor) -> Tensor:
-        """Of all these pictures together."""
+        """Estimated bits of all these pictures together."""
         is_scan = self.settings.rate == "scan"
         planes = to_coefficients(pixels, self.subsampling, integers=is_scan)
         if not is_scan:
@@ -188,7 +195,7 @@ class _Descent:
         return bits.sum()
 
     def _add_up(self, sums: Tensor) -> None:
-        """Sums and gradients over all processes, in place."""
+        """Add up `sums` and the gradients over all processes, in place."""
         if self.world == 1:
             return
         gradients = [tensor.grad for tensor in self.learned if tensor.grad is not None]
@@ -199,7 +206,7 @@ class _Descent:
             gradient.copy_(total.view_as(gradient))
 
     def point(self) -> OperatingPoint:
-        """The running mean, rounded to what a file holds."""
+        """The point of the running means, with steps rounded to integers."""
         weight = 1 - _DECAY**self.step
         q, *kappas = [
             (mean / weight).exp() if self.step else tensor.detach().exp()
@@ -207,8 +214,7 @@ class _Descent:
         ]
         if bool((self.log_q.exp().round() >= 255).all()):
             raise ValueError(
-                f"a price of {self.price:g} nat a byte drives every step to 255, and nothing is left of the "
-                "pictures: give a smaller one"
+                f"price is {self.price:g} nat a byte, and every step became 255: give a lower price"
             )
         steps = q.round().clamp(1, 255).int().tolist()
         hardness = [[round(kappa, 2) for kappa in table] for table in kappas[0].tolist()] if kappas else None
@@ -216,7 +222,7 @@ class _Descent:
 
     def _identity(self) -> str:
         digests = [network.digest for network in self.objective.networks]
-        form = self.subsampling, len(self.log_q)
+        form = self.subsampling, len(self.log_q), self.objective.loss
         return repr((self.settings, f"{self.price:.3g}", form, self.begun, len(self.objective), digests))
 
     def save(self, file: Path) -> None:
@@ -238,10 +244,11 @@ class _Descent:
             state: dict[str, Any] = torch.load(file, map_location=self.objective.device, weights_only=True)
             identity = state["identity"]
         except Exception as error:
-            raise ValueError(f"{file} is not the state of a descent: delete it to begin anew") from error
+            raise ValueError(f"{file} is not the state of a descent: delete it to start again") from error
         if identity != self._identity():
             raise ValueError(
-                f"{file} is the state of another descent: delete it, or give the options it was begun with"
+                f"{file} is the state of another descent: give the options of that descent, or delete the "
+                "file"
             )
         self.step = state["step"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -253,7 +260,7 @@ class _Descent:
 
 
 def _batch(count: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
-    """Pictures of a step: the next `size` of random orders of all `count`, one order after the other."""
+    """Numbers of the pictures of a step: the next `size` of random permutations of all `count` pictures."""
     first = step * size
     rounds = range(first // count, (first + size - 1) // count + 1)
     orders = [np.random.default_rng([seed, number]).permutation(count) for number in rounds]

@@ -1,14 +1,14 @@
-"""JPEG-DL: a JPEG layer with trainable steps before a network, trained with it, that writes real files.
+"""JPEG-DL: a JPEG layer with trainable steps, to be trained together with the network behind it.
 
-Pixels go in and come out; the steps are learned as logarithms, unless the layer is as published, by an
-optimizer of their own without decay (`dnnjpeg.learn.training`). What the layer does in mode "file" is what a
-decoder makes of `JPEGLayer.encode`.
+The layer maps pixels to pixels, and also writes real files (`JPEGLayer.encode`). In form "file" the layer
+gives the same pixels as a decoder of these files. `dnnjpeg.learn.training` trains the logarithms of the
+steps, with an optimizer of their own, without weight decay.
 """
 
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -20,14 +20,9 @@ from torch import Tensor, nn
 from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.encoder import encode
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.learn.frozen import FrozenJPEG
 from dnnjpeg.networks.readings import decode
-from dnnjpeg.soft.jpeg import (
-    MaxIndices,
-    component_tables,
-    from_coefficients,
-    roundtrip,
-    to_coefficients,
-)
+from dnnjpeg.soft.jpeg import MaxIndices, component_tables, roundtrip, to_coefficients
 from dnnjpeg.soft.rate import scan_rate
 from dnnjpeg.table.fields import MaxIndex, spread
 from dnnjpeg.table.point import OperatingPoint
@@ -43,33 +38,38 @@ _ARGUMENTS = "levels", "least", "integer_steps", "subsampling", "is_alpha", "for
 
 
 class JPEGLayer(nn.Module):
-    """JPEG with trainable steps: pixels, float [N, 3, height, width], RGB 0..255, of any size, to the same.
+    """JPEG with trainable steps: a module that maps pixels to pixels.
 
-    steps: where training begins, 1 to 3 tables (for Y, Cb, Cr; the last serves all further components) of 64
-        numbers > 0 in natural order; None: two tables of ones.
-    kappa, alpha: the hardness. κ as in `quantize` (5 unless alpha is given), or alpha as in the paper's
-        exp(-alpha (z - iq)²), which makes κ = alpha q²: soft where steps are small. κ is held to 1..10,000.
-    learn_hardness: train the logarithm of κ or alpha, by frequency.
-    levels: how many indices there are, an odd number: coefficients are held to ±(levels - 1)/2 steps. The
-        authors' code has 255, with which small steps cut strong coefficients off; None: no limit.
-    least: the smallest step that training may reach.
-    integer_steps: round steps to 1..255 in every form, with straight-through gradients: what is trained is
-        what files hold. Where a step below 1 becomes 1, fewer indices hold coefficients to the same bounds.
-    published: do as the authors' code does. The steps are trained themselves, with their exact derivatives,
-        not the steady ones; κ is not held; a coefficient is one of five indices, whatever κ; and pixels are
-        not held to 0..255, but in form "file".
-    rounds: JPEG so many times over, each time with steps of its own.
-    subsampling: a name of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
+    Input and output are float [N, 3, height, width], RGB, 0..255, of any size. If the first batch looks
+    normalised, or scaled to 0..1, the layer warns.
 
-    `form` is how coefficients are quantized: "soft" (differentiable; what training sees), "sampled", "hard"
-    (rounded, steps being real numbers), or "file": steps, samples and pixels are integers as well, as in a
-    file. In all of them pixels are held to 0..255; only "file" rounds them. All have the gradients of "soft",
-    those by the steps made steady (see `quantize`). A first batch of numbers 0..1, or of normalised ones, in
-    place of pixels 0..255 makes a warning.
+    steps: the first steps: 1 to 3 tables (for Y, Cb, Cr) of 64 numbers > 0 in natural order. The last table
+        serves all further components. None: two tables of ones.
+    kappa: hardness κ, as in `quantize`; 5 by default. κ is clipped to 1..10,000.
+    alpha: hardness as in the paper, exp(-alpha (z - iq)²), in place of kappa. It means κ = alpha q².
+    learn_hardness: train the logarithm of κ or alpha, for each frequency.
+    levels: number of indices, odd. Coefficients are clipped to ±(levels - 1)/2 steps. None: no limit. The
+        authors' code has 255 levels; strong coefficients are then clipped if steps are small.
+    least: lower limit of the steps, 0..255.
+    integer_steps: round steps to 1..255 in every form, as files hold them, with straight-through gradients.
+        If a step below 1 becomes 1, the largest index becomes smaller, so that the clipping stays the same.
+    published: do as the authors' code. The steps themselves are trained, with exact derivatives in place of
+        the steady ones. κ is not clipped. A coefficient has five possible indices, whatever κ. Pixels are
+        clipped to 0..255 only in form "file".
+    rounds: number of JPEG codecs, one after the other, each with its own steps, 1..100.
+    subsampling: a key of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
 
-    Parameters are `log_q` [rounds, tables, 64], or `q` as published, and `log_hardness` (a buffer unless it
-    is learned); the rest of the arguments are in the state_dict too. Computes in float32 whatever autocast
-    says. Raises ValueError that names the argument.
+    The attribute `form` says how coefficients are quantized:
+        "soft": differentiable; the default, for training.
+        "sampled": at random, with the probabilities of the soft quantizer.
+        "hard": rounded to the nearest. Steps are real numbers.
+        "file": as "hard", and steps, samples and pixels are integers, as in a file.
+    All forms clip pixels to 0..255, and have the gradients of "soft". The gradients of the steps are the
+    steady ones (see `quantize`).
+
+    Parameters: `log_q` [rounds, tables, 64] (or `q`, if published) and `log_hardness` (a buffer, unless it is
+    learned). The other arguments are in the state_dict, too. The layer computes in float32, also under
+    autocast. Raises ValueError that names the argument.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class JPEGLayer(nn.Module):
     ) -> None:
         super().__init__()
         if kappa is not None and alpha is not None:
-            raise ValueError("kappa and alpha are both given, expected one of them")
+            raise ValueError("kappa and alpha are both given: give one of them")
         hardness = alpha if alpha is not None else 5.0 if kappa is None else kappa
         for name, value in (("kappa" if alpha is None else "alpha", hardness), ("least", least)):
             if not is_number(value) or not 0 < value < math.inf:
@@ -96,9 +96,11 @@ class JPEGLayer(nn.Module):
         if least > 255:
             raise ValueError(f"least is {least}, expected at most 255, the largest step")
         if integer_steps and levels is None and least < 1:
-            raise ValueError(f"least is {least}, expected at least 1 without levels, as steps are integers")
+            raise ValueError(
+                f"least is {least}, expected at least 1, as steps are integers: raise it, or give levels"
+            )
         if levels is not None and check_integer(levels, "levels", 3, 4095) % 2 == 0:
-            raise ValueError(f"levels is {levels}, expected an odd number: as many below 0 as above")
+            raise ValueError(f"levels is {levels}, expected an odd number: 0, and as many above as below")
         if subsampling not in SUBSAMPLINGS:
             raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
         self.levels, self.least, self.subsampling = levels, float(least), subsampling
@@ -121,13 +123,14 @@ class JPEGLayer(nn.Module):
 
     @classmethod
     def from_point(cls, point: OperatingPoint, **options: Any) -> Self:
-        """A layer that begins with the tables and subsampling of a point, and with its hardness where it has
-        one and none is given; a layer's bins are as wide as its steps. Where it has max_index and no levels
-        are given, with these
-        too: steps of 1 with a lower limit than others are smaller steps in the layer. `options` are those of
-        the class.
+        """Make a layer with the tables, the subsampling and the hardness of a point.
 
-        Raises ValueError for a max_index that no levels make.
+        The point's bin_width is not used. If the point has a max_index, the layer gets the levels that belong
+        to it: a step of 1 with a lower limit than the others' becomes a step below 1.
+
+        options: arguments of the class. They win over the point's.
+
+        Raises ValueError if no levels belong to the point's max_index.
         """
         steps = np.array(point.tables, float)
         if options.get("levels") is None and any(limit is not None for limit in point.max_index):
@@ -150,19 +153,18 @@ class JPEGLayer(nn.Module):
         is_file = self.form == "file"
         mode = "hard" if self.form == "file" else self.form
         how: dict[str, Any] = {"K": _REACH, "held": False} if self.published else {"steady": True}
-        for log_q, log_kappa in zip(self.log_steps(), self.log_kappa(), strict=True):
-            are_integers = is_file or self.integer_steps
-            tables = component_tables(log_q, log_kappa, integers=are_integers)
-            max_index = self._max_index(log_q, are_integers)
+        for tables, max_index in self._rounds(is_file or self.integer_steps):
             pixels = roundtrip(
                 pixels, tables, mode, self.subsampling, integers=is_file, max_index=max_index, **how
             )
         return pixels
 
     def bits(self, pixels: Tensor) -> Tensor:
-        """Estimated bits of each picture's file, [N], differentiable by the steps. See `scan_rate`.
+        """Estimated bits of each picture's file, float [N], differentiable in the steps. See `scan_rate`.
 
-        Raises ValueError for a layer of several rounds.
+        pixels: float [N, 3, height, width], 0..255.
+
+        Raises ValueError if the layer has several rounds.
         """
         if len(self.log_steps()) > 1:
             raise ValueError(f"the layer has {len(self.log_steps())} rounds, expected one")
@@ -192,8 +194,13 @@ class JPEGLayer(nn.Module):
             log_kappa = log_kappa + 2 * (log_q.clamp(min=0) if self.integer_steps else log_q)
         return log_kappa if self.published else log_kappa.clamp(*map(math.log, _HARDNESS))
 
+    def _rounds(self, integers: bool) -> Iterator[tuple[list[tuple[Tensor, Tensor]], MaxIndices]]:
+        """The steps and κ of Y, Cb and Cr, and their largest indices, for each round."""
+        for log_q, log_kappa in zip(self.log_steps(), self.log_kappa(), strict=True):
+            yield component_tables(log_q, log_kappa, integers=integers), self._max_index(log_q, integers)
+
     def _max_index(self, log_q: Tensor, integers: bool) -> MaxIndices:
-        """The largest indices of Y, Cb, Cr for the steps of a round, [tables, 64], or them as integers."""
+        """The largest indices of Y, Cb and Cr for the steps of a round. log_q: [tables, 64]."""
         if self.levels is None:
             return (None,) * 3
         limit = (self.levels - 1) // 2
@@ -205,7 +212,7 @@ class JPEGLayer(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Holds steps to least..255 and κ to 1..10,000; for after an optimizer's step."""
+        """Clip steps to least..255 and κ to 1..10,000. Call it after each step of the optimizer."""
         if self.published:
             self.q.clamp_(self.least, 255)
         else:
@@ -214,7 +221,7 @@ class JPEGLayer(nn.Module):
             self.log_hardness.clamp_(*map(math.log, _HARDNESS))
 
     def points(self) -> tuple[OperatingPoint, ...]:
-        """One a round: its steps as integers 1..255, its max_index, rounding to the nearest."""
+        """The operating point of each round: steps as integers 1..255, max_index, rounding to the nearest."""
         points = []
         for log_q in self.log_steps().detach():
             steps = log_q.exp().round().clamp(1, 255).int().tolist()
@@ -226,13 +233,16 @@ class JPEGLayer(nn.Module):
         return tuple(points)
 
     def to_table(self, name: str, *, which: int = 0, **fields: Any) -> Table:
-        """The point of a round, `which`, as a Table; `fields` are its description and provenance."""
+        """The point of the round number `which`, as a Table.
+
+        fields: description and provenance of the Table.
+        """
         return Table(name, (self.points()[which],), **fields)
 
     def encode(self, picture: NDArray[np.uint8]) -> bytes:
-        """A picture, uint8 height x width x 3, as a file in which a network finds what form "file" gives it.
+        """Encode a picture as a JPEG file. Its decoded pixels are those of form "file".
 
-        Raises ValueError for another array.
+        picture: uint8 height x width x 3, RGB. Raises ValueError for another array.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f"picture is {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
@@ -242,7 +252,7 @@ class JPEGLayer(nn.Module):
         return data
 
     def get_extra_state(self) -> Tensor:
-        """The arguments that are no tensors, as JSON in bytes: what safetensors can hold."""
+        """The arguments that are no tensors, as JSON in a uint8 tensor, which safetensors can hold."""
         arguments = json.dumps({name: getattr(self, name) for name in _ARGUMENTS})
         return torch.tensor(list(arguments.encode()), dtype=torch.uint8)
 
@@ -252,60 +262,23 @@ class JPEGLayer(nn.Module):
             setattr(self, name, arguments[name])
 
     def frozen(self) -> "FrozenJPEG":
-        """The hard layer in plain operations, for torch.export and other runtimes. See `FrozenJPEG`."""
-        return FrozenJPEG(self).eval()
+        """The layer in form "hard" as plain operations, for inference, torch.export and ONNX.
 
-
-class FrozenJPEG(nn.Module):
-    """Form "hard" of a `JPEGLayer` in 4:4:4, for inference: in each round a convolution with the DCT of Y, Cb
-    and Cr, rounding, and a transposed convolution with its inverse.
-
-    Takes and returns float32 [N, 3, height, width], RGB 0..255. torch.onnx.export, unlike torch.export, needs
-    the package onnxscript, which is no dependency. Raises ValueError for another subsampling.
-    """
-
-    def __init__(self, layer: JPEGLayer) -> None:
-        super().__init__()
-        if layer.subsampling != "4:4:4":
-            raise ValueError(f"the layer's subsampling is {layer.subsampling}, expected 4:4:4")
-        self.held = not layer.published
+        Raises ValueError for another subsampling than 4:4:4.
+        """
+        if self.subsampling != "4:4:4":
+            raise ValueError(f"the layer's subsampling is {self.subsampling}, expected 4:4:4")
         rounds, bounds = [], []
-        for log_q, log_kappa in zip(layer.log_steps(), layer.log_kappa(), strict=True):
-            tables = component_tables(log_q, log_kappa, integers=layer.integer_steps)
-            max_index = layer._max_index(log_q, layer.integer_steps)
+        for tables, max_index in self._rounds(self.integer_steps):
             largest = [math.inf if limit is None else limit for limit in max_index]
             held = [torch.ones_like(q) * limit for (q, _), limit in zip(tables, largest, strict=True)]
             rounds.append(torch.cat([q for q, _ in tables]).flatten())
             bounds.append(torch.cat(held).flatten())
-        steps = torch.stack(rounds)
-        # Both maps are affine: what they make of units, less what they make of grey.
-        units = torch.eye(192, dtype=torch.float64)
-        planes = torch.cat(to_coefficients(units.view(192, 3, 8, 8) + 128), dim=2)[:, 0]
-        pixels = from_coefficients([plane[:, None] for plane in units.view(192, 3, 64).unbind(1)], 8, 8) - 128
-        self.steps: Tensor
-        self.max_index: Tensor
-        self.forward_map: Tensor
-        self.inverse_map: Tensor
-        self.register_buffer("steps", steps.detach()[:, None, :, None, None].float())
-        self.register_buffer("max_index", torch.stack(bounds).detach()[:, None, :, None, None].float())
-        self.register_buffer("forward_map", planes.T.reshape(192, 3, 8, 8).to(self.steps).contiguous())
-        self.register_buffer("inverse_map", pixels.to(self.steps))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        height, width = pixels.shape[-2:]
-        for steps, max_index in zip(self.steps, self.max_index, strict=True):
-            padded = nn.functional.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate") - 128
-            indices = nn.functional.conv2d(padded, self.forward_map, stride=8) / steps
-            held = indices.clamp(-max_index, max_index).round() * steps
-            decoded = nn.functional.conv_transpose2d(held, self.inverse_map, stride=8) + 128
-            pixels = decoded[..., :height, :width]
-            if self.held:
-                pixels = pixels.clamp(0, 255)
-        return pixels
+        return FrozenJPEG(torch.stack(rounds), torch.stack(bounds), is_clipped=not self.published).eval()
 
 
 def _warn_of_range(pixels: Tensor) -> None:
-    """Says so where pixels are probably not 0..255."""
+    """Warn if pixels are probably not 0..255."""
     if not pixels.numel():
         return
     low, high = (float(x) for x in pixels.detach().aminmax())
@@ -318,14 +291,14 @@ def _warn_of_range(pixels: Tensor) -> None:
         else ("normalised", "put the layer before the normalisation")
     )
     warnings.warn(
-        f"JPEGLayer is given numbers of {low:.2f} to {high:.2f}, which look {kind}; it expects pixels "
-        f"0..255: {remedy}.",
+        f"JPEGLayer got numbers from {low:.2f} to {high:.2f}, which look {kind}, and expects pixels 0..255: "
+        f"{remedy}.",
         stacklevel=3,
     )
 
 
 def _entry(limit: int | Tensor | None) -> MaxIndex:
-    """A limit of `quantize` as a point has it."""
+    """A limit of `quantize`, as an entry of a point's max_index."""
     if not isinstance(limit, Tensor):
         return limit
     held: list[int] = limit.int().tolist()
@@ -335,13 +308,13 @@ def _entry(limit: int | Tensor | None) -> MaxIndex:
 def _unlimited(
     point: OperatingPoint, steps: NDArray[np.float64], options: dict[str, Any]
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Steps and options of the layer that has this point."""
+    """Steps and options of the layer that belongs to a point with max_index."""
     entries = [[math.inf if limit is None else limit for limit in spread(entry)] for entry in point.max_index]
     max_index = np.array(entries)
     largest = max_index.max()
     if largest == math.inf or ((max_index < largest) & (steps > 1)).any():
         raise ValueError(
-            "max_index of the point is not that of levels: give levels, or a point without max_index"
+            "no number of levels gives the point's max_index: give levels, or a point without max_index"
         )
     found = steps * max_index / largest
     return found, {"levels": 2 * int(largest) + 1, "least": min(1.0, found.min()), **options}
@@ -353,5 +326,5 @@ def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.f
     if array.ndim != 2 or not 1 <= len(array) <= 3 or array.shape[1] != 64:
         raise ValueError(f"steps has the shape {array.shape}, expected {expected}")
     if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError("steps holds numbers that are not above 0")
+        raise ValueError("steps holds numbers that are not above 0, expected finite numbers > 0")
     return array

@@ -1,4 +1,4 @@
-"""The ways to candidates for a table, behind one signature."""
+"""The methods that find candidate points for a table, behind one function."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +18,23 @@ from dnnjpeg.table.point import OperatingPoint
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
-# Told of one more step or trial: its mean loss and its bytes a picture, or None where it was not needed.
+# Called after a step or trial with its mean loss and bytes a picture, or with None if it was not needed.
 Show = Callable[[tuple[float, float] | None], object]
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """What is looked for, and how. Raises ValueError for a start that is no table.
+    """How `candidates` searches.
 
-    method: "given" takes the points of the table `start` as they are.
-    qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
-    start: of j4d and given: "sensitivity" (of j4d alone), or a table as `load_table` takes it.
-    deadline: of `time.monotonic`, for which response and j4d stop early if need be.
+    method: "given" takes the points of the table `start` unchanged.
+    qualities: candidates are found near the rates of standard files of these qualities, 1..100.
+    subsamplings: each quality is tried with each of these.
+    tables: number of quantization tables, 2 or 3.
+    start: used by "j4d" and "given": the name or path of a table. For "j4d" also "sensitivity" or "deepn",
+        the closed forms.
+    deadline: a time of `time.monotonic`, in seconds. "response" and "j4d" stop early if they must.
+
+    Raises ValueError if `start` is no table.
     """
 
     method: Literal["response", "j4d", "sensitivity", "deepn", "given"]
@@ -45,7 +50,8 @@ class MethodOptions:
             load_table(self.start)
         elif self.method == "given":
             raise ValueError(
-                f"method given takes the points of a table, and start is {self.start!r}: name one"
+                f"method 'given' takes the points of a table, and start is {self.start!r}: give a table's "
+                "name or path"
             )
 
 
@@ -56,10 +62,12 @@ def candidates(
     folder: Path,
     progress: Callable[[str, int], AbstractContextManager[Show]],
 ) -> Iterator[OperatingPoint]:
-    """Points found by one method, in all processes alike.
+    """Find candidate points by one method. All processes get the same points.
 
-    folder: of j4d's states, from which an interrupted search goes on.
-    progress: is told what is done, and in how many steps; it yields what to tell each to.
+    curve: gives the price of a byte at each quality.
+    folder: j4d keeps its states there. An interrupted search continues from them.
+    progress: is called with a title and a number of steps. Its context gives the function to call after each
+        step.
     """
     if search.method == "given":
         yield from load_table(search.start).points
@@ -102,7 +110,7 @@ def candidates(
 
 
 def most_candidates(search: MethodOptions) -> int:
-    """How many points `candidates` finds at most."""
+    """The largest number of points that `candidates` finds."""
     if search.method == "given":
         return len(load_table(search.start).points)
     each = response.MOST if search.method == "response" else len(search.subsamplings)
@@ -110,7 +118,7 @@ def most_candidates(search: MethodOptions) -> int:
 
 
 def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> list[OperatingPoint]:
-    """By a closed form, or those of a table."""
+    """The points at which j4d starts: from a closed form, or from a table."""
     name = search.start if search.method == "j4d" else search.method
     table = standard_table() if name in _FORMS else load_table(name)
     starts = [

@@ -1,4 +1,4 @@
-"""What a table is learned for: the loss of frozen networks on compressed pictures, and the bytes it takes."""
+"""The objective of learning a table: the loss of frozen networks on compressed pictures, and the bytes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
+from dnnjpeg.networks.readings import LabelError
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
@@ -24,13 +25,15 @@ from dnnjpeg.table.point import OperatingPoint, point_key
 
 @dataclass(frozen=True)
 class Losses:
-    """Real files of one operating point, by picture, so that two can be compared in pairs.
+    """Measurements of one operating point on N pictures, from real files.
 
-    bytes: int64 N, of whole files, or of their scans where the objective counts these. losses: float64 N, by
-    network. agrees: float64 N, share of the networks whose first class is that of the clean picture.
-    top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of the
-    mean picture. moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at
-    the picture's resolution, that remain and that became zero.
+    bytes: int64 N, size of the whole file, or of its entropy-coded data if the objective is headerless.
+    losses: float64 N for each network's name, in nat.
+    agrees: float64 N, share of the networks whose top-1 class is the same as on the clean picture.
+    top1: float64 N, share of the networks whose top-1 class is the label. None without labels.
+    pixels: mean number of pixels of a picture.
+    moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at the picture's
+        resolution: `lost` of those that became zero, `moved` of the others.
     """
 
     bytes: NDArray[np.int64]
@@ -43,11 +46,11 @@ class Losses:
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """The objective's: the mean of the networks."""
+        """float64 N, the mean loss of the networks, in nat."""
         return np.mean(list(self.losses.values()), axis=0)
 
     def beside(self, other: "Losses") -> "Losses":
-        """Both, of other pictures each."""
+        """The measurements of both, which are of different pictures."""
         count, more = len(self.bytes), len(other.bytes)
         return Losses(
             np.concatenate([self.bytes, other.bytes]),
@@ -72,23 +75,25 @@ class Losses:
 
 
 class Objective:
-    """The mean loss of frozen networks on the pictures of a data set, as stored.
+    """The mean loss of frozen networks on the pictures of a data set.
 
-    The loss of a picture is the divergence of the network's prediction from its clean one, KL(clean || read);
-    or, if asked for, the cross-entropy to its label, less the network's mean cross-entropy on the clean
-    pictures. Both are in nat, and 0 on average for files that change nothing. Of several networks it is the
-    mean. Labels alone do not change the loss: they add top-1 to what is measured.
+    The loss of a picture is the divergence between the network's predictions for the clean and for the
+    compressed picture, KL(clean || compressed). The other loss is the cross-entropy with the label, minus the
+    network's mean cross-entropy on the clean pictures. Both losses are in nat. Both are 0 on average if
+    compression changes nothing. The loss of several networks is their mean. Labels add top-1 to the
+    measurements, and do not change the divergence.
 
     networks: one or several `Network`s on one device.
-    batch: pictures a network sees at a time, by default as many as are fast.
-    autocast: run the networks in bfloat16; logits and losses stay float32.
-    headerless: count a file's entropy-coded data only, as where tables are sent once for many pictures.
-    cache: where readings of real files are kept, by network and picture: what other objectives measured on
-        the same pictures, of more networks or fewer, is not measured again.
+    dataset: the pictures, in the size in which they are stored.
+    loss: "divergence", or "cross-entropy", which needs labels.
+    batch: pictures that a network sees at a time. The default is a fast number.
+    autocast: run the networks in bfloat16. Logits and losses stay float32.
+    headerless: count only entropy-coded data, for tables that are sent once for many pictures.
+    cache: keeps measurements of real files, by network and picture. Other objectives use them, too.
 
-    Raises ValueError for a data set that nothing can be learned from: no pictures, labels asked for and
-    missing, labels of one class or outside the classes of a network, logits that are not finite, a clean
-    accuracy no better than chance.
+    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, or if logits
+    are not finite. Raises LabelError if all labels are equal, if a label is no class of a network, or if a
+    network's top-1 on the clean pictures is no better than chance.
     """
 
     def __init__(
@@ -109,7 +114,10 @@ class Objective:
         if loss not in ("divergence", "cross-entropy"):
             raise ValueError(f"loss is {loss!r}, expected 'divergence' or 'cross-entropy'")
         if loss == "cross-entropy" and dataset.labels is None:
-            raise ValueError(f"{dataset.source} has no labels: give them, or learn by the divergence")
+            raise ValueError(
+                f"{dataset.source} has no labels, and the cross-entropy needs them: give labels, or use the "
+                "divergence"
+            )
         named = by_name(networks)
         self.networks = tuple(named.values())
         self.dataset = dataset
@@ -136,8 +144,11 @@ class Objective:
         return len(self.dataset)
 
     def groups(self, index: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """The clean pictures of these numbers, those of one size together, at most `batch` at a time: their
-        numbers, and N x 3 x H x W float32, 0..255, on the networks' device.
+        """Load clean pictures in groups of one size, at most `batch` at a time.
+
+        index: int64, numbers of the pictures.
+        Yields the numbers of a group, int64 N, and its pixels, float32 N x 3 x H x W, 0..255, on the
+        networks' device.
         """
         by_size: dict[tuple[int, ...], list[int]] = {}
         for i in index.tolist():
@@ -150,11 +161,12 @@ class Objective:
                 yield np.array(some, np.int64), pixels
 
     def gradient(self, pixels: Tensor, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Loss of each picture, and its gradient with respect to the picture's pixels.
+        """The loss of each picture, and its gradient with respect to the pixels.
 
-        pixels: N x 3 x H x W float, 0..255: what a decoder made of the pictures `index`.
-        Returns float32 N and N x 3 x H x W, neither with a graph. Graphs are freed network by network.
-        Raises ValueError where a loss is not finite.
+        pixels: float N x 3 x H x W, 0..255, the decoded pictures.
+        index: int64 N, numbers of the same pictures in the data set.
+        Returns float32 N and float32 N x 3 x H x W, without a graph. Memory holds the graph of one network at
+        a time. Raises ValueError if a loss is not finite.
         """
         losses = torch.zeros(len(pixels), device=self.device)
         gradients = torch.zeros_like(pixels, dtype=torch.float32)
@@ -186,12 +198,12 @@ class Objective:
         return loss / len(self.networks)
 
     def logits(self, which: int, pixels: Tensor) -> Tensor:
-        """Float32 logits of one network, N x classes, differentiable in the pixels."""
+        """Logits of the network number `which`: float32 N x classes, differentiable in the pixels."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             return self.networks[which](pixels).float()
 
     def measure(self, point: OperatingPoint) -> Losses:
-        """Encode every picture, decode the file, and read it; as far as the cache does not know."""
+        """Encode every picture, decode the file, and run the networks on it, unless the result is cached."""
         # Where tables are sent once, the Huffman tables are the standard ones.
         options = EncodeOptions(
             progressive=False if self.headerless else "auto",
@@ -218,12 +230,12 @@ class Objective:
         )
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
-        """Bytes of a picture, H x W x 3, as a baseline file, or as a stream without tables if headerless."""
+        """Bytes of a picture, uint8 H x W x 3, as a baseline file; if headerless, without the tables."""
         fixed: dict[str, Any] = {"optimize": False, "abbreviated": True} if self.headerless else {}
         return len(encode(picture, table=point, signature=False, **fixed))
 
     def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
-        """Mean squared errors of coefficients that were moved and lost, each N x 3 x 64."""
+        """The arrays `moved` and `lost` of `Losses`, float64 N x 3 x 64."""
         found: Arrays = {name: np.zeros((len(decoded), 3, 64)) for name in ("moved", "lost")}
         for i, pair in enumerate(zip(originals, decoded, strict=True)):
             both = [
@@ -243,7 +255,7 @@ def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: s
     count, classes = clean.shape
     kinds = np.unique(labels)
     if len(kinds) == 1:
-        raise ValueError(f"all {count} pictures of {source} have label {kinds[0]}, expected several classes")
+        raise LabelError(f"all {count} pictures of {source} have label {kinds[0]}, expected several classes")
     predicted = clean.argmax(1)
     correct = int((predicted == labels).sum())
     # What the same labels in any other order would give. Of few pictures three standard deviations may be all
@@ -251,7 +263,8 @@ def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: s
     shares = [np.bincount(kind, minlength=classes) / count for kind in (labels, predicted)]
     chance = count * float(shares[0] @ shares[1])
     if correct <= min(chance + 3 * chance**0.5, (chance + count) / 2):
-        raise ValueError(
-            f"{name} names the label of {correct} of {count} clean pictures of {source}, and chance would "
-            f"name {chance:.0f}: are these labels of other pictures, or in another order than its classes?"
+        raise LabelError(
+            f"{name} finds the label of {correct} of {count} clean pictures of {source}, and chance would "
+            f"find {chance:.0f}: check that the labels belong to these pictures, and that they number the "
+            "classes as the network does"
         )

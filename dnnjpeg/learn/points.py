@@ -1,8 +1,9 @@
-"""From candidates to the points of a table: measured on real files, the best of them kept, each with the
-quality of the standard JPEG that loses as much.
+"""From candidates to the points of a table.
 
-Choosing and placing are cross-fitted: the best of many candidates owes something to luck with these pictures,
-and what is chosen on four fifths of them shows on the last fifth how much.
+Candidates are measured on real files. The best ones become points, and each point gets the quality of the
+standard JPEG with the same loss. The best of many candidates is partly lucky with these pictures. So the
+choice
+is repeated on four fifths of the pictures and tested on the last fifth: this shows how much is luck.
 """
 
 import math
@@ -19,7 +20,7 @@ from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
-CHECKED = (20, 35, 50, 65, 75, 85)  # where a table's qualities are held to what they say
+CHECKED = (20, 35, 50, 65, 75, 85)  # where a table is compared with the standard table of the same quality
 
 _APART = 2  # in quality, of two points
 _FOLDS = 5
@@ -28,13 +29,15 @@ _OFF = 0.03  # of the loss, at which a quality that is checked gets a point of i
 
 @dataclass(frozen=True)
 class StandardCurve:
-    """What the standard table, 4:2:0, costs and loses by quality: the scale on which points are placed.
+    """Bytes and loss of the standard table (4:2:0) by quality: the scale on which points are placed.
 
-    Qualities are merged until the loss falls from each to the next, as it would without the noise of few
-    pictures (isotonic regression by pooling adjacent violators). Interpolation is linear in quality, of the
-    logarithms of the loss and of the bytes. Qualities that lose nothing are left out.
+    Few pictures make the loss noisy. So neighbouring qualities are merged until the loss falls from each to
+    the next (isotonic regression by pooling adjacent violators). Between qualities, the logarithms of loss
+    and bytes are interpolated linearly. Qualities with a loss of 0 or less are left out.
 
-    qualities, bytes, loss: float64, of the merged qualities in ascending order; bytes and loss are means.
+    qualities: float64, ascending, 1..100, after merging.
+    bytes: float64, mean bytes a picture.
+    loss: float64, mean loss in nat.
     """
 
     qualities: NDArray[np.float64]
@@ -45,9 +48,9 @@ class StandardCurve:
     def of(
         cls, qualities: Sequence[float], sizes: Sequence[float], losses: Sequence[float]
     ) -> "StandardCurve":
-        """From the means of the standard table at these qualities, in ascending order.
+        """Make the curve from mean bytes and mean losses at ascending qualities.
 
-        Raises ValueError where the loss does not fall with quality at all.
+        Raises ValueError if the loss does not fall as the quality rises.
         """
         pools: list[list[tuple[float, float, float]]] = []
         for quality, size, lost in zip(qualities, sizes, losses, strict=True):
@@ -59,14 +62,14 @@ class StandardCurve:
                 pools[-1] += last
         if len(pools) < 2:
             raise ValueError(
-                "the loss on standard JPEG files does not fall with their quality: too few pictures, or a "
-                "network that does not read them"
+                "the loss on standard JPEG files does not fall as their quality rises: give more pictures, "
+                "or a network that reads these"
             )
         merged, log_sizes, log_losses = np.array([np.mean(pool, axis=0) for pool in pools]).T
         return cls(merged, np.exp(log_sizes), np.exp(log_losses))
 
     def quality(self, loss: float) -> float | None:
-        """The standard quality with this mean loss; None outside the curve."""
+        """The standard quality with this mean loss, or None outside the curve."""
         if not self.loss[-1] <= loss <= self.loss[0]:
             return None
         return float(np.interp(-np.log(loss), -np.log(self.loss), self.qualities))
@@ -80,8 +83,10 @@ class StandardCurve:
         return float(np.exp(np.interp(quality, self.qualities, np.log(self.bytes))))
 
     def price(self, quality: float) -> float:
-        """Loss that one byte more takes away there, in nat a byte: by a parabola through the logarithms of
-        loss and bytes, for the difference of two settings is mostly noise.
+        """The loss that one byte more saves at this quality, in nat a byte.
+
+        It is the slope of a parabola that is fitted to the logarithms of loss and bytes. The difference
+        between two neighbouring qualities would be mostly noise.
         """
         sizes, losses = np.log(self.bytes), np.log(self.loss)
         parabola = np.polynomial.Polynomial.fit(sizes, losses, min(2, len(sizes) - 1))
@@ -91,14 +96,16 @@ class StandardCurve:
 
 
 class Selection:
-    """Candidates and standard files, measured on the same pictures: which become points, and where.
+    """Chooses the candidates that become points, and their qualities.
 
-    standard: the standard table at QUALITIES.
+    candidates, measured: the candidates, and their losses.
+    standard: losses of the standard table at QUALITIES, on the same pictures.
 
-    curve: of the standard files.
-    luck: by what share those chosen lose less on these pictures than on others, for which they were not
-        chosen: the mean over them. In five folds, the choice at the same price by the other four fifths of
-        the pictures is made to pay on the fifth, where it costs more than what all pictures choose.
+    curve: the StandardCurve of the standard files.
+    luck: the chosen candidates lose less on these pictures than on other pictures, by this share of the loss;
+        the mean over the chosen ones. In each of five folds, candidates are chosen at the same prices on the
+        other four fifths of the pictures. On the last fifth, this choice costs more than the choice by all
+        pictures. The difference is the luck.
     """
 
     def __init__(
@@ -118,10 +125,10 @@ class Selection:
     def points(self) -> tuple[OperatingPoint, ...]:
         """The points of a table, sorted by rate, with their `quality` and `measured`.
 
-        They are the candidates on the lower convex hull of mean bytes and mean loss that take fewer bytes
-        than the standard table at equal loss; their loss is the one measured and what was luck. Candidates
-        beyond the curve have no quality, and of two less than 2 apart the one that saves more stays. Raises
-        ValueError where none is left.
+        Points are candidates on the lower convex hull of mean bytes and mean loss. They take fewer bytes than
+        the standard table at equal loss. Their loss is the measured one plus the luck. A candidate outside
+        the curve is left out. If two candidates are less than 2 apart in quality, the one that saves more
+        stays. Raises ValueError if no candidate is left.
         """
         kept: list[OperatingPoint] = []
         for i in self._prices:
@@ -134,18 +141,18 @@ class Selection:
         if not kept:
             raise ValueError(
                 f"none of {len(self.candidates)} candidates takes fewer bytes than the standard table at "
-                "equal loss: learn from more pictures, or at qualities where the network loses more"
+                "equal loss: learn from more pictures, or at lower qualities"
             )
         return tuple(kept)
 
     def between(
         self, points: Sequence[OperatingPoint], checked: Sequence[tuple[OperatingPoint, Losses]]
     ) -> Iterator[OperatingPoint]:
-        """Points that make the qualities between a table's points mean what they say.
+        """Find further points, where a quality between two points has not the standard table's loss.
 
-        checked: what the table has at qualities between its points, and how it measured; it shares the luck
-            of these. Where its loss is more than 3 % off the standard table's at that quality, it becomes a
-            point, of the quality that it truly has.
+        checked: points that the table interpolates between its own, and their losses. If the loss of such a
+            point differs from the standard table's at this quality by more than 3 %, the point is added, with
+            the quality that belongs to its loss. The luck counts here, too.
         """
         taken = [point.quality for point in points]
         for point, one in checked:
@@ -157,8 +164,10 @@ class Selection:
                 yield found
 
     def _choose(self) -> dict[int, float]:
-        """Candidates on the hull that are better than the standard table, and the price of a byte at which
-        each is the best: that of the standard table, as far as the neighbours on the hull allow.
+        """Indices of the candidates on the hull that are better than the standard table, each with its price.
+
+        At this price of a byte, the candidate is the best. It is the standard table's price at the
+        candidate's quality, limited by the slopes to the neighbours on the hull.
         """
         places = list(zip(self._bytes.mean(1).tolist(), self._loss.mean(1).tolist(), strict=True))
         corners = _hull(places)
@@ -183,7 +192,7 @@ class Selection:
         return sum(shares) / len(shares) if shares else 0.0
 
     def _expected(self, one: Losses) -> float:
-        """The mean loss on other pictures."""
+        """The mean loss expected on other pictures."""
         return float(one.loss.mean()) * (1 + self.luck)
 
     def _placed(self, point: OperatingPoint, one: Losses) -> OperatingPoint | None:
@@ -191,14 +200,15 @@ class Selection:
         return None if quality is None else replace(point, quality=round(quality, 1), measured=one.record())
 
     def _share(self, point: OperatingPoint) -> float:
-        """Of the bytes that the standard table takes at equal loss."""
+        """The point's bytes, as a share of the standard table's bytes at equal loss."""
         assert point.measured is not None
         return float(point.measured["bytes"]) / self.curve.bytes_at(point.quality)
 
 
 def check(table: Table, objective: Objective) -> dict[str, dict[str, float]]:
-    """By network and checked quality: the mean loss at that quality of the table, in parts of the standard
-    table's. 1 is what a quality promises.
+    """Compare a table with the standard table, at the qualities CHECKED.
+
+    Returns the ratio of the mean losses by network and quality. A ratio of 1 is what `quality` promises.
     """
     found: dict[str, dict[str, float]] = {}
     for quality in CHECKED:

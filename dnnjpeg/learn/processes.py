@@ -1,4 +1,4 @@
-"""The processes that torchrun started, this one among them; or this one alone."""
+"""Work in the processes that torchrun started, or in a single process."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ T = TypeVar("T")
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join those of torchrun, if it started this one: they exchange a few hundred numbers a step, by gloo."""
+    """Join the processes of torchrun, if torchrun started this one. They communicate by gloo."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
-    # Functions there keep the group of the moment at which they are defined as a default. Optimizers import
-    # them: after the next line the group's threads would live on, and could abort the process at its end.
+    # This module's functions keep the group that exists when the module is imported. Optimizers import the
+    # module: after init_process_group, the group's threads would live on and could abort the process at exit.
     import torch.distributed.nn.functional  # noqa: F401
 
     distributed.init_process_group("gloo")
@@ -28,12 +28,12 @@ def processes() -> Iterator[None]:
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks and writes for all."""
+    """Whether this is the process that prints and writes files for all."""
     return int(os.environ.get("RANK", 0)) == 0
 
 
 def by_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them."""
+    """Call `compute` in the first process. Returns its result in all processes."""
     if not distributed.is_initialized():
         return compute()
     box: list[Any] = [compute() if is_first() else None]

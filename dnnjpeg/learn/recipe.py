@@ -1,4 +1,4 @@
-"""How a training goes, and what each of its epochs has come to."""
+"""The settings of a training, and the results of its epochs."""
 
 import math
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ _FINETUNE = (None, "all", "bn", "distill")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How `dnnjpeg.learn.training.train` trains.
+    """Settings of `dnnjpeg.learn.training.train`.
 
-    epochs, batch: passes over the pictures, and pictures a step. A pass leaves out what does not fill a step.
-    lr, decay: of the weights, by SGD with Nesterov momentum 0.9.
-    layer_lr: of the logarithms of steps and hardness, or of steps as published, by Adam. 0 leaves the layer
-        as it is.
-    schedule: of both rates: "cosine" to zero, by step, or "steps", divided by ten at 5/8, 3/4 and 7/8.
-    price: what a byte of the layer's files is worth, in nat: price x mean bytes is added to the loss.
-    pad: pixels of black around pictures before they are cut at random. Larger pictures than the network's are
-        cut as well.
-    flip: mirror every other picture.
-    finetune: None trains from where the network is, in training mode. "all" and "bn" keep its running
-        statistics and dropout off, and train all weights, or those of batch norms alone. "distill" trains all
-        weights on the divergence from what the network read, before it was trained, in the pictures as they
-        were before files and layer: labels are not used.
-    bfloat16: run the network in it: on processors with AVX512-BF16, half the time.
-    seed: of all that is drawn, apart from the network's first weights.
+    epochs: passes over the pictures.
+    batch: pictures a step. Pictures that do not fill the last step of an epoch are left out of this epoch.
+    lr, decay: learning rate and weight decay of the weights. The optimizer is SGD with Nesterov momentum 0.9.
+    layer_lr: learning rate of the layer's parameters, by Adam. 0 leaves the layer unchanged.
+    schedule: how both rates fall. "cosine": to 0, in each step. "steps": divided by ten after 5/8, 3/4 and
+        7/8 of the epochs.
+    price: price x mean bytes of the layer's files is added to the loss, in nat a byte.
+    pad: black pixels added around a picture before it is cropped at random to the network's size.
+    flip: mirror pictures at random, half of them.
+    finetune: None trains in training mode. The other values keep the running statistics of batch norms fixed,
+        and dropout off. "all" trains all weights. "bn" trains only the weights of batch norms. "distill"
+        trains all weights to minimise the divergence from the untrained network's predictions for the
+        original pictures. It needs no labels.
+    bfloat16: run the network in bfloat16. This takes half the time on processors with AVX512-BF16.
+    seed: seed of all random numbers, except for the network's first weights.
 
     Raises ValueError that names the field.
     """
@@ -59,7 +59,7 @@ class Recipe:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, choices))}")
 
     def fade(self, share: float) -> float:
-        """What is left of the rates after a share of the training."""
+        """The factor of the learning rates after a share (0..1) of the training."""
         if self.schedule == "cosine":
             return (1 + math.cos(math.pi * share)) / 2
         return 0.1 ** sum(share >= milestone for milestone in _MILESTONES)
@@ -67,13 +67,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass, or with the number 0 and no loss, a network that is fine-tuned as it was before.
+    """Results of one epoch.
 
-    loss: mean over the pass's steps, nat, with `price` x bytes where there is a price.
-
-    val_loss, val_top1: on the validation pictures, the layer as it is in training; for "distill" the
-    divergence from, and agreement with, what the network read in the originals. bytes: mean of the layer's
-    estimated files, where there is a price. step: geometric mean of its steps, by table of its first round.
+    epoch: number of the epoch, from 1. Fine-tuning also has the number 0, the network before training.
+    loss: mean loss of the steps in nat, with price x bytes. None for number 0.
+    val_loss, val_top1: loss in nat and top-1 (0..1) on the validation pictures. The layer is in the form of
+        training. For "distill": divergence from, and agreement with, the predictions for the originals.
+    seconds: time that the epoch took.
+    bytes: mean estimated bytes of the layer's files, if there is a price.
+    step: geometric mean of the layer's steps, for each table of its first round.
     """
 
     epoch: int
@@ -86,10 +88,14 @@ class Epoch:
 
 
 def best_epoch(log: Sequence[Epoch], recipe: Recipe, pictures: int) -> Epoch:
-    """The one that is kept, of a log with so many validation pictures.
+    """The epoch whose weights are kept.
 
-    Of a fine-tuned network that with the least loss on them. Else the last that has no fewer right than the
-    best, but for one standard error: by so much the best may be so by chance, and rates go down to the end.
+    log: all epochs.
+    pictures: number of validation pictures.
+
+    For fine-tuning, it is the epoch with the least validation loss. Otherwise, it is the last epoch whose
+    top-1 is at most one standard error below the best. The best may be the best by chance, and the learning
+    rates fall to the end.
     """
     if recipe.finetune:
         return min(log, key=lambda epoch: epoch.val_loss)

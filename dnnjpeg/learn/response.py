@@ -1,12 +1,14 @@
 """Tables from real files: measure what damage costs the networks, model it, and spend the bytes accordingly.
 
-A trial encodes all pictures at some tables, decodes the files and reads them. It gives the mean loss and the
-damage: of each frequency of Y, Cb and Cr, the mean squared error of coefficients that were lost (became zero)
-and of those that were only moved. `damage.fit` learns from many trials what damage costs. The damage of any
-table can be computed without a network and its bytes by encoding alone, so the best table under the model is
-cheap to find. It is then tried itself, the model is fitted anew, and so on: in each round the step from the
-tables before is bounded, because the model holds near the trials it is made of. Last, the best are tried with
-bins wider or narrower than steps.
+A trial encodes all pictures with one set of tables, decodes the files, and runs the networks on them. A trial
+gives the mean loss and the damage. The damage has two mean squared errors for each frequency of Y, Cb and Cr:
+one of the coefficients that were lost (became zero), one of the coefficients that were only moved.
+
+`damage.fit` fits a model of the loss to many trials. The damage of any table can be computed without a
+network, and its bytes by encoding alone, so the best table under the model is cheap to find. This table is
+then tried, the model is fitted again, and so on. The model holds only near its trials, so each round changes
+the steps by a bounded factor. At the end, the best points are tried with bins wider or narrower than the
+steps.
 """
 
 import itertools
@@ -33,7 +35,10 @@ from dnnjpeg.table.point import OperatingPoint
 
 _STANDARD = (10, 20, 30, 40, 50, 65, 80, 90)  # qualities of the standard trials
 _RANDOM = 16  # further trials, of standard tables with their bands scaled at random
-_TOLERANCES = (0.05, 0.02)  # of each round: what a subsampling may be behind the best, in its bytes
+_TOLERANCES = (
+    0.05,
+    0.02,
+)  # by round: a subsampling further behind the best is skipped; in parts of its bytes
 _TRUST = 0.45  # bound of |log step| from one round to the next
 _KEPT = 3  # of the trials at each price: how many become candidates
 MOST = _KEPT + 1  # candidates at a price, one of them with bins of its own
@@ -55,18 +60,24 @@ def learn(
     on_trial: Callable[[Trial], object] = lambda trial: None,
     on_skip: Callable[[], object] = lambda: None,
 ) -> list[OperatingPoint]:
-    """Candidates at the prices of a byte that standard files of these qualities have: for each, the best few
-    of all trials.
+    """Find candidate points: for each quality, the few trials that cost least.
 
-    objective: with a cache, what was tried before costs nothing: an interrupted run goes on where it stood,
-        and networks share files.
-    tables: 2 (Cb and Cr share one, and all three where that is cheaper) or 3.
-    deadline: of `time.monotonic`. A trial that would probably end later is not begun.
-    on_trial, on_skip: called after each trial, and for each that turns out not to be needed. Without a
-        deadline these are `most_trials` calls together.
+    The cost of a trial is loss + price x bytes. The price belongs to a quality: it is the loss that one byte
+    more saves in a standard file of this quality.
 
-    Raises ValueError where the loss does not depend on the damage, and where the deadline leaves no time for
-    the standard trials of one subsampling.
+    objective: if it has a cache, trials of an earlier run are not measured again. An interrupted run
+        continues this way.
+    qualities: qualities of the standard table, 1..100.
+    subsamplings: keys of `SUBSAMPLINGS`, for example "4:2:0".
+    tables: 2 (Cb and Cr share one; all three share one where that is cheaper) or 3.
+    seed: seed of the random trials, and of the pictures on which tables are compared.
+    deadline: a time of `time.monotonic`, in seconds. A trial that would probably end later is not started.
+    on_trial: called after each trial.
+    on_skip: called for each trial that is not needed. Without a deadline, on_trial and on_skip are called
+        `most_trials` times together.
+
+    Raises ValueError if the loss does not depend on the damage, or if the deadline leaves no time for the
+    standard trials of one subsampling.
     """
     trials: list[Trial] = []
     clock = _Clock(math.inf if deadline is None else deadline)
@@ -114,7 +125,7 @@ def learn(
         search()
     if len(trials) < len(_STANDARD):
         raise ValueError(
-            f"the time is over after {len(trials)} trials, and a table needs {len(_STANDARD)}: give more "
+            f"the time is over after {len(trials)} trials, expected at least {len(_STANDARD)}: give more "
             "time, or fewer pictures"
         )
     plain = [trial for trial in trials if set(trial.point.bin_width) <= {1}]
@@ -122,7 +133,7 @@ def learn(
 
 
 def most_trials(qualities: int, subsamplings: int) -> int:
-    """How many trials `learn` makes at most, at so many qualities and subsamplings."""
+    """The largest number of trials that `learn` makes, for these numbers of qualities and subsamplings."""
     rounds = len(_TOLERANCES) * subsamplings * qualities
     return subsamplings * len(_STANDARD) + _RANDOM + rounds + qualities * len(_CHROMA_CELLS)
 
@@ -158,7 +169,7 @@ def _cost(price: float, trial: Trial) -> float:
 
 
 def _best(trials: Sequence[Trial], prices: Sequence[float], count: int = _KEPT) -> list[OperatingPoint]:
-    """The cheapest few at each price, each once."""
+    """The few points that cost least at each price, without repeats."""
     few = [trial.point for price in prices for trial in sorted(trials, key=partial(_cost, price))[:count]]
     return list(dict.fromkeys(few))
 
@@ -175,7 +186,7 @@ def _standard(quality: float) -> Steps:
 
 
 def _random(subsamplings: Sequence[str], seed: int) -> Iterator[tuple[Steps, str]]:
-    """Standard tables with each band scaled, within e^±0.8, and tilted from low to high frequencies."""
+    """Standard tables, with a random factor for each band (within e^±0.8) and a random tilt."""
     generator = np.random.default_rng(seed)
     for i in range(_RANDOM):
         bands = generator.uniform(-0.8, 0.8, 16)
@@ -196,7 +207,7 @@ def _steps(point: OperatingPoint) -> Steps:
 
 
 class _Bench:
-    """Some pictures on which tables are compared without a network: their damage, and their bytes."""
+    """Compares tables on some of the pictures, without a network: by damage and bytes."""
 
     def __init__(
         self, objective: Objective, subsampling: str, seed: int, check: Callable[[], object] = lambda: None
@@ -215,12 +226,12 @@ class _Bench:
         self.pool = ThreadPoolExecutor(os.cpu_count())
 
     def bytes(self, steps: Steps, tables: int) -> float:
-        """Mean of a picture, baseline."""
+        """Mean bytes of a picture's baseline file."""
         write = partial(self.objective.size, _point(steps, self.subsampling, tables))
         return float(np.mean(list(self.pool.map(write, self.dataset.pictures))))
 
     def cost(self, response: Response, steps: Steps) -> Steps:
-        """What each frequency adds to the model's sum, 3 x 64."""
+        """The summands of the model's damage, one for each frequency, 3 x 64."""
         h, v = SUBSAMPLINGS[self.subsampling][0]
         # A frequency of subsampled chroma is a lower one of the picture.
         row, column = np.divmod(np.arange(64), 8)
@@ -234,8 +245,9 @@ class _Bench:
         return result
 
     def with_bin_width(self, point: OperatingPoint, chroma: float) -> OperatingPoint:
-        """The point with luma bins of which the steps are the means: what coefficients decode to is nearest
-        to what they were. Most of an index 1 were below the step; fewer of them are in wider bins.
+        """The point with luma bins so wide that the mean coefficient of a bin is what the bin decodes to.
+
+        Most coefficients with index 1 are below the step. A wider bin takes fewer of them.
         """
         steps = _steps(point)[0][:, None]
         index = np.rint(self.planes[0] / steps)
@@ -244,8 +256,9 @@ class _Bench:
         return replace(point, bin_width=(tuple(luma), *(chroma,) * len(point.chroma)))
 
     def improve(self, response: Response, start: Trial, price: float, tables: int) -> OperatingPoint:
-        """The point near a trial that costs least under the model, bytes at their price. Where a table is a
-        good part of what is counted, one for all components is considered.
+        """The point near the trial `start` with the least cost under the model: loss + price x bytes.
+
+        If the tables are a large part of a file's bytes, one table for all components is tried, too.
         """
         model = digest(response.weights), digest(response.ratio), response.exponent
         begin = start.point.subsampling, start.point.tables, start.loss, start.bytes
@@ -263,8 +276,9 @@ class _Bench:
     def _descend(
         self, response: Response, start: Trial, price: float, tables: int, iterations: int = 3
     ) -> tuple[float, OperatingPoint]:
-        """Steps within the bound around those of a trial, in all of which a byte more would lower the loss by
-        its price; and what they cost.
+        """The cost and the point of steps that are optimal under the model, within the bound around `start`.
+
+        Optimal means: for every step, the loss that a byte more saves is the price.
         """
         groups = {1: [[0, 1, 2]], 2: [[0], [1, 2]], 3: [[0], [1], [2]]}[tables]
         origin = _steps(start.point)

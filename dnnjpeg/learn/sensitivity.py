@@ -1,8 +1,8 @@
-"""Tables without training: from the network's sensitivity to each frequency, and from the pictures alone.
+"""Tables without training: from the network's sensitivity to each frequency, or from the pictures alone.
 
 The sensitivity s of a frequency is the mean squared gradient of the network's log-likelihood with respect to
-that DCT coefficient, the label drawn from the clean prediction: the diagonal of the Fisher information. To
-second order, an error d of the coefficient moves the prediction by a divergence of s d² / 2.
+this DCT coefficient. The label is drawn from the prediction for the clean picture. So s is the diagonal of
+the Fisher information. To second order, an error d of the coefficient costs a divergence of s d² / 2.
 """
 
 import math
@@ -36,14 +36,14 @@ def fisher(
     pictures: int = _PICTURES,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Sensitivity of the networks to each frequency of Y, Cb and Cr, 3 x 64, in nat per squared unit.
+    """Mean sensitivity of the networks to each frequency of Y, Cb and Cr.
 
-    subsampling: chroma coefficients are those of its resolution.
-    point: where the gradient is taken: at the pictures as this point's tables, rounding to the nearest, leave
-        them; None takes it at the clean pictures.
-    pictures: at most so many are drawn.
+    subsampling: sets the resolution of the chroma coefficients.
+    point: take the gradient at pictures that are quantized with this point's tables. None: at clean pictures.
+    pictures: the largest number of pictures that are used.
+    seed: seed of the choice of pictures and labels.
 
-    Of several networks: the mean.
+    Returns float64 3 x 64, in nat per squared unit of a coefficient.
     """
     index = _draw(objective, pictures, seed)
     generator = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def fisher(
 
 
 def _sample(logits: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.int64]:
-    """A class of each row, drawn from the softmax: the largest of the logits with Gumbel noise."""
+    """A class for each row, drawn from the softmax: the largest of the logits plus Gumbel noise."""
     return (logits + generator.gumbel(size=logits.shape)).argmax(1)
 
 
@@ -81,11 +81,12 @@ def _by_channel(point: OperatingPoint) -> tuple[tuple[int, ...], ...]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Histograms of the DCT coefficients of clean pictures, from which the closed forms choose steps.
+    """Histograms of the DCT coefficients of clean pictures. The closed forms choose steps from them.
 
-    magnitudes: 3 x 64 x bins, counts of |z| in bins of half a unit; coded: the same for what is coded, which
-    is the difference to the block before for DC. sigma: 3 x 64 standard deviations. blocks: of Y, Cb and Cr,
-    in the mean picture.
+    magnitudes: int64 3 x 64 x bins, counts of |z| in bins of half a unit.
+    coded: int64 3 x 64 x bins, counts for the coded values: for DC, the difference to the previous block.
+    sigma: float64 3 x 64, standard deviations.
+    blocks: number of blocks of Y, Cb and Cr in a mean picture.
     """
 
     subsampling: str
@@ -98,7 +99,7 @@ class Statistics:
     def of(
         cls, objective: Objective, subsampling: str, *, pictures: int = _PICTURES, seed: int = 0
     ) -> "Statistics":
-        """Of at most `pictures` pictures of the objective, the ones that `fisher` draws with the seed."""
+        """Make the statistics of at most `pictures` pictures. `fisher` uses the same pictures for a seed."""
         index = _draw(objective, pictures, seed)
         magnitudes, coded = np.zeros((2, 3, 64, _BINS), np.int64)
         moments, blocks = np.zeros((2, 3, 64)), np.zeros(3)
@@ -118,7 +119,7 @@ class Statistics:
 
     @cached_property
     def distortion(self) -> NDArray[np.float64]:
-        """Mean squared error by step, 3 x 64 x 255: of step q at q - 1."""
+        """Mean squared error by step, float64 3 x 64 x 255. Step q has the index q - 1."""
         centres = (np.arange(_BINS) + 0.5) / 2
         sums = [_cumulate(self.magnitudes * power) for power in (1.0, centres, centres**2)]
         result = np.empty((3, 64, 255))
@@ -131,9 +132,10 @@ class Statistics:
 
     @cached_property
     def bits(self) -> NDArray[np.float64]:
-        """Bits a coefficient by step, 3 x 64 x 255: the entropy of its size category, zero being one, and the
-        raw bits of sign and magnitude. The category of zero stands for runs and ends of block, each frequency
-        paying for its own zeros.
+        """Bits of a coefficient by step, float64 3 x 64 x 255. Step q has the index q - 1.
+
+        The bits are the entropy of the size category (T.81, F.1.2), plus the raw bits of sign and magnitude.
+        Zero is a category, too. It stands for runs of zeros and ends of block.
         """
         total = _cumulate(self.coded)
         sizes = np.arange(12)
@@ -146,7 +148,7 @@ class Statistics:
         return result
 
     def picture_bits(self, point: OperatingPoint) -> float:
-        """Estimated bits of a picture's scan at a point, by `bits`."""
+        """Estimated bits of a mean picture's scan at a point, from `bits`."""
         return sum(
             count * float(bits[np.arange(64), np.array(table) - 1].sum())
             for count, bits, table in zip(self.blocks, self.bits, _by_channel(point), strict=True)
@@ -154,7 +156,7 @@ class Statistics:
 
 
 def _histograms(plane: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Of N x blocks x K coefficients: K x bins."""
+    """Histograms, int64 K x bins, of N x blocks x K coefficients."""
     count = plane.shape[-1]
     bins = np.minimum(np.abs(2 * plane).astype(np.int64), _BINS - 1) + _BINS * np.arange(count)
     return np.bincount(bins.ravel(), minlength=count * _BINS).reshape(count, _BINS)
@@ -167,9 +169,11 @@ def _cumulate(values: NDArray[Any]) -> NDArray[np.float64]:
 def sensitivity_points(
     objective: Objective, like: Sequence[OperatingPoint], *, tables: int = 2, seed: int = 0
 ) -> list[OperatingPoint]:
-    """For each of several points of one subsampling, the `closed_form` that spends as many bits.
+    """For each point, the `closed_form` with as many bits.
 
-    Sensitivities and statistics are those of the clean pictures.
+    like: points with the same subsampling.
+
+    Sensitivities and statistics are measured on clean pictures.
     """
     statistics = Statistics.of(objective, like[0].subsampling, seed=seed)
     sensitivity = fisher(objective, like[0].subsampling, seed=seed)
@@ -181,7 +185,7 @@ def sensitivity_points(
 def deepn_points(
     objective: Objective, like: Sequence[OperatingPoint], *, tables: int = 2, seed: int = 0
 ) -> list[OperatingPoint]:
-    """For each of several points of one subsampling, the `deepn` table that spends as many bits."""
+    """For each point, the `deepn` table with as many bits. like: points with the same subsampling."""
     statistics = Statistics.of(objective, like[0].subsampling, seed=seed)
     return [deepn(statistics, statistics.picture_bits(point), tables=tables) for point in like]
 
@@ -189,11 +193,13 @@ def deepn_points(
 def closed_form(
     sensitivity: NDArray[np.float64], statistics: Statistics, bits: float, *, tables: int = 2
 ) -> OperatingPoint:
-    """The tables that spend about `bits` a picture where the networks feel it: of each frequency the step
-    that minimises s D / 2 + mu R, with D and R of `statistics` and one mu for all (in the manner of OptS,
-    without its trellis).
+    """The tables with about `bits` a picture that cost the networks least, to second order.
 
-    sensitivity: 3 x 64, as `fisher` returns it.
+    Each step minimises s D / 2 + mu R. s is the sensitivity, D and R are distortion and bits of `statistics`,
+    and mu is the same for all frequencies (like OptS, without its trellis).
+
+    sensitivity: float64 3 x 64, from `fisher`.
+    bits: bits of a mean picture.
     tables: 2 (Cb and Cr share one) or 3.
     """
     groups = _groups(tables)
@@ -207,11 +213,11 @@ def closed_form(
 
 
 def deepn(statistics: Statistics, bits: float, *, tables: int = 2) -> OperatingPoint:
-    """Tables in the manner of DeepN-JPEG (Liu et al., DAC 2018), at about `bits` a picture.
+    """Tables like those of DeepN-JPEG (Liu et al., DAC 2018), with about `bits` a picture.
 
-    The step falls with the standard deviation of the band in three linear pieces, and is at least 5; the
-    constants are those of public code. Ours: one factor for all steps, to reach other rates; chroma by the
-    same map from its own standard deviations (those of Cb and Cr together where they share a table).
+    The step falls with the standard deviation of the band, in three linear pieces, and is at least 5. The
+    constants are those of public code. Two things are ours. One factor for all steps reaches other rates.
+    Chroma uses the same map with its own standard deviations (the joint ones if Cb and Cr share a table).
     """
     bases = []
     for group in _groups(tables):
@@ -238,7 +244,7 @@ def _point(steps: list[NDArray[np.int64]], subsampling: str) -> OperatingPoint:
 
 
 def _at_bits(at: Callable[[float], OperatingPoint], statistics: Statistics, bits: float) -> OperatingPoint:
-    """Where `at`, whose bits fall with its argument, comes closest to `bits` from below."""
+    """The point with at most `bits` that comes closest. The bits of `at` fall as its argument rises."""
     low, high = -40.0, 20.0
     for _ in range(50):
         middle = (low + high) / 2

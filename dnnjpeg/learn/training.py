@@ -1,7 +1,8 @@
-"""Training a network, alone or together with a JPEG layer before it; from scratch, or to read given files.
+"""Train a network, alone or with a JPEG layer before it, from scratch or to fine-tune it.
 
-Pictures are cut and flipped first, then written and read as real files where points are given, then pass the
-layer where there is one, then the network. The layer is learned by Adam without decay, weights by SGD.
+A picture is cropped and mirrored. If points are given, it is then encoded as a real file and decoded. It
+passes the layer, if there is one, and the network. Adam trains the layer, without weight decay. SGD trains
+the weights.
 """
 
 import io
@@ -44,19 +45,21 @@ def train(
     state: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[Epoch], object] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train the network's module, and the layer, in place. They end as they were after the `best_epoch`; the
-    network's digest is still of the weights before.
+    """Train the network's module, and the layer, in place. Returns all epochs.
 
-    learning, validation: with labels, unless the recipe is "distill"; squares at least as large as the
-        network takes. Validation pictures are cut to their centre.
-    points: what pictures are written as, each drawn among these: real files, decoded by Pillow.
-    state: a file that keeps the training after each epoch. Where it is there, the training goes on from it,
-        to the same result as without the interruption; network and layer are given as they were at first.
-    on_epoch: called after each epoch, those of a resumed training included.
+    Module and layer end with their weights of the `best_epoch`. The network's digest stays that of the
+    weights before.
 
-    Raises ValueError for labels that are missing or not the network's, pictures that are too small, a network
-    without batch norms for "bn", a price without a layer of one round, a state of another training, logits
-    that are not finite.
+    learning, validation: squares at least as large as the network's input, with labels (except for
+        "distill"). Validation pictures are cropped to their centre.
+    points: if given, each picture is encoded at one of these points, chosen at random, and decoded by Pillow.
+    state: file that keeps the state after each epoch. If the file exists, the training continues from it,
+        with the same result as without the interruption. Give network and layer as they were at the start.
+    on_epoch: called after each epoch, and for each epoch in `state`.
+
+    Raises ValueError if labels are missing or are not the network's, if pictures are too small, if "bn" meets
+    a network without batch norms, if there is a price without a layer of one round, if the state belongs to
+    another training, or if logits are not finite.
     """
     training = _Training(network, learning, validation, recipe, layer, tuple(points))
     file = None if state is None else Path(state)
@@ -93,7 +96,9 @@ class _Training:
             if not self.is_distilled:
                 check_labels(network, part)
         if recipe.price and (layer is None or len(layer.log_steps()) > 1):
-            raise ValueError("price is of a layer's files: it needs a layer, of one round")
+            raise ValueError(
+                f"price is {recipe.price}, and needs a layer with one round: give one, or price 0"
+            )
         self.val_labels = clean.argmax(1) if self.is_distilled else validation.labels
         self.val_clean = clean
         if points:
@@ -122,7 +127,7 @@ class _Training:
         self.identity = repr((recipe, network.identity, learned, before, data, points))
 
     def advance(self) -> Epoch:
-        """One epoch; the first of a fine-tuning is none, and judges what there is."""
+        """Train for one epoch. The first call of a fine-tuning only measures the network (epoch 0)."""
         recipe, began = self.recipe, time.monotonic()
         number = self.epochs[-1].epoch if self.epochs else 0
         torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number]).generate_state(1)[0]))
@@ -147,13 +152,15 @@ class _Training:
         return self._judge(number + 1, float(torch.stack(losses).mean()), sizes, began)
 
     def _judge(self, number: int, loss: float | None, sizes: list[float], began: float) -> Epoch:
-        """What an epoch has come to; keeps the weights where it is the best so far."""
+        """Measure the results of an epoch, and keep its weights if it is the best so far."""
         self.module.eval()
         form = "soft" if self.layer is None else self.layer.form
         try:
             logits = read(self.network, self.val, self.layer, form)
         except ValueError as error:
-            raise ValueError(f"{error} after epoch {number}: give rates below {self.rates}") from None
+            raise ValueError(
+                f"{error} after epoch {number}: give learning rates below {self.rates}"
+            ) from None
         readings = compare(logits, self.val_clean, self.val_labels)
         val_loss = float((readings.divergence if self.is_distilled else readings.loss).mean())
         val_top1 = float(readings.top1.mean())
@@ -172,7 +179,7 @@ class _Training:
         return epoch
 
     def _batches(self, number: int) -> Iterator[tuple[Pictures, NDArray[np.int64] | None]]:
-        """Augmented pictures and labels of an epoch."""
+        """The batches of an epoch: augmented pictures, and their labels."""
         recipe, count = self.recipe, len(self.learning)
         generator = np.random.default_rng([recipe.seed, number])
         order = generator.permutation(count)
@@ -185,7 +192,7 @@ class _Training:
     def _loss(
         self, pictures: Pictures, labels: NDArray[np.int64] | None, generator: np.random.Generator
     ) -> tuple[Tensor, float]:
-        """Of a batch, and the mean bytes of the layer's files where there is a price."""
+        """The loss of a batch, and the mean bytes of the layer's files (0 without a price)."""
         device, layer, price = self.network.device, self.layer, self.recipe.price
         files = recompress(pictures, self.points, generator) if self.points else pictures
         inputs = behind = pixels(files, device)
@@ -233,11 +240,11 @@ class _Training:
             state: dict[str, Any] = torch.load(file, map_location=self.network.device, weights_only=True)
             identity = state["identity"]
         except Exception as error:
-            raise ValueError(f"{file} is not the state of a training: delete it to begin anew") from error
+            raise ValueError(f"{file} is not the state of a training: delete it to start again") from error
         if identity != self.identity:
             raise ValueError(
-                f"{file} is the state of another training: delete it, or give the network and the options "
-                "that it was begun with"
+                f"{file} is the state of another training: give the network and the options of that "
+                "training, or delete the file"
             )
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         self.best = state["best"]
@@ -248,10 +255,13 @@ class _Training:
 
 
 def _trained(module: nn.Module, finetune: str | None) -> list[nn.Parameter]:
-    """The weights that are trained; all others lose their gradients."""
+    """The weights that are trained. All others get requires_grad=False."""
     norms = [part for part in module.modules() if isinstance(part, _NORMS) and part.affine]
     if finetune == "bn" and not norms:
-        raise ValueError("the network has no batch norms, or they are folded into its convolutions")
+        raise ValueError(
+            "the network has no batch norms (they may be folded into its convolutions), and finetune 'bn' "
+            "needs them: use 'all'"
+        )
     module.requires_grad_(finetune != "bn")
     weights = [weight for part in norms for weight in part.parameters()] if finetune == "bn" else []
     for weight in weights:

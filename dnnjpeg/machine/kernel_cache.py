@@ -1,7 +1,7 @@
-"""The cache of machine code on disk: where it lies, who may write there, and what is loaded from it.
+"""The cache of machine code on disk.
 
-Machine code is unpickled and run. So it is loaded only from folders that nobody else can write, and only
-where a digest shows that it is what was written. Without a cache all works, from memory.
+Machine code is unpickled and run. So it is loaded only from folders that nobody but the user and root can
+write to, and only if its digest is right. If there is no such folder, kernels are compiled in each process.
 """
 
 import atexit
@@ -10,9 +10,12 @@ import inspect
 import logging
 import os
 import pickle
+import re
 import shutil
+import stat
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,30 +33,31 @@ from dnnjpeg.machine.folders import NotPrivate, check_private, make_private, use
 
 KERNEL_ROOMS = ("machine", "codec", "sparse")  # every kernel lives in one of these folders
 SUFFIX = ".nbc"  # numba's, of files with machine code
+_OLD = 30 * 24 * 60 * 60  # seconds
 _DIGEST = hashlib.sha256().digest_size
 
 
 @cache
 def _warn(text: str) -> None:
-    """One line, once."""
+    """Log a line, but only once in a process."""
     logging.getLogger("dnnjpeg").warning(text)
 
 
 def _fingerprint() -> str:
-    """Changes with any source that kernels may be made of: numba itself looks only at the file of the
-    outermost function.
-    """
+    """A text that changes with the sources of kernels. Numba checks only the outermost function's file."""
     home = Path(__file__).parents[1]
     stats = [(path, path.stat()) for room in KERNEL_ROOMS for path in sorted(home.glob(f"{room}/*.py"))]
-    facts = [(str(path.relative_to(home)), stat.st_mtime_ns, stat.st_size) for path, stat in stats]
+    facts = [(str(path.relative_to(home)), found.st_mtime_ns, found.st_size) for path, found in stats]
     return f"{zlib.crc32(repr(facts).encode()):08x}"
 
 
 @cache
 def kernel_folder() -> Path | None:
-    """Where machine code is kept: in the folder that NUMBA_CACHE_DIR names, else in the user's cache folder,
-    or in the temporary one; in one for this process alone where others could write to all of these. None
-    where nothing can be written.
+    """The folder for machine code, or None if no folder can be written.
+
+    It is a subfolder of the first of these that only the user and root can write to: the folder named by
+    NUMBA_CACHE_DIR, the user's cache folder, the temporary folder. If all of them fail, it is a new temporary
+    folder for this process alone.
     """
     name = f"kernels-{_fingerprint()}"
     reason = ""
@@ -64,18 +68,39 @@ def kernel_folder() -> Path | None:
             check_private(root)
             check_private(folder)
             if os.access(folder, os.R_OK | os.X_OK) and (os.access(folder, os.W_OK) or any(folder.iterdir())):
+                with suppress(OSError):  # a folder that may only be read
+                    os.utime(folder)  # for `remove_old_kernels`
                 return folder
         except NotPrivate as error:
-            _warn(f"compiled kernels are kept elsewhere: {error}")
+            _warn(f"compiled kernels are kept in another folder: {error}")
         except OSError as error:
             reason = str(error)
     try:
         folder = Path(tempfile.mkdtemp(prefix="dnnjpeg-"))
     except OSError as error:
-        _warn(f"kernels are compiled anew in each process, as no folder can keep them: {reason or error}")
+        _warn(
+            f"kernels are compiled again in each process, because no folder can be written: {reason or error}"
+        )
         return None
     atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+def remove_old_kernels() -> None:
+    """Delete the folders of kernels that no process has used for 30 days. Errors are ignored.
+
+    Only folders named kernels-XXXXXXXX that belong to the user are deleted, and only in the private folders
+    where `kernel_folder` looks for a place.
+    """
+    oldest, current = time.time() - _OLD, kernel_folder()
+    for root in _roots():
+        with suppress(NotPrivate, OSError):
+            check_private(root)
+            for folder in root.iterdir():
+                found = folder.lstat()
+                is_ours = re.fullmatch("kernels-[0-9a-f]{8}", folder.name) and found.st_uid == user()
+                if is_ours and stat.S_ISDIR(found.st_mode) and found.st_mtime < oldest and folder != current:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _roots() -> Iterator[Path]:
@@ -93,10 +118,10 @@ def _remove(folder: Path, process: int) -> None:
 
 
 class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
-    """Of one function, in the place of numba's: a file for each signature, the digest of the rest first.
+    """The cache of one function, in place of numba's. Each signature has a file, which begins with a digest.
 
-    With the digest in the file itself, and all that the code depends on in its name, processes that write at
-    the same time cannot mix up theirs.
+    The digest is in the file itself, and all that the code depends on is in the file's name. So processes may
+    write at the same time.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -110,7 +135,7 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
 
     @property
     def cache_path(self) -> str:
-        """The folder, as in numba's statistics."""
+        """The folder, for numba's statistics."""
         return str(self._folder)
 
     def _path(self, signature: Any, codegen: Any) -> Path:
@@ -126,12 +151,12 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         try:
             data = path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
-                raise ValueError("its digest is another")
+                raise ValueError("its digest is wrong")
             return CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
         except FileNotFoundError:
             return None
-        except Exception as error:  # of whatever numba and pickle raise
-            _warn(f"{path} cannot be used ({error}): it is deleted, and its kernel compiled anew")
+        except Exception as error:  # numba and pickle raise many kinds
+            _warn(f"{path} cannot be used ({error}): it is deleted, and its kernel is compiled again")
             with suppress(OSError):
                 path.unlink()
             return None
@@ -145,12 +170,12 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         except OSError as error:
             _warn(
                 f"compiled kernels cannot be kept in {self._folder} ({error.strerror}): "
-                "they are compiled anew in each process"
+                "they are compiled again in each process"
             )
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and for the user alone."""
+    """Write a file that only the user can read, whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     temporary = Path(name)
     try:

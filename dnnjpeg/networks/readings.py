@@ -8,6 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 
+class LabelError(ValueError):
+    """Labels that are not those of a network's classes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Readings:
     """One value a picture, arrays of length N."""
@@ -73,7 +77,7 @@ def _labels(values: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
         raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}, expected {count} integers")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
-        raise ValueError(
+        raise LabelError(
             f"labels[{wrong[0]}] is {labels[wrong[0]]} ({wrong.size} of {count} are out of range), expected "
             f"0..{classes - 1}: the labels are not those of this network's {classes} classes"
         )

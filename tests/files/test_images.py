@@ -226,6 +226,13 @@ def test_bomb_fails(photo, monkeypatch):
         open_picture(saved(photo, "PNG"))
 
 
+@pytest.mark.parametrize("word", ["Strip", "none", None, True])
+def test_metadata_is_one_of_two_words(word, photo):
+    """A typing error keeps no metadata that were to be dropped."""
+    with pytest.raises(ValueError, match=f"metadata is {word!r}, expected 'keep' or 'strip'"):
+        open_picture(saved(photo, "JPEG"), metadata=word)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about odd EXIF and MPO segments
 def test_malformed_files_fail_as_promised(data_dir):
     read = 0

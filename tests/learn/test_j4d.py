@@ -136,6 +136,9 @@ def test_a_state_that_is_not_this_descent_s(objective, tmp_path):
     ):
         with pytest.raises(ValueError, match="state of another descent"):
             other()
+    labelled = replace(objective.dataset, labels=objective.clean[0].argmax(1))
+    with pytest.raises(ValueError, match="state of another descent"):
+        learn(Objective(objective.networks, labelled, "cross-entropy"), start(), PRICE, QUICK, state=file)
     assert file.read_bytes() == kept
     for data in (b"", b"nonsense", kept[: len(kept) // 2]):
         file.write_bytes(data)

@@ -15,6 +15,8 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load, save  # noqa: E402
+from tiny import layer_pixels as pixels  # noqa: E402
+from tiny import layer_steps as steps  # noqa: E402
 from tiny import luma_coefficients, pictures, published_layer  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -25,14 +27,6 @@ from dnnjpeg.table.library import load_table, standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 
 POINT = OperatingPoint(50, "4:4:4", tuple(range(3, 67)), (tuple(range(70, 6, -1)), tuple(range(9, 73))))
-
-
-def steps(seed: int = 0, tables: int = 2) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(1, 40, (tables, 64))
-
-
-def pixels(count: int = 3, height: int = 32, width: int = 32) -> Tensor:
-    return torch.from_numpy(pictures(count)[:, :height, :width]).permute(0, 3, 1, 2).float()
 
 
 def array_of(decoded: Tensor) -> np.ndarray:
@@ -93,7 +87,7 @@ def test_files_are_those_of_the_table(options: dict[str, float], tmp_path: Path)
 
 def test_limits_of_no_layer_are_refused() -> None:
     for max_index in ([7, 9, 9], [None, 7, 7]):
-        with pytest.raises(ValueError, match="max_index of the point is not that of levels: give levels"):
+        with pytest.raises(ValueError, match="no number of levels gives the point's max_index: give levels"):
             JPEGLayer.from_point(replace(POINT, max_index=max_index))
     assert JPEGLayer.from_point(replace(POINT, max_index=7)).levels == 15
     ones = replace(POINT, luma=(1,) * 64, max_index=[[5, *[9] * 63], 9, 9])
@@ -316,57 +310,6 @@ def test_autocast_changes_nothing() -> None:
         assert torch.equal(layer(pixels()), layer.double().float()(pixels()))
 
 
-@pytest.mark.parametrize("levels", [None, 15])
-def test_frozen_is_hard(levels: int | None) -> None:
-    for rounds, height, width in ((1, 32, 32), (1, 13, 27), (2, 16, 32)):
-        layer = JPEGLayer(steps(tables=3), levels=levels, rounds=rounds)
-        layer.form = "hard"
-        given = pixels(20, height, width)
-        apart = (layer.frozen()(given) - layer(given)).abs() > 1e-3
-        assert apart.float().mean() < 0.01  # where a coefficient lies between two indices
-    layer = JPEGLayer.from_point(standard_table().at(50))
-    with pytest.raises(ValueError, match="subsampling is 4:2:0, expected 4:4:4"):
-        layer.frozen()
-
-
-def test_frozen_stands_where_the_layer_does() -> None:
-    layer = JPEGLayer(steps()).double()
-    layer.form = "hard"
-    given = pixels(3)
-    assert ((layer.frozen()(given) - layer(given)).abs() > 1e-3).float().mean() < 0.01
-    assert {tensor.device.type for tensor in layer.to("meta").frozen().buffers()} == {"meta"}
-
-
-def test_frozen_can_be_exported() -> None:
-    frozen = JPEGLayer(steps(), levels=255).frozen()
-    batch, rows, columns = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "rows", "columns"))
-    sizes = {"pixels": {0: batch, 2: 8 * rows, 3: 8 * columns}}
-    program = torch.export.export(frozen, (pixels(4),), dynamic_shapes=sizes)
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    file.seek(0)
-    again = torch.export.load(file).module()
-    torch.testing.assert_close(again(pixels(2, 24, 16)), frozen(pixels(2, 24, 16)))
-    names = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert not any("dnnjpeg" in name for name in names)
-
-
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own
-def test_frozen_in_onnx(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    frozen = JPEGLayer(steps(), levels=31, rounds=2).frozen()
-    free = torch.export.Dim.DYNAMIC
-    file = str(tmp_path / "jpeg.onnx")
-    torch.onnx.export(frozen, (pixels(2, 13, 27),), file, dynamic_shapes=({0: free, 2: free, 3: free},))
-    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    for count, height, width in ((2, 13, 27), (1, 32, 16), (3, 9, 31)):
-        given = pixels(count, height, width)
-        (found,) = session.run(None, {"pixels": given.numpy()})
-        apart = np.abs(found - frozen(given).numpy()) > 1e-4
-        assert apart.mean() < 0.01  # where a coefficient lies between two indices
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -375,7 +318,10 @@ def test_frozen_in_onnx(tmp_path: Path) -> None:
         ({"alpha": math.nan}, "alpha is nan"),
         ({"least": -1}, "least is -1"),
         ({"least": 256}, "least is 256, expected at most 255"),
-        ({"least": 0.5, "integer_steps": True}, "least is 0.5, expected at least 1 without levels, as"),
+        (
+            {"least": 0.5, "integer_steps": True},
+            "least is 0.5, expected at least 1, .*: raise it, or give levels",
+        ),
         ({"levels": 256}, "levels is 256, expected an odd number"),
         ({"levels": 1}, "levels is 1"),
         ({"rounds": 0}, "rounds is 0"),

@@ -261,7 +261,7 @@ def test_data_that_nothing_can_be_learned_from():
 def test_mislabelled_pictures_are_noticed(loss):
     data = dataset(100)
     shuffled = replace(data, labels=np.random.default_rng(0).permutation(data.labels))
-    with pytest.raises(ValueError, match="chance would name"):
+    with pytest.raises(ValueError, match="chance would find"):
         Objective([network()], shuffled, loss)
     with pytest.raises(ValueError, match="0 of 100"):
         Objective([network()], replace(data, labels=(data.labels + 1) % CLASSES), loss)

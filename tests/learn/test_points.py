@@ -102,7 +102,7 @@ def test_noise_is_pooled() -> None:
     np.testing.assert_allclose(some.loss, [4, 2.2, 1.5, 1])
     np.testing.assert_allclose(some.qualities, [10, 25, 45, 60])
     np.testing.assert_allclose(some.bytes, [1e4, 1000 * (20 * 30) ** 0.5, 1000 * (40 * 50) ** 0.5, 6e4])
-    with pytest.raises(ValueError, match="does not fall with"):
+    with pytest.raises(ValueError, match="does not fall as their quality rises"):
         curve({10: 1.0, 20: 2.0, 30: 3.0})
 
 
@@ -111,7 +111,7 @@ def test_qualities_that_lose_nothing_are_left_out() -> None:
     some = curve({10: 4.0, 20: -0.1, 30: 1.0, 80: 0.25, 90: 0.0, 95: -0.01})
     np.testing.assert_allclose(some.qualities, [10, 30, 80])
     np.testing.assert_allclose(some.loss, [4, 1, 0.25])
-    with pytest.raises(ValueError, match="does not fall with"):
+    with pytest.raises(ValueError, match="does not fall as their quality rises"):
         curve({10: 1.0, 20: -1.0, 30: 0.0})
 
 

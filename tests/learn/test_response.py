@@ -64,7 +64,9 @@ def test_losses_that_say_nothing_are_refused() -> None:
     for losses in ((0.5,) * 20, (*np.linspace(-0.2, 0, 11), *np.linspace(0.1, 1, 9)), (-0.1,) * 20):
         with pytest.raises(ValueError, match="do not see the difference"):
             fit([replace(t, loss=x) for t, x in zip(trials, losses, strict=True)])
-    with pytest.raises(ValueError, match=r"above 0 in 9 of 20 very different tables, 0\.1 to 1"):
+    with pytest.raises(
+        ValueError, match=r"above 0 with 9 of 20 very different tables, .* between 0\.1 and 1:"
+    ):
         fit([replace(t, loss=x) for t, x in zip(trials, (*[0] * 11, *np.linspace(0.1, 1, 9)), strict=True)])
 
 
@@ -253,7 +255,9 @@ def test_a_deadline_is_kept_and_the_best_so_far_are_returned(
 
 def test_a_deadline_that_leaves_no_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     some, clock = objective(12), Clock(monkeypatch)
-    with pytest.raises(ValueError, match="the time is over after 4 trials, and a table needs 8"):
+    with pytest.raises(
+        ValueError, match="the time is over after 4 trials, expected at least 8: give more time"
+    ):
         learn(some, (30,), ("4:2:0",), deadline=1045.0)
     assert clock.now <= 1045
 

@@ -184,7 +184,9 @@ def test_a_network_that_was_trained_has_no_way_back(parts, tmp_path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(network, *parts, recipe, points=points, state=tmp_path / "state.pt", on_epoch=interrupt)
-    with pytest.raises(ValueError, match="give the network and the options that it was begun with"):
+    with pytest.raises(
+        ValueError, match="give the network and the options of that training, or delete the file"
+    ):
         train(network, *parts, recipe, points=points, state=tmp_path / "state.pt")
 
 
@@ -230,7 +232,7 @@ def test_batch_norm_only(parts) -> None:
     train(network, *parts, replace(QUICK, epochs=2, finetune="bn"))
     after = weights(network)
     assert {key for key in before if not torch.equal(before[key], after[key])} == {"1.weight", "1.bias"}
-    with pytest.raises(ValueError, match="no batch norms"):
+    with pytest.raises(ValueError, match=r"no batch norms .*, and finetune 'bn' needs them: use 'all'"):
         train(network_of(classifier()), *parts, replace(QUICK, finetune="bn"))
 
 
@@ -297,11 +299,13 @@ def test_fine_tuning_never_ends_worse(parts) -> None:
 def test_what_cannot_be_trained(parts) -> None:
     learning, held_out = parts
     for layer in (None, JPEGLayer(rounds=2)):
-        with pytest.raises(ValueError, match="needs a layer, of one round"):
+        with pytest.raises(
+            ValueError, match=r"price is 0\.001, and needs a layer with one round: give one, or price 0"
+        ):
             train(fresh(), learning, held_out, replace(QUICK, price=1e-3), layer=layer)
-    with pytest.raises(ValueError, match="drawn has no labels, which only distillation"):
+    with pytest.raises(ValueError, match="drawn has no labels, and only distillation works without"):
         train(fresh(), replace(learning, labels=None), held_out, QUICK)
-    with pytest.raises(ValueError, match=f"label 7, the network {CLASSES} classes"):
+    with pytest.raises(ValueError, match=f"label 7, expected 0..{CLASSES - 1}, the classes of the network"):
         train(fresh(), replace(learning, labels=learning.labels + 4), held_out, QUICK)
     with pytest.raises(ValueError, match="16 x 16, expected at least 32 x 32"):
         train(fresh(), replace(learning, pictures=learning.pictures[:, :16, :16]), held_out, QUICK)
@@ -341,7 +345,7 @@ def test_accuracies_by_what_stands_before(parts) -> None:
     found = accuracies(network, test, layer, [point])
     assert found == pytest.approx(expected | {"quality 9": right(read(network, files, layer))})
     assert min(found.values()) < 1
-    for labels, message in ((None, "has no labels"), (test.labels + CLASSES, "the label 7, the network 4")):
+    for labels, message in ((None, "has no labels"), (test.labels + CLASSES, "the label 7, expected 0..3")):
         with pytest.raises(ValueError, match=message):
             accuracies(network, replace(test, labels=labels))
 

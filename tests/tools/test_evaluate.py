@@ -286,6 +286,20 @@ def test_data_that_does_not_go(folder: Path) -> None:
     assert "05.png" in result.stderr
 
 
+def test_results_are_saved_before_they_are_printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk or a closed pipe behind standard output takes nothing away."""
+
+    def echo(*_: object, **__: object) -> None:
+        raise OSError("standard output is full")
+
+    monkeypatch.setattr("click.echo", echo)
+    arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "pictures", "--cache", folder / "cache"]
+    arguments += ["--codec", "pillow", "--quality", "50", "-o", folder / "x.json"]
+    with pytest.raises(OSError, match="standard output is full"):
+        evaluate.main([str(argument) for argument in arguments], standalone_mode=False)
+    assert found_in(folder)["settings"]
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from dnnjpeg.tools.evaluate import evaluate\n"

@@ -38,7 +38,7 @@ def test_a_learned_table_works_everywhere(basic, data, tmp_path):
     result = learn(*basic, "-o", out, "--method", "sensitivity", "--points", 4)
     assert result.exit_code == 0, result.output
     table = dnnjpeg.load_table(out)
-    assert table.name == "mine" and f"{len(table.points)} points, of 12 candidates" in result.output
+    assert table.name == "mine" and f"{len(table.points)} points from 12 candidates" in result.output
     picture = np.load(data / "pictures.npy")[0]
     file = dnnjpeg.encode(picture, out, quality=50)
     with Image.open(io.BytesIO(file)) as decoded:
@@ -243,7 +243,7 @@ def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
     model, source = basic[:2], basic[2:4]  # and labels, cache
     out = tmp_path / "out.json"
     cases = [
-        ([*model, *source, "--labels", shuffled], 2, "chance would name"),
+        ([*model, *source, "--labels", shuffled], 2, "chance would find"),
         ([*model, *source, "--labels", one], 2, "have label 0"),
         ([*model, "--data", folder], 2, "no pictures"),
         ([*model, *source, "--loss", "cross-entropy"], 2, "has no labels"),

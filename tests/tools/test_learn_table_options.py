@@ -72,6 +72,31 @@ def test_labels_change_nothing_but_what_is_told(data, tmp_path):
     assert np.abs(np.subtract(*loss)).max() > 0.01
 
 
+@pytest.mark.parametrize("classes", [2, 12])  # the network's are four
+def test_class_folders_of_other_classes(data, tmp_path, classes):
+    """The divergence needs no labels: the same table as without, and a word about top-1."""
+    for i, picture in enumerate(np.load(data / "pictures.npy")[:48]):
+        for folder in ("flat", f"classes/{i % classes:02}"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            name = f"{i % classes:02}-{i:03}.png" if folder == "flat" else f"{i:03}.png"
+            Image.fromarray(picture).save(tmp_path / folder / name)
+    arguments = ["--cache", tmp_path / "cache", "--qualities", 25, "--subsampling", "4:2:0"]
+    arguments += ["--network", MODEL, "--method", "sensitivity"]
+    found = {}
+    for name in ("flat", "classes"):
+        pictures_there = ["--data", tmp_path / name, "--check", tmp_path / name]
+        result = learn(*arguments, *pictures_there, "-o", tmp_path / f"{name}.json")
+        assert result.exit_code == 0, result.output
+        said = "no top-1 is reported: the class folders are not classes of the network" in result.output
+        assert said == (name == "classes")
+        found[name] = dnnjpeg.load_table(tmp_path / f"{name}.json").points
+    assert found["flat"] == found["classes"] and "top1" not in found["flat"][0].measured
+    refused = learn(
+        *arguments, "--data", tmp_path / "classes", "--loss", "cross-entropy", "-o", tmp_path / "x.json"
+    )
+    assert refused.exit_code == 2 and "labels" in refused.output
+
+
 def test_pictures_are_encoded_as_they_are_stored(data, tmp_path):
     """Of several sizes, whole; with --crop, squares."""
     folder = tmp_path / "pictures"
@@ -117,7 +142,7 @@ def test_points_of_a_table_placed_anew(basic, data, tmp_path):
     out.unlink()
     for start in ([], ["--start", "sensitivity"], ["--start", "deepn"]):
         result = learn(*basic, "-o", out, "--method", "given", *start)
-        assert result.exit_code == 2 and "method given takes the points of a table" in result.output
+        assert result.exit_code == 2 and "method 'given' takes the points of a table" in result.output
         assert not out.exists()
 
 
@@ -213,7 +238,7 @@ def test_published_is_not_something_else(basic, tmp_path, option, value, meant):
     result = learn(*basic, "-o", out, "--published", f"--{option}", value)
     assert result.exit_code == 2 and not out.exists() and not out.with_suffix(".report").exists()
     said = " ".join(result.output.replace("│", " ").split())
-    assert f"--published means --{option} {meant}, and --{option} {value} is given" in said
+    assert f"--published means --{option} {meant}, and --{option} {value} is given: leave one out" in said
 
 
 def test_qualities_are_checked_on_pictures_that_took_no_part(basic, data, tmp_path):

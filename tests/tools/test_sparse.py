@@ -72,6 +72,20 @@ def test_tuned_and_run(folder: Path) -> None:
     assert result.stdout.startswith("4 pictures; as it is ") and "top-1: as it is" in result.stdout
 
 
+def test_the_plan_is_saved_before_the_report_is_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def echo(*_: object, **__: object) -> None:
+        raise OSError("standard output is full")
+
+    monkeypatch.setattr("click.echo", echo)
+    arguments = ("tune", "--network", f"{NETWORKS}:one", "--data", folder / "pictures")
+    outputs = ("-o", folder / "plan.json", "--report", folder / "report.json")
+    with pytest.raises(OSError, match="standard output is full"):
+        sparse.main([str(argument) for argument in (*arguments, *outputs)], standalone_mode=False)
+    assert (folder / "plan.json").exists() and (folder / "report.json").exists()
+
+
 def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tune(folder).exit_code == 0
     arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]

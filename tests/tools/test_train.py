@@ -81,7 +81,7 @@ def test_results_load_again(basic, data, tmp_path) -> None:
     for form, name in (("soft", "soft layer"), ("hard", "hard layer"), ("real", "real files")):
         right = (read(network, other, layer, form).argmax(1) == labels).mean()
         assert right == pytest.approx(report["test"][name], abs=1e-4)
-        assert f"test pictures, {name}: {100 * right:.1f} %" in result.output
+        assert f"test pictures, {name}: top-1 {100 * right:.1f} %" in result.output
     tables = [dnnjpeg.load_table(out / f"{name}.json") for name in ("jpeg", "jpeg-2")]
     for table, point in zip(tables, layer.points(), strict=True):
         assert table.points[0].tables == point.tables
@@ -109,7 +109,9 @@ def test_the_command_for_its_files(basic, data, tmp_path, more) -> None:
 
     out, given, files = tmp_path / "out put", tmp_path / "pictures", tmp_path / "files"
     result = train(*basic, *QUICK, *more, "-o", out)
-    command = shlex.split(result.output.splitlines()[-1].removeprefix("files for it: dnnjpeg "))
+    command = shlex.split(
+        result.output.splitlines()[-1].removeprefix("To encode files for this network: dnnjpeg ")
+    )
     given.mkdir()
     some = np.load(data / "other.npy")[:5]
     for i, picture in enumerate(some):
@@ -181,7 +183,7 @@ def test_distillation_needs_no_labels(data, tmp_path) -> None:
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [one["epoch"] for one in log] == [0, 1, 2] and log[0]["loss"] is None
     assert json.loads((out / "report.json").read_text())["test"] is None
-    assert "of the validation pictures are read as the originals were" in result.output
+    assert "is kept. Validation pictures: agreement with the originals " in result.output
 
 
 def test_interrupted_and_resumed(basic, tmp_path, monkeypatch) -> None:
@@ -255,11 +257,11 @@ def test_a_folder_says_what_may_be_done(basic, tmp_path, monkeypatch) -> None:
     [
         (("--start", "sensitivity"), "--start sensitivity and --sensitive SPEC go together"),
         (("--sensitive", MODEL), "--start sensitivity and --sensitive SPEC go together"),
-        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given"),
+        (("--kappa", 5, "--alpha", 5), "kappa and alpha are both given: give one of them"),
         (("--levels", 256), "levels is 256, expected an odd number"),
         (("--least", 0.5), "least is 0.5, expected at least 1"),
         (("--rounds", 101), "rounds is 101, expected an integer 1..100"),
-        (("--rounds", 2, "--price", 1e-4), "--price is of the files of one round, and --rounds is 2"),
+        (("--rounds", 2, "--price", 1e-4), "--price needs --rounds 1, and --rounds is 2"),
         (("--lr", "inf"), "lr is inf, expected a number"),
         (("--table", "nothing"), "no table is named 'nothing'"),
     ],
@@ -280,27 +282,55 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
     folder.mkdir()
     np.save(wrong, np.full(COUNT, CLASSES))
     cases = [
-        ([*short, "--labels", wrong], 1, f"the label {CLASSES}, the network {CLASSES} classes"),
+        (
+            [*short, "--labels", wrong],
+            1,
+            f"the label {CLASSES}, expected 0..{CLASSES - 1}, the classes of the network",
+        ),
         ([*basic[:2], "--data", folder], 2, "holds no pictures"),
         (["--network", "nothing", *basic[2:]], 2, "names no network"),
-        (short, 1, "has no labels, which only distillation can do without"),
-        ([*basic[:6], "--test-labels", wrong], 2, "--test-labels is of --test"),
+        (short, 1, "has no labels, and only distillation works without: give labels"),
+        ([*basic[:6], "--test-labels", wrong], 2, "--test-labels needs test pictures: give --test, too"),
         ([*basic[:6], "--test", data / "other.npy"], 2, "give --test-labels"),
-        ([*basic[:8], "--test-labels", wrong], 2, f"other.npy has the label {CLASSES}, the network"),
-        ([*basic, "--finetune", "bn"], 1, "no batch norms"),
+        (
+            [*basic[:8], "--test-labels", wrong],
+            2,
+            f"other.npy has the label {CLASSES}, expected 0..{CLASSES - 1}",
+        ),
+        (
+            [*basic, "--finetune", "bn"],
+            1,
+            "no batch norms (they may be folded into its convolutions), and finetune 'bn'",
+        ),
         ([*basic, "--kappa", 5, "--alpha", 5], 2, "kappa and alpha are both given"),
         ([*basic, "--levels", 256], 2, "levels is 256"),
         ([*basic, "--least", 0.5], 2, "least is 0.5, expected at least 1"),
-        ([*basic, "--no-layer", "--real-steps"], 2, "--real-steps is of a layer, and --no-layer is given"),
-        ([*basic, "--no-layer", "--integer-steps"], 2, "--integer-steps is of a layer"),
-        ([*basic, "--table", "standard", "--real-steps"], 2, "--real-steps is of a layer: give --layer"),
+        (
+            [*basic, "--no-layer", "--real-steps"],
+            2,
+            "--real-steps needs a JPEG layer, and --no-layer is given: leave one out",
+        ),
+        (
+            [*basic, "--no-layer", "--integer-steps"],
+            2,
+            "--integer-steps needs a JPEG layer, and --no-layer is given",
+        ),
+        (
+            [*basic, "--table", "standard", "--real-steps"],
+            2,
+            "--real-steps needs a JPEG layer: give --layer, too",
+        ),
         ([*basic, "--table", "nothing"], 2, "no table is named"),
         ([*basic, "--table", "standard", "--quality", "0"], 2, "1 to 100"),
-        ([*basic, "--quality", "50"], 2, "--quality is of a table"),
-        ([*basic, "--no-layer", "--levels", 255], 2, "--levels is of a layer"),
-        ([*basic, "--table", "standard", "--layer-lr", 0.1], 2, "--layer-lr is of a layer"),
+        ([*basic, "--quality", "50"], 2, "--quality needs a table: give --table, too"),
+        ([*basic, "--no-layer", "--levels", 255], 2, "--levels needs a JPEG layer"),
+        (
+            [*basic, "--table", "standard", "--layer-lr", 0.1],
+            2,
+            "--layer-lr needs a JPEG layer: give --layer, too",
+        ),
         ([*basic, "--size", 16], 1, "16 x 16, expected at least 32 x 32"),
-        ([*basic, "--lr", 1e12], 1, "after epoch 1: give rates below"),
+        ([*basic, "--lr", 1e12], 1, "after epoch 1: give learning rates below"),
     ]
     for arguments, code, message in cases:
         result = train(*arguments, "--epochs", 1, "-o", tmp_path / "out")
