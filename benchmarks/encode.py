@@ -42,7 +42,7 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
         return len(file.getvalue())
 
     def ours(**options: Any) -> int:
-        return len(dnnjpeg.encode(image, quality=QUALITY, **options))
+        return len(dnnjpeg.encode(image, "standard", QUALITY, **options))
 
     def to_file() -> int:
         one.write_spatial(str(scratch), qt=QUALITY)

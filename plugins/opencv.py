@@ -74,7 +74,7 @@ def imencode(
 
     ext: ".jpg", ".jpeg", ".jpe" or ".jfif". img: uint8, HxW or HxWx1 gray, HxWx3 BGR, or HxWx4 BGRA, of which
     the alpha is dropped, as by cv2. params: see the module. model: name of an installed table; table: path of
-    a table, a Table, or an OperatingPoint, which has its quality; without either it is "standard". Others as
+    a table, a Table, or an OperatingPoint, which has its quality; without either it is "universal". Others as
     in dnnjpeg.encode.
     """
     import numpy as np

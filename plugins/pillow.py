@@ -24,7 +24,7 @@ qtables.
 
 Options of dnnjpeg alone:
 
-model: name of an installed table (``dnnjpeg.list_tables()``); the default is "standard".
+model: name of an installed table (``dnnjpeg.list_tables()``); the default is "universal".
 table: path of a table, a Table, or an OperatingPoint, which has its quality.
 adaptive, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
 

@@ -49,7 +49,7 @@ def test_nearest_rounding_is_as_good_and_as_small_as_pillows(
     for photograph in photographs:
         image = photograph.convert("L") if subsampling == "gray" else photograph
         options = {} if subsampling == "gray" else {"subsampling": subsampling}
-        ours = encode(image, quality=quality, **options)
+        ours = encode(image, "standard", quality, **options)
         theirs = pillow(image, quality=quality, optimize=True, **options)
         gains.append(psnr(ours, image) - psnr(theirs, image))
         sizes.append(len(ours) / len(theirs))
@@ -59,9 +59,10 @@ def test_nearest_rounding_is_as_good_and_as_small_as_pillows(
 
 def test_progressive_is_as_small_as_pillows(photographs: list[Image.Image]) -> None:
     for photograph in photographs:
-        ours = encode(photograph, progressive=True)
+        ours = encode(photograph, "standard", progressive=True)
         assert len(ours) < 1.003 * len(pillow(photograph, quality=75, progressive=True))
-        assert len(encode(photograph, progressive="auto")) == min(len(ours), len(encode(photograph)))
+        best = min(len(ours), len(encode(photograph, "standard")))
+        assert len(encode(photograph, "standard", progressive="auto")) == best
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -115,11 +116,12 @@ def test_sampling_keeps_the_picture_on_average(hardness: float, photo: Image.Ima
 
 def test_forms_of_a_table(photo: Image.Image, tmp_path: Path) -> None:
     table = standard_table()
-    expected = encode(photo, signature=False)
+    expected = encode(photo, "standard", signature=False)
     table.save(tmp_path / "copy.json")
     for same in (table, table.at(75), tmp_path / "copy.json", str(tmp_path / "copy.json")):
         assert encode(photo, same, signature=False) == expected
-    assert encode(photo, quality=75.0, signature=False) == expected
+    assert encode(photo, model="standard", quality=75.0, signature=False) == expected
+    assert encode(photo) == encode(photo, "universal", 75) != encode(photo, "standard")
 
 
 @pytest.mark.parametrize("quality", [10, 75, 60.5])
@@ -189,7 +191,7 @@ def test_forms_of_a_subsampling(photo: Image.Image) -> None:
             == encode(photo, subsampling=number)
             == encode(photo, subsampling=np.int8(number))
         )
-    assert encode(photo) == encode(photo, subsampling="4:2:0")
+    assert encode(photo, "standard") == encode(photo, "standard", subsampling="4:2:0")
     for name in SUBSAMPLINGS:
         assert inspect(encode(photo, subsampling=name)).subsampling == name
         assert encode(photo.convert("L"), subsampling=name) == encode(photo.convert("L"))

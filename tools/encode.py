@@ -123,12 +123,13 @@ def encode(
 ) -> None:
     """Encode pictures as JPEG files that any decoder reads.
 
-    PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have the
-    names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would get
-    one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
-    --in-place. Other files in the output folder are replaced. A JPEG file never grows: if the new file is not
-    smaller, the source is copied. A file that the same table and quality have made stays as it is. A killed run leaves whole files, old or new.
-    The next run removes its temporary files once they are a minute old.
+    PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have
+    the names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would
+    get one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
+    --in-place. Other files in the output folder are replaced. A JPEG file never grows: if the new file is
+    not smaller, the source is copied. A file that the same table and quality have made stays as it is. A
+    killed run leaves whole files, old or new. The next run removes its temporary files once they are a
+    minute old.
 
     With --network, a picture fails if the networks read it differently in every file that was tried. With
     --target-bytes or --target-bpp, a picture fails if its file is too large at quality 1. Nothing is written
@@ -154,9 +155,9 @@ def encode(
         raise click.UsageError(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
+    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
     recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
-    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree, recipe)
-    todo = tasks()
+    todo = tasks(recipe)
     first = next(todo, None)
     if first is None:
         click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
@@ -165,7 +166,7 @@ def encode(
 
     totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
     is_shown = sys.stderr.isatty()
-    total = sum(1 for _ in tasks()) if is_shown or recipe.target else None
+    total = sum(1 for _ in tasks(recipe)) if is_shown or recipe.target else None
     counted = 0
     with (
         _Signals() as signals,
@@ -278,29 +279,31 @@ def _where(
     recursive: bool,
     skip_existing: bool,
     keep_tree: bool,
-    recipe: "FileOptions",
-) -> Callable[[], Iterator["Task | Result"]]:
-    """The plan that the arguments ask for; each call begins it anew."""
+) -> Callable[["FileOptions"], Iterator["Task | Result"]]:
+    """The plan that the arguments ask for, for a recipe; each call begins it anew."""
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
     from dnnjpeg.jobs.destinations import plan
     from dnnjpeg.jobs.made import is_done
     from dnnjpeg.jobs.tasks import Result, Task
-
-    skip = partial(is_done, recipe=recipe) if skip_existing else None
 
     if in_place:
         if output or skip_existing or keep_tree or STREAM in paths:
             raise click.UsageError(
                 "--in-place takes files and folders, and no --output, --skip-existing or --keep-tree"
             )
-        return lambda: plan(paths, None, recursive=recursive)
+        return lambda _: plan(paths, None, recursive=recursive)
     if output is None:
         raise click.UsageError("where to? Give -o FOLDER, or for one picture -o FILE.jpg, or --in-place")
     is_picture = output.suffix.lower() in EXTENSIONS
     if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
-        return lambda: plan(paths, output, recursive=recursive, is_done=skip, keep_tree=keep_tree)
+
+        def plan_folder(recipe: "FileOptions") -> Iterator["Task | Result"]:
+            skip = partial(is_done, recipe=recipe) if skip_existing else None
+            return plan(paths, output, recursive=recursive, is_done=skip, keep_tree=keep_tree)
+
+        return plan_folder
     if keep_tree:
         raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
     name = one_line(str(output))
@@ -309,13 +312,17 @@ def _where(
     if not _is_single(paths):
         raise click.UsageError(f"-o {name} holds one picture: give a folder for several")
     source = paths[0]
-    if output != STREAM and output.exists():
-        if source != STREAM and output.samefile(source):
-            raise click.UsageError(f"-o {name} is the source: use --in-place")
-        if skip is not None and source != STREAM and skip(source, output):
-            return lambda: iter([Result(source, "skipped", f"{output} is there already")])
+    if STREAM not in (source, output) and output.exists() and output.samefile(source):
+        raise click.UsageError(f"-o {name} is the source: use --in-place")
     content = read_stdin() if source == STREAM else None
-    return lambda: iter([Task(source, None if output == STREAM else output, content)])
+
+    def plan_file(recipe: "FileOptions") -> Iterator["Task | Result"]:
+        if skip_existing and content is None and output.exists() and is_done(source, output, recipe):
+            yield Result(source, "skipped", f"{output} is there already")
+        else:
+            yield Task(source, None if output == STREAM else output, content)
+
+    return plan_file
 
 
 def _prepare(recipe: "FileOptions") -> None:

@@ -105,11 +105,13 @@ def encode_to_target(
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise TypeError("images is one picture, expected a list of them")
     images = check_items(images, "images", "a list of pictures")
+    if prune and any(isinstance(image, bytes | Decoded) for image in images):
+        raise ValueError("prune is of pixels, and images has JPEG files: decode them first")
     readers = [_network(one) for one in networks]
     if not isinstance(table, Table):
         table = load_table(table_for(one.digest for one in readers) if table is None else table)
     pictures = [
-        _picture(image, table, how, replace(common, **own), prune)
+        _picture(image, table, how, replace(common, **own))
         for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
@@ -136,13 +138,11 @@ def _told(files: Iterable[Encoded], on_found: OnFound | None) -> list[Encoded]:
     return found
 
 
-def _picture(image: Any, table: Table, options: EncodeOptions, metadata: Metadata, prune: bool) -> "_Picture":
+def _picture(image: Any, table: Table, options: EncodeOptions, metadata: Metadata) -> "_Picture":
     if isinstance(image, bytes):
         image = Decoded.read(image)
     if not isinstance(image, Decoded):
         return _Picture(_as_image(image), table, options, metadata)
-    if prune:
-        raise ValueError("prune is of pixels, and images has JPEG files: decode them first")
     return _File(Image.open(io.BytesIO(image.data)), table, options, metadata, image)
 
 
@@ -166,7 +166,7 @@ class _Picture:
         return replace(self.encode(own, subsampling, note), tried=1)
 
     def at_yardstick(self) -> bytes:
-        return encode(self.image, quality=YARDSTICK, **self.upright())
+        return encode(self.image, "standard", YARDSTICK, **self.upright())
 
     def bits_at_yardstick(self) -> float:
         return bits_at_yardstick(as_pixels(self.image, None))

@@ -8,6 +8,8 @@ from dnnjpeg.plugins import pillow
 
 
 @pytest.fixture(autouse=True)
-def plain_defaults() -> Any:
+def standard_tables() -> Any:
+    """Pillow's own, to compare with; afterwards the plain defaults."""
+    pillow.register(model="standard")
     yield
     pillow.register()

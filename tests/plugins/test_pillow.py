@@ -286,15 +286,15 @@ def test_an_untouched_file_is_transcoded(photo: Image.Image, tmp_path: Path) -> 
         found = save(image, quality=50, progressive="auto", icc_profile=b"profile")
         finer = save(image, quality=50, subsampling="4:4:4")
         assert save(image, quality=50, subsampling="keep", comment=None) == dnnjpeg.transcode(
-            data.replace(b"\xff\xfe\0\x08a note", b""), quality=50, strip=True
+            data.replace(b"\xff\xfe\0\x08a note", b""), "standard", 50, strip=True
         )
-    expected = dnnjpeg.read_coefficients(dnnjpeg.transcode(data, quality=50))
+    expected = dnnjpeg.read_coefficients(dnnjpeg.transcode(data, "standard", 50))
     assert all(map(np.array_equal, dnnjpeg.read_coefficients(found).planes, expected.planes))
     assert dnnjpeg.inspect(found).comment == "a note" and "ICC" in dnnjpeg.inspect(found).metadata
     # what the file has not is made of pixels
     assert dnnjpeg.inspect(finer).subsampling == "4:4:4"
     assert finer == dnnjpeg.encode(
-        np.asarray(photo_of(data)), quality=50, subsampling="4:4:4", comment=b"a note"
+        np.asarray(photo_of(data)), "standard", 50, subsampling="4:4:4", comment=b"a note"
     )
 
 
@@ -307,10 +307,10 @@ def test_a_touched_file_is_not(photo: Image.Image, tmp_path: Path) -> None:
     photo.save(path, quality=95)
     image = Image.open(path)
     image.putpixel((3, 3), (255, 0, 0))
-    assert save(image, quality=50) == dnnjpeg.encode(np.asarray(image), quality=50)
+    assert save(image, quality=50) == dnnjpeg.encode(np.asarray(image), "standard", 50)
     gone = Image.open(path)
     gone.load()
     path.unlink()
-    assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), quality=50)
+    assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), "standard", 50)
     gone.save(path, "JPEG", quality=20)
-    assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), quality=50)
+    assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), "standard", 50)

@@ -82,6 +82,7 @@ def test_conflicts(photo: Image.Image, options: dict[str, Any]) -> None:
 
 def test_none_is_not_given(photo: Image.Image) -> None:
     nothing = dict.fromkeys(pillow._OPTIONS)
+    pillow.register()
     assert save(photo, **nothing) == save(photo)
     pillow.register(quality=30, restart_marker_blocks=5)
     assert save(photo, quality=None, restart_marker_blocks=None) == save(
@@ -147,13 +148,14 @@ def test_defaults_and_what_overrides_them(photo: Image.Image) -> None:
 
     pillow.register(quality="web_low")
     assert ours() == theirs(quality="web_low")
-    assert ours(quality=80) == theirs(quality=80)
+    assert ours(quality=80, model="standard") == theirs(quality=80)
     assert ours(model="standard") == theirs()
 
     pillow.register(quality="keep")
     refused(photo, ValueError, "'keep'")
     pillow.register()
-    assert ours() == theirs()
+    assert ours(model="standard") == theirs()
+    assert save(photo) == save(photo, model="universal")
 
 
 @pytest.mark.parametrize(

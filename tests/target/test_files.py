@@ -1,5 +1,6 @@
 """Encoding to a target, files on disk: what is written, and what a failure leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from drawing import draw
 from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
-from dnnjpeg.jobs.run import FileOptions, Task, run
+from dnnjpeg.jobs.run import run
+from dnnjpeg.jobs.tasks import FileOptions, Task
 from dnnjpeg.table.library import load_table
 
 PICTURES = [draw(72, 56, seed) for seed in range(5)]
@@ -31,12 +33,15 @@ def tasks(folder: Path) -> list[Task]:
 
 def test_files_are_those_of_the_library(network, folder, monkeypatch):
     net = network("one")
-    expected = encode_to_target(PICTURES, networks=[net], keep="top1")
+    expected = encode_to_target(PICTURES, "standard", networks=[net], keep="top1")
     for group in (2, 50):  # pictures that are encoded together
         monkeypatch.setattr("dnnjpeg.jobs.run.GROUP", group)
         results = list(run(tasks(folder), recipe(networks=[net], keep="top1"), 2))
         for result, one in zip(results, expected, strict=True):
-            assert (result.status, result.quality) == ("encoded", one.quality)
+            assert result.status == "encoded"
+            # batches of other pictures change the last digits of what is read
+            divergence = pytest.approx(one.divergence, rel=1e-4)
+            assert result.found == replace(one, data=b"", divergence=divergence)
             assert (folder / "out" / f"{result.source.stem}.jpg").read_bytes() == one.data
             assert result.bytes_after == len(one.data)
 

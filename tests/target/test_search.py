@@ -3,9 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("torch")
+
+from dnnjpeg.networks.criterion import Reading
 from dnnjpeg.target.search import Encoded, Search, cheapest, climb, together
 
 
@@ -18,9 +22,11 @@ def follow(search: Search, answers: Any) -> tuple[Encoded, list[int]]:
         one = next(search)
         while True:
             asked.append(int(one.quality))
-            one = search.send(answers[asked[-1]])
+            answer = answers[asked[-1]]
+            one = search.send(Reading(answer > 0, float(answer), 1.0))
     except StopIteration as end:
-        assert len(set(asked)) == len(asked)
+        assert len(set(asked)) == len(asked) == end.value.tried
+        assert end.value.divergence == answers[int(end.value.quality)]
         return end.value, asked
 
 
@@ -73,7 +79,7 @@ def test_company_changes_nothing(lengths, stride, threads):
     def ask(which, candidates):
         found = list(candidates)
         assert [one.quality // 100 for one in found] == list(which)
-        return [lost[one.quality] for one in found]
+        return [Reading(True, lost[one.quality], 1.0) for one in found]
 
     with ThreadPoolExecutor(threads) as pool:
         both = together([cheapest(iter(row), 0.01, stride) for row in rows], ask, pool)

@@ -44,7 +44,7 @@ def test_summary_for_machines(source, out):
     assert summary["bits_per_pixel"] == pytest.approx(
         8 * summary["bytes_after"] / summary["pixels"], abs=1e-4
     )
-    assert (summary["table"], summary["quality"]) == ("standard", 60)
+    assert (summary["table"], summary["quality"]) == ("universal", 60)
     assert [failure["source"] for failure in summary["failures"]] == [str(source / "bad.jpg")]
 
 
@@ -84,7 +84,7 @@ def test_full_disk(small_disk, photo, tmp_path):
     before = (small_disk / "a.jpg").read_bytes()
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "ballast").write_bytes(bytes(free - 4096))
-    result = encode(small_disk / "a.jpg", "--in-place", "--quality", 100, "--pixels")
+    result = encode(small_disk / "a.jpg", "--in-place", "--quality", 100, "--pixels", "--always")
     assert result.exit_code == 1
     assert result.stderr == f"{small_disk / 'a.jpg'}: No space left on device\n"
     assert (small_disk / "a.jpg").read_bytes() == before
@@ -195,9 +195,11 @@ def test_kill_in_the_middle_of_an_in_place_job(hundred, out):
     (hundred / f".0123456789abcdef{TEMPORARY_SUFFIX}").write_bytes(b"left by a killed run")
     for path in hundred.glob(f".*{TEMPORARY_SUFFIX}"):
         os.utime(path, (0, 0))
+    left = sum((hundred / name).read_bytes() == new[name] for name in names)
     result = encode(hundred, "--in-place", "--quality", 30, "--pixels")
     assert result.exit_code == 0
-    assert result.stdout.startswith("100 encoded, 0 failed")
+    assert result.stdout.startswith(f"{100 - left} encoded, {left} left as they were, 0 failed")
+    assert all((hundred / name).read_bytes() == new[name] for name in names)
     assert files(hundred) == names
 
 

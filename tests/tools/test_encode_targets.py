@@ -49,7 +49,7 @@ def test_network_and_rule(source, out, network):
         assert Path(picture["source"]).stem == Path(name).stem
         assert picture["bytes"] == len(data)
         made = inspect(data)
-        assert (made.table, made.quality) == ("standard", picture["quality"])
+        assert (made.table, made.quality) == ("universal", picture["quality"])
         assert made.comment == f"dnnjpeg keeps top1 of net {digest} at quality {picture['quality']}"
     loose, tight = (
         json.loads(encode(source, "-o", out, "--network", network, "--keep", keep, "--json").stdout)

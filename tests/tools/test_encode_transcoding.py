@@ -25,7 +25,7 @@ def source(photo, tmp_path):
 def test_files_are_those_of_transcode(source, out):
     result = encode(source, "-o", out, "--quality", 50, "--progressive-auto")
     assert result.stdout.startswith("3 encoded, 0 failed")
-    assert "2 from the source's own coefficients" in result.stdout
+    assert "JPEG sources: 2 from their own coefficients" in result.stdout
     for name in ("a.jpg", "c.jpg"):
         expected = transcode((source / name).read_bytes(), quality=50, progressive="auto")
         assert (out / name).read_bytes() == expected
@@ -47,7 +47,7 @@ def test_no_file_becomes_larger(source, out):
     assert len(small.read_bytes()) <= len(before)
     once = small.read_bytes()
     result = encode(small, "--in-place", "--quality", 90)
-    assert result.stdout.startswith("0 encoded, 1 copied as they were, 0 failed")
+    assert result.stdout.startswith("0 encoded, 1 left as they were, 0 failed")
     assert small.read_bytes() == once
 
 
@@ -56,7 +56,7 @@ def test_strip_turns_pixels_where_it_must(source, out, photo):
     exif[0x0112] = 6
     photo.save(source / "turned.jpg", exif=exif, quality=95)
     result = encode(source, "-o", out, "--strip")
-    assert "2 from the source's own coefficients" in result.stdout
+    assert "JPEG sources: 2 from their own coefficients" in result.stdout
     with Image.open(out / "turned.jpg") as image:
         assert image.size == photo.size[::-1] and not image.getexif()
     assert b"a note" not in (out / "a.jpg").read_bytes()

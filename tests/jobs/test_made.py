@@ -1,0 +1,113 @@
+"""JPEG sources never grow, and what the same request has made before stays as it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import dnnjpeg
+from dnnjpeg.jobs.made import is_done, made_before
+from dnnjpeg.jobs.run import encode_file
+from dnnjpeg.jobs.tasks import FileOptions, Task
+from dnnjpeg.jpeg.signature import signature_of
+from dnnjpeg.options import EncodeOptions
+from dnnjpeg.table.library import load_table
+from dnnjpeg.transcoder import Decoded
+
+RECIPE = FileOptions(load_table("universal"), 75)
+ADAPTIVE = replace(RECIPE, options=EncodeOptions(adaptive=True))
+
+
+@pytest.fixture
+def source(photo: Image.Image, tmp_path: Path) -> Path:
+    path = tmp_path / "a.jpg"
+    photo.save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, ADAPTIVE])
+def test_a_second_run_changes_and_decodes_nothing(
+    recipe: FileOptions, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert encode_file(Task(source, source), recipe).status == "encoded"
+    before, status = source.read_bytes(), source.stat()
+    monkeypatch.setattr(Decoded, "read", pytest.fail)
+    again = encode_file(Task(source, source), recipe)
+    assert (again.status, again.bytes_after, again.pixels) == ("copied", len(before), 160 * 120)
+    assert source.stat().st_mtime_ns == status.st_mtime_ns
+    assert encode_file(Task(source, tmp_path / "b.jpg"), recipe).status == "copied"
+    assert (tmp_path / "b.jpg").read_bytes() == source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, quality=60),
+        replace(RECIPE, table=load_table("standard")),
+        replace(RECIPE, only_if_smaller=False),
+        replace(RECIPE, metadata="strip"),
+        replace(RECIPE, options=EncodeOptions(progressive=True)),
+        replace(RECIPE, options=EncodeOptions(subsampling="4:2:0")),
+        replace(RECIPE, target={"target_bytes": 2000}),
+    ],
+)
+def test_another_request_is_another_request(other: FileOptions, source: Path) -> None:
+    encode_file(Task(source, source), RECIPE)
+    data = source.read_bytes()
+    assert made_before(data, RECIPE) is not None
+    assert made_before(data, other) is None
+
+
+def test_damage_is_not_made_before(source: Path) -> None:
+    encode_file(Task(source, source), RECIPE)
+    data = source.read_bytes()
+    assert signature_of(data) == ("universal", 75)
+    for damaged in (b"", data[:30], b"\xff\xd8" + data[40:], b"\xff\xd8\xff\xd9", b"text"):
+        assert made_before(damaged, RECIPE) is None
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+@pytest.mark.parametrize("quality", [10, 40])
+def test_a_jpeg_never_grows(pixels: bool, quality: int, photo: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    photo.save(path, quality=quality, optimize=True)
+    before = path.read_bytes()
+    recipe = replace(RECIPE, quality=90, pixels=pixels)
+    result = encode_file(Task(path, tmp_path / "b.jpg"), recipe)
+    after = (tmp_path / "b.jpg").read_bytes()
+    assert result.bytes_after == len(after) <= len(before)
+    if pixels:
+        assert (result.status, after) == ("copied", before)
+    always = encode_file(Task(path, tmp_path / "c.jpg"), replace(recipe, only_if_smaller=False))
+    assert always.status == "encoded" and (not pixels or always.bytes_after > len(before))
+
+
+def test_other_formats_may_grow(photo: Image.Image, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    task = Task(tmp_path / "a.png", tmp_path / "a.jpg")
+    assert encode_file(task, RECIPE).bytes_after > (tmp_path / "a.png").stat().st_size
+    result = encode_file(task, replace(RECIPE, only_if_smaller=True))
+    assert (result.status, result.reason) == ("skipped", "is smaller than its JPEG")
+
+
+def test_what_is_salvaged_is_not_a_copy(source: Path, tmp_path: Path) -> None:
+    source.write_bytes(source.read_bytes()[:700] + b"\xff\xd9")
+    result = encode_file(Task(source, tmp_path / "b.jpg"), replace(RECIPE, salvage=True))
+    assert result.status == "encoded"
+    assert dnnjpeg.inspect((tmp_path / "b.jpg").read_bytes()).complete
+
+
+def test_done(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b.jpg"
+    encode_file(Task(source, out), RECIPE)
+    assert is_done(source, out, RECIPE)
+    assert is_done(source, out, ADAPTIVE)
+    assert is_done(source, out, replace(RECIPE, target={"target_bytes": 9}))
+    assert not is_done(source, out, replace(RECIPE, quality=74))
+    assert not is_done(source, out, replace(RECIPE, table=load_table("resnet18")))
+    out.write_bytes(source.read_bytes())
+    assert is_done(source, out, RECIPE)  # copied, as it would not get smaller
+    out.write_bytes(b"something else")
+    assert not is_done(source, out, RECIPE)
+    assert is_done(source, out, replace(RECIPE, options=EncodeOptions(signature=False)))
