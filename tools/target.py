@@ -17,11 +17,13 @@ _OPTIONS = (
                    help=f"Make each file as small as --keep allows, for this network: {SPEC}. Repeat it for "
                         "each network that will read the files: other networks may read something else."),
     click.option("--keep", metavar="CRITERION",
-                 help="What the networks must still read: top1 (the same class first), top5 (the same five "
-                      "classes first) or divergence=0.3 (the same probabilities, but for 0.3 nat). Or "
-                      "price=1e-4: minimise divergence + 1e-4 x bytes. Or quality=75: the average quality; "
-                      "pictures that the networks find hard to read get a higher one, which helps other "
-                      "networks too."),
+                 help="What the networks must still read. top1: the same class first, if the answer is all "
+                      "that counts. top5: the same five classes first. accuracy=99%: as top1, in at least "
+                      "99 % of the pictures, if a few mistakes are allowed. divergence=0.3: the same "
+                      "probabilities, but for 0.3 nat, if scores count. price=1e-4: minimise divergence + "
+                      "1e-4 x bytes, if all files share one budget. quality=75: the average quality, and a "
+                      "higher one for pictures that are hard to read, if networks that you cannot name read "
+                      "the files too."),
     click.option("--prune", is_flag=True,
                  help="Also drop the coefficients that the networks need least. This saves half of the bytes "
                       "or more, and removes most of what other networks, and people, see."),

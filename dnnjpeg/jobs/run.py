@@ -207,7 +207,9 @@ def run(
                 on_done()
                 yield result
             return
-        for group in _groups(_in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)):
+        for group in _groups(
+            _group_size(recipe), _in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)
+        ):
             written: dict[int, Future[Result]] = {}  # by number in the group
 
             def write(i: int, one: _Open | Result, written: dict[int, Future[Result]] = written) -> None:
@@ -250,14 +252,24 @@ def _in_advance(
             future.cancel()
 
 
-def _groups(items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
+def _group_size(recipe: FileOptions) -> int:
+    """As many as it takes for one that may break a criterion of a share."""
+    if recipe.target.get("keep") is None:
+        return GROUP
+    from dnnjpeg.networks.criterion import Criterion
+
+    share = Criterion.parse(recipe.target["keep"]).share
+    return max(GROUP, math.ceil(1 / (1 - share) - 1e-9)) if share < 1 else GROUP
+
+
+def _groups(count: int, items: Iterable[_Open | Result]) -> Iterator[list[_Open | Result]]:
     """Pictures to be encoded together: many make large batches, more would not fit the memory."""
     group: list[_Open | Result] = []
     pixels = 0
     for item in items:
         group.append(item)
         pixels += 0 if isinstance(item, Result) else math.prod(item.size)
-        if len(group) == GROUP or pixels >= GROUP_PIXELS:
+        if len(group) == count or pixels >= GROUP_PIXELS:
             yield group
             group, pixels = [], 0
     if group:

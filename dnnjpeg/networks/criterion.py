@@ -29,7 +29,8 @@ class Criterion:
         top-1 and top-5 accuracy whatever the labels are. "divergence=X": the probabilities of the classes,
         but for less than X nat of KL(original || file). "price=X": nothing, but a byte of the file weighs as
         much as X nat of the networks' mean divergence. "quality=X": nothing, but the usual picture has this
-        quality, and one that the networks find harder to read has more.
+        quality, and one that the networks find harder to read has more. "accuracy=X%": as top1, in at least
+        X % of the pictures.
     places: how many classes must stay first; or bound: X, of a divergence; or price: X; or quality: X. 0 for
         the others.
     """
@@ -39,18 +40,21 @@ class Criterion:
     bound: float = 0.0
     price: float = 0.0
     quality: float = 0.0
+    share: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The criterion that `text` names. Raises ValueError."""
         if text in ("top1", "top5"):
             return cls(text, places=int(text[3:]))
+        if share := re.fullmatch(r"accuracy=([0-9]{1,2}(?:\.[0-9]+)?)%", text):
+            return cls(text, places=1, share=float(share[1]) / 100)
         found = re.fullmatch(r"(divergence|price|quality)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
         number = float(found[2]) if found else 0.0
         if found is None or not 0 < number < math.inf:
             raise ValueError(
-                f"keep is {text!r}, expected top1, top5, divergence=X, price=X or quality=X with X above 0, "
-                "as divergence=0.3, price=1e-4 or quality=75"
+                f"keep is {text!r}, expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X "
+                "with X above 0, as accuracy=99%, divergence=0.3, price=1e-4 or quality=75"
             )
         if found[1] == "quality":
             return cls(text, quality=check_quality(number))
@@ -112,17 +116,19 @@ class Judges:
                     f"{network.name} has {clean.shape[1]} classes: {criterion.text} keeps nothing"
                 )
 
-    def read(self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+    def read(
+        self, which: Sequence[int], files: Sequence[NDArray[np.uint8]], *, by_all: bool = False
+    ) -> list[Reading]:
         """What the networks read in files; `which`: numbers of their originals.
 
         With a criterion that is a bound, a network is asked only about the files that all networks before it
-        have passed.
+        have passed, unless `by_all`.
         """
         numbers = np.asarray(which, np.int64)
         kept = np.ones(len(numbers), np.bool_)
         asked, total, agreeing = (np.zeros(len(numbers)) for _ in range(3))
         for network, clean in zip(self.networks, self.clean, strict=True):
-            left = np.flatnonzero(kept)
+            left = np.arange(len(numbers)) if by_all else np.flatnonzero(kept)
             if not left.size:
                 break
             logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
@@ -131,7 +137,7 @@ class Judges:
             total[left] += divergence(logits, originals).clamp(min=0).numpy()
             agreeing[left] += (logits.argmax(1) == originals.argmax(1)).numpy()
             if self.criterion.is_bound:
-                kept[left] = (self.criterion.margin(logits, originals) > 0).numpy()
+                kept[left] &= (self.criterion.margin(logits, originals) > 0).numpy()
         found = zip(kept.tolist(), (total / asked).tolist(), (agreeing / asked).tolist(), strict=True)
         return [Reading(*one) for one in found]
 

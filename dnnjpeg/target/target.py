@@ -6,7 +6,7 @@ import heapq
 import io
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,7 +65,8 @@ def encode_to_target(
     table: name of an installed table, path of a JSON file, or Table. None: the installed table that was
         learned for the networks, else "universal".
     networks, keep: networks (from `load_network`, or their names), and what all of them must still read.
-        "top1": the same class first. "top5": the same five classes first, in any order. "divergence=X": the
+        "top1": the same class first. "accuracy=X%": the same in at least X % of the pictures; the others get
+        the median quality. "top5": the same five classes first, in any order. "divergence=X": the
         same probabilities, with less than X nat of divergence. "price=X": minimise divergence + X x bytes,
         for example 1e-4. "quality=X": the average quality; pictures that the networks find hard to read get a
         higher one, which helps networks that were not asked too. With the others, networks that were not
@@ -305,7 +306,7 @@ def _smallest(
     from dnnjpeg.networks.criterion import Criterion, Judges, view
 
     criterion = Criterion.parse(keep)
-    if prune and not criterion.is_bound:
+    if prune and (not criterion.is_bound or criterion.share < 1):
         raise ValueError(f"prune is for what must be kept: top1, top5 or divergence=X; keep is {brief(keep)}")
     size = size or max(network.preprocess.size for network in networks)
     show = partial(view, size=size)
@@ -314,10 +315,9 @@ def _smallest(
         return []
     judges = Judges(networks, criterion, list(pool.map(lambda one: show(one.shown()), pictures)))
 
-    def ask(which: Sequence[int], candidates: Iterable[Encoded]) -> "Sequence[Reading]":
-        return judges.read(
-            which, list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
-        )
+    def ask(which: Sequence[int], candidates: Iterable[Encoded], by_all: bool = False) -> "Sequence[Reading]":
+        seen = list(pool.map(lambda one: show(Image.open(io.BytesIO(one.data))), candidates))
+        return judges.read(which, seen, by_all=by_all)
 
     def search(one: _Picture) -> Search:
         if criterion.quality:
@@ -326,9 +326,40 @@ def _smallest(
         return cheapest(candidates, criterion.price) if criterion.price else climb(candidates)
 
     searches = [search(one) for one in pictures]
+    if criterion.share < 1:
+        return _told(
+            _relaxed(
+                together(searches, ask, pool), pictures, criterion.share, note, partial(ask, by_all=True)
+            ),
+            on_found,
+        )
     if not prune:
         return together(searches, ask, pool, on_found)
     return _told(_prune(pictures, together(searches, ask, pool), note, judges, size, pool), on_found)
+
+
+def _relaxed(
+    found: list[Encoded],
+    pictures: Sequence[_Picture],
+    share: float,
+    note: str,
+    ask: Callable[[Sequence[int], Iterable[Encoded]], "Sequence[Reading]"],
+) -> list[Encoded]:
+    """All but a `share` of the files may break the criterion: those that save most if they get the median
+    quality of all. It is theirs, whatever the networks read.
+    """
+    usual = sorted(found, key=lambda one: one.quality)[len(found) // 2]
+    spare = int((1 - share) * len(found) + 1e-9)
+    costly = [i for i, one in enumerate(found) if one.quality > usual.quality]
+    lesser = {i: pictures[i].encode(usual.quality, found[i].subsampling, note) for i in costly}
+    savings = {
+        i: len(found[i].data) - len(lesser[i].data) + (0 if found[i].met else sys.maxsize) for i in lesser
+    }
+    chosen = sorted(savings, key=lambda i: -savings[i])[:spare]
+    if chosen:
+        for i, reading in zip(chosen, ask(chosen, [lesser[i] for i in chosen]), strict=True):
+            found[i] = lesser[i].read_as(reading, found[i].tried + 1)
+    return found
 
 
 def _prune(

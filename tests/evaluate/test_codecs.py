@@ -59,7 +59,7 @@ def test_transcode_has_a_source(picture: np.ndarray) -> None:
     source = io.BytesIO()
     Image.fromarray(picture).save(source, "JPEG", quality=80)
     codec = load("transcode:standard,source=80,optimize=true,progressive=false")
-    expected = dnnjpeg.transcode(source.getvalue(), quality=50, signature=False)
+    expected = dnnjpeg.transcode(source.getvalue(), "standard", 50, signature=False)
     assert codec.encode(picture, 50) == expected
     assert codec.key(50) != load("transcode:standard").key(50) != load("dnnjpeg:standard").key(50)
     with pytest.raises(ValueError, match="source is 0"):

@@ -83,7 +83,7 @@ def test_tables_and_inspection_import_neither_numpy_nor_platformdirs() -> None:
 
 def test_model_is_the_name_of_an_installed_table() -> None:
     """One manner in Python, Pillow, OpenCV and on the command line."""
-    assert chosen_table(None, None) == "standard"
+    assert chosen_table(None, None) == "universal"
     assert chosen_table("a.json", None) == "a.json"
     assert chosen_table(None, "resnet50") == "resnet50"
     with pytest.raises(ValueError, match="model and table each choose"):

@@ -402,3 +402,39 @@ def test_what_networks_read_is_told(network):
     assert (told.divergence, told.agrees, told.tried) == (None, None, 1)
     (told,) = encode_to_target(PICTURES[:1], target_bytes=3000)
     assert (told.divergence, told.agrees, told.tried) == (None, None, 0)
+
+
+def test_accuracy_spares_the_costliest_pictures(network):
+    how = {"networks": [network("one"), network("two")], "subsampling": "4:2:0"}
+    strict = encode_to_target(PICTURES, keep="top1", **how)
+    found = encode_to_target(PICTURES, keep="accuracy=75%", **how)
+    changed = [
+        i for i, (one, other) in enumerate(zip(strict, found, strict=True)) if one.quality != other.quality
+    ]
+    usual = sorted(one.quality for one in strict)[len(strict) // 2]
+    assert 0 < len(changed) <= 3
+    assert all(strict[i].quality > found[i].quality == usual for i in changed)
+    savings = {
+        i: len(one.data) - len(encode(PICTURES[i], quality=usual, subsampling="4:2:0"))
+        for i, one in enumerate(strict)
+    }
+    left = [saving for i, saving in savings.items() if i not in changed and strict[i].quality > usual]
+    assert not left or max(left) <= min(savings[i] for i in changed) + 100  # notes differ in length
+    for i in changed:
+        agrees = [
+            read(net, found[i].data).argmax() == read(net, PICTURES[i]).argmax() for net in how["networks"]
+        ]
+        assert found[i].agrees == np.mean(agrees)
+    assert np.mean([one.agrees == 1 for one in found]) >= 0.75
+    (alone,) = encode_to_target(PICTURES[:1], keep="accuracy=75%", **how)  # a quarter of one is none
+    assert (alone.quality, alone.agrees) == (strict[0].quality, 1)
+
+
+@pytest.mark.parametrize(
+    "keep", ["accuracy=100%", "accuracy=99", "accuracy=-1%", "accuracy=%", "accuracy=1e1%"]
+)
+def test_wrong_accuracies(network, keep):
+    with pytest.raises(ValueError, match="expected top1, top5, accuracy=X%"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
+    with pytest.raises(ValueError, match="prune is for what must be kept"):
+        encode_to_target(PICTURES[:1], networks=[network("one")], keep="accuracy=90%", prune=True)
