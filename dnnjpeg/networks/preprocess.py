@@ -34,7 +34,7 @@ class Preprocess:
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Make it from a dict with `size`, `mean`, `std`, optionally `resize` and `interpolation` (see `View`).
+        """Make it from a dict. Keys: `size`, `mean`, `std`; optional: `resize`, `interpolation` (see `View`).
 
         Raises ValueError that names the field.
         """
