@@ -75,7 +75,7 @@ def _encode(ptr, indices, starts, ptr_size, width, sets, sets_starts):
 
 @kernel
 def _convolve(ptr, sets, values, starts, counts, tops, bottoms, strides, weights, out):
-    """As CPO's, reading sets."""
+    """The convolution of CPO, reading sets."""
     (batch, filters, rows, columns), (_, channels, kernel_rows, width) = out.shape, weights.shape
     shape = tops, bottoms, columns, width, strides[0], strides[1]
     out_at = address(out)

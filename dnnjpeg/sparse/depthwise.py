@@ -156,13 +156,14 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
 
 
 class Depthwise:
-    """A layer made ready: weights packed, kernel compiled.
+    """A depthwise layer with packed weights and a compiled kernel.
 
-    geometry: of as many groups as channels and filters.
-    weights: float32 channels x 1 x Kh x Kw. bias: float32 channels, or None for zero.
-    activation: of the output: none, relu or relu6.
+    geometry: geometry with as many groups as channels and filters.
+    weights: float32 channels x 1 x Kh x Kw.
+    bias: float32 channels, or None for zero.
+    activation: activation of the output: "none", "relu" or "relu6".
 
-    Raises ValueError for weights or a bias of another geometry.
+    Raises ValueError if weights or bias do not fit the geometry.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class Depthwise:
         self._jobs: dict[int, Job] = {}  # by threads
 
     def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
-        """The output, channels last, of float32 N x C x H x W. Raises ValueError for another."""
+        """The output, channels last, for float32 N x C x H x W. Raises ValueError for other inputs."""
         self._geometry.check(x)
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels = x.shape[:2]

@@ -1,4 +1,4 @@
-"""The plan of one layer, and what a file may say of it."""
+"""The plan of one layer, and the checks of its JSON form."""
 
 from dataclasses import asdict, dataclass
 from reprlib import repr as brief
@@ -14,7 +14,7 @@ _LONGEST, _LARGEST = 1 << 16, 1 << 28  # side of a geometry, and numbers of its 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One convolution. Modules go by their names in the model."""
+    """The plan of one convolution. Other modules are given by their names in the model."""
 
     name: str
     geometry: Geometry
@@ -31,7 +31,7 @@ class LayerPlan:
 
     @classmethod
     def of(cls, document: Any) -> Self:
-        """The inverse of `to_json`. Raises ValueError that names the field."""
+        """Make it from a JSON object. Raises ValueError that names the field."""
         fields = tuple(cls.__dataclass_fields__)
         check_keys(document, "layer", fields[:3], fields[3:])
         name = _check_name(document["name"], "name")
@@ -48,7 +48,7 @@ class LayerPlan:
         return made
 
     def _check(self) -> None:
-        """Raises ValueError that names the field."""
+        """Raise ValueError that names the field, if a field is wrong."""
         method, tiling = self.method, self.tiling
         if method not in (*DENSE, *SPARSE):
             known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
@@ -71,7 +71,7 @@ def _check_name(value: Any, field: str) -> str:
 
 
 def _geometry(document: Any) -> Geometry:
-    """Of its JSON object. Raises ValueError that names the field."""
+    """Make a Geometry from a JSON object. Raises ValueError that names the field."""
     fields = tuple(Geometry.__dataclass_fields__)
     check_keys(document, "geometry", fields[:5], fields[5:])
     values = {}

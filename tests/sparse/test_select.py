@@ -144,7 +144,7 @@ def test_the_report(favoured: None) -> None:
         TORCH
     )
     text = str(report)
-    assert all(layer.name in text for layer in report.layers) and "the network as it was: " in text
+    assert all(layer.name in text for layer in report.layers) and "the network unchanged: " in text
     lines = text.splitlines()
     table = lines[3 : 3 + len(report.layers)]
     assert len({len(line) for line in table}) == 1  # columns under each other
