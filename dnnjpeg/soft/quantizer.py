@@ -33,20 +33,6 @@ def reach(kappa: Tensor) -> int:
     raise ValueError(f"hardness is {lowest:g}, expected at least 0.01")
 
 
-def cpmf(z: Tensor, q: Tensor, kappa: Tensor, K: int) -> tuple[Tensor, Tensor]:
-    """The nearest index n, and the probabilities P(n + k | z) for k = -K..K.
-
-    `q` and `kappa` broadcast against z. Returns n in the shape of z, and P with a further dimension of 2K +
-    1. It is differentiable by autograd. `quantize` computes the mean with less memory.
-    """
-    t = z / q
-    nearest = t.detach().round()
-    offsets = torch.arange(-K, K + 1, dtype=t.dtype, device=t.device)
-    r = (t - nearest).unsqueeze(-1)
-    kappa = torch.as_tensor(kappa, dtype=t.dtype, device=t.device).unsqueeze(-1)
-    return nearest, torch.softmax(kappa * offsets * (2 * r - offsets), dim=-1)
-
-
 def quantize(
     z: Tensor,
     q: Tensor,

@@ -1,8 +1,8 @@
-"""CPO, compressed pattern overlap: every non-zero once, sorted by how many windows its column belongs to.
+"""CPO, compressed pattern overlap, as published. It is the reference; `ring` is the fast method.
 
-A column of the padded map of a channel belongs to l + 1 neighbouring windows of Kw columns: the pattern l.
-The non-zeros of a pattern are kept as in CSR, a row for each window, under the leftmost window that holds
-them. This is the published structure, with a reference execution; `ring` is the fast one.
+Every non-zero is stored once. A column of a channel's padded map belongs to l + 1 neighbouring windows of Kw
+columns; l is its pattern. The non-zeros of a pattern are stored as in CSR, with a row for each window. A
+non-zero belongs to the leftmost window that holds it.
 """
 
 from dataclasses import dataclass
@@ -44,12 +44,12 @@ class Structure:
 class Cpo(Structure):
     """Ptr, IN and DA of the channels of all pictures, one after the other.
 
-    ptr: int32. For a channel with non-zeros, and for each pattern, where the non-zeros of each window begin
-        in the channel's DA, and where the last end; where only the first and the last window have any, three
-        numbers. Nothing for a channel of zeros.
-    indices: int32, IN. (column in the window) + (padded row)·Kw.
+    ptr: int32. For each channel with non-zeros, and each pattern: the beginning of each window's non-zeros in
+        the channel's DA, and the end of the last one. If only the first and the last window have non-zeros,
+        these are three numbers. A channel of zeros has no numbers.
+    indices: int32, IN: (column in the window) + (padded row)·Kw.
     values: float32, DA.
-    starts: int64 N·C + 1 x 3: where each channel begins in the three.
+    starts: int64 N·C + 1 x 3: the beginning of each channel in Ptr, IN and DA.
     """
 
     geometry: Geometry

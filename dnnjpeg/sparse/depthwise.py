@@ -1,7 +1,7 @@
-"""Depthwise convolution: a filter for each channel, channels last, 16 channels at a time.
+"""Depthwise convolution: one filter for each channel, channels last, 16 channels at a time.
 
-A few neighbouring outputs of a row are summed together, in registers: every input is read once for all of
-them. What lies outside the map is read from a row of zeros.
+A few neighbouring outputs of a row are computed together, in registers. So every input is read once for all
+of them. Inputs outside the map are read from a row of zeros.
 """
 
 from functools import cache, partial
@@ -23,7 +23,7 @@ from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, run, take
 
-OUTPUTS = 4  # summed together, where none of them touches the border
+OUTPUTS = 4  # computed together, away from the border
 LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
 _VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -39,18 +39,18 @@ _JOB = record(
 def _outputs(
     typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, border: Any, part: Any, args: Any
 ) -> Any:
-    """`count` neighbouring outputs of 16 channels, kernel of rows x columns; `args` is the tuple
+    """Compute `count` neighbouring outputs of 16 channels, kernel of rows x columns. `args` is a tuple:
 
     source: address of the picture at these channels
-    y, x: of the first input that the first output reads
-    height, width, row_bytes, pixel_bytes: of the input
-    zeros: address of as many bytes of zeros as a row has
+    y, x: position of the first input that the first output reads
+    height, width, row_bytes, pixel_bytes: size and strides of the input
+    zeros: address of a row of zeros
     weights: address, float32[rows][columns][16]
-    bias, low, high: vectors; the sum is kept between the last two, NaN stays
-    out: address of the first output; others follow a pixel each
-    lanes: mask of the channels that there are; used with `part`
+    bias, low, high: vectors; the sum is clipped to low..high, NaN stays
+    out: address of the first output; the others follow, one pixel after the other
+    lanes: mask of the existing channels; used with `part`
 
-    border: inputs may lie outside the map at the left or right.
+    border: inputs may be outside the map at the left or right.
     """
     kernel_rows, kernel_columns, step, outputs, at_border, partly = (
         literal.literal_value for literal in (rows, columns, stride, count, border, part)

@@ -84,12 +84,6 @@ class Geometry:
         return self.channels // self.groups * self.kernel[0] * self.kernel[1]
 
     @property
-    def multiplications(self) -> int:
-        """Number of multiplications of the dense convolution of one picture."""
-        rows, columns = self.output
-        return rows * columns * self.taps * self.filters
-
-    @property
     def im2col_elements(self) -> int:
         """Elements of the im2col matrix of one picture."""
         rows, columns = self.output

@@ -26,7 +26,7 @@ class LayerPlan:
     onward: str | None = None  # the convolution that it hands lists to, in place of a map
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The plan of the layer as a JSON object."""
         return {**asdict(self), "tiling": self.tiling and self.tiling._asdict()}
 
     @classmethod
@@ -52,9 +52,9 @@ class LayerPlan:
         method, tiling = self.method, self.tiling
         if method not in (*DENSE, *SPARSE):
             known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
-            raise ValueError(f"method is {brief(method)}, expected {known}; tune anew")
+            raise ValueError(f"method is {brief(method)}, expected {known}: tune again")
         if tiling is None and method in SPARSE:
-            raise ValueError(f"method is {method}, and has no tiling")
+            raise ValueError(f"method is {method}, which needs a tiling: tune again")
         if tiling is not None and tiling.method != method:
             raise ValueError(f"method is {method}, and its tiling is of {tiling.method}")
         if not is_number(self.min_zeros) or not 0 <= self.min_zeros <= 1:

@@ -35,8 +35,8 @@ def check_order(model: nn.Module, layers: Sequence[LayerPlan]) -> None:
             known = len(after) == 1 and after[0].op == "call_module" and after[0].target == name
             if not known or (role != "relu" and len(calls[name]) > 1):
                 raise ValueError(
-                    f"{layer.name}: {role} is {name!r}, which does not follow alone: "
-                    "the plan is another network's"
+                    f"{layer.name}: {role} is {name!r}, which is not the only module after it: "
+                    "the plan was made for another network"
                 )
             before = after
 

@@ -19,7 +19,6 @@ from dnnjpeg.checks import check_integer, check_items, check_keys, check_record
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
 from dnnjpeg.sparse.dense import LOWERED, DenseConv2d, dense_methods
-from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
 from dnnjpeg.sparse.layer import LayerPlan
@@ -114,7 +113,7 @@ def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
         other = [key for key, value in here.items() if plan.conditions.get(key) != value]
         if other:
             told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
-            raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
+            raise ValueError(f"the plan was made under other conditions: {told}. Tune again on this machine")
     modules = modules_of(original(model), plan)
     check_order(model, plan.layers)
     install(model, modules, plan.fused)
@@ -133,7 +132,7 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
         if norm is not None and (norm.num_features != module.out_channels or norm.running_mean is None):
-            raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, not one to fold")
+            raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, expected a batch norm")
         possible = dense_methods(module)
         if layer.method not in (*possible, *(SPARSE if set(LOWERED) <= set(possible) else ())):
             raise ValueError(f"{layer.name}: method is {layer.method}, which cannot compute {module}")
@@ -190,7 +189,9 @@ def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:
     module = modules.get(name)
     if type(module) is not kind:
         there = "nothing of that name" if module is None else type(module).__name__
-        raise ValueError(f"{name} should be {kind.__name__}, and is {there}: the plan is another network's")
+        raise ValueError(
+            f"{name} should be {kind.__name__}, and is {there}: the plan was made for another network"
+        )
     return module
 
 
@@ -212,12 +213,14 @@ def install(model: nn.Module, modules: Mapping[str, nn.Module], fused: bool = Fa
     if fused:
         if "forward" in model.__dict__:
             restore_(model)
-            raise ValueError(f"{type(model).__name__} has a forward of its own, and cannot run as one")
+            raise ValueError(
+                f"{type(model).__name__} has its own attribute forward, and cannot run as one graph"
+            )
         try:
             model.__dict__["forward"] = Fused(model)
         except Exception as error:  # of fx, and of the network's own Python, which is run without numbers
             restore_(model)
-            raise ValueError(f"{type(model).__name__} cannot run as one: {error}") from error
+            raise ValueError(f"{type(model).__name__} cannot run as one graph: {error}") from error
 
 
 def restore_(model: nn.Module) -> None:
@@ -243,11 +246,6 @@ def without_sparse(plan: Plan, dense: Mapping[str, str]) -> Plan:
         for layer in plan.layers
     )
     return replace(plan, layers=tuple(layers))
-
-
-def is_planned(model: nn.Module) -> bool:
-    """Whether a model has a plan."""
-    return any(isinstance(module, FastConv2d) for module in model.modules())
 
 
 def _processor() -> str:
