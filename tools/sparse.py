@@ -131,8 +131,8 @@ def run(
     if not spec:
         known = repr(plan.provenance.get("spec"))  # escaped, as the terminal may take it for commands
         raise click.UsageError(
-            f"--network is missing, and a plan runs no code by itself. {plan_file} was made for {known}: give "
-            "this with --network if you trust it"
+            f"--network is missing, and a plan runs no code by itself. {plan_file} was made for {known}: "
+            "give this with --network if you trust it"
         )
     torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
     network, dataset = _load(spec, weights, data, labels, limit, 0)
@@ -141,8 +141,8 @@ def run(
         click.echo(json.dumps(found))
         return
     click.echo(
-        f"{found['pictures']} pictures. Pictures a second: unchanged {found['original_per_second']:.1f}, with "
-        f"the plan {found['plan_per_second']:.1f} ({found['speedup']:.2f}x). The same class: {found['same']}"
+        f"{found['pictures']} pictures. Pictures a second: unchanged {found['original_per_second']:.1f}, "
+        f"with the plan {found['plan_per_second']:.1f} ({found['speedup']:.2f}x). The same class: {found['same']}"
     )
     if "original_top1" in found:
         click.echo(f"top-1: unchanged {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
