@@ -142,7 +142,8 @@ def run(
         return
     click.echo(
         f"{found['pictures']} pictures. Pictures a second: unchanged {found['original_per_second']:.1f}, "
-        f"with the plan {found['plan_per_second']:.1f} ({found['speedup']:.2f}x). The same class: {found['same']}"
+        f"with the plan {found['plan_per_second']:.1f} ({found['speedup']:.2f}x). "
+        f"The same class: {found['same']}"
     )
     if "original_top1" in found:
         click.echo(f"top-1: unchanged {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
