@@ -123,7 +123,8 @@ def trial(images: list[Image.Image], network: Network, quality: int) -> dict[str
         for name, way in WAYS.items():
             note(f"{q}, {name}", [requantized(one, way, q) for one in coefficients])
         note(
-            f"{q}, by pixels", [encode(one, "standard", q, progressive="auto", signature=False) for one in pixels]
+            f"{q}, by pixels",
+            [encode(one, "standard", q, progressive="auto", signature=False) for one in pixels],
         )
     for name, way in MULTIPLES.items():
         note(name, [requantized(one, way, tried[0]) for one in coefficients])

@@ -1,5 +1,6 @@
-"""Checks of what a user hands in: each returns its value in one form, or raises a ValueError that names
-the field, what was given and what was expected.
+"""Checks of a user's values. Each check returns the value in one form, or raises ValueError.
+
+The error names the field, the value that was given, and what is expected.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_MAX_LEVELS = 100  # of a record: far fewer than Python's own limit, which depends on who calls
+_MAX_LEVELS = 100  # of a record. Python's own limit is higher, and depends on the caller
 
 
 class _Brief(Repr):
@@ -30,18 +31,18 @@ _brief.maxlevel = 3
 
 
 def brief(value: object) -> str:
-    """A value as messages show it: the beginning of its `repr`, in one line."""
+    """A value for a message: the beginning of its `repr`, in one line."""
     text = re.sub(r"\s*\n\s*", " ", _brief.repr(value))
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def is_number(value: Any, kind: type = Real) -> bool:
-    """Python's and numpy's numbers; True and False are none."""
+    """Whether a value is a number of Python or numpy. True and False are no numbers here."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def check_integer(value: Any, name: str, low: int, high: int) -> int:
-    """An integer low..high."""
+    """Check for an integer low..high. Returns an int."""
     if type(value) is int and low <= value <= high:  # asked for every picture: the usual case first
         return value
     if not is_number(value, Integral) or not low <= value <= high:
@@ -66,7 +67,7 @@ def check_flag(value: Any, name: str, *others: str | None) -> Any:
 
 
 def check_positive(value: Any, name: str, least: float = 0.0, rest: str = "") -> float:
-    """A finite number above 0, or from `least`."""
+    """Check for a finite number above 0, or of at least `least` if it is given. Returns a float."""
     if is_number(value):
         with suppress(OverflowError):  # an integer can be more than any float
             number = float(value)
@@ -77,7 +78,7 @@ def check_positive(value: Any, name: str, least: float = 0.0, rest: str = "") ->
 
 
 def check_quality(value: Any, name: str = "quality") -> float:
-    """A number 1..100; an int where it is whole, so that it prints as 75 and not as 75.0."""
+    """Check for a number 1..100. Returns an int if it is whole, so that it prints as 75 and not as 75.0."""
     if type(value) is int and 1 <= value <= 100:
         return value
     if not is_number(value) or not 1 <= value <= 100:
@@ -86,7 +87,7 @@ def check_quality(value: Any, name: str = "quality") -> float:
 
 
 def check_items(value: Any, name: str, expected: str) -> list[Any]:
-    """The items of a sequence, array or other iterable."""
+    """Check for a sequence, array or other iterable. Returns its items."""
     if not isinstance(value, (str, bytes, Mapping)):
         with suppress(TypeError):
             return list(value)
@@ -94,8 +95,8 @@ def check_items(value: Any, name: str, expected: str) -> list[Any]:
 
 
 def check_array(value: Any, name: str, expected: str, kind: type | None = None) -> "NDArray[Any]":
-    """An array, or what makes one: not lists of unequal length, for instance."""
-    import numpy as np  # here: tables do without
+    """Check for an array, or for something that numpy turns into an array. Returns the array."""
+    import numpy as np  # not at the top: tables need no numpy
 
     try:
         return np.asarray(value, kind)
@@ -104,7 +105,7 @@ def check_array(value: Any, name: str, expected: str, kind: type | None = None) 
 
 
 def check_record(value: Any, name: str) -> dict[str, Any]:
-    """A copy of a free-form JSON object."""
+    """Check for an object that JSON can hold. Returns a copy."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} is {brief(value)}, expected an object")
     if not _is_shallow(value, _MAX_LEVELS):
@@ -125,7 +126,7 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def check_keys(document: Any, name: str, required: Sequence[str], optional: Sequence[str]) -> None:
-    """An object must have the required keys, and no unknown ones: those are misspelt, as a rule."""
+    """Check that an object has the required keys, and no unknown ones, which are mostly misspelt."""
     if not isinstance(document, dict):
         raise ValueError(f"{name} is {brief(document)}, expected an object")
     for key in required:

@@ -30,6 +30,16 @@ def layer_pixels(count: int = 3, height: int = SIZE, width: int = SIZE) -> torch
     return torch.from_numpy(pictures(count)[:, :height, :width]).permute(0, 3, 1, 2).float()
 
 
+def cpmf(z: torch.Tensor, q: torch.Tensor, kappa: torch.Tensor, K: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest index n, shaped as z, and P(n + k | z) for k = -K..K in a last dimension, by autograd."""
+    t = z / q
+    nearest = t.detach().round()
+    offsets = torch.arange(-K, K + 1, dtype=t.dtype, device=t.device)
+    r = (t - nearest).unsqueeze(-1)
+    kappa = torch.as_tensor(kappa, dtype=t.dtype, device=t.device).unsqueeze(-1)
+    return nearest, torch.softmax(kappa * offsets * (2 * r - offsets), dim=-1)
+
+
 def luma_coefficients(picture: np.ndarray) -> np.ndarray:
     """Of a picture whose sides are multiples of 8: blocks x 64, by scipy."""
     luma = picture.astype(float) @ (0.299, 0.587, 0.114) - 128

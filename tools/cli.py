@@ -1,4 +1,4 @@
-"""`dnnjpeg`: the commands, each loaded when it is asked for."""
+"""`dnnjpeg`: the commands. Each is loaded when it is used."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ COMMANDS = ("demo", "encode", "evaluate", "inspect", "learn-table", "sparse", "t
 
 
 class _Commands(click.Group):
-    """The command NAME is the object of that name in dnnjpeg.tools.NAME, a dash being an underscore there."""
+    """The command NAME is the object NAME in the module dnnjpeg.tools.NAME. A dash becomes an underscore."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -41,7 +41,7 @@ class _Commands(click.Group):
             sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         if sys.stdout is None:
             raise click.ClickException(
-                "standard output is closed, expected somewhere to write to, as /dev/null"
+                "standard output is closed: send it to a file or a pipe, for example /dev/null"
             )
         with _errors():
             return super().parse_args(ctx, args)
@@ -56,14 +56,14 @@ class _Commands(click.Group):
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """What the system refuses is one line, and a line cannot steer the terminal, whatever it is about."""
+    """Turn errors of the system into one line. Control characters in errors are escaped."""
     try:
         yield
     except click.ClickException as error:
         vars(error).update(message=one_line(error.message))
         raise
     except BrokenPipeError:
-        raise  # click knows
+        raise  # click handles it
     except OSError as error:
         reason = error.strerror or str(error)
         text = f"{reason}: {error.filename}" if error.filename else reason
@@ -73,4 +73,4 @@ def _errors() -> Iterator[None]:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="dnnjpeg %(version)s")
 def main() -> None:
-    """Ordinary JPEG files for pictures that a neural network will look at."""
+    """Make ordinary JPEG files for pictures that a neural network will read."""

@@ -16,9 +16,9 @@ TABLE, QUALITY, COUNT = "universal", 75, 12
 
 
 def draw(width: int, height: int, seed: int = 0) -> "Image.Image":
-    """An RGB picture that behaves as a photograph does under JPEG; the same for the same arguments.
+    """Draw an RGB picture that JPEG treats like a photograph. The same arguments give the same picture.
 
-    Textured discs of many sizes, one in front of another: there are edges at every scale, as in the world.
+    It has textured discs of many sizes, one in front of the other, so there are edges at every scale.
     """
     import numpy as np
     from PIL import Image
@@ -37,7 +37,7 @@ def draw(width: int, height: int, seed: int = 0) -> "Image.Image":
 
 
 def _texture(rng: "np.random.Generator", width: int, height: int) -> "NDArray[np.float64]":
-    """Noise of mean 0 and variance 1 whose amplitude falls with frequency as in photographs."""
+    """Noise with mean 0 and variance 1. Its amplitude falls with frequency as in photographs."""
     import numpy as np
 
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
@@ -62,7 +62,7 @@ def demo(folder: Path) -> None:
     for name in ("pictures", "jpeg"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not encoder.is_warm():
-        click.echo("The codec is compiled for this processor, once. This takes some seconds.", err=True)
+        click.echo("Compiling the codec for this processor, once. This takes some seconds.", err=True)
     ours = pillows = 0
     for i in range(COUNT):
         picture = draw(*((480, 640) if i % 3 == 2 else (640, 480)), seed=i)

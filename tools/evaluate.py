@@ -1,4 +1,4 @@
-"""`dnnjpeg evaluate`: what codecs cost and what networks make of their files."""
+"""`dnnjpeg evaluate`: compare codecs by bytes and by what networks read."""
 
 import json
 import math
@@ -57,7 +57,7 @@ _PACKAGES = (
 
 
 def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
-    """A codec's name, and its own qualities, where it is given as NAME@QUALITIES."""
+    """The codec's name and its qualities, from NAME or NAME@QUALITIES."""
     match = re.fullmatch(r"(.+)@([\d.,]+)", text)
     return (match[1], parse_qualities(match[2])) if match else (text, None)
 
@@ -172,7 +172,7 @@ def evaluate(
 
 
 def _wanted(codecs: Sequence[str], references: Sequence[str]) -> dict[str, set[float]]:
-    """By name of codec, references first, the qualities that are asked for besides."""
+    """The qualities that the user asks for, by name of codec, references first."""
     wanted: dict[str, set[float]] = {}
     for name, own in map(_split, (*references, *codecs)):
         wanted.setdefault(name, set()).update(own or ())
@@ -194,7 +194,7 @@ def _prepare(
     device: str,
     cache: Path | None,
 ) -> "tuple[Measurer, dict[str, Ladder]]":
-    """All that the arguments name, and each codec tried on one picture: errors come before the work."""
+    """Load all that the arguments name, and try each codec on one picture, so that errors come early."""
     import platformdirs
 
     from dnnjpeg.evaluate.codecs import load_codec
@@ -211,14 +211,14 @@ def _prepare(
         from dnnjpeg.sparse.plan import Plan, apply_
 
         if networks[0].device.type != "cpu":
-            raise ValueError(f"--plan is for the CPU, and --device is {device}")
+            raise ValueError(f"--plan needs the CPU, and --device is {device}: leave out one of them")
         apply_(networks[0].module, Plan.load(plan))
     dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
     for name, codec in loaded.items():
         for quality in wanted[name] or {50}:
             file = codec.encode(dataset.pictures[0], quality)
         if rate == "scan_bytes" and not file.startswith(b"\xff\xd8"):
-            raise ValueError(f"{name} writes no JPEG: it has no part in a comparison --headerless")
+            raise ValueError(f"{name} writes no JPEG, which --headerless needs: leave out one of them")
     kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
     measurer = Measurer(dataset, by_name(networks), kept)
     return measurer, {name: Ladder(codec, partial(measure, measurer), rate) for name, codec in loaded.items()}
@@ -248,12 +248,14 @@ def _measure(
 
 
 def _warn_of_labels(measurer: "Measurer") -> None:
-    """A network that does worse on the originals than a guess has other classes, or the labels are wrong."""
+    """Warn if a network is worse than a guess on the originals: then the labels are not its own."""
     for name, read in measurer.originals.items():
         guess = math.log(measurer.clean[name].shape[1])
         if (loss := float(read.loss.mean())) > guess:
-            text = f"warning: {name} has a mean loss of {loss:.2f} on the originals, worse than a guess, "
-            click.echo(one_line(f"{text}{guess:.2f}: are the labels right, and its own?"), err=True)
+            text = (
+                f"warning: {name} has a mean loss of {loss:.2f} on the originals, and a guess {guess:.2f}: "
+            )
+            click.echo(one_line(f"{text}check that the labels belong to this network"), err=True)
 
 
 def _provenance(measurer: "Measurer") -> dict[str, Any]:

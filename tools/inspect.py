@@ -81,6 +81,6 @@ def _coding(found: Inspection) -> str:
 
 
 def _printable(text: str) -> str:
-    """One line of a file's own text that cannot steer a terminal."""
+    """A text from a file as one line without control characters, at most 200 characters."""
     line = "".join(character if character.isprintable() else " " for character in text)
     return line if len(line) <= 200 else f"{line[:200]}..."

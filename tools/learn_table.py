@@ -117,7 +117,7 @@ def learn_table(
     published: bool,
     **how: Any,
 ) -> None:
-    """Learn a table: quantization steps that cost a network less than the standard ones, byte for byte.
+    """Learn a quantization table. At equal bytes, networks lose less than with the standard table.
 
     Pictures are encoded as they are stored. Networks see them as their own preprocessing says: resized and
     cropped.

@@ -1,4 +1,4 @@
-"""Standard output and standard error: all of what is written arrives, or an error says so."""
+"""Standard output and standard error that write everything, or raise an error."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from dnnjpeg.files.atomic import write_all
 
 
 class _Whole(io.RawIOBase):
-    """A file of which `write` takes all that it is given."""
+    """A raw file whose `write` writes all data."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = io.FileIO(descriptor, "w", closefd=False)
@@ -32,8 +32,10 @@ class _Whole(io.RawIOBase):
 
 @contextmanager
 def whole_output() -> Iterator[None]:
-    """Meanwhile nothing is buffered in the standard streams, and nothing is lost: the usual ones forget the
-    rest of what a raw file takes in part (PYTHONUNBUFFERED), and give up on a pipe that does not block.
+    """In this context, the standard streams are unbuffered, and write everything.
+
+    Python's own streams lose data if a raw file writes only a part (PYTHONUNBUFFERED), or if a pipe does not
+    block.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _whole(sys.stdout, sys.__stdout__), _whole(sys.stderr, sys.__stderr__)
@@ -51,8 +53,6 @@ def _whole(stream: Any, original: TextIO | None) -> Any:
 
 
 def check_output() -> None:
-    """Raises OSError where standard output did not keep what it took: over a network, a full disk may show
-    only when the file is closed.
-    """
+    """Raise OSError if standard output lost data. A full network disk may fail only at the close."""
     if isinstance(getattr(sys.stdout, "buffer", None), _Whole):
         os.close(os.dup(sys.stdout.fileno()))

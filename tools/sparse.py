@@ -1,4 +1,4 @@
-"""`dnnjpeg sparse`: find out how a network's convolutions run fastest on this processor, and run them so."""
+"""`dnnjpeg sparse`: find the fastest way to run a network's convolutions on this processor, and use it."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @click.group(short_help="Run networks faster on the CPU by skipping zeros.")
 def sparse() -> None:
-    """Convolution that skips zeros, on the CPU, where that is faster."""
+    """Run networks on the CPU with convolutions that skip zeros, where this is faster."""
 
 
 # fmt: off
@@ -63,9 +63,9 @@ def tune(
     output: Path,
     report_file: Path | None,
 ) -> None:
-    """Measure every way to run each convolution of a network, and write down the fastest.
+    """Measure all methods for each convolution of a network, and write a plan with the fastest.
 
-    The first time, kernels are compiled, which takes a minute or two.
+    The first run compiles kernels, which takes a minute or two.
 
     Exit status: 0 done, 1 failed, 2 wrong usage.
     """
@@ -117,7 +117,7 @@ def run(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Classify pictures with a network as it is and with the plan: pictures a second, and what they read.
+    """Classify pictures with the unchanged network and with the plan, and compare speed and classes.
 
     Exit status: 0 done, 1 failed, 2 wrong usage.
     """
@@ -131,8 +131,8 @@ def run(
     if not spec:
         known = repr(plan.provenance.get("spec"))  # escaped, as the terminal may take it for commands
         raise click.UsageError(
-            f"give --network: a network's code is run only where it is named here. {plan_file} was made for "
-            f"{known}: repeat that if you trust it"
+            f"--network is missing, and a plan runs no code by itself. {plan_file} was made for {known}: "
+            "give this with --network if you trust it"
         )
     torch.set_num_threads(int(plan.conditions.get("threads", torch.get_num_threads())))
     network, dataset = _load(spec, weights, data, labels, limit, 0)
@@ -141,11 +141,12 @@ def run(
         click.echo(json.dumps(found))
         return
     click.echo(
-        f"{found['pictures']} pictures; as it is {found['original_per_second']:.1f} a second, with the plan "
-        f"{found['plan_per_second']:.1f}: {found['speedup']:.2f}x; the same class for {found['same']}"
+        f"{found['pictures']} pictures. Pictures a second: unchanged {found['original_per_second']:.1f}, "
+        f"with the plan {found['plan_per_second']:.1f} ({found['speedup']:.2f}x). "
+        f"The same class: {found['same']}"
     )
     if "original_top1" in found:
-        click.echo(f"top-1: as it is {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
+        click.echo(f"top-1: unchanged {found['original_top1']:.4f}, with the plan {found['plan_top1']:.4f}")
 # fmt: on
 
 
@@ -170,7 +171,7 @@ def _load(
 
 
 def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any]:
-    """Both ways by turns, batch by batch, so that what slows the machine down slows both."""
+    """Measure the unchanged network and the plan by turns, so that the load of the machine is the same."""
     import numpy as np
 
     from dnnjpeg.sparse.plan import apply_, install, modules_of, original
@@ -188,7 +189,7 @@ def _compare(network: "Network", dataset: "Dataset", plan: Any) -> dict[str, Any
         for name, modules in ways.items():
             install(network.module, modules, plan.fused and name == "plan")
             if not start:
-                network.read(pictures, batch)  # what is prepared at the first call is not counted
+                network.read(pictures, batch)  # the first call prepares weights, and is not counted
             begin = time.perf_counter()
             logits = network.read(pictures, batch)
             seconds[name] += time.perf_counter() - begin

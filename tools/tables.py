@@ -134,7 +134,7 @@ def _entry(name: str, table: Table, path: Path | None) -> dict[str, Any]:
 
 
 def _line(point: OperatingPoint) -> str:
-    """A point in one line."""
+    """A point as one line."""
     kinds = dict.fromkeys(_kinds(point))
     measured = [f"{key} {json.dumps(value)}" for key, value in (point.measured or {}).items()]
     parts = [f"quality {point.quality}", point.subsampling, f"{len(point.tables)} tables", *kinds, *measured]
@@ -142,7 +142,7 @@ def _line(point: OperatingPoint) -> str:
 
 
 def _kinds(point: OperatingPoint) -> list[str]:
-    """By table, its hardness, and its bin_width and max_index where it has any."""
+    """For each table: its hardness, and its bin_width and max_index if it has them."""
     return [
         (_describe("hardness", hardness) or "rounded to the nearest")
         + ("" if bin_width == 1 else f", {_describe('bin_width', bin_width)}")

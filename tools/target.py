@@ -1,4 +1,4 @@
-"""The options of `dnnjpeg encode` that ask for a target in place of a quality."""
+"""The options of `dnnjpeg encode` for a target in place of a quality."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -53,20 +53,20 @@ def target(
     target_bytes: int | None,
     target_bpp: float | None,
 ) -> dict[str, Any]:
-    """What the options ask for, as `encode_to_target` takes it, networks loaded; empty for nothing.
+    """The arguments of `encode_to_target` that the options ask for, with loaded networks.
 
-    Raises click.UsageError.
+    They are empty without a target. Raises click.UsageError.
     """
     limits = {"target_bytes": target_bytes, "target_bpp": target_bpp}
     given = {name: value for name, value in limits.items() if value is not None}
     if not math.isfinite(target_bpp or 0):
         raise click.UsageError(f"--target-bpp is {target_bpp}, expected a finite number")
     if len(given) + bool(networks or keep) > 1:
-        raise click.UsageError("--keep, --target-bytes and --target-bpp are three targets: give one")
+        raise click.UsageError("--keep, --target-bytes and --target-bpp exclude each other: give one")
     if bool(networks) != bool(keep):
-        raise click.UsageError("--network and --keep go together: who reads, and what must still be read")
+        raise click.UsageError("--network and --keep go together: give both or neither")
     if prune and not networks:
-        raise click.UsageError("--prune drops what networks do not need: give --network and --keep")
+        raise click.UsageError("--prune needs networks: give --network and --keep")
     check_single("--weights", weights, networks)
     if not keep:
         return given
@@ -77,7 +77,7 @@ def target(
         criterion = Criterion.parse(keep)
         if prune and not criterion.is_bound:
             raise click.UsageError(
-                f"--prune is for what must be kept: top1, top5 or divergence=X, not {keep}"
+                f"--prune needs --keep top1, top5 or divergence=X, and --keep {keep} is given"
             )
         loaded = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(networks)]
     except ImportError as error:
@@ -88,7 +88,7 @@ def target(
 
 
 def describe(target: Mapping[str, Any]) -> dict[str, Any]:
-    """The target for a report: numbers and texts only."""
+    """The target for a JSON report."""
     networks = [
         {"name": network.name, "spec": network.spec, "digest": network.digest}
         for network in target.get("networks", ())

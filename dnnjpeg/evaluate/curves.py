@@ -1,4 +1,4 @@
-"""Rate against what the network makes of it: one curve a codec, and what lies between two of them."""
+"""Rate-performance curves of codecs, and the difference between two curves."""
 
 from functools import cached_property
 
@@ -13,13 +13,12 @@ Rows = NDArray[np.float64]  # a row a sample: (1 + resamples) x settings
 class Curve:
     """The settings of a codec, joined by straight lines over the logarithm of the bytes.
 
-    size: bytes of the mean picture.
-    goodness: what is larger where the network does better: an accuracy, or a loss with its sign turned.
+    size: mean bytes of a picture.
+    goodness: an accuracy, or minus a loss: larger is better.
 
-    Both are samples (see `dnnjpeg.evaluate.statistics`) by setting, (1 + resamples) x settings in any order,
-    and every question is answered for each sample.
-
-    Nothing is extrapolated: an answer beyond the settings is infinite, in the direction in which it lies.
+    Both are samples (see `dnnjpeg.evaluate.statistics`), float64 (1 + resamples) x settings, in any order of
+    the settings. All methods return a value for each sample. Nothing is extrapolated: beyond the settings the
+    result is plus or minus infinity.
     """
 
     def __init__(self, size: Rows, goodness: Rows) -> None:
@@ -29,10 +28,10 @@ class Curve:
 
     @cached_property
     def rising(self) -> tuple[Rows, Rows]:
-        """Log bytes and goodness of the curve made to rise, so that each goodness has its bytes.
+        """Log bytes and goodness of the monotone curve, on which each goodness has one number of bytes.
 
-        Settings that fall behind a smaller one are noise: each run of them is pooled into its mean, by the
-        pool-adjacent-violators algorithm (Ayer et al. 1955), and stands there as often as it has settings.
+        A setting that is worse than a smaller one is noise. Such settings are replaced by their mean, by the
+        pool-adjacent-violators algorithm (Ayer et al. 1955). The number of settings stays the same.
         """
         log_bytes, goodness = self._log_bytes.copy(), self._goodness.copy()
         for row in np.flatnonzero((np.diff(goodness) <= 0).any(axis=1)):
@@ -40,31 +39,31 @@ class Curve:
         return log_bytes, goodness
 
     def goodness_at(self, log_bytes: Samples) -> Samples:
-        """The goodness at so many bytes."""
+        """The goodness at a number of bytes, given by its logarithm."""
         return _interpolate(log_bytes, self._log_bytes, self._goodness)
 
     def log_bytes_at(self, goodness: Samples) -> Samples:
-        """The logarithm of the bytes that such a goodness takes, on the curve made to rise."""
+        """The logarithm of the bytes at a goodness, on the monotone curve."""
         log_bytes, rising = self.rising
         return _interpolate(goodness, rising, log_bytes)
 
     def within(self, goodness: Samples) -> Samples:
-        """The goodness, or the end of the curve made to rise that it lies beyond."""
+        """The goodness, clipped to the range of the monotone curve."""
         _, rising = self.rising
         return np.clip(goodness, rising[:, 0], rising[:, -1])
 
 
 def log_ratio(curve: Curve, reference: Curve, goodness: Samples) -> Samples:
-    """log(bytes / bytes of the reference) at equal goodness; NaN where it is beyond both."""
+    """log(bytes / bytes of the reference) at equal goodness. NaN if the goodness is beyond both curves."""
     with np.errstate(invalid="ignore"):
         return curve.log_bytes_at(goodness) - reference.log_bytes_at(goodness)
 
 
 def mean_log_ratio(curve: Curve, reference: Curve) -> Samples:
-    """The mean of `log_ratio` over the goodness that both curves reach; NaN where there is none.
+    """The mean of `log_ratio` over the goodness that both curves reach. NaN if there is no such goodness.
 
-    Bjontegaard's difference of rates (VCEG-M33), with straight lines in the place of his cubic, which noise
-    would bend.
+    This is Bjontegaard's difference of rates (VCEG-M33), with straight lines in place of the cubic, which is
+    sensitive to noise.
     """
     one, other = curve.rising[1], reference.rising[1]
     low = np.maximum(one[:, 0], other[:, 0])
@@ -79,12 +78,12 @@ def mean_log_ratio(curve: Curve, reference: Curve) -> Samples:
 
 
 def per_cent(log_ratios: Samples) -> Samples:
-    """The change that logarithms of ratios stand for, in per cent; what is beyond the curve stays so."""
+    """Logarithms of ratios as changes in per cent. Infinite values stay infinite."""
     return np.where(np.isneginf(log_ratios), -np.inf, 100 * np.expm1(log_ratios))
 
 
 def _pool(log_bytes: list[float], goodness: list[float]) -> tuple[list[float], list[float]]:
-    pools: list[tuple[float, float, int]] = []  # mean log bytes and goodness of so many settings
+    pools: list[tuple[float, float, int]] = []  # mean log bytes, mean goodness, number of settings
     for x, y in zip(log_bytes, goodness, strict=True):
         count = 1
         while pools and pools[-1][1] >= y:
@@ -97,7 +96,7 @@ def _pool(log_bytes: list[float], goodness: list[float]) -> tuple[list[float], l
 
 
 def _interpolate(x: Samples, xs: Rows, ys: Rows) -> Samples:
-    """By row, y at x on a curve through points with rising xs; infinite beyond them, for ys rise too."""
+    """For each row, y at x on the line through points with rising xs and ys. Infinite beyond the points."""
     before = np.sum(xs <= x[:, None], axis=1)
     neighbours = np.stack((before - 1, before), axis=1).clip(0, xs.shape[1] - 1)
     (x0, x1), (y0, y1) = (np.take_along_axis(rows, neighbours, axis=1).T for rows in (xs, ys))

@@ -1,4 +1,4 @@
-"""How many bytes a point of a table saves, and how sure that is, on pictures that both were measured on."""
+"""The bytes that a point of a table saves against the standard table, with an interval."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,14 @@ from dnnjpeg.learn.points import StandardCurve
 def bytes_change(
     qualities: Sequence[float], standard: Sequence[Losses], point: Losses, luck: float
 ) -> Estimate:
-    """Bytes of a point against the standard table at equal loss, in per cent: -10 is a tenth fewer.
+    """Change of the bytes from the standard table to a point at equal loss, in per cent. -10: a tenth fewer.
 
-    standard: the standard table at these qualities. luck: by what share the point loses less on these
-    pictures than it would on others (`Selection.luck`).
-    The interval is a bootstrap over the pictures. It does not know that the pictures have chosen the point.
+    standard: losses of the standard table at these qualities.
+    point: losses of the point, on the same pictures.
+    luck: the loss on other pictures is expected to be larger by this share (`Selection.luck`).
+
+    The interval is a bootstrap over the pictures. It does not include that the pictures have chosen the
+    point.
     """
     count = len(standard)
     table = means(

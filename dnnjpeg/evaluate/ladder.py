@@ -1,4 +1,4 @@
-"""Which qualities of a codec must be measured, so that it is known in how many bytes it loses so much."""
+"""Choosing the qualities at which a codec is measured, so that bytes at equal loss are known well enough."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,33 +13,35 @@ from dnnjpeg.evaluate.measure import Measurement
 from dnnjpeg.networks.readings import Readings
 
 WIDTH = math.log(1.1)  # of the bytes of two neighbours
-_ASIDE = 0.035  # of the logarithm of the bytes: how far from what is looked for the next setting is
+_ASIDE = 0.035  # distance of the next setting from the answer, in the logarithm of the bytes
 _MOST = 20  # settings for one question
-_ROUNDS = 3  # of all questions: a setting that is added for one may move the answer to another
-_FINEST = 0.1  # of qualities that need not be whole
-_MARGIN = 0.25  # of the logarithm of the divergence: how far beyond what is asked intervals can be told
+_ROUNDS = 3  # of all questions: a new setting for one question may change the answer to another
+_FINEST = 0.1  # distance of qualities that need not be whole
+_MARGIN = (
+    0.25  # in the logarithm of the divergence: settings go this far beyond the targets, for the intervals
+)
 
 Measure = Callable[[Codec, float, Collection[str]], Measurement]
 
 
 def goodness(read: Readings, metric: str) -> float:
-    """The mean of a metric, in the form in which a curve is nearly straight over log bytes."""
+    """The mean of a metric as goodness. See `shaped`."""
     return float(shaped(np.asarray(np.mean(getattr(read, metric))), metric))
 
 
 def shaped(values: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
-    """Means of a metric as goodness, which grows with the bytes: -log of the divergence, -loss, top-1."""
+    """Means of a metric as goodness, which is nearly linear in log bytes: -log divergence, -loss, top-1."""
     if metric == "divergence":
         return -np.log(np.maximum(values, 1e-9))
     return values if metric == "top1" else -values
 
 
 class Ladder:
-    """The settings of one codec, measured as they are needed.
+    """The settings of one codec, measured when they are needed.
 
-    measure: encodes all pictures at a quality and lets some networks read them.
-    rate: the bytes that count, "bytes" or "scan_bytes".
-    on_reading: called after each measurement with how many networks read it.
+    measure: encodes all pictures at a quality, and runs some networks on the files.
+    rate: "bytes" or "scan_bytes".
+    on_reading: called after each measurement with the number of networks.
     """
 
     on_reading: Callable[[int], object] | None = None
@@ -50,11 +52,11 @@ class Ladder:
 
     @property
     def settings(self) -> list[Measurement]:
-        """By quality. Not every network has read every setting."""
+        """All settings in the order of quality. Each was read by some of the networks."""
         return [self._settings[quality] for quality in sorted(self._settings)]
 
     def at(self, quality: float, networks: Iterable[str]) -> Measurement:
-        """One setting, read by these networks at least."""
+        """The setting of a quality, read at least by these networks."""
         known = self._settings.get(quality)
         missing = [name for name in networks if known is None or name not in known.readings]
         if missing:
@@ -66,12 +68,14 @@ class Ladder:
         return self._settings[quality]
 
     def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> bool:
-        """Measure until the two settings around a goodness (see `shaped`) differ by less than 10 %, in bytes
-        and in entropy-coded data, or by another `width` of the logarithms. There must be a setting before.
+        """Add settings until the two settings around a goodness are close. Returns whether any was added.
 
-        Settings are added by interpolation, now a little below the place, now a little above it; where two
-        are not enough, every third halves the qualities. It ends early at the end of the qualities, and
-        where there is none between two. Whether any was added is returned.
+        target: the goodness (see `shaped`).
+        width: largest difference of the two settings, in the logarithms of bytes and entropy-coded data.
+
+        There must be one setting already. New qualities come from interpolation, a little below or above the
+        target by turns. After two of them, every third quality halves the interval. The search ends early at
+        quality 1 or 100, or if no quality is left between two settings.
         """
         for turn in range(_MOST):
             quality = self._next(network, metric, target, width, halve=turn % 3 == 2)
@@ -81,7 +85,7 @@ class Ladder:
         return True
 
     def _next(self, network: str, metric: str, target: float, width: float, halve: bool) -> float | None:
-        """The quality to measure next; None: enough is known."""
+        """The quality to measure next, or None if the settings are close enough."""
         read = sorted((one for one in self.settings if network in one.readings), key=self._bytes)
         values = np.array([[goodness(one.readings[network], metric) for one in read]])
         curve = Curve(np.array([[self._bytes(one) for one in read]]), values)
@@ -94,7 +98,7 @@ class Ladder:
             return self._beyond(max(known), 1)
         worse, better = read[above - 1], read[above]
         low, high = log_bytes[above - 1], log_bytes[above]
-        # headers are of one size: the bytes alone hide how far apart two settings of small pictures are
+        # headers have a fixed size, so for small pictures the bytes alone differ too little
         apart = max(high - low, _log_ratio(better.scan_bytes, worse.scan_bytes))
         if apart < width:
             return None
@@ -110,13 +114,13 @@ class Ladder:
         return float(getattr(one, self._rate).mean())
 
     def _between(self, guess: float, one: float, other: float, known: Collection[float]) -> float | None:
-        """The quality nearest to the guess that can be measured, between two others, and is not known."""
+        """The quality between two others that is nearest to the guess and not measured yet."""
         step, low, high = 1 if self.codec.whole else _FINEST, min(one, other), max(one, other)
         inside = (round(low + i * step, 1) for i in range(1, round((high - low) / step)))
         return min((x for x in inside if x not in known), key=lambda x: abs(x - guess), default=None)
 
     def _beyond(self, end: float, direction: int) -> float | None:
-        """A quality beyond the coarsest or the finest one; None where there is none."""
+        """A quality beyond the lowest or the highest one, or None if there is none."""
         limit = 1.0 if direction < 0 else 100.0
         if end == limit:
             return None
@@ -136,15 +140,19 @@ def climb(
     qualities: Sequence[float],
     metrics: Sequence[str],
 ) -> None:
-    """Measure all that a report needs: codecs where they are as good as the first reference at its qualities.
+    """Measure all that a report needs: each codec at the metrics of the first reference at its qualities.
 
-    ladders: by codec. readers: by codec, the networks that read it. metrics: those that are asked for.
+    ladders: ladder of each codec.
+    readers: names of the networks that read each codec's files.
+    references: names of the references among the codecs.
+    qualities: qualities of the first reference.
+    metrics: names of the metrics.
     """
     first = references[0]
     for quality in qualities:
         ladders[first].at(quality, readers[first])
     for codec, ladder in ladders.items():
-        # what a table has at a quality is compared with what the reference has there
+        # a table's quality is compared with the same quality of the reference
         whole = float(math.floor(min(qualities))), float(math.ceil(max(qualities)))
         for quality in whole if ladder.codec.whole else qualities:
             ladder.at(quality, readers[codec])

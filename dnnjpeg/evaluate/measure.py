@@ -1,4 +1,4 @@
-"""One codec at one quality, measured."""
+"""Measuring one codec at one quality."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,27 +13,29 @@ from dnnjpeg.files.view import Picture, Pictures
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.networks.readings import Readings
 
-_EXACT = 100.0  # dB, of a picture that comes back as it was: the mean over pictures stays finite
+_EXACT = 100.0  # dB, for a lossless picture, so that the mean over pictures stays finite
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One codec at one quality: a value a picture, arrays of length N."""
+    """Measurements of one codec at one quality: arrays with a value for each of N pictures."""
 
     codec: str
     quality: float
     bytes: NDArray[np.int64]  # of the whole file
-    scan_bytes: NDArray[np.int64] | None  # of its entropy-coded data; None for what is not JPEG
-    psnr: NDArray[np.float64]  # dB over the three channels, at most 100; NaN of a file of another size
+    scan_bytes: NDArray[np.int64] | None  # of its entropy-coded data; None if it is not JPEG
+    psnr: NDArray[np.float64]  # dB over the three channels, at most 100; NaN if the file has another size
     readings: dict[str, Readings]  # by name of network
 
 
 def measure(
     measurer: Measurer, codec: Codec, quality: float, networks: Collection[str] | None = None
 ) -> Measurement:
-    """All pictures of the measurer, read by some of its networks; None: by all.
+    """Measure a codec on all pictures of the measurer.
 
-    Raises ValueError for a picture that the codec refuses.
+    networks: names of the networks that read the files. None: all.
+
+    Raises ValueError if the codec refuses a picture.
     """
     write = partial(codec.encode, quality=quality)
     found = measurer.measure(write, codec.key(quality), networks, psnr)
@@ -43,7 +45,7 @@ def measure(
 
 
 def psnr(originals: Pictures, decoded: Pictures) -> Arrays:
-    """Peak signal-to-noise ratios, a number a picture."""
+    """Peak signal-to-noise ratios in dB, one for each picture."""
     return {"psnr": np.array([_psnr(*pair) for pair in zip(originals, decoded, strict=True)])}
 
 

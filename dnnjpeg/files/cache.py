@@ -1,4 +1,4 @@
-"""Arrays kept on disk under a digest of all that they depend on, so that nothing is measured twice."""
+"""A cache of arrays on disk. The key is a digest of all that the arrays depend on."""
 
 import hashlib
 import io
@@ -18,8 +18,9 @@ _CHECK_BYTES = 32  # the digest of a file, at its end
 
 
 class Cache:
-    """A folder of such files, made for the user alone where it is missing. Each is written whole, and all may
-    be deleted at any time; several processes may share it.
+    """A cache in a folder. A missing folder is made, and only the user can read it.
+
+    Files are written whole, and may be deleted at any time. Several processes may share the folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -27,7 +28,7 @@ class Cache:
         make_private(self.folder.absolute())
 
     def load(self, key: str) -> Arrays:
-        """The arrays kept under a key; none where there is no whole file."""
+        """The arrays of a key, or an empty dict if there is no whole file."""
         try:
             content = (self.folder / f"{key}.npz").read_bytes()
         except OSError:
@@ -39,19 +40,19 @@ class Cache:
             return dict(file)
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Keep arrays. Raises OSError."""
+        """Store arrays under a key. Raises OSError."""
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **arrays)
         data = file.getvalue()
-        # readers of zip files, numpy among them, pass over what follows
+        # numpy ignores bytes after the end of a zip file
         write_atomic(self.folder / f"{key}.npz", data + hashlib.sha256(data).digest())
 
 
 def key(*parts: object) -> str:
-    """A name for what depends on these parts, all of them, by their `repr`."""
+    """A key that depends on the `repr` of all parts."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def digest(array: NDArray[Any]) -> str:
-    """Of an array's values."""
+    """A digest of an array's values."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

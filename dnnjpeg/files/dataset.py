@@ -1,4 +1,4 @@
-"""Pictures with labels, in memory: as they are stored, or all cut to one square."""
+"""Data sets in memory: pictures in their stored size or cropped to squares, and their labels."""
 
 import csv
 import hashlib
@@ -17,32 +17,32 @@ from dnnjpeg.checks import check_integer, is_number
 from dnnjpeg.files.images import open_picture, walk
 from dnnjpeg.files.view import Picture, Pictures, View
 
-_NAMED = 3  # of many files with one fault, an error names this many
+_NAMED = 3  # files that an error names, if many have the same fault
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """N pictures in memory: 150 kB a picture of 224 x 224, 560 kB one of 500 x 375."""
+    """N pictures in memory, uint8 H x W x 3. A picture of 224 x 224 takes 150 kB, one of 500 x 375 560 kB."""
 
     pictures: Pictures
     labels: NDArray[np.int64] | None  # N, >= 0
-    names: tuple[str, ...]  # of the files, relative to the folder; of an array's pictures, their indices
-    source: str  # the path
+    names: tuple[str, ...]  # paths relative to the folder, or indices in the array
+    source: str  # path of the folder or array
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     @property
     def squares(self) -> NDArray[np.uint8]:
-        """The pictures as one array, N x H x W x 3. Raises ValueError where they are of several sizes."""
+        """The pictures as one array, uint8 N x H x W x 3. Raises ValueError if their sizes differ."""
         pictures = self.pictures if isinstance(self.pictures, np.ndarray) else _together(self.pictures)
         if not isinstance(pictures, np.ndarray):
-            raise ValueError(f"the pictures of {self.source} are of several sizes: load them with a size")
+            raise ValueError(f"the pictures of {self.source} have several sizes: load them with a size")
         return pictures
 
     @property
     def pixels(self) -> float:
-        """Of the mean picture."""
+        """The mean number of pixels of a picture."""
         return sum(picture.shape[0] * picture.shape[1] for picture in self.pictures) / len(self)
 
     @property
@@ -55,23 +55,25 @@ class Dataset:
         return sha.hexdigest()
 
     def head(self, n: int) -> "Dataset":
-        """The first `n` pictures, or all when there are fewer; no copy."""
+        """The first `n` pictures, or all if there are fewer, without a copy."""
         labels = None if self.labels is None else self.labels[:n]
         return replace(self, pictures=self.pictures[:n], labels=labels, names=self.names[:n])
 
     def split(self, share: float, seed: int) -> tuple["Dataset", "Dataset"]:
-        """A random part with `share` (0..1) of the pictures, and the rest; copies, each in the old order.
+        """Split the pictures at random into two data sets: one with a `share` (0..1), and one with the rest.
 
-        Raises ValueError when one of the two would be empty.
+        Both are copies, in the old order. Raises ValueError if one of them would be empty.
         """
         count = round(share * len(self)) if is_number(share) and 0 < share < 1 else 0
         if not 0 < count < len(self):
-            raise ValueError(f"share is {share}, expected a part of {len(self)} pictures that leaves some")
+            raise ValueError(
+                f"share is {share}, expected a share of {len(self)} pictures that leaves some on both sides"
+            )
         order = np.random.default_rng(seed).permutation(len(self))
         return self.take(np.sort(order[:count])), self.take(np.sort(order[count:]))
 
     def take(self, index: NDArray[np.intp]) -> "Dataset":
-        """Some pictures, in the order of their indices; copies."""
+        """The pictures with these indices, in this order, as copies."""
         labels = None if self.labels is None else self.labels[index]
         names = tuple(self.names[i] for i in index)
         every = self.pictures
@@ -87,21 +89,20 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Read pictures, and their labels where there are any.
+    """Load pictures, and their labels if there are any.
 
-    path: a folder, whose pictures are found as `dnnjpeg.files.images.walk` does, or an array of pictures: a
-        file .npy, uint8 N x H x W x 3.
-    labels: for a folder, a CSV file whose header has `file` (relative to the folder) and `label` (an integer
-        >= 0), other columns being ignored; for an array, a file .npy of N integers. With None, two or more
-        subfolders that hold all pictures are the classes 0, 1, ... by name (an empty one counts); any other
-        folder, and one with subfolders in these, has no labels.
-    size: None keeps pictures as they are stored. A number cuts each to a square of this side, as `View(size)`
-        does.
-    limit: at most this many pictures, drawn with `seed`, in order; a larger limit adds to a smaller one's.
+    path: a folder (its pictures are found by `dnnjpeg.files.images.walk`), or a .npy file, uint8 N x H x W x
+        3.
+    labels: for a folder, a CSV file with the columns `file` (relative to the folder) and `label` (an integer
+        >= 0); other columns are ignored. For an array, a .npy file of N integers. None: if all pictures lie
+        in two or more subfolders, these are the classes 0, 1, ... in the order of their names; empty ones
+        count. Otherwise, and if the subfolders have subfolders, there are no labels.
+    size: crop each picture to a square with this side, as `View(size)` does. None: keep the stored size.
+    limit: use at most this many pictures, drawn with `seed`. A larger limit adds pictures to a smaller one.
 
-    Nothing is left out silently. Raises OSError for a path that cannot be read, and ValueError for a folder
-    without pictures, a picture that cannot be read, a picture without a label, a label without a picture, and
-    labels or arrays that are not what they should be.
+    No picture is left out silently. Raises OSError if a path cannot be read. Raises ValueError if a folder
+    has no pictures, if a picture cannot be read or has no label, if a label has no picture, or if labels or
+    an array have the wrong form.
     """
     path = Path(path)
     if size is not None:
@@ -111,7 +112,7 @@ def load_dataset(
     if path.suffix.lower() == ".npy":
         return _load_array(path, None if labels is None else Path(labels), size, limit, seed)
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file, expected a folder of pictures or an array, .npy")
+        raise ValueError(f"{path} is a file, expected a folder of pictures or a .npy file")
     files = list(walk(path))
     if not files:
         raise ValueError(f"{path} holds no pictures")
@@ -147,14 +148,14 @@ def _read_pictures(files: Sequence[Path], size: int | None) -> Pictures:
 
 
 def _together(pictures: Sequence[Picture]) -> Pictures:
-    """One array where all are of one size."""
+    """One array if all pictures have the same size, else the pictures."""
     return np.stack(pictures) if len({picture.shape for picture in pictures}) == 1 else pictures
 
 
 def _class_folders(path: Path, names: Sequence[str]) -> NDArray[np.int64] | None:
     folders = sorted(item.name for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
     if len(folders) < 2 or any(name.count("/") != 1 for name in names):
-        return None  # deeper ones are train/ and val/ with the classes in them, as a rule
+        return None  # these are mostly train/ and val/, with the classes in them
     return np.array([folders.index(name.split("/", 1)[0]) for name in names], np.int64)
 
 
@@ -200,7 +201,7 @@ def _load_array(path: Path, labels: Path | None, size: int | None, limit: int | 
     if labels is None:
         classes = None
     elif labels.suffix.lower() != ".npy":
-        raise ValueError(f"{labels} holds the labels of an array, expected .npy")
+        raise ValueError(f"labels of an array are in {labels}, expected a .npy file")
     else:
         classes = _array_labels(labels, len(pictures))[index]
     some = pictures[index]
@@ -220,14 +221,14 @@ def _array_labels(path: Path, count: int) -> NDArray[np.int64]:
 
 
 def _open_array(path: Path) -> NDArray[Any]:
-    """Mapped, not read: a few pictures of many cost little. Pickles are refused: they run code."""
+    """Map an array into memory, so that a few of many pictures cost little. Pickles run code: not allowed."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is not an array of numbers: {error}") from None
     if not isinstance(array, np.ndarray):
         array.close()
-        raise ValueError(f"{path} is an archive of arrays, expected one array, .npy")
+        raise ValueError(f"{path} is an archive of arrays, expected a .npy file with one array")
     return array
 
 

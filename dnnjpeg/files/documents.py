@@ -1,4 +1,4 @@
-"""JSON files that a user hands in: read whole as data, or refused."""
+"""Reading JSON files of a user."""
 
 import json
 import os
@@ -12,9 +12,9 @@ MAX_BYTES = 64 << 20
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The document in a JSON file: a regular one, UTF-8, of at most `MAX_BYTES`, no key of an object twice.
+    """Read a JSON file. It must be a regular file, UTF-8, of at most `MAX_BYTES`, without repeated keys.
 
-    Raises OSError for a file that cannot be read, ValueError for one that is not such a document.
+    Raises OSError if the file cannot be read, and ValueError if it is no such document.
     """
     path = Path(path)
     if not stat.S_ISREG(path.stat().st_mode):  # a device has no end, and a pipe waits for its writer

@@ -1,4 +1,4 @@
-"""Pictures on disk: finding them in folders, and reading one as a JPEG can hold it."""
+"""Pictures on disk: finding them in folders, and reading a picture in a form that JPEG can hold."""
 
 import os
 import stat
@@ -17,14 +17,14 @@ EXTENSIONS = JPEG_EXTENSIONS | frozenset((
     ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx", ".mpo", ".pbm",
     ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp",
 ))
-# Raster formats only: Pillow would also start Ghostscript for a file that turns out to be PostScript.
+# Raster formats only: Pillow would start Ghostscript for a PostScript file.
 FORMATS = (
     "JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA", "QOI", "PCX", "SGI",
 )
 # fmt: on
 
-# The tags of a TIFF's first directory that speak of the picture and not of the file: description, make,
-# model, resolution and its unit, software, date, artist, copyright; then the directories for Exif and GPS.
+# Tags of a TIFF's first directory that describe the picture, not the file: description, make, model,
+# resolution and its unit, software, date, artist, copyright, and the directories for Exif and GPS.
 _TIFF_TAGS = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
 _TIFF_DIRECTORIES = (0x8769, 0x8825)
 SRGB = tuple("sRGB IEC61966-2.1".encode(coding) for coding in ("ascii", "utf-16-be"))
@@ -32,12 +32,12 @@ SRGB = tuple("sRGB IEC61966-2.1".encode(coding) for coding in ("ascii", "utf-16-
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels in a mode that JPEG has, and the metadata that goes with them."""
+    """Pixels in a mode of JPEG, and their metadata."""
 
     image: Image.Image  # mode 1, L, RGB, RGBX, YCbCr or CMYK
     format: str  # Pillow's name of the source's format
-    lone: bool  # False: the file holds further pictures behind this one (stereo, preview, gain map)
-    metadata: dict[str, Any]  # what there is of exif, xmp, icc_profile, comment, dpi, as `encode` takes it
+    lone: bool  # False: the file has further pictures (stereo, preview, gain map)
+    metadata: dict[str, Any]  # exif, xmp, icc_profile, comment, dpi, if present: arguments of `encode`
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -53,12 +53,16 @@ def walk(
     skip: str | os.PathLike[str] | None = None,
     on_error: Callable[[OSError], object] = _raise,
 ) -> Iterator[Path]:
-    """The picture files of a folder by name, then those of its subfolders; found as they are asked for.
+    """Yield the picture files of a folder in the order of their names, then those of its subfolders.
 
-    A picture is what is named as one: `extensions`, lower case, with the dot. Names that begin with a dot
-    are left out, and so is the folder `skip`. Symbolic links are followed unless `follow_links` is False;
-    those to folders last, in their order. Each folder is taken once, whatever links lead to it: by its own
-    name if it lies below `folder`. A folder that cannot be read goes to `on_error`, which raises by default.
+    extensions: extensions of picture files, in lower case, with the dot.
+    recursive: enter subfolders.
+    follow_links: follow symbolic links. Links to folders come last.
+    skip: a folder that is left out.
+    on_error: called with the OSError of a folder that cannot be read. By default the error is raised.
+
+    Names that begin with a dot are left out. Each folder is entered once, even if several links lead to it; a
+    folder below `folder` is entered by its own name.
     """
     barred = os.path.realpath(skip) if skip is not None else None
     seen: set[tuple[int, int]] = set()
@@ -81,10 +85,10 @@ def walk(
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether a folder was not seen before; it is from now on."""
+    """Whether a folder is not in `seen`. Adds it."""
     try:
         found = folder.stat()
-    except OSError:  # whoever reads it will say so
+    except OSError:  # reading the folder gives this error again
         return True
     identity = found.st_dev, found.st_ino
     is_new = identity not in seen
@@ -158,7 +162,7 @@ def _pixels(image: Image.Image, background: tuple[int, int, int] | None) -> Imag
         if alpha.getextrema() == (255, 255):
             return opaque
         if background is None:
-            raise ValueError("has transparent pixels and JPEG has none: name a background colour")
+            raise ValueError("has transparent pixels, which JPEG cannot hold: give a background colour")
         if len(set(background)) > 1:
             opaque = opaque.convert("RGB")
         ground = Image.new(opaque.mode, opaque.size, background if opaque.mode == "RGB" else background[0])
@@ -185,7 +189,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     lookup = ((np.arange(white + 1) * 255 + white // 2) // white).astype(np.uint8)
     grey = np.asarray(image)
     scaled = np.empty(grey.shape, np.uint8)
-    for row in range(0, len(grey), 64):  # numpy looks up with 8 bytes an index: in bands, to save memory
+    for row in range(0, len(grey), 64):  # in bands, because numpy takes 8 bytes for each index
         scaled[row : row + 64] = lookup[grey[row : row + 64]]
     return Image.fromarray(scaled)
 
@@ -206,7 +210,7 @@ def _metadata(image: Image.Image, metadata: str) -> dict[str, Any]:
 
 
 def _exif(image: Image.Image) -> bytes:
-    if image.format == "TIFF":  # Pillow has turned the pixels already, so the orientation stays behind
+    if image.format == "TIFF":  # Pillow has already applied the orientation to the pixels
         exif, kept = image.getexif(), Image.Exif()
         kept.update({tag: exif[tag] for tag in _TIFF_TAGS if tag in exif})
         for tag in _TIFF_DIRECTORIES:
@@ -220,7 +224,7 @@ def _exif(image: Image.Image) -> bytes:
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
     if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
-        return None  # Pillow took it from the EXIF, where it stays, or made it up
+        return None  # Pillow took it from the EXIF, which is kept, or invented it
     pair = image.info.get("dpi") or (0, 0)
     dpi = float(pair[0]), float(pair[1])
-    return dpi if all(1 < x <= 65535 for x in dpi) else None  # 1 is what Pillow makes of none in a TIFF
+    return dpi if all(1 < x <= 65535 for x in dpi) else None  # Pillow gives 1 for a TIFF without resolution

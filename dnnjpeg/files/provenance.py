@@ -1,4 +1,4 @@
-"""Where results come from: the machine and the command."""
+"""The origin of results: the machine and the command."""
 
 import platform
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -15,11 +15,11 @@ def cpu_name() -> str:
 
 
 def command() -> str:
-    """The command that runs, paths as `short` has them."""
+    """The running command, with paths shortened by `short`."""
     return shlex.join(["dnnjpeg", *map(short, sys.argv[1:])])
 
 
 def short(argument: str) -> str:
-    """A path by its last two parts: where a user keeps things is nobody's business."""
+    """The last two parts of a path. The rest is private."""
     option, equals, value = argument.rpartition("=")
     return option + equals + "/".join(Path(value).parts[-2:])

@@ -1,4 +1,4 @@
-"""What is shown of a picture: which part of it, at which size."""
+"""The part of a picture that a network sees, and its size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
-Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 where all are of one size
+Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 if all have the same size
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _REACH = {"bilinear": 1.0, "bicubic": 2.0}  # of the kernels, in pixels of the coarser grid
@@ -17,12 +17,12 @@ _REACH = {"bilinear": 1.0, "bicubic": 2.0}  # of the kernels, in pixels of the c
 
 @dataclass(frozen=True)
 class View:
-    """A centre crop of `size` x `size` pixels, after the picture is resized.
+    """Resize a picture, and crop its centre to `size` x `size` pixels.
 
-    resize: what the shorter side is brought to first, as torchvision's `Resize` and `CenterCrop` do. With
-        None, a shorter side above 8/7 of the size is reduced to that, one below the size is enlarged to it,
-        and one between stays as it is. A square of just the size is always shown as it is.
-    interpolation: "bilinear" or "bicubic"; both antialiased, as Pillow's.
+    resize: length of the shorter side after resizing, as with torchvision's `Resize` and `CenterCrop`. None:
+        a shorter side above 8/7 of `size` is reduced to that, one below `size` is enlarged to `size`, and
+        others stay as they are. A picture of `size` x `size` is never resized.
+    interpolation: "bilinear" or "bicubic", both with Pillow's antialiasing.
     """
 
     size: int
@@ -30,7 +30,7 @@ class View:
     interpolation: str = "bicubic"
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the part of a picture that becomes the view."""
+        """Left, top, right and bottom of the part of a picture that is shown, in pixels."""
         size, short = self.size, min(width, height)
         if (width, height) == (size, size):
             return 0, 0, size, size
@@ -46,20 +46,21 @@ class View:
         return left * x, top * y, (left + size) * x, (top + size) * y
 
     def show(self, image: Image.Image) -> Image.Image:
-        """The view, by Pillow, in the picture's mode. A long, narrow picture costs no memory."""
+        """The view of a Pillow image, in its mode."""
         box = self.box(*image.size)
         return image.resize((self.size, self.size), FILTERS[self.interpolation], box)
 
     def of(self, picture: Picture) -> Picture:
-        """The view of an array, size x size x 3."""
+        """The view of an array, uint8 size x size x 3."""
         if picture.shape == (self.size, self.size, 3):
             return picture
         return np.asarray(self.show(Image.fromarray(picture)))
 
     def matrices(self, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Down (size x height) and across (size x width): down @ channel @ across.T is the view of a channel.
+        """The view as two matrices, for gradients: down @ channel @ across.T is the view of a channel.
 
-        What Pillow computes, but in floating point and not held to 0..255: for gradients.
+        Returns down, float32 size x height, and across, float32 size x width. The result is Pillow's, but in
+        floating point and not clipped to 0..255.
         """
         left, top, right, bottom = self.box(width, height)
         return (
@@ -70,9 +71,9 @@ class View:
 
 @lru_cache(maxsize=64)
 def _weights(length: int, start: float, stop: float, size: int, interpolation: str) -> NDArray[np.float32]:
-    """What each of `length` pixels adds to each of `size` pixels between start and stop."""
+    """The weights of `length` pixels in each of `size` pixels between start and stop, size x length."""
     pitch = (stop - start) / size
-    scale = max(pitch, 1.0)  # a kernel is as wide as the coarser grid needs
+    scale = max(pitch, 1.0)  # the kernel is as wide as the coarser grid needs
     reach = _REACH[interpolation] * scale
     weights = np.zeros((size, length))
     for i in range(size):
@@ -85,6 +86,6 @@ def _weights(length: int, start: float, stop: float, size: int, interpolation: s
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' kernel with a = -1/2 (Keys 1981, eq. 15), of distances >= 0."""
+    """Keys' kernel with a = -1/2 (Keys 1981, eq. 15), for distances >= 0."""
     near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))

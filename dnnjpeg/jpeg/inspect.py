@@ -1,4 +1,4 @@
-"""What a JPEG file is made of, read from its segments (T.81 Annex B) without decoding."""
+"""The structure of a JPEG file, read from its segments (T.81 Annex B) without decoding."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,7 +29,7 @@ _METADATA = {
 
 @dataclass(frozen=True)
 class Likeness:
-    """The quality 1..100 at which libjpeg's standard table comes closest, and whether it is equal."""
+    """The quality 1..100 of libjpeg's most similar standard table, and whether this table is equal."""
 
     quality: int
     exact: bool
@@ -37,21 +37,23 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` finds.
+    """The result of `inspect`.
 
-    kind: how the frame is coded, as "baseline" or "progressive"; "tables only" for an abbreviated stream
-        (T.81 B.5), which has no frame: width, height and precision are then 0.
-    subsampling: a name of SUBSAMPLINGS, "4:0:0" for a single component, else the factors, as "4x2,1x1,1x1".
-    quantization: steps in natural order by table number; missing where the stream leaves its tables out.
-    huffman_tables: how many are defined. restart_interval: in MCUs, 0 for none.
-    segments: bytes by marker name, in order of appearance, markers and lengths included; "scan" is
-        entropy-coded data, "stray" what belongs to nothing, "trailing" what follows EOI. They add up to the
-        length of the data.
-    metadata: which of JFIF, EXIF, XMP, ICC, MPF, IPTC, Adobe there are.
-    table, quality: what dnnjpeg's own signature names, else None. comment: the text of the first COM segment.
-    luma, chroma: the standard quality that the tables of the first, and of the other, components resemble
-        most; None where there are none (chroma: none of their own).
-    complete: False where EOI is missing, as in a file cut short.
+    kind: coding of the frame, for example "baseline" or "progressive". "tables only" is an abbreviated stream
+        (T.81 B.5). It has no frame, so width, height and precision are 0.
+    subsampling: a key of SUBSAMPLINGS; "4:0:0" for a single component; otherwise the factors, for example
+        "4x2,1x1,1x1".
+    quantization: steps in natural order by table number. Empty if the stream has no tables.
+    huffman_tables: number of Huffman tables.
+    restart_interval: in MCUs, 0 for none.
+    segments: bytes by marker name, in order of appearance, with markers and lengths. "scan" is entropy-coded
+        data, "stray" belongs to no segment, "trailing" follows EOI. The sum is the length of the data.
+    metadata: those of JFIF, EXIF, XMP, ICC, MPF, IPTC and Adobe that the file has.
+    table, quality: from dnnjpeg's own signature, else None.
+    comment: text of the first COM segment.
+    luma, chroma: the most similar standard tables of the first component, and of the others. None if there is
+        no table; chroma is also None if it shares the table of luma.
+    complete: False if EOI is missing, for example because the file was cut off.
     """
 
     kind: str
@@ -94,16 +96,18 @@ class Inspection:
         return sum(self.segments.values()) - self.scan_bytes - self.trailing_bytes
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as a JSON object."""
+        """The inspection as a JSON object."""
         sizes = {name: getattr(self, name) for name in ("header_bytes", "scan_bytes", "trailing_bytes")}
         return {"made_by": self.made_by, **asdict(self), **sizes}
 
 
 def inspect(data: bytes) -> Inspection:
-    """The structure of any JPEG file, abbreviated streams included.
+    """Read the structure of a JPEG file, or of an abbreviated stream.
 
-    Raises ValueError, in one line, for what is not a JPEG, breaks off before its scan, or breaks the syntax;
-    TypeError for a path, say, in place of bytes.
+    data: the bytes of the file.
+
+    Raises ValueError if data is not a JPEG, ends before its scan, or violates the syntax. Raises TypeError if
+    data is not bytes, for example a path.
     """
     try:
         data = data if isinstance(data, bytes) else bytes(memoryview(data))
@@ -197,7 +201,7 @@ def subsampling_name(components: tuple[Component, ...]) -> str:
 def _likenesses(
     components: tuple[Component, ...], quantization: dict[int, Steps]
 ) -> tuple[Likeness | None, Likeness | None]:
-    """Of the first component's table, and of the others that the next two components have to themselves."""
+    """The likeness of the first component's table, and of the next two components' own table, if any."""
     first, *others = dict.fromkeys(one.table for one in components[:3]) or (0, 1)
     luma = chroma = None
     if first in quantization:

@@ -1,5 +1,6 @@
-"""Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC): every function returns whole segments as bytes, empty
-where nothing is to say.
+"""Marker segments (T.81 Annex B, JFIF, EXIF, XMP, ICC). Every function returns whole segments as bytes.
+
+The result is empty if there is nothing to write.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ def segment(marker: int, payload: bytes, what: str = "segment") -> bytes:
 
 
 def jfif(dpi: tuple[int, int] | None) -> bytes:
-    """APP0 with the density in dots an inch, or with a square pixel and no density."""
+    """APP0 with the resolution in dots per inch, or with square pixels and no resolution."""
     unit, (x, y) = (1, dpi) if dpi else (0, (1, 1))
     return segment(
         0xE0, b"JFIF\0\x01\x01" + bytes([unit]) + x.to_bytes(2, "big") + y.to_bytes(2, "big") + b"\0\0"
@@ -56,18 +57,18 @@ def comment(text: bytes) -> bytes:
 
 
 def adobe() -> bytes:
-    """APP14 that tells decoders three components are RGB, four inverted CMYK."""
+    """APP14 that tells decoders: three components are RGB, four are inverted CMYK."""
     return segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
 
 
 def orientation(number: int) -> bytes:
-    """EXIF that says nothing but the orientation 1..8."""
+    """EXIF that holds only the orientation 1..8."""
     return exif(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([number]) + bytes(6))
 
 
 @lru_cache(maxsize=64)
 def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
-    """All quantization tables (natural order) in one segment; steps beyond 255 make them two bytes each."""
+    """All quantization tables (natural order) in one segment, with 16-bit steps if one is above 255."""
     parts = []
     for i, table in enumerate(tables):
         wide = max(table) > 255
@@ -76,8 +77,11 @@ def dqt(tables: tuple[tuple[int, ...], ...]) -> bytes:
 
 
 def sof(kind: int, width: int, height: int, components: Iterable[tuple[int, int, int]]) -> bytes:
-    """Frame header SOFn, n being 0 for baseline, 1 for extended sequential and 2 for progressive, 8 bits a
-    sample; `components`: horizontal and vertical sampling factor and quantization table of each.
+    """Frame header SOFn for 8-bit samples.
+
+    kind: n, 0 for baseline, 1 for extended sequential, 2 for progressive.
+    components: horizontal and vertical sampling factor, and number of the quantization table, of each
+        component.
     """
     specs = b"".join(bytes((i, h << 4 | v, table)) for i, (h, v, table) in enumerate(components, 1))
     size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
@@ -95,6 +99,10 @@ def dri(interval: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def sos(components: tuple[tuple[int, int, int], ...], band: tuple[int, int], bits: tuple[int, int]) -> bytes:
-    """Scan header; `components`: number from 0, DC and AC table of each. `band`: Ss, Se. `bits`: Ah, Al."""
+    """Scan header.
+
+    components: number (from 0), DC table and AC table of each component.
+    band: Ss and Se. bits: Ah and Al.
+    """
     specs = b"".join(bytes((c + 1, dc << 4 | ac)) for c, dc, ac in components)
     return segment(0xDA, bytes([len(specs) // 2]) + specs + bytes((*band, bits[0] << 4 | bits[1])))

@@ -1,4 +1,4 @@
-"""The segments of a JPEG file, read: frames, quantization tables, Huffman tables (T.81 Annex B)."""
+"""Reading the segments of a JPEG file: frames, quantization tables, Huffman tables (T.81 Annex B)."""
 
 import re
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Component:
 
 
 def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """(name, bytes it takes, content) of all that is in the file, in order; fill bytes are their marker's."""
+    """Yield (name, size in bytes, content) of each segment in order. Fill bytes count for the next marker."""
     if not data.startswith(b"\xff\xd8"):
         raise ValueError(f"not a JPEG: it starts with {data[:4].hex(' ') or 'nothing'}, expected ff d8")
     yield "SOI", 2, b""
@@ -76,8 +76,9 @@ def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
 
 
 def _scan_end(data: bytes, start: int) -> int:
-    """Where a marker follows the scan, or the data end. To look from one ff to the next is faster than a
-    search by the pattern.
+    """The position of the marker after the scan, or of the end of the data.
+
+    Going from one ff to the next is faster than a search with the pattern.
     """
     at = data.find(b"\xff", start)
     while at >= 0 and (data.startswith(b"\0", at + 1) or not _MARKER_AFTER_SCAN.match(data, at)):

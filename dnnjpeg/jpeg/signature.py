@@ -1,4 +1,4 @@
-"""What dnnjpeg writes about itself: a signature in APP9 with table and quality, and a note in the comment."""
+"""Notes that dnnjpeg writes into files: a signature (APP9) with table and quality, and a comment."""
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.jpeg.markers import segment
@@ -9,17 +9,17 @@ NOTE = b"dnnjpeg keeps "
 
 
 def bare_comment(text: bytes) -> bytes:
-    """A comment without what encoding to a target has added: it is not true of another file."""
+    """A comment without the note of `encode_to_target`, which is not true for another file."""
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(NOTE))
 
 
 def signature_segment(name: str, quality: float) -> bytes:
-    """APP9 that names the table and the quality a picture was encoded with."""
+    """APP9 with the name of the table and the quality of a file."""
     return segment(0xE9, SIGNATURE + f"{name} {quality:g}".encode())
 
 
 def read_signature(body: bytes) -> tuple[str, float] | None:
-    """Table name and quality out of dnnjpeg's APP9 segment; None where it is not well formed."""
+    """Table name and quality from dnnjpeg's APP9 segment, or None if the segment is malformed."""
     try:
         name, _, quality = body[len(SIGNATURE) :].decode().rpartition(" ")
         return name, check_quality(float(quality))

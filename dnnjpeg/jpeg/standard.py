@@ -1,4 +1,4 @@
-"""The tables of T.81 Annex K and the law by which libjpeg scales them with quality."""
+"""The tables of T.81 Annex K, and libjpeg's rule that scales them with quality."""
 
 import math
 from collections.abc import Sequence
@@ -31,8 +31,9 @@ STANDARD_CHROMA = (  # T.81 Table K.2
 
 
 def ijg_factor(quality: float) -> float:
-    """libjpeg's scale of its tables at a quality 1..100, in per cent (jpeg_quality_scaling): 5000 at 1,
-    100 at 50, 0 at 100; linear between whole qualities.
+    """libjpeg's scale of its tables at a quality 1..100, in per cent (jpeg_quality_scaling).
+
+    It is 5000 at quality 1, 100 at 50, 0 at 100, and linear between whole qualities.
     """
     low = int(quality)
     factor = 5000 // low if low < 50 else 200 - 2 * low
@@ -40,8 +41,9 @@ def ijg_factor(quality: float) -> float:
 
 
 def ijg_scale(base: Sequence[int], quality: float, largest: int = 255) -> Steps:
-    """`base` steps at a quality 1..100, as libjpeg's jpeg_add_quant_table makes them with force_baseline;
-    without it, `largest` is 32767.
+    """`base` steps scaled to a quality 1..100, as by libjpeg's jpeg_add_quant_table.
+
+    largest: upper limit of the steps: 255 with libjpeg's force_baseline, 32767 without.
     """
     factor = ijg_factor(quality)
     return tuple(min(max(int((step * factor + 50) // 100), 1), largest) for step in base)
@@ -49,10 +51,13 @@ def ijg_scale(base: Sequence[int], quality: float, largest: int = 255) -> Steps:
 
 @lru_cache(maxsize=256)
 def nearest_quality(steps: Steps, base: Steps, near: int = 100) -> tuple[int, bool]:
-    """The whole quality whose `ijg_scale(base, quality)` comes closest to `steps`, and whether it is equal.
+    """The whole quality whose `ijg_scale(base, quality)` is closest to `steps`, and whether it is equal.
 
-    Closest in the squared difference of logarithms; of several alike (coarse chroma is 255 throughout at
-    qualities 1 to 3) the one next to `near`. Steps may be 16-bit, as cjpeg's are at low quality.
+    The distance is the squared difference of logarithms. If several qualities are equally close, the one next
+    to
+    `near` is taken: all chroma steps are 255 at qualities 1 to 3. Steps may be 16-bit, as in cjpeg's files of
+        low
+    quality.
     """
     largest = 255 if max(steps) <= 255 else 32767
     logs = [math.log(max(step, 1)) for step in steps]

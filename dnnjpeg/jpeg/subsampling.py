@@ -1,4 +1,4 @@
-"""Chroma subsampling: its names, and the sampling factors that stand for them in a file (T.81 A.1.1)."""
+"""Chroma subsampling: names, and the sampling factors of each in a file (T.81 A.1.1)."""
 
 # Sampling factors (horizontal, vertical) of Y, Cb, Cr.
 SUBSAMPLINGS = {

@@ -9,7 +9,6 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,10 +20,10 @@ from dnnjpeg.checks import check_array, check_integer, is_number
 from dnnjpeg.encoder import encode
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.learn.frozen import FrozenJPEG
+from dnnjpeg.learn.layer_points import to_point, without_limits
 from dnnjpeg.networks.readings import decode
 from dnnjpeg.soft.jpeg import MaxIndices, component_tables, roundtrip, to_coefficients
 from dnnjpeg.soft.rate import scan_rate
-from dnnjpeg.table.fields import MaxIndex, spread
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
@@ -134,7 +133,8 @@ class JPEGLayer(nn.Module):
         """
         steps = np.array(point.tables, float)
         if options.get("levels") is None and any(limit is not None for limit in point.max_index):
-            steps, options = _unlimited(point, steps, options)
+            steps, levels = without_limits(point)
+            options = {"levels": levels, "least": min(1.0, steps.min()), **options}
         layer = cls(steps, **{"subsampling": point.subsampling, **options})
         is_given = options.get("kappa") is not None or options.get("alpha") is not None
         if any(kappa is not None for kappa in point.hardness) and not is_given:
@@ -222,15 +222,10 @@ class JPEGLayer(nn.Module):
 
     def points(self) -> tuple[OperatingPoint, ...]:
         """The operating point of each round: steps as integers 1..255, max_index, rounding to the nearest."""
-        points = []
-        for log_q in self.log_steps().detach():
-            steps = log_q.exp().round().clamp(1, 255).int().tolist()
-            point = OperatingPoint.from_tables(steps, subsampling=self.subsampling)
-            max_index = [
-                _entry(limit) for limit in self._max_index(log_q, integers=True)[: len(point.tables)]
-            ]
-            points.append(replace(point, max_index=tuple(max_index)))
-        return tuple(points)
+        return tuple(
+            to_point(log_q, self._max_index(log_q, integers=True), self.subsampling)
+            for log_q in self.log_steps().detach()
+        )
 
     def to_table(self, name: str, *, which: int = 0, **fields: Any) -> Table:
         """The point of the round number `which`, as a Table.
@@ -295,29 +290,6 @@ def _warn_of_range(pixels: Tensor) -> None:
         f"{remedy}.",
         stacklevel=3,
     )
-
-
-def _entry(limit: int | Tensor | None) -> MaxIndex:
-    """A limit of `quantize`, as an entry of a point's max_index."""
-    if not isinstance(limit, Tensor):
-        return limit
-    held: list[int] = limit.int().tolist()
-    return held[0] if len(set(held)) == 1 else tuple(held)
-
-
-def _unlimited(
-    point: OperatingPoint, steps: NDArray[np.float64], options: dict[str, Any]
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Steps and options of the layer that belongs to a point with max_index."""
-    entries = [[math.inf if limit is None else limit for limit in spread(entry)] for entry in point.max_index]
-    max_index = np.array(entries)
-    largest = max_index.max()
-    if largest == math.inf or ((max_index < largest) & (steps > 1)).any():
-        raise ValueError(
-            "no number of levels gives the point's max_index: give levels, or a point without max_index"
-        )
-    found = steps * max_index / largest
-    return found, {"levels": 2 * int(largest) + 1, "least": min(1.0, found.min()), **options}
 
 
 def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:

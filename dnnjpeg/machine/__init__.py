@@ -1,1 +1,1 @@
-"""How kernels are compiled, and where they work."""
+"""Compiling kernels, their cache, and their working memory."""

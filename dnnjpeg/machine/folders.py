@@ -1,4 +1,4 @@
-"""Folders that are the user's own."""
+"""Private folders: nobody but the user and root can write to them."""
 
 import errno
 import os
@@ -8,18 +8,16 @@ from pathlib import Path
 
 
 class NotPrivate(Exception):
-    """Somebody else can write to a folder, or could."""
+    """Somebody else can write to a folder, or could do so."""
 
 
 def user() -> int:
-    """The number of the user; 0 on a system that has none."""
+    """The user's id, or 0 on a system without user ids."""
     return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and those around it, where they are missing; nobody else can look into them. Raises
-    OSError.
-    """
+    """Make a folder and its parents, if they are missing. Only the user can read new ones. Raises OSError."""
     for each in (*reversed(folder.parents), folder):
         if not os.path.lexists(each):
             with suppress(FileExistsError):  # another process was faster
@@ -27,18 +25,16 @@ def make_private(folder: Path) -> None:
 
 
 def check_private(folder: Path) -> None:
-    """Raises NotPrivate for a folder that somebody else than the user and root can write to, and OSError for
-    what is no folder.
-    """
+    """Raise NotPrivate if others than the user and root can write to a folder, OSError if it is no folder."""
     found = folder.lstat()
-    remedy = "delete it, and it is made anew"
+    remedy = "delete it, and it is made again"
     if stat.S_ISLNK(found.st_mode):
         raise NotPrivate(f"{folder} is a symbolic link, expected a folder; {remedy}")
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if not hasattr(os, "getuid"):
-        return  # a system whose folders have no such owners and modes
-    if found.st_uid not in (user(), 0):  # root can change all that is run anyway
+        return  # a system without such owners and modes
+    if found.st_uid not in (user(), 0):  # root can change every program anyway
         raise NotPrivate(f"{folder} belongs to user {found.st_uid}, expected {user()}; {remedy}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         mode = stat.S_IMODE(found.st_mode)

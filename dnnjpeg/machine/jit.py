@@ -1,4 +1,4 @@
-"""Compiling kernels: decorators over numba's, what the processor can do."""
+"""Compiling kernels: decorators over numba's, and features of the processor."""
 
 import gc
 from collections.abc import Callable
@@ -87,9 +87,7 @@ class _KernelCompiler(_Compiler):
     lowering = _KernelLowering
 
     def compile_extra(self, function: Callable[..., Any]) -> Any:
-        """With its parts. Numba makes so many objects, and hardly any garbage, that looking for some takes a
-        tenth of the time.
-        """
+        """Compile a kernel and its parts. Garbage collection would take a tenth of the time, so it is off."""
         collected = gc.isenabled()
         gc.disable()
         try:
@@ -100,7 +98,7 @@ class _KernelCompiler(_Compiler):
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile on first call, without the interpreter lock, and keep the machine code on disk."""
+    """Compile at the first call, release the interpreter lock, and cache the machine code on disk."""
     made = numba.njit(nogil=True, error_model="numpy", boundscheck=False, pipeline_class=_KernelCompiler)(
         function
     )
@@ -109,8 +107,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
-    """Compile now, as a C function of the address of a record `job`, which threads of any make can run; kept
-    on disk too.
+    """Compile now, as a C function for any kind of thread, and cache the machine code on disk.
+
+    job: the record whose address the C function gets.
     """
     signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
     options = {"nopython": True, "error_model": "numpy", "boundscheck": False}
@@ -121,7 +120,7 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """A part of a kernel: always inlined, never called from Python."""
+    """Mark a part of kernels. It is always inlined, and cannot be called from Python."""
     return numba.njit(
         nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
         pipeline_class=_PartCompiler,

@@ -1,4 +1,4 @@
-"""Working memory that is used again: fresh pages cost more than the coding that fills them.
+"""Working memory that is used again. Fresh pages cost more time than the coding that fills them.
 
 A process keeps up to 192 MiB of it, or what the environment variable DNNJPEG_KEEP_MIB says.
 """
@@ -29,7 +29,7 @@ RETAINED = _retained()
 
 
 def _taken(size: int) -> Block | None:
-    """The smallest free block that is not much too large."""
+    """Take the smallest free block that is large enough and not much too large."""
     fits = [
         (block.size, key)
         for key, (block, _) in _free.copy().items()
@@ -41,7 +41,7 @@ def _taken(size: int) -> Block | None:
 
 
 def borrow(size: int) -> Block:
-    """A uint8 array of `size` elements or more, contents undefined, to be given back by `give_back`."""
+    """A uint8 array of at least `size` elements, with undefined contents. Return it with `give_back`."""
     block = _taken(size)
     if block is None:
         # rounded up by an eighth at the most, so that pictures of about one size share blocks
@@ -52,7 +52,7 @@ def borrow(size: int) -> Block:
 
 
 def give_back(block: Block) -> None:
-    """Nothing looks at the block any more."""
+    """Return a block, which nobody uses any more."""
     _free[id(block)] = block
     held = sum(array.size for array, _ in _free.copy().values())
     for key, (array, _) in _free.copy().items():
@@ -68,7 +68,7 @@ def release_memory() -> None:
 
 
 class _Lease:
-    """Owner of a block; gives it back when the last array on it is gone."""
+    """The owner of a block. It gives the block back when the last array on it is deleted."""
 
     __slots__ = ("__array_interface__", "block")
 
@@ -82,8 +82,9 @@ class _Lease:
 
 
 def empty(count: int, dtype: Any) -> np.ndarray:
-    """One-dimensional array of `count` elements, contents undefined, as `numpy.empty` makes it. Slower than
-    `borrow`, but nobody needs to know when it is done with.
+    """A one-dimensional array like `numpy.empty(count, dtype)`, on a block that returns by itself.
+
+    It is slower than `borrow`, but needs no `give_back`.
     """
     block = borrow(count * np.dtype(dtype).itemsize)
     return np.asarray(_Lease(block)).view(dtype)[:count]

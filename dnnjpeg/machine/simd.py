@@ -1,12 +1,12 @@
-"""Vectors of the machine inside numba: `f32x16` and its kin as first-class values.
+"""SIMD vectors inside numba kernels, for example `f32x16`.
 
-Numba's own loops over several arrays do not vectorise (nothing tells LLVM that they do not overlap), so
-kernels here load, compute and store whole vectors at raw addresses. The IR is generic: LLVM lowers the same
-sixteen lanes to AVX-512, AVX2, SSE or NEON. Operations are fused where the code says so and nowhere else, so
-floating-point results are the same bits on every machine.
+Numba's own loops over several arrays do not vectorise, because LLVM does not know that the arrays do not
+overlap. So kernels load, compute and store whole vectors at raw addresses. The IR is generic: LLVM lowers the
+same sixteen lanes to AVX-512, AVX2, SSE or NEON. Operations are fused only where the code says so. So
+floating-point results have the same bits on every machine.
 
-A vector's type is written as a string, element and lanes: "f32x16", "i32x16", "u8x64"; "i" and "u" choose how
-shifts, comparisons and widening treat the sign. Inside a kernel::
+A vector's type is a string of element and lanes: "f32x16", "i32x16", "u8x64". "i" and "u" decide how shifts,
+comparisons and widening treat the sign. Inside a kernel::
 
     v = load(address, "f32x16") * 0.5
     store(address, convert(v, "i16x16"))
@@ -87,8 +87,9 @@ def splat(typingctx: Any, value: Any, kind: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def convert(typingctx: Any, value: Any, kind: Any) -> Any:
-    """Lane by lane to another element type: widen by the source's sign, truncate modulo, float to int towards
-    zero.
+    """Convert each lane to another element type.
+
+    Widening follows the source's sign. Narrowing is modulo. Float to int rounds towards zero.
     """
     source = value
     target = vector(kind.literal_value)
@@ -118,9 +119,7 @@ def reinterpret(typingctx: Any, value: Any, kind: Any) -> Any:
 
 
 def shuffler(mask: Sequence[int]) -> Any:
-    """An operation f(a, b) whose lane i is lane mask[i] of a and b laid end to end; the mask is a constant of
-    the code.
-    """
+    """An operation f(a, b). Its lane i is lane mask[i] of a followed by b. The mask is a constant."""
     mask = tuple(mask)
 
     @intrinsic
@@ -206,9 +205,7 @@ def floor(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def magnitude_bits(typingctx: Any, value: Any) -> Any:
-    """Bits needed for each lane's magnitude: 0 for 0, else floor(log2|v|) + 1 (the size category of T.81
-    F.1.2).
-    """
+    """Bits of each lane's magnitude: 0 for 0, else floor(log2|v|) + 1 (size category of T.81 F.1.2)."""
     width = BITS[value.element]
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:

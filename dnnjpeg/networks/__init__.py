@@ -1,1 +1,1 @@
-"""Networks: loading, what they see, what they read."""
+"""Networks: loading, preprocessing, reading pictures and files."""

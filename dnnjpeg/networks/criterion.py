@@ -1,4 +1,4 @@
-"""What networks must still read in a file: the criterion, and the networks that judge by it."""
+"""The criterion, which says what networks must still read in a file, and the networks that check it."""
 
 import math
 import re
@@ -23,16 +23,17 @@ SOFTNESS = 0.5  # of the minimum of several margins
 
 @dataclass(frozen=True)
 class Criterion:
-    """What a reading must have in common with that of the original.
+    """What networks must still read in a file.
 
-    text: "top1": the class that is first; "top5": the five classes that are first, in any order. These keep
-        top-1 and top-5 accuracy whatever the labels are. "divergence=X": the probabilities of the classes,
-        but for less than X nat of KL(original || file). "price=X": nothing, but a byte of the file weighs as
-        much as X nat of the networks' mean divergence. "quality=X": nothing, but the usual picture has this
-        quality, and one that the networks find harder to read has more. "accuracy=X%": as top1, in at least
-        X % of the pictures.
-    places: how many classes must stay first; or bound: X, of a divergence; or price: X; or quality: X. 0 for
-        the others.
+    text: the criterion.
+        "top1": the same class first. Top-1 accuracy stays the same, whatever the labels are.
+        "top5": the same five classes first, in any order. Top-5 accuracy stays the same.
+        "accuracy=X%": as top1, in at least X % of the pictures.
+        "divergence=X": KL(original || file) of the class probabilities is less than X nat.
+        "price=X": no bound. Minimise mean divergence + X x bytes.
+        "quality=X": no bound. X is the average quality; pictures that are hard to read get a higher one.
+    places: number of classes that must stay first, else 0.
+    bound, price, quality: the X of each kind, else 0. share: that of accuracy, else 1.
     """
 
     text: str
@@ -44,7 +45,7 @@ class Criterion:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The criterion that `text` names. Raises ValueError."""
+        """Make a criterion from its text. Raises ValueError."""
         if text in ("top1", "top5"):
             return cls(text, places=int(text[3:]))
         if share := re.fullmatch(r"accuracy=([0-9]{1,2}(?:\.[0-9]+)?)%", text):
@@ -62,15 +63,17 @@ class Criterion:
 
     @property
     def is_bound(self) -> bool:
-        """Whether it says of each file what must be read in it."""
+        """Whether a file either meets or fails the criterion."""
         return bool(self.places or self.bound)
 
     def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
-        """By how much a criterion that is a bound is kept (above 0) or broken, [N]: by how many logits the
-        classes that must be first are ahead of all others, or the share of the bound that is left.
-        Differentiable in the logits.
+        """The margin by which files meet a criterion that is a bound, float [N]. Below 0, files fail it.
 
-        logits, clean: of the files and of the originals, N x classes.
+        For top1 and top5, it is the difference of logits between the classes that must be first and all
+        others. For a divergence, it is the share of the bound that is left. It is differentiable in the
+        logits.
+
+        logits, clean: logits of the files and of the originals, N x classes.
         """
         if self.places:
             first = clean >= clean.topk(self.places).values[:, -1:]
@@ -80,7 +83,7 @@ class Criterion:
 
 
 def divergence(logits: Tensor, clean: Tensor) -> Tensor:
-    """KL(clean || logits) of N x classes logits each, nat, [N]."""
+    """KL(clean || logits) in nat, float [N], for logits of shape N x classes."""
     log_clean = clean.log_softmax(1)
     return (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1)
 
@@ -100,29 +103,34 @@ class Reading:
 
 
 class Judges:
-    """Networks, what each of them read in N originals, and the criterion by which they judge files."""
+    """Networks that check files of N originals by a criterion."""
 
     def __init__(
         self, networks: Sequence[Network], criterion: Criterion, originals: Sequence[NDArray[np.uint8]]
     ) -> None:
-        """originals: what `view` shows. Raises ValueError for logits that are not finite, and for a criterion
-        that a network cannot break.
+        """originals: results of `view`.
+
+        Raises ValueError if logits are not finite, or if a network has so few classes that it always meets
+        the criterion.
         """
         self.networks, self.criterion = networks, criterion
         self.clean = [torch.from_numpy(network.read(originals)) for network in networks]
         for network, clean in zip(networks, self.clean, strict=True):
             if clean.shape[1] <= criterion.places:
                 raise ValueError(
-                    f"{network.name} has {clean.shape[1]} classes: {criterion.text} keeps nothing"
+                    f"{network.name} has {clean.shape[1]} classes, and {criterion.text} needs more than "
+                    f"{criterion.places}: use another criterion"
                 )
 
     def read(
         self, which: Sequence[int], files: Sequence[NDArray[np.uint8]], *, by_all: bool = False
     ) -> list[Reading]:
-        """What the networks read in files; `which`: numbers of their originals.
+        """What the networks read in files.
 
-        With a criterion that is a bound, a network is asked only about the files that all networks before it
-        have passed, unless `by_all`.
+        which: numbers of the files' originals.
+
+        If the criterion is a bound, a network reads only the files that meet it for all networks before it,
+        unless `by_all`.
         """
         numbers = np.asarray(which, np.int64)
         kept = np.ones(len(numbers), np.bool_)
@@ -144,9 +152,9 @@ class Judges:
     def gradients(
         self, which: Sequence[int], files: Sequence[NDArray[np.uint8]]
     ) -> tuple[list[float], Tensor]:
-        """The least margin among the networks, and its gradient by the pixels, [N, 3, size, size].
+        """The least margin among the networks for each file, and its gradient, [N, 3, size, size].
 
-        The gradient is that of a smooth minimum: what helps one network is not to spoil another.
+        The gradient is taken with respect to the pixels, of a smooth minimum over the networks.
         """
         least: list[float] = []
         parts: list[Tensor] = []
@@ -167,7 +175,7 @@ class Judges:
 
 
 def view(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """What networks are shown of a picture: RGB, upright as its EXIF says, cut to a `View`."""
-    with suppress(Exception):  # EXIF that cannot be read turns no picture
+    """The square that networks see, uint8 size x size x 3: turned as the EXIF says, cropped as by `View`."""
+    with suppress(Exception):  # EXIF that cannot be read is ignored
         ImageOps.exif_transpose(image, in_place=True)
     return np.asarray(View(size).show(image.convert("RGB")))

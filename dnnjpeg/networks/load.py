@@ -1,4 +1,4 @@
-"""Networks by name: frozen, and with the preprocessing that they were trained with."""
+"""Loading networks by name, frozen, with the preprocessing of their training."""
 
 import hashlib
 import importlib
@@ -30,14 +30,14 @@ _FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.modul
 class Network:
     """A frozen classifier in eval mode, float32, channels last. Made by `load_network`."""
 
-    name: str  # what stands behind the last colon of the spec
+    name: str  # the part of the spec after the last colon
     spec: str  # what the user gave
     digest: str  # of the weights: 16 hex digits of the sha256 of the state dict
     module: nn.Module
     preprocess: Preprocess
     device: torch.device
-    # What its logits depend on: one file of weights may serve two architectures, or two inputs. That of the
-    # network as it was loaded, for `dnnjpeg.sparse` changes how fast it reads, and not what.
+    # All that the logits depend on: one file of weights may serve two architectures, or two inputs. It is
+    # made once, because `dnnjpeg.sparse` changes the module, but not its logits.
     identity: tuple[object, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -45,15 +45,16 @@ class Network:
 
     @property
     def batch(self) -> int:
-        """Pictures to take at a time: on a CPU so few that activations stay in memory that is warm."""
+        """Pictures to read at a time. On a CPU, few enough that activations stay in the cache."""
         return 16 if self.device.type == "cpu" else 128
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Logits, float32 N x classes, of pixels 0..255, float N x 3 x H x W.
+        """Logits of pictures, float32 N x classes, differentiable in the pixels.
 
-        Pictures of another size than the network's are cut and resized as `Preprocess.view` says.
-        Differentiable in the pixels; a surrounding autocast is honoured. Raises ValueError where the
-        network's output is another.
+        pixels: float N x 3 x H x W, RGB, 0..255. Pictures that are not of the network's size are resized and
+            cropped as `Preprocess.view` says.
+
+        An active autocast is used. Raises ValueError if the output is not N x classes.
         """
         logits = self.module(self.inputs(pixels))
         logits = getattr(logits, "logits", logits)  # of a model of transformers
@@ -63,7 +64,7 @@ class Network:
         return logits.float()
 
     def inputs(self, pixels: Tensor) -> Tensor:
-        """What the module is given for pixels as of `__call__`: N x 3 x size x size, channels last."""
+        """The module's input for pixels like those of `__call__`: N x 3 x size x size, channels last."""
         size = self.preprocess.size
         pixels = pixels.to(self.device, torch.float32)
         if pixels.shape[-2:] != (size, size):
@@ -84,10 +85,12 @@ class Network:
             return down @ pixels @ across.T
 
     def read(self, pictures: Pictures, batch: int | None = None) -> NDArray[np.float32]:
-        """Logits, float32 N x classes, of stored pictures, uint8 H x W x 3 each, taken `batch` at a time, by
-        default as many as are fast. They are cut and resized as `Preprocess.view` says, by Pillow.
+        """Logits of stored pictures, float32 N x classes.
 
-        Raises ValueError for pictures that are something else, and for logits that are not finite.
+        pictures: uint8 H x W x 3 each. Pillow resizes and crops them as `Preprocess.view` says.
+        batch: pictures to read at a time. None: a fast number.
+
+        Raises ValueError for other arrays, and if logits are not finite.
         """
         parts, batch = [], batch or self.batch
         for start in range(0, len(pictures), batch):
@@ -111,22 +114,24 @@ class Network:
 def load_network(
     spec: str, *, weights: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
 ) -> Network:
-    """The network that `spec` names, frozen, on `device`.
+    """Load a network, frozen, on a device.
 
-    spec: `torchvision:NAME` or `timm:NAME`, with the weights that the package holds to be the best; or
-        `path/to/file.py:function` or `package.module:function`, a function without arguments that returns an
-        nn.Module. The file or module is executed. A file may import what lies beside it, which becomes a
-        module of the process: two files whose neighbours share a name do not go together.
-    weights: a state dict, .safetensors, .pt or .pth, loaded strictly in place of the network's own.
+    spec: one of these.
+        `torchvision:NAME`, `timm:NAME`: a model with the package's best weights.
+        `path/to/file.py:function`, `package.module:function`: a function without arguments that returns an
+            nn.Module. The file or module is executed. A file may import files of its folder. These become
+            modules of the process, so do not load two files whose neighbours share a name.
+    weights: a state dict (.safetensors, .pt or .pth) in place of the network's own weights. All names and
+        shapes must match.
+    device: a device of torch.
 
-    How pictures are prepared is the module's attribute `preprocess`: a dict of `size`, `mean` and `std`, and
-    of `resize` and `interpolation` where these are known (see `View`); or torchvision's
-    `weights.transforms()`; or an image processor of transformers. Without it: what torchvision's weights,
-    timm's attribute `pretrained_cfg` or the image processor beside a model of transformers say.
+    The module's attribute `preprocess` says how pictures are prepared. It is a dict with `size`, `mean` and
+    `std`, and possibly `resize` and `interpolation` (see `View`); or torchvision's `weights.transforms()`; or
+    an image processor of transformers. Without this attribute, torchvision's weights, timm's
+    `pretrained_cfg`, or the image processor of a model of transformers are used.
 
-    Raises OSError for a file that cannot be opened, and ValueError for everything else: a spec that leads
-    nowhere, weights that do not fit, preprocessing that is not known, a network that does not make finite
-    logits of a picture.
+    Raises OSError if a file cannot be opened. Raises ValueError if the spec names no network, if the weights
+    do not fit, if the preprocessing is unknown, or if the network does not return finite logits.
     """
     origin, _, name = spec.rpartition(":")
     if not origin or not name:
@@ -190,12 +195,12 @@ def _from_function(spec: str, origin: str, name: str) -> Any:
         return _call(_import(origin, spec, f"expected {_FORMS}"), spec, name)
     path = Path(origin)
     with path.open("rb"):
-        pass  # a file that is not there is an OSError
-    # Not under its own name, which another module may have.
+        pass  # a missing file is an OSError
+    # Not under the file's own name, which another module may have.
     found = importlib.util.spec_from_file_location(f"dnnjpeg network {path.resolve()}", path)
     assert found is not None and found.loader is not None
     home = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = home  # where dataclasses, for one, look for it
+    sys.modules[found.name] = home  # dataclasses, for example, look for it here
     folder = os.fspath(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
@@ -214,7 +219,7 @@ def _call(home: ModuleType, spec: str, name: str) -> Any:
             for key, value in vars(home).items()
             if inspect.isfunction(value) and value.__module__ == home.__name__ and not key.startswith("_")
         ]
-        raise ValueError(f"{spec} is no function; there are {', '.join(functions) or 'none'}")
+        raise ValueError(f"{spec} is no function; functions there: {', '.join(functions) or 'none'}")
     with _blame(f"{spec} fails"):
         return function()
 
@@ -225,13 +230,13 @@ def _import(name: str, spec: str, remedy: str) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
-                raise  # something that it imports itself
+                raise  # a module that it imports
             raise ValueError(f"there is no module {error.name}: {remedy}") from None
 
 
 @contextmanager
 def _blame(what: str) -> Iterator[None]:
-    """Whatever goes wrong in others' code becomes a ValueError that says where; the cause stays attached."""
+    """Turn any error of others' code into a ValueError that begins with `what`. The cause stays attached."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -256,7 +261,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
 
 def _read_weights(path: Path) -> Any:
     with path.open("rb"):
-        pass  # the libraries' errors for a file that is not there differ
+        pass  # the libraries raise different errors for a missing file
     with _blame(f"{path} cannot be read as a state dict"):
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
@@ -265,9 +270,11 @@ def _read_weights(path: Path) -> Any:
         if path.suffix.lower() in (".pt", ".pth"):
             try:
                 return torch.load(path, map_location="cpu", weights_only=True)
-            except UnpicklingError:  # which advises to load it and whatever code it holds
-                raise ValueError("it is damaged, or more than module.state_dict() was saved") from None
-        raise ValueError("expected .safetensors, .pt or .pth")
+            except UnpicklingError:  # its message advises to run the code in the file
+                raise ValueError(
+                    "it is damaged, or holds more than module.state_dict(): save the state dict alone"
+                ) from None
+        raise ValueError("expected a .safetensors, .pt or .pth file")
 
 
 def _digest(module: nn.Module) -> str:

@@ -1,6 +1,6 @@
-"""Measuring: stored pictures written as real files, decoded, and read by networks; what is known is kept.
+"""Measuring: pictures are encoded as real files, decoded, and read by networks. Results are cached.
 
-Learning and evaluating measure with this alone, so that what one has read the other need not read again.
+Learning and evaluation both measure this way, and share the cache.
 """
 
 import itertools
@@ -22,34 +22,36 @@ from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.readings import Readings, compare, decode
 
-_PROBES = 8  # pictures whose files tell one state of an encoder from another
-_CHUNK = 100  # pictures written, decoded and read at a time: bounds memory
+_PROBES = 8  # pictures whose files are part of the key, in case the encoder changes
+_CHUNK = 100  # pictures encoded, decoded and read at a time, which bounds memory
 
 Write = Callable[[Picture], bytes]
-Describe = Callable[[Pictures, Pictures], Arrays]  # of originals and decoded: a row a picture
+Describe = Callable[
+    [Pictures, Pictures], Arrays
+]  # from originals and decoded pictures to arrays with a row for each
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Real files of one setting, a value a picture: arrays of length N."""
+    """Measurements of one setting: arrays with a value for each of N pictures."""
 
     bytes: NDArray[np.int64]  # of the whole file
-    scan_bytes: NDArray[np.int64] | None  # of its entropy-coded data; None for what is not JPEG
+    scan_bytes: NDArray[np.int64] | None  # of its entropy-coded data; None if it is not JPEG
     readings: dict[str, Readings]  # by name of network
-    details: Arrays  # what was asked for besides
+    details: Arrays  # the result of `describe`
 
 
 class Measurer:
-    """Pictures, networks, and what these read in the originals.
+    """Measures settings of encoders on pictures with networks.
 
-    networks: by the name that they have in results.
-    cache: where results are kept. A file's name is a digest of all that it depends on: pictures, labels,
-        network, what the encoder is called, and the files that it makes of the first eight pictures. So an
-        interrupted run resumes, and a repeated one is free.
-    batch: pictures that a network sees at a time, by default as many as are fast.
-    autocast: run the networks in bfloat16; logits stay float32.
+    dataset: the pictures.
+    networks: networks by the names that they have in results.
+    cache: keeps results. A key depends on pictures, labels, network, name of the encoder, and the files of
+        the first eight pictures. So an interrupted run continues, and a repeated one is free.
+    batch: pictures that a network sees at a time. None: a fast number.
+    autocast: run the networks in bfloat16. Logits stay float32.
 
-    Raises ValueError for labels that are not a network's, and for logits that are not finite.
+    Raises LabelError if labels are not a network's. Raises ValueError if logits are not finite.
     """
 
     clean: dict[str, NDArray[np.float32]]  # logits of the originals, N x classes
@@ -78,13 +80,14 @@ class Measurer:
         networks: Collection[str] | None = None,
         describe: Describe | None = None,
     ) -> Measured:
-        """Write, decode and read all pictures, as far as it was not done before.
+        """Encode, decode and read all pictures. What the cache holds is not repeated.
 
-        write: the encoder. name: of the encoder with all its settings, by its `repr`.
-        networks: those that read the files; None: all.
-        describe: what else to keep of each picture; known by its `__qualname__`.
+        write: the encoder.
+        name: name of the encoder with all its settings. Its `repr` is part of the key.
+        networks: names of the networks that read the files. None: all.
+        describe: computes further arrays. Its `__qualname__` is part of the key.
 
-        Raises ValueError that names a picture which the encoder refuses.
+        Raises ValueError that names the picture, if the encoder refuses one.
         """
         asked = list(self.networks if networks is None else networks)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -121,7 +124,7 @@ class Measurer:
         describe: Describe | None,
         pool: ThreadPoolExecutor,
     ) -> tuple[Arrays, Arrays, dict[str, NDArray[np.float32]]]:
-        """What the files are like, what is to be said of them, and the logits of some networks."""
+        """Sizes of the files, arrays of `describe`, and the logits of some networks."""
         data = list(probes)
         described: list[Arrays] = []
         logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in networks}
@@ -157,7 +160,7 @@ class Measurer:
         return kept["logits"]
 
     def _readings_keys(self, here: str, name: str) -> list[str]:
-        """Of readings without labels, for those who measure without, and with them where there are any."""
+        """Keys of the readings without labels, and of those with labels if there are any."""
         kinds = [None] if self._labels is None else [None, self._labels]
         fields = tuple(Readings.__dataclass_fields__)
         return [self._network_key(self.networks[name], here, labels, *fields) for labels in kinds]
@@ -174,9 +177,7 @@ class Measurer:
 
 
 def by_name(networks: Sequence[Network]) -> dict[str, Network]:
-    """Networks by their names; where two have one name, by what the user gave; where that is one too, by it
-    and the digest of the weights.
-    """
+    """Networks by name. If two share a name, the spec is used; if they share it, too, spec and digest."""
     names, specs = (Counter(getattr(one, kind) for one in networks) for kind in ("name", "spec"))
 
     def label(one: Network) -> str:

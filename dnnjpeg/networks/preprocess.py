@@ -1,4 +1,4 @@
-"""What a network takes: the part of a picture that it sees, in its range of numbers."""
+"""Preprocessing: the part of a picture that a network sees, and the scaling of its pixels."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ _HOW = (
     'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}, or '
     "torchvision's weights.transforms(), or an image processor of transformers"
 )
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as image processors have them
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, which image processors use
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network takes: a `View`, as (pixels / 255 - mean) / std for red, green and blue."""
+    """Preprocessing of a network: a `View`, then (pixels / 255 - mean) / std for red, green and blue."""
 
     size: int
     mean: tuple[float, float, float]
@@ -29,13 +29,14 @@ class Preprocess:
 
     @property
     def view(self) -> View:
-        """Of stored pictures."""
+        """The view of stored pictures."""
         return View(self.size, self.resize, self.interpolation)
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """From a dict of `size`, `mean` and `std`, and `resize` and `interpolation` where they are known: see
-        `View`. Raises ValueError that names the field.
+        """Make it from a dict. Keys: `size`, `mean`, `std`; optional: `resize`, `interpolation` (see `View`).
+
+        Raises ValueError that names the field.
         """
         check_keys(value, "preprocess", ("size", "mean", "std"), ("resize", "interpolation"))
         mean, std = (_three(value[name], name) for name in ("mean", "std"))
@@ -61,8 +62,9 @@ def _three(value: Any, name: str) -> tuple[float, float, float]:
 
 
 def preprocess_of(module: Any, given: Any = None) -> Preprocess:
-    """What a module takes: what its attribute `preprocess` says, or `given`, or what timm or transformers
-    know of it. Raises ValueError that says what is missing.
+    """The preprocessing of a module: its attribute `preprocess`, or `given`, or that of timm or transformers.
+
+    Raises ValueError that says what is missing.
     """
     own, config = getattr(module, "preprocess", None), getattr(module, "pretrained_cfg", None)
     for value in (own, given):
@@ -77,7 +79,7 @@ def preprocess_of(module: Any, given: Any = None) -> Preprocess:
 
 
 def _fields(value: Any) -> Any:
-    """A dict as `Preprocess.of` takes it; what is not known is passed on, for it to refuse."""
+    """A dict for `Preprocess.of`. Other values are returned unchanged, and `Preprocess.of` refuses them."""
     if hasattr(value, "image_mean"):
         return _of_processor(value)
     if all(hasattr(value, name) for name in ("crop_size", "resize_size", "mean", "std")):
@@ -103,13 +105,13 @@ def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_processor(processor: Any) -> dict[str, Any]:
-    """An image processor of transformers: it resizes, cuts out the centre if at all, and normalises."""
+    """A dict for `Preprocess.of` from an image processor of transformers."""
     factor = getattr(processor, "rescale_factor", 1 / 255)
     if not getattr(processor, "do_rescale", True) or not math.isclose(factor, 1 / 255, rel_tol=1e-3):
         raise ValueError(f"its image processor scales pixels by {factor:g}, expected 1/255; or {_HOW}")
     size, crop = _sides(processor.size), _sides(getattr(processor, "crop_size", None))
     resize = min(size or crop or (0,))
-    if crop_pct := getattr(processor, "crop_pct", None):  # of ConvNeXT, which cuts small sizes only
+    if crop_pct := getattr(processor, "crop_pct", None):  # ConvNeXT crops only small sizes
         shown, resize = (resize, resize), round(resize / crop_pct) if resize < 384 else resize
     else:
         shown = (crop if getattr(processor, "do_center_crop", False) else size) or (resize, resize)
@@ -125,7 +127,7 @@ def _of_processor(processor: Any) -> dict[str, Any]:
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
-    """Height and width of a `size` or `crop_size` of transformers."""
+    """Height and width from a `size` or `crop_size` of transformers."""
     if size is None:
         return None
     if isinstance(size, int):
@@ -140,7 +142,7 @@ def _check_square(width: int, height: int) -> None:
 
 
 def _processor_beside(module: Any) -> Any:
-    """The image processor that transformers has stored with a model of its own; None where there is none."""
+    """The image processor stored with a model of transformers, or None."""
     name = getattr(getattr(module, "config", None), "_name_or_path", None)
     if not name:
         return None

@@ -1,4 +1,4 @@
-"""What a network reads in pictures that were encoded, beside what it reads in the originals."""
+"""Readings: a network's output for encoded pictures, compared with its output for the originals."""
 
 import io
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from PIL import Image
 
 
 class LabelError(ValueError):
-    """Labels that are not those of a network's classes."""
+    """Labels do not belong to a network's classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """One value a picture, arrays of length N."""
+    """Comparisons of N pictures: arrays with a value for each."""
 
     loss: NDArray[np.float64]  # cross-entropy to the label, nat; NaN without labels
     divergence: NDArray[np.float64]  # KL(clean || read) >= 0, nat
@@ -24,14 +24,14 @@ class Readings:
 
 
 def compare(logits: ArrayLike, clean: ArrayLike, labels: ArrayLike | None = None) -> Readings:
-    """Compare what a network reads with what it read in the originals and with the labels.
+    """Compare the logits of encoded pictures with those of the originals, and with labels.
 
-    logits: N x classes, finite.
-    clean: the logits of the same pictures before they were encoded, N x classes.
+    logits: logits of the encoded pictures, N x classes, finite.
+    clean: logits of the originals, N x classes, finite.
     labels: N integers 0..classes - 1, or None.
 
-    Of classes with equal logits, the first counts as the larger, as in `argmax`. Raises ValueError that names
-    the argument.
+    If two classes have equal logits, the first counts as the larger, as in `argmax`. Raises ValueError that
+    names the argument, and LabelError for labels out of range.
     """
     read, original = _logits(logits, "logits"), _logits(clean, "clean")
     if read.shape != original.shape:
@@ -52,7 +52,7 @@ def compare(logits: ArrayLike, clean: ArrayLike, labels: ArrayLike | None = None
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """The pixels of a file, uint8 H x W x 3, as Pillow decodes it; grey becomes RGB. Raises OSError."""
+    """Decode a file by Pillow: uint8 H x W x 3, RGB. Grey becomes RGB. Raises OSError."""
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))
 
@@ -79,6 +79,6 @@ def _labels(values: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
     if wrong.size:
         raise LabelError(
             f"labels[{wrong[0]}] is {labels[wrong[0]]} ({wrong.size} of {count} are out of range), expected "
-            f"0..{classes - 1}: the labels are not those of this network's {classes} classes"
+            f"0..{classes - 1}: check that the labels belong to this network's {classes} classes"
         )
     return labels.astype(np.int64)

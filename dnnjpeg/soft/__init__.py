@@ -1,1 +1,1 @@
-"""JPEG that can be differentiated (torch)."""
+"""Differentiable JPEG, in torch."""

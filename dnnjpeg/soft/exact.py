@@ -1,5 +1,6 @@
-"""What real encoders and decoders compute, to the bit: what lies between samples and indices, where the order
-of operations decides which way a half is rounded. None of it is differentiable.
+"""The exact arithmetic of real encoders and decoders, between samples and indices. It is not differentiable.
+
+The order of operations decides how a half is rounded, so it is the same here, to the bit.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from torch import Tensor
 from dnnjpeg.codec.dct import COS_2, COS_4, COS_6, SCALE, SIN_2
 from dnnjpeg.soft.quantizer import hold_
 
-# The inverse DCT of eight values as libjpeg's jidctint.c computes it, in 1/8192: weights of inputs 0, 2, 4, 6
-# and of 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the latter negated.
+# The inverse DCT of eight values as in libjpeg's jidctint.c, in 1/8192: weights of inputs 0, 2, 4, 6 and of
+# 1, 3, 5, 7 in outputs 0 to 3. Output 7 - x is output x with the weights of 1, 3, 5, 7 negated.
 _EVEN = (
     (8192, 10703, 8192, 4433), (8192, 4433, -8192, -10704),
     (8192, -4433, -8192, 10704), (8192, -10703, 8192, -4433),
@@ -26,21 +27,24 @@ _ODD = (
 
 @torch.no_grad()
 def encoder_indices(samples: Tensor, q: Tensor, max_index: int | Tensor | None = None) -> Tensor:
-    """The indices to which the encoder rounds, [N, blocks, 64], whole numbers in the dtype of `samples`.
+    """The encoder's quantization indices, [N, blocks, 64], whole numbers in the dtype of `samples`.
 
-    samples: whole numbers -128..127, [N, blocks, 64]. q: whole steps, to broadcast against the result.
-    max_index: of `quantize`.
+    samples: whole numbers -128..127, [N, blocks, 64].
+    q: whole steps. They broadcast against the result.
+    max_index: as in `quantize`.
     """
     x = samples.float().permute(2, 0, 1).reshape(8, 8, -1)
     x = torch.stack(_forward_8(x.unbind(1)))
     x = torch.stack(_forward_8(x.unbind(1)))
     scale = (torch.from_numpy(SCALE).to(q.device) / q.double()).float()
-    t = x.view(64, *samples.shape[:2]).permute(1, 2, 0) * scale.double()  # rounded once, as fused
+    t = (
+        x.view(64, *samples.shape[:2]).permute(1, 2, 0) * scale.double()
+    )  # rounded once, like a fused operation
     return hold_(t, max_index).round_().to(samples.dtype)
 
 
 def _forward_8(x: Sequence[Tensor]) -> list[Tensor]:
-    """`dnnjpeg.codec.dct`'s DCT of eight values, in float32."""
+    """The DCT of eight values as in `dnnjpeg.codec.dct`, in float32."""
     s0, s1, s2, s3 = (x[k] + x[7 - k] for k in range(4))
     d0, d1, d2, d3 = (x[k] - x[7 - k] for k in range(4))
 
@@ -58,15 +62,17 @@ def _forward_8(x: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _fused(a: Tensor, factor: float, b: Tensor) -> Tensor:
-    """Of float32 values, a · factor + b rounded once: the product is exact in float64."""
+    """a · factor + b for float32 values, rounded once, as the product is exact in float64."""
     return (a.double() * float(np.float32(factor)) + b).float()
 
 
 @torch.no_grad()
 def decoder_samples(coefficients: Tensor) -> Tensor:
-    """libjpeg's accurate integer inverse DCT, held to -128..127: columns first, two fractional bits kept.
+    """libjpeg's accurate integer inverse DCT: columns first, with two fractional bits between the passes.
 
-    coefficients: whole numbers, [..., 64], natural order. Returns samples, shaped alike.
+    coefficients: whole numbers, [..., 64], in natural order.
+
+    Returns samples of the same shape, clipped to -128..127.
     """
     columns, rows = _inverse(coefficients.device, coefficients.dtype)
     with torch.autocast(coefficients.device.type, enabled=False):
@@ -75,9 +81,9 @@ def decoder_samples(coefficients: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # or those first asked for in that mode could not be used in training later
+@torch.inference_mode(False)  # tensors made in inference mode could not be used in training later
 def _inverse(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Both passes as matrices, a row an input."""
+    """Both passes as matrices with a row for each input."""
     even, odd = (torch.tensor(half, dtype=torch.float64).T for half in (_EVEN, _ODD))
     inverse = torch.empty(8, 8, dtype=torch.float64)
     inverse[0::2] = torch.cat([even, even.flip(1)], dim=1)

@@ -1,8 +1,8 @@
-"""A JPEG codec to learn through: RGB pixels to DCT coefficients, quantized, and back to RGB pixels.
+"""A differentiable JPEG codec: RGB pixels to DCT coefficients, quantization, and back to RGB pixels.
 
-Encoding follows `dnnjpeg.codec`, decoding libjpeg-turbo (as Pillow calls it). Everything but the quantizer is
-linear; where `integers` is asked for, every rounding and clamping of a real encoder and decoder is done as
-well, and gradients pass through it unchanged.
+Encoding follows `dnnjpeg.codec`, decoding follows libjpeg-turbo as Pillow uses it. Everything but the
+quantizer is linear. With `integers`, all rounding and clipping of a real encoder and decoder is done, too,
+and gradients pass through it unchanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ MaxIndices = Sequence[int | Tensor | None]
 
 
 class DifferentiableJPEG(nn.Module):
-    """Pictures as they look after JPEG, differentiable in the picture, the steps and the hardness."""
+    """A JPEG codec as a module, differentiable in the pixels, the steps and the hardness."""
 
     def forward(
         self,
@@ -38,18 +38,19 @@ class DifferentiableJPEG(nn.Module):
         *,
         steady: bool = False,
     ) -> Tensor:
-        """float32 [N, 3, height, width], RGB 0..255, from the same.
+        """Encode and decode pictures.
 
-        log_q: logarithms of the steps, natural order, [T, 64], or [N, T, 64] for tables of each picture's
-            own; T = 1 to 3 tables for Y, Cb, Cr, the last of which serves all further components.
-        log_kappa: logarithm of the hardness, any shape that broadcasts to that of `log_q`.
-        mode: of `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as files
-            do, with straight-through gradients.
-        subsampling: a name of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
-        steady: of `quantize`.
+        pixels: float [N, 3, height, width], RGB, 0..255. The result has the same shape, and is float32 (or
+            float64, like the pixels).
+        log_q: logarithms of the steps in natural order, [T, 64], or [N, T, 64] if each picture has its own. T
+            is 1 to 3 tables for Y, Cb, Cr. The last one serves all further components.
+        log_kappa: logarithm of the hardness. Its shape broadcasts to that of `log_q`.
+        mode: as in `quantize`. "sampled" and "hard" also round steps to 1..255 and samples to 0..255, as
+            files do, with straight-through gradients.
+        subsampling: a key of `dnnjpeg.jpeg.subsampling.SUBSAMPLINGS`.
+        steady: as in `quantize`.
 
-        Computes in float32 (float64 pixels: in that) whatever the surrounding autocast says. Raises
-        ValueError for shapes, a mode or a subsampling other than these.
+        Autocast has no effect. Raises ValueError for other shapes, modes or subsamplings.
         """
         integers = mode != "soft"
         tables = component_tables(log_q, log_kappa, integers=integers)
@@ -68,10 +69,13 @@ def roundtrip(
     K: int | None = None,
     held: bool = True,
 ) -> Tensor:
-    """`pixels` after JPEG, with the steps and hardness of `component_tables`; see `DifferentiableJPEG`.
+    """`pixels` after JPEG. See `DifferentiableJPEG`.
 
-    integers: of `to_coefficients` and `from_coefficients`. max_index: of `quantize`, for Y, Cb, Cr. steady,
-    K: of `quantize`. held: of `from_coefficients`.
+    tables: steps and hardness from `component_tables`.
+    integers: as in `to_coefficients` and `from_coefficients`.
+    max_index: as in `quantize`, for Y, Cb and Cr.
+    steady, K: as in `quantize`.
+    held: as in `from_coefficients`.
     """
     samples = _samples(pixels, subsampling, integers)
     is_file = integers and mode == "hard"
@@ -86,10 +90,10 @@ def roundtrip(
 def component_tables(
     log_q: Tensor, log_kappa: Tensor, *, integers: bool = False
 ) -> list[tuple[Tensor, Tensor]]:
-    """Steps and hardness of Y, Cb, Cr, [1, 64] or [N, 1, 64] (to broadcast over blocks), from `log_q` and
-    `log_kappa` as `DifferentiableJPEG` has them.
+    """Steps and hardness of Y, Cb, Cr, each [1, 64] or [N, 1, 64], which broadcasts over blocks.
 
-    integers: round steps to 1..255, as files hold them, with straight-through gradients.
+    log_q, log_kappa: as in `DifferentiableJPEG`.
+    integers: round steps to 1..255, as in files, with straight-through gradients.
     """
     if log_q.ndim not in (2, 3) or log_q.shape[-1] != 64 or not 1 <= log_q.shape[-2] <= 3:
         raise ValueError(f"log_q has shape {tuple(log_q.shape)}, expected ([N,] 1 to 3 tables, 64)")
@@ -102,7 +106,7 @@ def component_tables(
 
 
 def block_grids(height: int, width: int, subsampling: str) -> list[tuple[int, int]]:
-    """Rows and columns of the blocks of Y, Cb, Cr that hold picture (T.81 A.1.1, A.2.4)."""
+    """Rows and columns of blocks of Y, Cb, Cr, without those that only fill MCUs (T.81 A.1.1, A.2.4)."""
     if subsampling not in SUBSAMPLINGS:
         raise ValueError(f"subsampling is {subsampling!r}, expected one of {', '.join(SUBSAMPLINGS)}")
     h, v = SUBSAMPLINGS[subsampling][0]
@@ -111,20 +115,20 @@ def block_grids(height: int, width: int, subsampling: str) -> list[tuple[int, in
 
 
 def to_coefficients(pixels: Tensor, subsampling: str = "4:4:4", *, integers: bool = False) -> list[Tensor]:
-    """Orthonormal DCT coefficients of Y, Cb, Cr: what the encoder divides by the steps.
+    """Orthonormal DCT coefficients of Y, Cb and Cr (T.81 A.3.3). The encoder divides these by the steps.
 
-    pixels: [N, 3, height, width], RGB 0..255, any size; a side that does not fill the last MCU is continued
-        with its last pixel, as in the encoder.
+    pixels: [N, 3, height, width], RGB, 0..255, any size. The last pixels are repeated to fill the last MCU,
+        as in the encoder.
     integers: round samples to integers, as the encoder does, with straight-through gradients.
 
-    Returns three tensors [N, blocks, 64], blocks in raster order as `block_grids` counts them, frequencies in
-    natural order, in the dtype of pixels (float32 at least).
+    Returns three tensors [N, blocks, 64] in the dtype of pixels (at least float32). Blocks are in raster
+    order, and `block_grids` gives their numbers. Frequencies are in natural order.
     """
     return [_dct(part) for part in _samples(pixels, subsampling, integers)]
 
 
 def _samples(pixels: Tensor, subsampling: str, integers: bool) -> list[Tensor]:
-    """What `to_coefficients` transforms, shaped as its result: Y less 128, Cb and Cr."""
+    """The samples of Y (minus 128), Cb and Cr, in the shape of the result of `to_coefficients`."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels has shape {tuple(pixels.shape)}, expected N x 3 x height x width")
     height, width = pixels.shape[-2:]
@@ -159,13 +163,13 @@ def from_coefficients(
     integers: bool = False,
     held: bool = True,
 ) -> Tensor:
-    """Pixels [N, 3, height, width], RGB, held to 0..255, from coefficients as `to_coefficients` returns them.
+    """Pixels [N, 3, height, width], RGB, 0..255, from coefficients like those of `to_coefficients`.
 
-    Up-sampling is libjpeg-turbo's: triangle ("fancy") for factors of two, repetition for 4:1:1.
+    Upsampling is libjpeg-turbo's: triangle ("fancy") for factors of two, repetition for 4:1:1.
 
-    integers: round and clamp samples as libjpeg's decoder does, with straight-through gradients. Without it
-        only the pixels are clamped, and those that are have no gradient.
-    held: False leaves pixels beyond 0..255 as they are; with `integers` there are none.
+    integers: round and clip samples as libjpeg's decoder does, with straight-through gradients. Otherwise
+        only pixels are clipped, and clipped pixels have no gradient.
+    held: False leaves pixels beyond 0..255 unclipped, unless `integers` is set.
     """
     grids = block_grids(height, width, subsampling)
     h, v = SUBSAMPLINGS[subsampling][0]
@@ -187,7 +191,7 @@ def from_coefficients(
 
 
 def _upsample(chroma: Tensor, h: int, v: int, integers: bool) -> Tensor:
-    """Chroma samples [N, 2, rows, columns] at h times the columns and v times the rows (jdsample.c)."""
+    """Upsample chroma [N, 2, rows, columns] to h times the columns and v times the rows (jdsample.c)."""
     if h == 4 or (h == 2 and chroma.shape[-1] <= 2):
         return functional.interpolate(chroma, scale_factor=(v, h), mode="nearest")
     fine = functional.interpolate(chroma, scale_factor=(v, h), mode="bilinear", align_corners=False)
@@ -220,7 +224,7 @@ _straight_through: Callable[[Tensor, Tensor], Tensor] = _StraightThrough.apply
 
 
 class _Hold(torch.autograd.Function):
-    """Clamps to 0..255, and keeps a byte a sample for it where torch keeps the samples."""
+    """Clip to 0..255. It saves one byte for each sample, while torch would save the samples."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -236,19 +240,19 @@ _hold: Callable[[Tensor], Tensor] = _Hold.apply
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in their own precision, whatever autocast is on."""
+    """a @ b in their own precision, also under autocast."""
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
 
 
 def _blocks(plane: Tensor, rows: int, columns: int) -> Tensor:
-    """[N, rows · columns, 64] from samples [N, height, width], of at least so many blocks."""
+    """Blocks [N, rows · columns, 64] from samples [N, height, width], which may have more blocks."""
     tiles = plane[:, : 8 * rows, : 8 * columns].reshape(-1, rows, 8, columns, 8)
     return tiles.transpose(2, 3).reshape(-1, rows * columns, 64)
 
 
 def _plane(blocks: Tensor, rows: int, columns: int) -> Tensor:
-    """[N, 8 rows, 8 columns] from blocks [N, rows · columns, 64]."""
+    """Samples [N, 8 rows, 8 columns] from blocks [N, rows · columns, 64]."""
     tiles = blocks.reshape(-1, rows, columns, 8, 8).transpose(2, 3)
     return tiles.reshape(-1, 8 * rows, 8 * columns)
 
@@ -258,11 +262,9 @@ def _constant(name: str, like: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(
-    False
-)  # or those first asked for in that mode could not be differentiated through later
+@torch.inference_mode(False)  # tensors made in inference mode have no gradients later
 def _constant_on(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The matrices above by name; `dct` has a row a frequency."""
+    """The matrices above by name. `dct` has a row for each frequency."""
     if name == "ycbcr":
         matrix = torch.tensor(_YCBCR, dtype=torch.float64) / 32768
     elif name == "rgb":

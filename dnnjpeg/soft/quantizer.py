@@ -1,8 +1,8 @@
 """The soft quantizer of JPEG-DL and J4D, and its sampled and hard forms.
 
-A coefficient z with step q is an index i with probability P(i|z) ∝ exp(-κ (z/q - i)²), κ > 0 being the
-hardness: the conditional probability mass function (CPMF). With the nearest index n and r = z/q - n it is
-proportional to exp(κ (2rk - k²)) over the offsets k = i - n, whatever the size of z.
+A coefficient z with step q gets the index i with probability P(i|z) ∝ exp(-κ (z/q - i)²). This is the
+conditional probability mass function (CPMF); κ > 0 is the hardness. Let n be the nearest index and r = z/q -
+n. Then P is proportional to exp(κ (2rk - k²)) over the offsets k = i - n.
 """
 
 import math
@@ -17,33 +17,20 @@ Mode = Literal["soft", "sampled", "hard"]
 
 _TAIL = 14.5  # offsets whose weight is below exp(-14.5) = 5e-7 are left out, as in the encoder
 _MAX_REACH = 40
-_LEAST = 1e-30  # where exp(-κ) is below, exp(-2κ) is 0
+_LEAST = 1e-30  # if exp(-κ) is below this, exp(-2κ) is 0
 
 
 def reach(kappa: Tensor) -> int:
-    """The number K of offsets on either side of the nearest index that the CPMF of hardness `kappa` needs.
+    """The number K of indices on either side of the nearest one that the CPMF needs.
 
-    Smallest K with κ K (K + 1) >= 14.5: where one index takes over from the next as the nearest, the soft
-    quantizer then jumps by about 1e-6 steps. Raises ValueError where κ is not positive, or below 0.01.
+    It is the smallest K with κ K (K + 1) >= 14.5. When the nearest index changes, the soft quantizer then
+    jumps by only about 1e-6 steps. Raises ValueError if κ is below 0.01.
     """
     lowest = float(kappa.detach().min())
     for k in range(1, _MAX_REACH):
         if lowest * k * (k + 1) >= _TAIL:
             return k
-    raise ValueError(f"hardness is {lowest:g}, expected at least 0.01: below it an index says nothing")
-
-
-def cpmf(z: Tensor, q: Tensor, kappa: Tensor, K: int) -> tuple[Tensor, Tensor]:
-    """The nearest index, shaped as z, and P(nearest + k | z), k = -K..K in a last dimension of 2K + 1.
-
-    `q` and `kappa` broadcast against z. Differentiable by autograd; `quantize` is the lean way to its mean.
-    """
-    t = z / q
-    nearest = t.detach().round()
-    offsets = torch.arange(-K, K + 1, dtype=t.dtype, device=t.device)
-    r = (t - nearest).unsqueeze(-1)
-    kappa = torch.as_tensor(kappa, dtype=t.dtype, device=t.device).unsqueeze(-1)
-    return nearest, torch.softmax(kappa * offsets * (2 * r - offsets), dim=-1)
+    raise ValueError(f"hardness is {lowest:g}, expected at least 0.01")
 
 
 def quantize(
@@ -57,22 +44,23 @@ def quantize(
     steady: bool = False,
     K: int | None = None,
 ) -> Tensor:
-    """Coefficients after quantization and dequantization, i·q, shaped as z.
+    """Quantize and dequantize coefficients. Returns index x step, in the shape of z.
 
-    z: float coefficients. q: steps > 0, kappa: hardness > 0; both broadcast against z.
-    mode: "soft" is the expectation Σ P(i|z) i q; "sampled" draws i from P with torch's generator; "hard" is
-        the nearest index, with the encoder's rounding. All three have the gradients of "soft" with respect
-        to z, q and κ (each with the others held fixed), in closed form; only the inputs are kept for them.
-    index: what to take for the nearest or the drawn index, in whole numbers shaped as z.
-    max_index: to what magnitude z/q is held, a whole number > 0, or one for each step; None: no limit.
-    steady: the derivative by q of coefficients of at least a step is that of a rounding error in proportion
-        to the step, Q/q - t with t = z/q, in place of F(t) - t F'(t) for Q = q F(t). Over many coefficients,
-        whose rounding errors are uniform, the mean is the same; but the noise, which grows with t, is gone:
-        of DC, a hundred times smaller.
-    K: how many indices there are on either side of the nearest; None: as many as κ asks for (`reach`).
+    z: float coefficients.
+    q, kappa: steps > 0 and hardness > 0. Both broadcast against z.
+    mode: "soft" returns the expectation Σ P(i|z) i q. "sampled" draws i from P with torch's generator. "hard"
+        takes the nearest index, with the encoder's rounding. All modes have the gradients of "soft" with
+        respect to z, q and κ, in closed form. Only the inputs are saved for the backward pass.
+    index: use this index in place of the nearest or drawn one: whole numbers in the shape of z.
+    max_index: clip z/q to ±max_index, a whole number > 0, or one for each step. None: no limit.
+    steady: use another derivative with respect to q, for coefficients of at least one step: Q/q - t, with
+        t = z/q, in place of F(t) - t F'(t), for Q = q F(t). It assumes a rounding error in proportion to the
+        step. If rounding errors are uniform, the mean over many coefficients is the same. The noise, which
+        grows with t, is gone: for DC, the noise is a hundred times smaller.
+    K: number of indices on either side of the nearest one. None: as many as κ needs (`reach`).
 
-    Half-precision inputs are computed in, and returned as, float32. Raises ValueError for an unknown mode
-    and, where K is None, for κ below 0.01.
+    Half-precision inputs give a float32 result. Raises ValueError for an unknown mode, and for κ below 0.01
+    if K is None.
     """
     if mode not in ("soft", "sampled", "hard"):
         raise ValueError(f"mode is {mode!r}, expected 'soft', 'sampled' or 'hard'")
@@ -82,7 +70,7 @@ def quantize(
 
 
 def hold_(t: Tensor, max_index: int | Tensor | None) -> Tensor:
-    """t, held to ±max_index in place."""
+    """Clip t to ±max_index, in place."""
     if max_index is None:
         return t
     return t.clamp_(-max_index, max_index)  # type: ignore[arg-type]  # its stubs have no union
@@ -97,7 +85,7 @@ def indices(
     max_index: int | Tensor | None = None,
     K: int | None = None,
 ) -> Tensor:
-    """Nearest ("hard") or drawn ("sampled") indices, whole numbers in the dtype of z. K: of `quantize`."""
+    """Nearest ("hard") or drawn ("sampled") indices: whole numbers in the dtype of z."""
     if mode == "hard":
         # the encoder multiplies by the reciprocal, a float32, and rounds once: this decides the ties
         t = z.double() * q.float().reciprocal().double()
@@ -115,14 +103,14 @@ def indices(
 
 
 def _position(z: Tensor, q: Tensor, max_index: int | Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """t = z/q, the nearest index, and how far t is from it."""
+    """t = z/q, the nearest index, and the distance of t from it."""
     t = hold_(z / q, max_index)
     nearest = t.round()
     return t, nearest, t - nearest
 
 
 def weights(r: Tensor, kappa: Tensor, K: int) -> tuple[list[Tensor], list[Tensor]]:
-    """exp(κ (2rk - k²)) for k = 1..K and for k = -1..-K: by powers of the first, which is at most 1."""
+    """exp(κ (2rk - k²)) for k = 1..K and for k = -1..-K, from powers of the first, which is at most 1."""
     slope = r * (2 * kappa)
     up, down = [(slope - kappa).exp_()], [slope.neg_().sub_(kappa).exp_()]
     for k in range(2, K + 1):
@@ -133,10 +121,10 @@ def weights(r: Tensor, kappa: Tensor, K: int) -> tuple[list[Tensor], list[Tensor
 
 
 def _moments(r: Tensor, kappa: Tensor, K: int, order: int) -> list[Tensor]:
-    """E[k], E[k²], ... of the offset, up to the given order.
+    """E[k], E[k²], ... of the offset k, up to the given order.
 
-    The weights of the nearer and the farther neighbour at distance 1 have the product exp(-2κ), so that one
-    exponential a coefficient does for all; and odd moments have the sign of r.
+    The weights of the nearer and the farther neighbour at distance 1 have the product exp(-2κ). So each
+    coefficient needs one exponential. Odd moments have the sign of r.
     """
     bits = kappa / math.log(2)  # 2 ** x takes a third of the time of exp(x)
     near = r.abs().mul_(2 * bits).sub_(bits).exp2_()  # of the nearer neighbour, exp(-κ)..1
@@ -179,7 +167,7 @@ class _Quantize(torch.autograd.Function):
         else:
             if index is None:
                 index = indices(z, q, kappa, mode, max_index, K)
-            drawn = [index] * (steady and mode == "sampled")  # which cannot be known again
+            drawn = [index] * (steady and mode == "sampled")  # it cannot be computed again
             value = index * q
         ctx.save_for_backward(z, q, kappa, *drawn)
         return value
@@ -192,7 +180,7 @@ class _Quantize(torch.autograd.Function):
         t, nearest, r = _position(z, q, ctx.max_index)
         first, second, *third = _moments(r, kappa, ctx.K, 3 if for_kappa else 2)
         variance = second - first * first
-        slope = 2 * kappa * variance  # of Q/q by t
+        slope = 2 * kappa * variance  # derivative of Q/q with respect to t
         if ctx.max_index is not None:
             slope = slope * (t.abs() < ctx.max_index)
         to_z = to_q = to_kappa = None
@@ -208,7 +196,9 @@ class _Quantize(torch.autograd.Function):
                 change = torch.where(exact, change, error)
             to_q = (gradient * change).sum_to_size(q.shape)
         if for_kappa:
-            change = 2 * r * variance - (third[0] - first * second)  # of Q/q by κ: Cov(k, 2rk - k²)
+            change = 2 * r * variance - (
+                third[0] - first * second
+            )  # derivative of Q/q with respect to κ: Cov(k, 2rk - k²)
             to_kappa = (gradient * q * change).sum_to_size(kappa.shape)
         return to_z, to_q, to_kappa, None, None, None, None, None
 

@@ -1,10 +1,12 @@
-"""What quantized coefficients cost in bits, differentiable in the coefficients, the steps and the hardness.
+"""Bits of quantized coefficients, differentiable in the coefficients, the steps and the hardness.
 
-`entropy_rate` is J4D's: the entropy of each frequency's indices under the CPMF. `scan_rate` counts what a
-file holds: DC differences, runs of zeros, ends of blocks, extra bits, its own Huffman tables, headers.
+`entropy_rate` is J4D's rate: the entropy of each frequency's indices under the CPMF. `scan_rate` counts the
+bits of
+a file: DC differences, runs of zeros, ends of blocks, extra bits, Huffman tables, headers.
 
-The mean cost E[C(i)] of an index i drawn from the CPMF has derivatives that are covariances of C(i) with the
-offset of i from the nearest index. They are computed along with the value, and kept summed up by table.
+An index i drawn from the CPMF has the mean cost E[C(i)]. Its derivatives are covariances of C(i) with the
+offset of i from the nearest index. They are computed together with the value, and only their sums by table
+are saved.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,17 +23,18 @@ from dnnjpeg.soft.quantizer import Mode, indices, reach, weights
 from dnnjpeg.soft.symbols import RUNS, SIZES, count, runs, size_of, symbol_bits
 
 _LEAST = 1e-30  # of a probability
-_SEGMENTS = 2 + 19 + 4 + 14 + 2  # bytes of SOI, SOF, DHT but for its tables, SOS, EOI
-_STUFFED = 1 + 1 / 256  # bytes of a scan in a file
+_SEGMENTS = 2 + 19 + 4 + 14 + 2  # bytes of SOI, SOF, DHT without tables, SOS, EOI
+_STUFFED = 1 + 1 / 256  # bytes of a scan with byte stuffing
 
 
 def entropy_rate(planes: Sequence[Tensor], log_q: Tensor, log_kappa: Tensor) -> Tensor:
-    """Bits a picture, a scalar: the entropy of each frequency of Y, Cb and Cr times its blocks a picture.
+    """Mean bits of a picture, a scalar: the entropy of each frequency times its number of blocks.
 
-    A frequency's distribution is the mean of P(i|z) over all blocks of the batch; steps are real numbers. It
-    knows nothing of DC prediction, runs and headers, and is biased low where blocks are few.
+    planes: from `to_coefficients`.
+    log_q, log_kappa: as in `DifferentiableJPEG`. Steps are real numbers.
 
-    planes: of `to_coefficients`. log_q, log_kappa: as `DifferentiableJPEG` takes them.
+    The distribution of a frequency is the mean of P(i|z) over all blocks of the batch. DC prediction, runs
+    and headers are ignored. The entropy is too low if there are few blocks.
     """
     tables = component_tables(log_q, log_kappa)
     with torch.no_grad():
@@ -54,17 +57,19 @@ def scan_rate(
     subsampling: str = "4:4:4",
     mode: Mode = "hard",
 ) -> Tensor:
-    """Bits of each picture's baseline file without metadata (`encode(..., signature=False)`), [N].
+    """Estimated bits of each picture's baseline file without metadata (`encode(..., signature=False)`), [N].
 
-    planes: of `to_coefficients(..., integers=True)`. log_q, log_kappa: as `DifferentiableJPEG` takes them;
-        steps are rounded to 1..255.
+    planes: from `to_coefficients(..., integers=True)`.
+    log_q, log_kappa: as in `DifferentiableJPEG`. Steps are rounded to 1..255.
+    height, width: size of the pictures.
     mode: "hard" counts nearest indices, "sampled" drawn ones.
 
-    A symbol costs its information among the picture's own symbols, which is a little less than real codes
-    take: the sum is about 0.7 % below the file. The derivatives are those of the mean cost over the law of
-    one index, all other indices, and the costs of symbols, being as they were counted.
+    The cost of a symbol is its information among the picture's own symbols. Real Huffman codes are a little
+    longer: the sum is about 0.7 % below the file. The derivatives are those of the mean cost over the
+        distribution of one
+    index, with all other indices and all costs of symbols fixed.
 
-    Raises ValueError for another mode or subsampling, and for planes that do not fit the size.
+    Raises ValueError for another mode or subsampling, and if planes do not fit the size.
     """
     if mode not in ("hard", "sampled"):
         raise ValueError(f"mode is {mode!r}, expected 'hard' or 'sampled'")
@@ -91,9 +96,9 @@ def scan_rate(
 
 
 class _Plane:
-    """A component with its frequencies first, in zigzag order: tensors [64, N, blocks].
+    """A component, with frequencies first and in zigzag order: tensors [64, N, blocks].
 
-    Those of tables have 1 in place of blocks, and of N where the pictures share them.
+    Tensors of tables have 1 in place of blocks, and 1 in place of N if all pictures share them.
     """
 
     def __init__(self, z: Tensor, q: Tensor, kappa: Tensor) -> None:
@@ -104,9 +109,11 @@ class _Plane:
         self.reach = reach(kappa)
 
     def gradients(self, costs: Sequence[Tensor]) -> list[Tensor]:
-        """Derivatives of the sum of all mean costs by z, q and κ, natural order, [N, blocks or 1, 64].
+        """Derivatives of the sum of all mean costs with respect to z, q and κ.
 
-        costs: [64, N, blocks], of the indices nearest - K..nearest + K.
+        costs: costs of the indices nearest - K to nearest + K, each [64, N, blocks].
+
+        Returns tensors [N, blocks or 1, 64] in natural order.
         """
         up, down = weights(self.r, self.kappa, self.reach)
         centre = costs[self.reach]
@@ -131,7 +138,7 @@ class _Plane:
 
 
 def _entropy(plane: _Plane) -> tuple[Tensor, list[Tensor]]:
-    """Bits a picture, and what each index near the nearest one costs: -log2 of its share."""
+    """Mean bits of a picture, and the cost of each index near the nearest one: -log2 of its share."""
     _, pictures, blocks = plane.z.shape
     offsets = range(-plane.reach, plane.reach + 1)
     up, down = weights(plane.r, plane.kappa, plane.reach)
@@ -149,7 +156,7 @@ def _entropy(plane: _Plane) -> tuple[Tensor, list[Tensor]]:
 
 
 class _Grid:
-    """The blocks of a component, and the order in which a scan codes them (T.81 A.2.3)."""
+    """The blocks of a component, and their order in a scan (T.81 A.2.3)."""
 
     def __init__(self, rows: int, columns: int, h: int, v: int) -> None:
         mcus = -(-columns // h)
@@ -161,10 +168,11 @@ class _Grid:
 
 
 class _ScanPlane(_Plane):
-    """A component as a scan codes it, blocks in that order.
+    """A component in a scan, with blocks in the order of the scan.
 
-    `dc_counts`: how often a DC difference has each size, [N, 16]. `ac_counts`: how often a coefficient has
-    so many zeros before it and such a size, [N, 64, 16]; an end of block counts as one zero, size 0.
+    dc_counts: number of DC differences of each size, [N, 16].
+    ac_counts: number of AC coefficients by zeros before them and size, [N, 64, 16]. An end of block counts as
+        one zero and size 0.
     """
 
     def __init__(self, z: Tensor, q: Tensor, kappa: Tensor, grid: _Grid, mode: Mode) -> None:
@@ -181,11 +189,13 @@ class _ScanPlane(_Plane):
         self.ac_counts[:, 1, 0] = (tail > 0).sum(-1) + grid.dummies
 
     def scan_gradients(self, dc_bits: Tensor, ac_bits: Tensor) -> list[Tensor]:
-        """As `gradients`, of the bits of the scan, given those of one occurrence of what is counted.
+        """`gradients` for the bits of the scan.
 
-        Where a step changes, neighbouring DC indices move together, and what the laws of single ones say
-        about their difference is mostly noise. As rounding errors are uniform, the mean cost of a difference
-        of indices is linear between the integers next to t - t': this is what the derivatives of DC are of.
+        dc_bits, ac_bits: bits of one occurrence in `dc_counts` and `ac_counts`.
+
+        When a step changes, neighbouring DC indices move together. So the distributions of single indices say
+        little about their difference. With uniform rounding errors, the mean cost of a difference of indices
+        is linear between the integers next to t - t'. The derivatives of DC are those of this function.
         """
         by_z, by_q, by_kappa = self.gradients(self.costs(dc_bits, ac_bits))
         difference = self.t[0] - _previous(self.t[0])
@@ -197,9 +207,9 @@ class _ScanPlane(_Plane):
         return [by_z[:, self.order.argsort()], by_q, by_kappa]
 
     def costs(self, dc_bits: Tensor, ac_bits: Tensor) -> list[Tensor]:
-        """Bits that hang on each index, were it one of nearest - K..nearest + K: [64, N, blocks] each.
+        """Bits that depend on each index, if it were nearest - K to nearest + K: each [64, N, blocks].
 
-        dc_bits, ac_bits: of one occurrence of what `dc_counts` and `ac_counts` count.
+        dc_bits, ac_bits: bits of one occurrence in `dc_counts` and `ac_counts`.
         """
         pictures = _column(len(dc_bits), self.dc)
         dc_bits, ac_bits = dc_bits.flatten(), ac_bits.flatten()
@@ -220,7 +230,7 @@ class _ScanPlane(_Plane):
 
 
 def _previous(dc: Tensor) -> Tensor:
-    """The prediction of each DC index, [N, blocks] in the order of the scan."""
+    """The predictions of DC indices, [N, blocks], in the order of the scan."""
     return torch.cat([torch.zeros_like(dc[:, :1]), dc[:, :-1]], dim=1)
 
 
@@ -249,7 +259,7 @@ def _attach(
     tables: Sequence[tuple[Tensor, Tensor]],
     gradients: Iterable[Tensor],
 ) -> Tensor:
-    """`value`, [N] or a scalar, with derivatives [N, ..] by each plane, its steps and hardness in turn."""
+    """`value` ([N] or a scalar) with derivatives [N, ..] for each plane, its steps and its hardness."""
     inputs = [x for z, table in zip(planes, tables, strict=True) for x in (z, *table)]
     if not torch.is_grad_enabled() or not any(x.requires_grad for x in inputs):
         return value

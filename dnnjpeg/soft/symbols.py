@@ -1,7 +1,7 @@
-"""The symbols of a baseline scan (T.81 F.1.2), counted, and what each occurrence costs in the file.
+"""Counting the symbols of a baseline scan (T.81 F.1.2), and the bits of each occurrence.
 
-Counts are float tensors by picture: of DC differences by size, [N, 16]; of AC coefficients by the zeros
-before them and their size, [N, 64, 16], where an end of block is one zero and size 0.
+Counts are float tensors. DC differences are counted by size, [N, 16]. AC coefficients are counted by the
+zeros before them and by size, [N, 64, 16]; an end of block counts as one zero and size 0.
 """
 
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor
 
 RUNS, SIZES = 64, 16
 _MAX_CODE = 16  # bits
-_TABLE = 8 * 17  # bits of a Huffman table but for its symbols
+_TABLE = 8 * 17  # bits of a Huffman table without its symbols
 
 
 def runs(size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of AC coefficients [63, N, blocks]: zeros before each; zeros behind it; size of what follows these, 0
-    for the end; and the zeros at the end of each block.
+    """Runs of zeros around AC coefficients, [63, N, blocks].
+
+    Returns the zeros before each coefficient; the zeros after it; the size of the next non-zero coefficient,
+    or 0 at the end; and the zeros at the end of each block.
     """
     before, after, following = (torch.empty_like(size) for _ in range(3))
     zeros = torch.zeros_like(size[0])
@@ -35,16 +37,17 @@ def size_of(index: Tensor) -> Tensor:
 
 
 def count(values: Tensor, bins: int) -> Tensor:
-    """How often [.., N, blocks] integers 0..bins - 1 occur in each picture: float [N, bins]."""
+    """Histograms of integers 0..bins - 1 by picture, float [N, bins]. values: [.., N, blocks]."""
     pictures = values.shape[1]
     at = values + torch.arange(pictures, dtype=torch.int32, device=values.device)[:, None] * bins
     return torch.bincount(at.flatten(), minlength=pictures * bins).view(pictures, bins).float()
 
 
 def symbol_bits(luma: Tensor, chroma: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Bits of one occurrence of what is counted in luma and in chroma, and the bits of all, [N].
+    """Bits of one occurrence of each symbol in luma and in chroma, and the bits of all symbols, [N].
 
-    Code, extra bits and the symbol's share of the Huffman table; one table for both where that takes less.
+    These are the code, the extra bits, and the symbol's share of the Huffman table. Luma and chroma share a
+    table if this takes fewer bits.
     """
     own_luma, own_chroma, joint = (_own_bits(counts) for counts in (luma, chroma, luma + chroma))
     apart = _sum(luma * own_luma + chroma * own_chroma) + 2 * _TABLE
@@ -55,7 +58,7 @@ def symbol_bits(luma: Tensor, chroma: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def _own_bits(counts: Tensor) -> Tensor:
-    """Bits of one occurrence of what `counts` counts, with a table of its own."""
+    """Bits of one occurrence of each symbol, with a Huffman table for these counts."""
     extra = torch.arange(SIZES, dtype=counts.dtype, device=counts.device)
     if counts.ndim == 2:
         return _symbol_cost(counts) + extra
@@ -67,15 +70,15 @@ def _own_bits(counts: Tensor) -> Tensor:
     cost = _symbol_cost(symbols.flatten(1)).view_as(symbols)
     bits = cost.repeat(1, 4, 1) + extra + long * cost[:, 15:, :1]
     bits[:, :, 0] = cost[:, :1, 0]
-    bits[:, 0, 0] = 0  # no end of block behind the last coefficient
+    bits[:, 0, 0] = 0  # no end of block after the last coefficient
     return bits
 
 
 def _symbol_cost(counts: Tensor) -> Tensor:
-    """Bits of a symbol's code, and its byte in the table divided among its occurrences; [N, symbols].
+    """Bits of each occurrence of a symbol, [N, symbols]: the code, and a share of the byte in the table.
 
-    A symbol more frequent than all rarer ones together is a leaf by itself at the next level of the tree; the
-    codes of the others are as long as that level plus the information among them.
+    A symbol that is more frequent than all rarer symbols together is a leaf at the next level of the tree.
+    The codes of the rarer symbols have this level plus their information among themselves.
     """
     ordered, symbol = counts.sort(descending=True)
     rest = ordered.flip(1).cumsum(1).flip(1)
@@ -88,5 +91,5 @@ def _symbol_cost(counts: Tensor) -> Tensor:
 
 
 def _sum(x: Tensor) -> Tensor:
-    """By picture."""
+    """The sum for each picture."""
     return x.flatten(1).sum(1)

@@ -1,7 +1,7 @@
 """Convolution that skips zeros, on CPU: see `optimize_` and `SparseConv2d`.
 
 >>> import dnnjpeg.sparse
->>> report = dnnjpeg.sparse.optimize_(model.eval(), real_pictures)  # measures, and swaps what gains
+>>> report = dnnjpeg.sparse.optimize_(model.eval(), real_pictures)  # measures, and replaces layers that gain
 >>> report.plan.save("plan.json")
 >>> dnnjpeg.sparse.restore_(model)
 """

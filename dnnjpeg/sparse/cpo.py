@@ -1,8 +1,8 @@
-"""CPO, compressed pattern overlap: every non-zero once, sorted by how many windows its column belongs to.
+"""CPO, compressed pattern overlap, as published. It is the reference; `ring` is the fast method.
 
-A column of the padded map of a channel belongs to l + 1 neighbouring windows of Kw columns: the pattern l.
-The non-zeros of a pattern are kept as in CSR, a row for each window, under the leftmost window that holds
-them. This is the published structure, with a reference execution; `ring` is the fast one.
+Every non-zero is stored once. A column of a channel's padded map belongs to l + 1 neighbouring windows of Kw
+columns; l is its pattern. The non-zeros of a pattern are stored as in CSR, with a row for each window. A
+non-zero belongs to the leftmost window that holds it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from dnnjpeg.sparse.geometry import Geometry, Memory
 
 
 class Structure:
-    """Ptr, IN and DA of CPO or CPS; the last row of `starts` has their sizes."""
+    """Ptr, IN and DA of CPO or CPS. The last row of `starts` has their sizes."""
 
     geometry: Geometry
     ptr: NDArray[np.int32]
@@ -28,13 +28,13 @@ class Structure:
     first: bool  # whether the input had its channels first
 
     def memory(self) -> Memory:
-        """Of Ptr, IN and DA; bytes with what finds the channels in them."""
+        """Memory of Ptr, IN and DA. The bytes include `starts`."""
         elements = int(self.starts[-1].sum())
         return Memory(elements, 4 * elements + self.starts.nbytes)
 
     @property
     def compression_ratio(self) -> float:
-        """Elements of the im2col matrix over those of Ptr, IN and DA; infinite for an input of zeros."""
+        """Elements of the im2col matrix, divided by those of Ptr, IN and DA. Infinite if all are zero."""
         batch = (len(self.starts) - 1) // self.geometry.channels
         elements = self.memory().elements
         return batch * self.geometry.im2col_elements / elements if elements else float("inf")
@@ -44,12 +44,12 @@ class Structure:
 class Cpo(Structure):
     """Ptr, IN and DA of the channels of all pictures, one after the other.
 
-    ptr: int32. For a channel with non-zeros, and for each pattern, where the non-zeros of each window begin
-        in the channel's DA, and where the last end; where only the first and the last window have any, three
-        numbers. Nothing for a channel of zeros.
-    indices: int32, IN. (column in the window) + (padded row)·Kw.
+    ptr: int32. For each channel with non-zeros, and each pattern: the beginning of each window's non-zeros in
+        the channel's DA, and the end of the last one. If only the first and the last window have non-zeros,
+        these are three numbers. A channel of zeros has no numbers.
+    indices: int32, IN: (column in the window) + (padded row)·Kw.
     values: float32, DA.
-    starts: int64 N·C + 1 x 3: where each channel begins in the three.
+    starts: int64 N·C + 1 x 3: the beginning of each channel in Ptr, IN and DA.
     """
 
     geometry: Geometry
@@ -61,8 +61,10 @@ class Cpo(Structure):
 
 
 def patterns(geometry: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """By column of the padded map: its pattern (-1 where no window holds it) and the leftmost window; and by
-    pattern how many numbers its Ptr has.
+    """Patterns of the columns of the padded map.
+
+    Returns the pattern of each column (-1 if no window holds it), its leftmost window, and the length of Ptr
+    for each pattern.
     """
     left, right = _holders(geometry, 1)
     outputs = geometry.output[1]
@@ -76,7 +78,7 @@ def patterns(geometry: Geometry) -> tuple[NDArray[np.int64], NDArray[np.int64], 
 
 
 def _holders(geometry: Geometry, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """By row (axis 0) or column of the padded map: the first and the last window that hold it."""
+    """The first and the last window that hold each row (axis 0) or column (axis 1) of the padded map."""
     size, stride = (geometry.height, geometry.width)[axis], geometry.stride[axis]
     places = np.arange(geometry.padding[axis] + size + geometry.ends[axis])
     first = np.maximum(0, -(-(places - geometry.kernel[axis] + 1) // stride))
@@ -85,7 +87,7 @@ def _holders(geometry: Geometry, axis: int) -> tuple[NDArray[np.int64], NDArray[
 
 @kernel
 def _scan(x, pads, width, stride, overlap, left, sizes, ptr, indices, values, starts):
-    """Column by column, as published; fills the arrays, and `starts` with where channels begin in them."""
+    """Fill the arrays column by column, as published, and `starts` with the beginnings of channels."""
     batch, channels, rows, columns = x.shape
     p = k = 0
     for channel in range(batch * channels):
@@ -136,7 +138,7 @@ def compress(x: Tensor, geometry: Geometry) -> Cpo:
 
 @inlined
 def place_of(index, width):
-    """Row, and column in the window, that a number of IN tells; unsigned, as that division is faster."""
+    """Row and column in the window from a number of IN. Unsigned division is faster."""
     index, width = np.uint32(index), np.uint32(width)
     row = index // width
     return np.int64(row), np.int64(index - row * width)
@@ -189,7 +191,7 @@ def convolve(representation: Cpo, weights: Tensor) -> Tensor:
 
 
 def executed(code: Any, representation: Structure, indices: NDArray[np.int32], weights: Tensor) -> Tensor:
-    """The output by a kernel for IN in one of its forms."""
+    """The output, by a kernel for one of the forms of IN."""
     geometry = representation.geometry
     geometry.check_weights(weights)
     batch = (len(representation.starts) - 1) // geometry.channels

@@ -1,8 +1,8 @@
-"""CPS, compressed pattern sets: CPO with a shorter IN, where non-zeros of a column are neighbours.
+"""CPS, compressed pattern sets, as published: CPO with a shorter IN if non-zeros of a column are neighbours.
 
-A column is cut into sets of four rows. Three or four non-zeros of a set are told by two numbers, the place of
-the set's first row and a pattern of four bits; one or two by their places, as in CPO. Every number carries,
-in its lowest bit, whether it is the first of such two. Executed in the order of CPO.
+A column is divided into sets of four rows. Three or four non-zeros of a set take two numbers: the place of
+the set's first row, and a pattern of four bits. One or two non-zeros are stored by their places, as in CPO.
+The lowest bit of a number says whether a pattern follows. The order of execution is that of CPO.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ SET = 4  # rows
 
 @dataclass(frozen=True, eq=False)
 class Cps(cpo.Structure):
-    """Ptr and DA as CPO has them, and the shorter IN.
+    """Ptr and DA of CPO, and the shorter IN.
 
-    sets: int32. place·2, of one non-zero; or place·2 + 1 and then the pattern, bit 0 being the first row.
-    starts: int64 N·C + 1 x 3: where each channel begins in Ptr, IN and DA.
+    sets: int32, IN: place·2 for one non-zero; or place·2 + 1 and then the pattern, whose bit 0 is the first
+        row.
+    starts: int64 N·C + 1 x 3: the beginning of each channel in Ptr, IN and DA.
     """
 
     geometry: Geometry
@@ -38,9 +39,7 @@ class Cps(cpo.Structure):
 
 @kernel
 def _encode(ptr, indices, starts, ptr_size, width, sets, sets_starts):
-    """IN in sets. A window's non-zeros of one column follow each other, so that a set ends with its window,
-    its column or its rows.
-    """
+    """IN as sets. A set ends with its window, its column or its rows."""
     n = 0
     for channel in range(starts.shape[0] - 1):
         p, _, begin = starts[channel]
@@ -75,7 +74,7 @@ def _encode(ptr, indices, starts, ptr_size, width, sets, sets_starts):
 
 @kernel
 def _convolve(ptr, sets, values, starts, counts, tops, bottoms, strides, weights, out):
-    """As CPO's, reading sets."""
+    """The convolution of CPO, reading sets."""
     (batch, filters, rows, columns), (_, channels, kernel_rows, width) = out.shape, weights.shape
     shape = tops, bottoms, columns, width, strides[0], strides[1]
     out_at = address(out)

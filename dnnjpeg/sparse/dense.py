@@ -18,7 +18,7 @@ DENSE = (*TORCH, *LOWERED, "depthwise")
 
 
 def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
-    """Those of `DENSE` that can compute a module."""
+    """The methods of `DENSE` that can compute a module."""
     if tuple(module.dilation) != (1, 1):
         return TORCH
     if module.groups == 1:
@@ -27,13 +27,14 @@ def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
 
 
 class DenseConv2d(FastConv2d):
-    """One of the dense methods, see `DENSE`; the one named torch has channels first."""
+    """A convolution by one of the methods of `DENSE`. The method "torch" has channels first."""
 
     method = TORCH[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
-        for.
+        """The convolution of float32 N x C x H x W: float32 N x filters x H x W.
+
+        Raises RuntimeError if gradients are needed.
         """
         self._check(x)
         if self.is_for_another(x.shape):

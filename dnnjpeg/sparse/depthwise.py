@@ -1,7 +1,7 @@
-"""Depthwise convolution: a filter for each channel, channels last, 16 channels at a time.
+"""Depthwise convolution: one filter for each channel, channels last, 16 channels at a time.
 
-A few neighbouring outputs of a row are summed together, in registers: every input is read once for all of
-them. What lies outside the map is read from a row of zeros.
+A few neighbouring outputs of a row are computed together, in registers. So every input is read once for all
+of them. Inputs outside the map are read from a row of zeros.
 """
 
 from functools import cache, partial
@@ -23,7 +23,7 @@ from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, run, take
 
-OUTPUTS = 4  # summed together, where none of them touches the border
+OUTPUTS = 4  # computed together, away from the border
 LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
 _VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -39,18 +39,18 @@ _JOB = record(
 def _outputs(
     typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, border: Any, part: Any, args: Any
 ) -> Any:
-    """`count` neighbouring outputs of 16 channels, kernel of rows x columns; `args` is the tuple
+    """Compute `count` neighbouring outputs of 16 channels, kernel of rows x columns. `args` is a tuple:
 
     source: address of the picture at these channels
-    y, x: of the first input that the first output reads
-    height, width, row_bytes, pixel_bytes: of the input
-    zeros: address of as many bytes of zeros as a row has
+    y, x: position of the first input that the first output reads
+    height, width, row_bytes, pixel_bytes: size and strides of the input
+    zeros: address of a row of zeros
     weights: address, float32[rows][columns][16]
-    bias, low, high: vectors; the sum is kept between the last two, NaN stays
-    out: address of the first output; others follow a pixel each
-    lanes: mask of the channels that there are; used with `part`
+    bias, low, high: vectors; the sum is clipped to low..high, NaN stays
+    out: address of the first output; the others follow, one pixel after the other
+    lanes: mask of the existing channels; used with `part`
 
-    border: inputs may lie outside the map at the left or right.
+    border: inputs may be outside the map at the left or right.
     """
     kernel_rows, kernel_columns, step, outputs, at_border, partly = (
         literal.literal_value for literal in (rows, columns, stride, count, border, part)
@@ -156,13 +156,14 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
 
 
 class Depthwise:
-    """A layer made ready: weights packed, kernel compiled.
+    """A depthwise layer with packed weights and a compiled kernel.
 
-    geometry: of as many groups as channels and filters.
-    weights: float32 channels x 1 x Kh x Kw. bias: float32 channels, or None for zero.
-    activation: of the output: none, relu or relu6.
+    geometry: geometry with as many groups as channels and filters.
+    weights: float32 channels x 1 x Kh x Kw.
+    bias: float32 channels, or None for zero.
+    activation: activation of the output: "none", "relu" or "relu6".
 
-    Raises ValueError for weights or a bias of another geometry.
+    Raises ValueError if weights or bias do not fit the geometry.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class Depthwise:
         self._jobs: dict[int, Job] = {}  # by threads
 
     def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
-        """The output, channels last, of float32 N x C x H x W. Raises ValueError for another."""
+        """The output, channels last, for float32 N x C x H x W. Raises ValueError for other inputs."""
         self._geometry.check(x)
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels = x.shape[:2]

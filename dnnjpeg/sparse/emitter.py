@@ -1,4 +1,4 @@
-"""What it takes to write a function of integers as LLVM IR: variables, loads, loops, prefetches."""
+"""Writing a function of integers as LLVM IR: variables, loads, loops, prefetches."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ class Emitter:
 
     @contextmanager
     def _loop(self, variable: ir.Value, end: ir.Value) -> Iterator[None]:
-        """While the variable is below `end`; it grows by one each time."""
+        """Loop while the variable is below `end`. It grows by one each time."""
         b = self.builder
         head, body, after = self._block("head"), self._block("body"), self._block("after")
         b.branch(head)
@@ -50,17 +50,17 @@ class Emitter:
         b.position_at_end(after)
 
     def _back(self, branch: Any) -> None:
-        """The lists are short: an unrolled loop is slower."""
+        """Disable unrolling for a branch. Lists are short, so an unrolled loop is slower."""
         disable = self.module.add_metadata([ir.MetaDataString(self.module, "llvm.loop.unroll.disable")])
         loop = ir.MDValue(self.module, (), name=str(len(self.module.metadata)))
         loop.operands = (loop, disable)  # a loop's own node begins with itself
         branch.set_metadata("llvm.loop", loop)
 
     def _fetch(self, address: ir.Value) -> None:
-        """To the second cache: the first is full of the weights in use."""
+        """Prefetch into the second cache. The first is full of weights in use."""
         pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
         call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, _I32(0), _I32(2), _I32(1)])
 
     def _opaque(self, value: ir.Value) -> ir.Value:
-        """The same integer, in a general register; LLVM cannot tell where it is from."""
+        """The same integer in a general register, without its origin, so that LLVM cannot optimise it."""
         return self.builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)

@@ -1,4 +1,4 @@
-"""Convolutions for inference that take the place of nn.Conv2d: what they share."""
+"""The base class of convolutions for inference that replace nn.Conv2d."""
 
 import copy
 from typing import TYPE_CHECKING, Any, Self
@@ -15,10 +15,9 @@ SHAPES = 8  # of inputs for which a layer is kept ready
 
 
 class FastConv2d(nn.Conv2d):
-    """A convolution, with the batch norm and the ReLU that follow it.
+    """A convolution, with the batch norm and the ReLU that follow it. `of` makes it from a module.
 
-    Made from a module by `of`. The parameters are that module's own: `state_dict` is unchanged, and new
-    weights are noticed.
+    It shares the module's parameters. So `state_dict` is unchanged, and new weights are noticed.
     """
 
     geometry: Geometry | None  # all that it computes, other sizes being the module's; None for any
@@ -37,8 +36,13 @@ class FastConv2d(nn.Conv2d):
         channels_last: bool | None = None,
         geometry: Geometry | None = None,
     ) -> Self:
-        """From a convolution, with its parameters. geometry: what one that is not plain, see
-        `geometry.is_plain`, does with inputs of one size.
+        """Make it from a convolution, with its parameters.
+
+        norm: batch norm after the convolution, which is folded in.
+        activation: "none", "relu" or "relu6".
+        channels_last: layout of the output. None: the layout of the input.
+        geometry: for a convolution that is not plain (see `geometry.is_plain`): what it does with inputs of
+            one size.
         """
         made = cls.__new__(cls)
         made.__dict__.update(copy.copy(module.__dict__))
@@ -78,9 +82,7 @@ class FastConv2d(nn.Conv2d):
         return weight, shift.to(self.weight.dtype)
 
     def _check(self, x: Tensor) -> None:
-        """Forget what was made of weights that have changed since. Raises RuntimeError where gradients are
-        asked for.
-        """
+        """Drop prepared weights if parameters have changed. Raises RuntimeError if gradients are needed."""
         weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
         assert weight is not None
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -95,7 +97,7 @@ class FastConv2d(nn.Conv2d):
             self._state = state
 
     def is_for_another(self, shape: tuple[int, ...]) -> bool:
-        """Whether inputs of a shape are left to the module that this was made from."""
+        """Whether inputs of this shape are computed by the original module."""
         geometry = self.geometry
         if geometry is None:
             return False
@@ -105,13 +107,13 @@ class FastConv2d(nn.Conv2d):
         return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
 
     def _as_before(self, x: Tensor) -> Tensor:
-        """As the module, the batch norm and the ReLU do it."""
+        """Compute with the original module, the batch norm and the ReLU."""
         assert self.module is not None
         y: Tensor = self.module.forward(x)
         return self._activated(y if self.norm is None else self.norm(y))
 
     def _make_room(self) -> None:
-        """Each shape has weights of its own."""
+        """Drop prepared weights if there are too many shapes, as each shape has its own."""
         if len(self._ready) >= SHAPES:
             self._ready.clear()
 
@@ -128,27 +130,28 @@ class FastConv2d(nn.Conv2d):
         reader: "SparseConv2d | None",
         alone: bool,
     ) -> Tensor:
-        """What `forward` does and, where a residual is given, the sum with it and the activation of that.
+        """Do what `forward` does, then add the residual, if there is one, and apply the activation.
 
-        reader: one that gets lists, if this can make any. alone: nothing else needs the output.
+        reader: the convolution that gets lists, if this one can make them.
+        alone: nothing but the reader needs the output.
         """
         y = self.forward(x)
         return y if self.activation == activation and residual is None else finished(y, residual, activation)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: without what is made at the first call."""
+        """The state for copies and pickles, without what the first call prepares."""
         return {**self.__dict__, "_ready": {}}
 
 
 def _rectified(y: Tensor, activation: str) -> Tensor:
-    """In place."""
+    """Apply an activation, in place."""
     if activation == "none":
         return y
     return y.relu_() if activation == "relu" else y.clamp_(0, 6)
 
 
 def finished(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
-    """With what is to be done after the convolution; in place where the shapes are the same."""
+    """Add the residual and apply the activation, in place if the shapes are equal."""
     if residual is not None:
         same = y.shape == residual.shape and y.dtype is residual.dtype
         y = y.add_(residual) if same else y + residual

@@ -1,8 +1,8 @@
-"""A planned network as one straight run: its convolutions in their order, without what they do themselves.
+"""A planned network as one traced graph.
 
-`torch.fx` tells what the network's own Python does with its modules. Batch norms and ReLUs that a convolution
-does are left out, residuals are added and rectified by the convolution that they are added to, and sparse
-convolutions hand lists on wherever the next can read them.
+`torch.fx` traces the network. Batch norms and ReLUs that a convolution already does are left out of the
+graph. A convolution adds the residual and applies its ReLU. A sparse convolution passes lists to the next one
+if that one can read them.
 """
 
 import operator
@@ -27,10 +27,11 @@ Modules = dict[str, nn.Module]
 
 
 class Fused:
-    """What takes the place of a network's `forward`. Where the network is in training, or one of its modules
-    has a hook or has been exchanged, its own is called.
+    """Replaces a network's `forward`.
 
-    Raises whatever `torch.fx` raises for a network that it cannot follow: one whose way depends on numbers.
+    The network's own `forward` is called if the network is in training mode, or if a module has a hook or was
+    replaced. Raises the error of `torch.fx` if it cannot trace the network, because control flow depends on
+    numbers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -63,7 +64,7 @@ class Fused:
         return run
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """What the network makes of its inputs."""
+        """The output of the network."""
         run = self._run or self._trace()
         parents, names, children = self._places
         same = all(map(operator.is_, map(operator.getitem, parents, names), children))
@@ -72,7 +73,7 @@ class Fused:
         return run(*inputs, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which trace the copied model."""
+        """The state for copies and pickles, which trace the copied model."""
         return {"model": self.model, "_run": None}
 
 
@@ -91,13 +92,13 @@ def _convolution(value: Any, modules: Modules) -> FastConv2d | None:
 
 
 def _rectifies(node: fx.Node, modules: Modules) -> str:
-    """Which activation a node is, if any."""
+    """The activation that a node computes, or "none"."""
     key = type(modules[str(node.target)]) if node.op == "call_module" else node.target
     return _RELUS.get(key, "")
 
 
 def _leave_out(graph: fx.Graph, modules: Modules) -> None:
-    """The batch norms and ReLUs that a convolution has done."""
+    """Remove the batch norms and ReLUs that a convolution does."""
     for node in list(graph.nodes):
         if node.op != "call_module" or len(node.args) != 1:
             continue
@@ -109,7 +110,7 @@ def _leave_out(graph: fx.Graph, modules: Modules) -> None:
 
 
 def _add_residuals(graph: fx.Graph, modules: Modules) -> None:
-    """Sums of a convolution and of what has been made before it, made by the convolution."""
+    """Let convolutions compute sums of their output and an earlier tensor."""
     for node in list(graph.nodes):
         found = _summand(node, modules)
         if found is None:
@@ -123,7 +124,7 @@ def _add_residuals(graph: fx.Graph, modules: Modules) -> None:
 
 
 def _rectify(graph: fx.Graph, modules: Modules) -> None:
-    """ReLUs that alone read what a convolution makes, made by it."""
+    """Let convolutions compute the ReLUs that are the only readers of their output."""
     for node in list(graph.nodes):
         module = _convolution(node, modules)
         if module is None or module.activation != "none" or len(node.users) != 1:
@@ -137,7 +138,7 @@ def _rectify(graph: fx.Graph, modules: Modules) -> None:
 
 
 def _summand(node: fx.Node, modules: Modules) -> tuple[fx.Node, fx.Node] | None:
-    """The convolution that can do a sum, a sparse one if there is, and the other summand."""
+    """The convolution that can compute a sum (a sparse one if possible), and the other summand."""
     operands: Any = node.args
     if node.op == "call_module" or node.target not in _ADDS or node.kwargs or not node.users:
         return None
@@ -161,7 +162,7 @@ def _summand(node: fx.Node, modules: Modules) -> tuple[fx.Node, fx.Node] | None:
 
 
 def _changes(node: fx.Node, modules: Modules) -> bool:
-    """Whether a node may change a tensor that there was before."""
+    """Whether a node may change an earlier tensor."""
     if node.op == "call_module":
         return getattr(modules[str(node.target)], "inplace", False) is True
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -182,7 +183,7 @@ def _changed(first: fx.Node, last: fx.Node, modules: Modules) -> bool:
 
 
 def _bind(graph: fx.Graph, modules: Modules) -> None:
-    """Convolutions as calls of functions, with what is to be done beside them."""
+    """Turn convolutions into function calls. Residual, activation and reader are arguments."""
     for node in list(graph.nodes):
         module = _convolution(node, modules)
         if module is None:
@@ -205,7 +206,7 @@ def _call(
 
 
 def _reader(node: fx.Node, modules: Modules) -> tuple[SparseConv2d | None, bool]:
-    """The convolution for which a sparse one makes lists, and whether nothing else needs its output."""
+    """The convolution that reads a sparse one's lists, and whether nothing else needs the output."""
     module = _convolution(node, modules)
     if isinstance(module, SparseConv2d):
         for user in node.users:

@@ -1,4 +1,4 @@
-"""The shape of a convolution, and what every representation of its input can say of itself."""
+"""The shape of a convolution, and the memory of a representation of its input."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,7 +13,7 @@ Padding = tuple[int, int, int, int]  # zeros above, at the left, below, at the r
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution without dilation, by picture. Raises ValueError for what has no output."""
+    """The shape of a convolution without dilation, for one picture. Raises ValueError if it has no output."""
 
     channels: int
     height: int
@@ -36,8 +36,9 @@ class Geometry:
 
     @classmethod
     def of(cls, module: nn.Conv2d, shape: tuple[int, ...]) -> Self:
-        """Of a module and the shape of its input, N x C x H x W. Raises ValueError where it is another kind
-        of convolution, see `obstacle`.
+        """Make it from a module and the shape of its input, N x C x H x W.
+
+        Raises ValueError for other kinds of convolution, see `obstacle`.
         """
         reason = obstacle(module)
         if reason:
@@ -48,7 +49,7 @@ class Geometry:
 
     @classmethod
     def padded(cls, module: nn.Conv2d, shape: tuple[int, ...], padding: Padding) -> Self:
-        """Of a module without dilation that pads its input so."""
+        """Make it from a module without dilation that pads its input by `padding`."""
         return cls(
             module.in_channels,
             shape[2],
@@ -63,12 +64,12 @@ class Geometry:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """Padding below, and at the right."""
+        """Padding below and at the right."""
         return self.padding if self.end_padding is None else self.end_padding
 
     @property
     def output(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns of the output."""
         rows, columns = (
             (size + before + after - kernel) // stride + 1
             for size, before, after, kernel, stride in zip(
@@ -79,14 +80,8 @@ class Geometry:
 
     @property
     def taps(self) -> int:
-        """Weights a filter has."""
+        """Number of weights of a filter."""
         return self.channels // self.groups * self.kernel[0] * self.kernel[1]
-
-    @property
-    def multiplications(self) -> int:
-        """Of the dense convolution of one picture."""
-        rows, columns = self.output
-        return rows * columns * self.taps * self.filters
 
     @property
     def im2col_elements(self) -> int:
@@ -95,12 +90,12 @@ class Geometry:
         return rows * columns * self.taps
 
     def turned(self) -> Self:
-        """With rows for columns and columns for rows."""
+        """The geometry with rows and columns exchanged."""
         swapped = {name: getattr(self, name)[::-1] for name in ("kernel", "stride", "padding")}
         return replace(self, height=self.width, width=self.height, end_padding=self.ends[::-1], **swapped)
 
     def check(self, x: Tensor) -> int:
-        """The batch size of an input of this geometry. Raises ValueError for another."""
+        """Check an input, and return its batch size. Raises ValueError if it does not fit this geometry."""
         expected = (self.channels, self.height, self.width)
         if x.dtype is not torch.float32 or x.dim() != 4 or tuple(x.shape[1:]) != expected:
             size = " x ".join(map(str, expected))
@@ -110,7 +105,7 @@ class Geometry:
         return x.shape[0]
 
     def check_weights(self, weights: Tensor, bias: Tensor | None = None) -> None:
-        """Raises ValueError for weights and a bias of another geometry."""
+        """Raise ValueError if weights or bias do not fit this geometry."""
         shape = (self.filters, self.channels // self.groups, *self.kernel)
         named = [("weights are", weights, shape), ("bias is", bias, (self.filters,))]
         for name, tensor, expected in named:
@@ -133,14 +128,14 @@ class Geometry:
 
 
 class Memory(NamedTuple):
-    """What a representation takes."""
+    """Memory of a representation."""
 
     elements: int  # numbers of any type, as the papers count
     bytes: int
 
 
 def obstacle(module: nn.Conv2d) -> str:
-    """Why a convolution is left to torch; empty where it need not be."""
+    """The reason why torch must compute a convolution, or an empty text."""
     if tuple(module.dilation) != (1, 1):
         return "it is dilated"
     if module.groups != 1:
@@ -153,30 +148,30 @@ def obstacle(module: nn.Conv2d) -> str:
 
 
 def is_plain(module: nn.Conv2d) -> bool:
-    """Whether the module is nn.Conv2d itself and pads by a number of zeros, whatever the input's size."""
+    """Whether the module is nn.Conv2d itself, with zero padding that does not depend on the input."""
     return (
         type(module) is nn.Conv2d and not isinstance(module.padding, str) and module.padding_mode == "zeros"
     )
 
 
 def pair(numbers: tuple[int, ...]) -> tuple[int, int]:
-    """Of a module's two numbers, which torch has as a tuple of any length."""
+    """A pair of a module's numbers, whose type in torch is a tuple of any length."""
     rows, columns = numbers
     return rows, columns
 
 
 def around(module: nn.Conv2d) -> Padding:
-    """What a plain module pads."""
+    """The padding of a plain module."""
     assert not isinstance(module.padding, str)
     return pair(module.padding) + pair(module.padding)
 
 
 def padding_of(module: nn.Conv2d, shape: tuple[int, ...]) -> Padding | None:
-    """The zeros around inputs of a shape that make a module a plain convolution; None where there are none.
+    """The zero padding with which a module is equal to a plain convolution, for inputs of this shape.
 
-    Of what is not plain nothing is known, neither what a subclass does nor where: the module is tried on
-    random numbers, and every padding with an output of that size is compared. One with more parameters than
-    weight and bias is not looked at, as these may change what it does.
+    A subclass of nn.Conv2d may do anything. So it is tried on random numbers, and compared with a plain
+    convolution for every padding that gives the same output size. Returns None if there is no such padding,
+    or if the module has other parameters than weight and bias.
     """
     if is_plain(module):
         return around(module)
@@ -199,13 +194,13 @@ def padding_of(module: nn.Conv2d, shape: tuple[int, ...]) -> Padding | None:
 
 
 def _sizes(module: nn.Conv2d) -> tuple[list[int], list[int]]:
-    """Rows and columns that an output reads from first to last, and the strides."""
+    """The rows and columns that the kernel spans, and the strides."""
     extents = [step * (size - 1) + 1 for size, step in zip(module.kernel_size, module.dilation, strict=True)]
     return extents, list(module.stride)
 
 
 def _paddings(size: int, output: int, extent: int, stride: int) -> list[tuple[int, int]]:
-    """Those, before and after, for an output of that size; the evenest first."""
+    """Paddings before and after that give an output of this size, the most symmetric first."""
     total = (output - 1) * stride + extent - size
     return sorted(
         ((before, max(0, total - before)) for before in range(extent)), key=lambda p: abs(p[1] - p[0])

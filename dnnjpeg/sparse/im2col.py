@@ -11,8 +11,11 @@ from dnnjpeg.sparse.geometry import Geometry, Memory
 
 @dataclass(frozen=True, eq=False)
 class Im2col:
-    """The im2col matrix: a row for each output pixel, of the channels (last) of each element of the kernel;
-    with `first`, a column for each output pixel, of the kernel's elements (last) of each channel.
+    """The im2col matrix.
+
+    With channels last, it has a row for each output pixel: the elements of the kernel, then the channels.
+        With
+    channels first, it has a column for each output pixel: the channels, then the elements of the kernel.
     """
 
     geometry: Geometry
@@ -20,17 +23,17 @@ class Im2col:
     first: bool  # channels first, as the input was
 
     def memory(self) -> Memory:
-        """Of the matrix."""
+        """Memory of the matrix."""
         return Memory(self.matrix.numel(), 4 * self.matrix.numel())
 
     @property
     def compression_ratio(self) -> float:
-        """1: what the others are compared with."""
+        """1, as other methods are compared with this one."""
         return 1.0
 
 
 def compress(x: Tensor, geometry: Geometry) -> Im2col:
-    """The matrix of an input, float32 N x C x H x W, channels last or not. Raises ValueError for another."""
+    """The matrix of an input, float32 N x C x H x W in any layout. Raises ValueError for other inputs."""
     batch = geometry.check(x)
     (rows, columns), (kernel_rows, kernel_columns) = geometry.output, geometry.kernel
     first = not x.is_contiguous(memory_format=torch.channels_last)
@@ -61,6 +64,6 @@ def convolve(representation: Im2col, weights: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, geometry: Geometry) -> Tensor:
-    """The input with its border of zeros, in its own layout."""
+    """The input with its padding, in its own layout."""
     (above, left), (below, right) = geometry.padding, geometry.ends
     return F.pad(x, (left, right, above, below)) if above or left or below or right else x

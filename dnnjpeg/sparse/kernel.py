@@ -1,8 +1,9 @@
 """The compiled part of the ring convolution: from lists of non-zeros to a map, to lists, or to both.
 
-For a block of filters and a few output rows: for a block of channels, for a kernel row: sweep over the input
-rows (`sweep`). The sums lie in scratch memory that stays in the cache; the last sweep leaves them there, or,
-where nothing is to be done but the ReLU, in the map.
+The loops are: a block of filters and a few output rows; a block of channels; a kernel row; a sweep over the
+    input rows
+(`sweep`). The sums are in scratch memory that stays in the cache. The last sweep leaves them there, or writes
+them to the map if only the ReLU is left to do.
 """
 
 from functools import cache
@@ -67,7 +68,7 @@ def _finish_vector(at, place, lanes, part, out, residual, relu, keep):
 
 @inlined
 def _finish(job, j, image, r0, r1, scratch, blocks):
-    """Sums of a block of filters in the rows r0..r1-1: residual, its ReLU, map."""
+    """Finish the sums of a block of filters in the rows r0..r1-1: residual, activation, map."""
     begin = j * blocks * LANES
     out, residual = 0 if job.first_layout else job.out, job.residual
     keep = job.first_layout or job.to_values
@@ -108,7 +109,7 @@ def _finish(job, j, image, r0, r1, scratch, blocks):
 
 @inlined
 def _fill(row, bias, relu, width, blocks):
-    """Sums of a row that reads padding only."""
+    """Fill the sums of a row that reads padding only."""
     for n in range(blocks):
         v = _clamped(load(bias + 64 * n, "f32x16"), relu)
         for x in range(width):
@@ -117,7 +118,7 @@ def _fill(row, bias, relu, width, blocks):
 
 @inlined
 def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
-    """The rows r0..r1-1 of a finished block of filters as lists."""
+    """Make lists of the rows r0..r1-1 of a finished block of filters."""
     nonzeros = 0
     for k in range(blocks * LANES // job.to_block):
         begin = j * blocks * LANES + k * job.to_block

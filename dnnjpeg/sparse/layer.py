@@ -1,4 +1,4 @@
-"""The plan of one layer, and what a file may say of it."""
+"""The plan of one layer, and the checks of its JSON form."""
 
 from dataclasses import asdict, dataclass
 from reprlib import repr as brief
@@ -14,7 +14,7 @@ _LONGEST, _LARGEST = 1 << 16, 1 << 28  # side of a geometry, and numbers of its 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One convolution. Modules go by their names in the model."""
+    """The plan of one convolution. Other modules are given by their names in the model."""
 
     name: str
     geometry: Geometry
@@ -26,12 +26,12 @@ class LayerPlan:
     onward: str | None = None  # the convolution that it hands lists to, in place of a map
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The plan of the layer as a JSON object."""
         return {**asdict(self), "tiling": self.tiling and self.tiling._asdict()}
 
     @classmethod
     def of(cls, document: Any) -> Self:
-        """The inverse of `to_json`. Raises ValueError that names the field."""
+        """Make it from a JSON object. Raises ValueError that names the field."""
         fields = tuple(cls.__dataclass_fields__)
         check_keys(document, "layer", fields[:3], fields[3:])
         name = _check_name(document["name"], "name")
@@ -48,13 +48,13 @@ class LayerPlan:
         return made
 
     def _check(self) -> None:
-        """Raises ValueError that names the field."""
+        """Raise ValueError that names the field, if a field is wrong."""
         method, tiling = self.method, self.tiling
         if method not in (*DENSE, *SPARSE):
             known = f"{', '.join(DENSE)}, {' or '.join(SPARSE)}"
-            raise ValueError(f"method is {brief(method)}, expected {known}; tune anew")
+            raise ValueError(f"method is {brief(method)}, expected {known}: tune again")
         if tiling is None and method in SPARSE:
-            raise ValueError(f"method is {method}, and has no tiling")
+            raise ValueError(f"method is {method}, which needs a tiling: tune again")
         if tiling is not None and tiling.method != method:
             raise ValueError(f"method is {method}, and its tiling is of {tiling.method}")
         if not is_number(self.min_zeros) or not 0 <= self.min_zeros <= 1:
@@ -71,7 +71,7 @@ def _check_name(value: Any, field: str) -> str:
 
 
 def _geometry(document: Any) -> Geometry:
-    """Of its JSON object. Raises ValueError that names the field."""
+    """Make a Geometry from a JSON object. Raises ValueError that names the field."""
     fields = tuple(Geometry.__dataclass_fields__)
     check_keys(document, "geometry", fields[:5], fields[5:])
     values = {}

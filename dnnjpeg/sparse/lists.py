@@ -1,9 +1,9 @@
-"""Non-zeros as the ring kernel reads them: a list a pixel, of the channels of a block.
+"""Lists of non-zeros for the ring kernel: one list for each pixel and block of channels.
 
-The idea is that of CPO: every non-zero is kept once, under its column, and which outputs overlap there
-follows from the column. Channels take the place of rows within a list, because that is what vectors are wide
-in. As in CPO a non-zero has a value and an index; as in CPS one pattern of bits can tell the indices of
-neighbours, here of 16 to 128 channels.
+The idea is that of CPO. Every non-zero is stored once, under its column, and the column gives the outputs
+that it contributes to. A list holds channels, where CPO holds rows, because vectors extend over channels. As
+in CPO, a non-zero has a value and an index. As in CPS, a pattern of bits can replace the indices, here for 16
+to 128 channels.
 """
 
 from dataclasses import dataclass
@@ -47,10 +47,10 @@ _JOB = record(
 
 @dataclass(frozen=True)
 class Format:
-    """Lists of N x H x W pixels in memory: values, indices, cells.
+    """The memory layout of lists of N x H x W pixels: values, indices, cells.
 
-    A row of a block of channels has its place, as large as if nothing were zero: all threads know where to
-    write.
+    Each row of a block of channels has a fixed place, large enough for a row without zeros. So all threads
+    know where to write.
     """
 
     batch: int
@@ -81,12 +81,12 @@ class Format:
     rows = value_bytes = cell_bytes = indices = cells = bytes = elements = 0
 
     def places(self) -> dict[str, int]:
-        """Where a kernel finds what it needs, from the address of the values on."""
+        """Offsets for the kernels, from the address of the values."""
         return {name: getattr(self, name) for name in ("indices", "cells", "value_bytes", "cell_bytes")}
 
 
 class Lists:
-    """The non-zeros of an input. `nonzeros`: how many."""
+    """The non-zeros of an input, as lists. nonzeros: their number."""
 
     __slots__ = ("block", "format", "nonzeros")
 
@@ -103,7 +103,7 @@ class Lists:
         return 1 - self.nonzeros / self.format.elements
 
     def memory(self) -> Memory:
-        """What is used; the room for denser input is reserved, and not touched."""
+        """The memory in use. Memory for denser input is reserved, but not touched."""
         form = self.format
         if form.patterns:
             patterns = form.rows * form.width * (form.block // 8)
@@ -114,13 +114,13 @@ class Lists:
 
 @inlined
 def _nonzero(v):
-    """Which lanes are: NaN is one, -0 is not."""
+    """A mask of the non-zero lanes. NaN is non-zero, -0 is zero."""
     return (reinterpret(v, "u32x16") << 1) != 0
 
 
 @inlined
 def _append(v, values, count):
-    """The non-zeros of a vector, behind those that there are; the new count, and which they are."""
+    """Append the non-zeros of a vector. Returns the new count, and the mask of the non-zeros."""
     nonzero = _nonzero(v)
     bits = mask_bits(nonzero)
     store(values + 4 * count, compress(v, nonzero))
@@ -136,9 +136,9 @@ def _append_indexed(v, group, values, indices, count, numbers):
 
 @inlined
 def pack_row(source, pixel_bytes, width, channels, values, indices, cells, block, patterns):
-    """Lists of the non-zeros in a row of pixels, `channels` float32 each; all addresses. Returns how many.
+    """Write the lists of a row of pixels with `channels` float32 each. Returns the number of non-zeros.
 
-    Writes up to 64 bytes more than the lists take.
+    All pointers are addresses. Up to 64 bytes are written after the lists.
     """
     if patterns and channels == block and pixel_bytes == 4 * block:  # all pixels as one: they are neighbours
         channels = block = block * width
@@ -222,7 +222,7 @@ def _code(patterns: bool) -> Any:
 
 
 class Packer:
-    """Makes lists of one format. `threads`: how many share the work."""
+    """Makes lists of one format, with a number of threads."""
 
     def __init__(self, format: Format, threads: int = 1) -> None:
         self.format = format
@@ -240,7 +240,7 @@ class Packer:
         )  # fmt: skip
 
     def __call__(self, x: Tensor) -> Lists:
-        """Of float32 N x C x H x W on the CPU, channels last or not."""
+        """The lists of an input, float32 N x C x H x W on the CPU, in any layout."""
         if self.format.turned:
             x = x.mT
         images, channels, rows, pixels = x.stride()

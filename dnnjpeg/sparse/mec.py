@@ -21,17 +21,17 @@ class Mec:
     first: bool  # whether the input had its channels first
 
     def memory(self) -> Memory:
-        """Of the matrix."""
+        """Memory of the matrix."""
         return Memory(self.matrix.numel(), 4 * self.matrix.numel())
 
     @property
     def compression_ratio(self) -> float:
-        """Elements of the im2col matrix over those of L."""
+        """Elements of the im2col matrix, divided by those of L."""
         return len(self.matrix) * self.geometry.im2col_elements / self.matrix.numel()
 
 
 def compress(x: Tensor, geometry: Geometry) -> Mec:
-    """L of an input, float32 N x C x H x W, channels last or not. Raises ValueError for another."""
+    """L of an input, float32 N x C x H x W in any layout. Raises ValueError for other inputs."""
     batch = geometry.check(x)
     first = not x.is_contiguous(memory_format=torch.channels_last)
     x = padded(x, geometry)

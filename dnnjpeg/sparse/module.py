@@ -1,6 +1,4 @@
-"""The convolution that skips the zeros of its input, in the place of nn.Conv2d: the same parameters and state
-dict, another execution.
-"""
+"""A convolution that skips the zeros of its input. It replaces nn.Conv2d, with the same parameters."""
 
 import torch
 from torch import Tensor
@@ -12,19 +10,19 @@ from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
 
-MIN_ZEROS = 0.2  # share of zeros from which on skipping them pays, for a layer that was not measured
+MIN_ZEROS = 0.2  # share of zeros from which skipping is faster, for a layer that was not measured
 
 
 class SparseConv2d(FastConv2d):
-    """A convolution that skips the zeros of its input: nn.Conv2d's arguments, parameters, state dict and
-    results.
+    """A convolution that skips the zeros of its input.
 
-    For inference, float32, CPU. Groups, dilation and other padding than zeros are left to torch, and so is a
-    call whose input has too few zeros. A zero times an infinite or NaN weight is nothing here, where torch
-    has NaN; NaN and inf in the input go where they go in torch.
+    Arguments, parameters, state dict and results are those of nn.Conv2d. It is for inference, in float32, on
+    the CPU. torch computes layers with groups, dilation or another padding than zeros, and calls with too few
+    zeros. A zero times an infinite or NaN weight is 0 here, and NaN in torch. NaN and infinity in the input
+    act as in torch.
 
-    tiling: how the layer is cut; None for a guess at the first call.
-    min_zeros: share of zeros below which torch computes the layer.
+    tiling: how the layer is divided. None: a guess at the first call.
+    min_zeros: share of zeros, 0..1, below which torch computes the layer.
     """
 
     tiling: Tiling | None
@@ -37,8 +35,9 @@ class SparseConv2d(FastConv2d):
         object.__setattr__(self, "onward", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 N x filters x H x W of float32 N x C x H x W. Raises RuntimeError where gradients are asked
-        for.
+        """The convolution of float32 N x C x H x W: float32 N x filters x H x W.
+
+        Raises RuntimeError if gradients are needed.
         """
         onward = self.onward
         return self.compute(x, None, self.activation, onward, onward is not None)
@@ -51,7 +50,7 @@ class SparseConv2d(FastConv2d):
         reader: "SparseConv2d | None",
         alone: bool,
     ) -> Tensor:
-        """As in `FastConv2d`."""
+        """See `FastConv2d.compute`."""
         self._check(x)
         threads = torch.get_num_threads()
         key = (x.shape, x.dtype, x.is_cpu, threads)
@@ -91,7 +90,7 @@ class SparseConv2d(FastConv2d):
         return y
 
     def can_feed(self, reader: "SparseConv2d") -> bool:
-        """Whether it can make lists for that one."""
+        """Whether this layer can make lists for the other one."""
         return bool(self.tiling and reader.tiling and self.tiling.can_feed(reader.tiling))
 
     def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
@@ -103,7 +102,7 @@ class SparseConv2d(FastConv2d):
         return RingConvolution(geometry, weight, bias, tiling, activation=self.activation, threads=threads)
 
     def _dense_layer(self) -> DenseConv2d:
-        """For input with few zeros."""
+        """The layer for inputs with few zeros."""
         made: DenseConv2d | None = self._ready.get("few")
         if made is None:
             made = self._ready["few"] = DenseConv2d.of(
@@ -116,7 +115,7 @@ class SparseConv2d(FastConv2d):
         return made
 
     def _dense(self, x: Tensor) -> Tensor:
-        """What cannot be done here."""
+        """Compute densely what the sparse kernel cannot do."""
         if self.geometry is not None:
             return self._as_before(x)
         run = self._ready.get("dense")

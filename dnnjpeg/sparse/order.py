@@ -1,4 +1,4 @@
-"""Whether what a plan joins follows each other in the network."""
+"""Check that the layers joined by a plan follow each other in the network."""
 
 import builtins
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from dnnjpeg.sparse.layer import LayerPlan
 
 
 def check_order(model: nn.Module, layers: Sequence[LayerPlan]) -> None:
-    """Raises ValueError that names the field where a batch norm, a ReLU or a convolution of a plan is not the
-    only one that reads what the layer makes: the network would compute something else.
+    """Check that each batch norm, ReLU or convolution in a plan is the only reader of its layer's output.
 
-    Nothing is known of a network that `torch.fx` cannot follow.
+    Otherwise the network would compute something else, and ValueError names the field. A network that
+    `torch.fx` cannot trace is not checked.
     """
     if not isinstance(model.__dict__.get("forward", None), Fused | None):
         return
@@ -35,14 +35,14 @@ def check_order(model: nn.Module, layers: Sequence[LayerPlan]) -> None:
             known = len(after) == 1 and after[0].op == "call_module" and after[0].target == name
             if not known or (role != "relu" and len(calls[name]) > 1):
                 raise ValueError(
-                    f"{layer.name}: {role} is {name!r}, which does not follow alone: "
-                    "the plan is another network's"
+                    f"{layer.name}: {role} is {name!r}, which is not the only module after it: "
+                    "the plan was made for another network"
                 )
             before = after
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:
-    """What reads more of a tensor than its shape."""
+    """The nodes that read more of a tensor than its shape."""
     return [
         user
         for user in node.users

@@ -1,4 +1,4 @@
-"""Plans: which convolution of a network runs how, and on which machine that was found out."""
+"""Plans: how each convolution of a network runs, and the machine on which this was measured."""
 
 import json
 import os
@@ -19,7 +19,6 @@ from dnnjpeg.checks import check_integer, check_items, check_keys, check_record
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
 from dnnjpeg.sparse.dense import LOWERED, DenseConv2d, dense_methods
-from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.fused import Fused
 from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
 from dnnjpeg.sparse.layer import LayerPlan
@@ -34,11 +33,12 @@ _BEFORE = "_before_sparse"  # attribute of a model: its own modules
 
 @dataclass(frozen=True)
 class Plan:
-    """What was chosen for a network.
+    """How each convolution of a network runs.
 
-    conditions: processor, threads, batch, versions: what the times depend on.
-    provenance: of the network and the pictures; free.
-    fused: whether the network runs as one, see `fused.Fused`.
+    layers: plans of the convolutions.
+    conditions: processor, threads, batch and versions, on which the times depend.
+    provenance: the network and the pictures, as any JSON object.
+    fused: whether the network runs as one graph, see `fused.Fused`.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -47,7 +47,7 @@ class Plan:
     fused: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """As JSON, in one step. Raises OSError."""
+        """Write the plan as a JSON file, in one step. Raises OSError."""
         document = {
             "format": FORMAT,
             "version": 1,
@@ -60,7 +60,7 @@ class Plan:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Raises OSError for a file that cannot be read, ValueError for one that is no plan."""
+        """Read a plan. Raises OSError if the file cannot be read, ValueError if it is no plan."""
         try:
             document = read_json(path)
             check_keys(
@@ -92,7 +92,7 @@ class Plan:
 
 
 def conditions(batch: int) -> dict[str, Any]:
-    """What the times of layers depend on, beside their geometry."""
+    """The conditions on which the times of layers depend, besides their geometry."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -102,25 +102,25 @@ def conditions(batch: int) -> dict[str, Any]:
 
 
 def apply_(model: nn.Module, plan: Plan, *, check: bool = True) -> None:
-    """Put a plan to use in a model, in place; `restore_` undoes it.
+    """Apply a plan to a model, in place. `restore_` undoes it.
 
-    check: refuse a plan made under other conditions: processor, threads, versions.
+    check: refuse a plan that was made for other conditions (processor, threads, versions).
 
-    Raises ValueError for a plan that is refused, and for one that is another network's.
+    Raises ValueError if a plan is refused, or if it was made for another network.
     """
     if check:
         here = conditions(plan.conditions.get("batch", 1))
         other = [key for key, value in here.items() if plan.conditions.get(key) != value]
         if other:
             told = ", ".join(f"{key} {plan.conditions.get(key)!r}, here {here[key]!r}" for key in other)
-            raise ValueError(f"the plan was made for another machine or state: {told}; tune anew")
+            raise ValueError(f"the plan was made under other conditions: {told}. Tune again on this machine")
     modules = modules_of(original(model), plan)
     check_order(model, plan.layers)
     install(model, modules, plan.fused)
 
 
 def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Module]:
-    """The modules that a plan puts in place of others, by name. Raises ValueError where it does not fit."""
+    """The modules of a plan by the names of those that they replace. Raises ValueError if they do not fit."""
     made: dict[str, nn.Module] = {}
     for layer in plan.layers:
         module, geometry = _convolution(modules, layer.name), layer.geometry
@@ -132,7 +132,7 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
             )
         norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
         if norm is not None and (norm.num_features != module.out_channels or norm.running_mean is None):
-            raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, not one to fold")
+            raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, expected a batch norm")
         possible = dense_methods(module)
         if layer.method not in (*possible, *(SPARSE if set(LOWERED) <= set(possible) else ())):
             raise ValueError(f"{layer.name}: method is {layer.method}, which cannot compute {module}")
@@ -174,7 +174,7 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
 
 
 def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Module]:
-    """What a module does, and one in its place that does not do it twice."""
+    """The activation of a module, and the module that replaces it, which does not apply it twice."""
     if type(modules.get(name)) is nn.ReLU6:
         return "relu6", twin(KnownReLU6, modules[name])
     return "relu", twin(KnownReLU, _named(modules, name, nn.ReLU))
@@ -189,7 +189,9 @@ def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:
     module = modules.get(name)
     if type(module) is not kind:
         there = "nothing of that name" if module is None else type(module).__name__
-        raise ValueError(f"{name} should be {kind.__name__}, and is {there}: the plan is another network's")
+        raise ValueError(
+            f"{name} should be {kind.__name__}, and is {there}: the plan was made for another network"
+        )
     return module
 
 
@@ -199,9 +201,9 @@ def original(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def install(model: nn.Module, modules: Mapping[str, nn.Module], fused: bool = False) -> None:
-    """Put modules in place of the model's own, wherever these occur; all others are its own again.
+    """Replace modules of a model everywhere in the model. All other modules become the model's own again.
 
-    fused: run the network as one. Raises ValueError where that cannot be.
+    fused: run the network as one graph. Raises ValueError if this is impossible.
     """
     restore_(model)
     own = dict(model.named_modules())
@@ -211,16 +213,18 @@ def install(model: nn.Module, modules: Mapping[str, nn.Module], fused: bool = Fa
     if fused:
         if "forward" in model.__dict__:
             restore_(model)
-            raise ValueError(f"{type(model).__name__} has a forward of its own, and cannot run as one")
+            raise ValueError(
+                f"{type(model).__name__} has its own attribute forward, and cannot run as one graph"
+            )
         try:
             model.__dict__["forward"] = Fused(model)
         except Exception as error:  # of fx, and of the network's own Python, which is run without numbers
             restore_(model)
-            raise ValueError(f"{type(model).__name__} cannot run as one: {error}") from error
+            raise ValueError(f"{type(model).__name__} cannot run as one graph: {error}") from error
 
 
 def restore_(model: nn.Module) -> None:
-    """Give a model its own modules back; nothing where it has them."""
+    """Give a model its own modules back. Without a plan, nothing happens."""
     before = model.__dict__.pop(_BEFORE, {})
     if isinstance(model.__dict__.get("forward"), Fused):
         del model.__dict__["forward"]
@@ -242,11 +246,6 @@ def without_sparse(plan: Plan, dense: Mapping[str, str]) -> Plan:
         for layer in plan.layers
     )
     return replace(plan, layers=tuple(layers))
-
-
-def is_planned(model: nn.Module) -> bool:
-    """Whether a plan is in use."""
-    return any(isinstance(module, FastConv2d) for module in model.modules())
 
 
 def _processor() -> str:

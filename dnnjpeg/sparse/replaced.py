@@ -1,4 +1,4 @@
-"""What takes the place of the batch norms and ReLUs that a convolution does."""
+"""Modules that replace the batch norms and ReLUs that a convolution does."""
 
 import copy
 
@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 
 class FoldedNorm(nn.BatchNorm2d):
-    """A batch norm that the convolution before it has done."""
+    """Replaces a batch norm that the convolution before it does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input."""
+        """Returns the input."""
         return x
 
 
 class KnownReLU(nn.ReLU):
-    """A ReLU that is not done again where the convolution before it has done it."""
+    """A ReLU that does nothing if the convolution before it has applied it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """float of any shape."""
@@ -22,7 +22,7 @@ class KnownReLU(nn.ReLU):
 
 
 class KnownReLU6(nn.ReLU6):
-    """The same for ReLU6."""
+    """A ReLU6 that does nothing if the convolution before it has applied it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """float of any shape."""
@@ -30,9 +30,7 @@ class KnownReLU6(nn.ReLU6):
 
 
 def _is_done(x: Tensor, activation: str) -> bool:
-    """Whether a convolution has just made `x` with that activation; no longer so when asked again, for `x`
-    may be changed in place.
-    """
+    """Whether a convolution has just made `x` with this activation. True only once, as `x` may change."""
     done = getattr(x, "activation", None) == activation
     if done:
         x.activation = None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What was measured on the convolutions of a network, and on the whole of it."""
+"""Measurements of a network's convolutions, and of the whole network."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +11,13 @@ from dnnjpeg.sparse.tiling import SPARSE, Tiling
 _METHODS = {
     "torch": "as PyTorch runs it",
     "channels_last": "PyTorch, with the channels of a pixel side by side in memory",
-    "prepacked": "oneDNN, with the weights brought into its own order once",
-    "im2col": "a matrix with a row for each output pixel, and one matrix product",
+    "prepacked": "oneDNN, with the weights in its own order",
+    "im2col": "one matrix product, of a matrix with a row for each output pixel",
     "mec": "as im2col, but with a smaller matrix (MEC)",
-    "depthwise": "ours, for layers of one channel a filter",
+    "depthwise": "ours, for layers with one channel a filter",
 }
 _NETWORKS = {
-    "original": "the network as it was",
+    "original": "the network unchanged",
     "dense": "with the fastest dense method of each layer",
     "plan": "with the fastest method of each layer",
     "cautious": "with sparse methods only where they gain much",
@@ -26,7 +26,7 @@ _NETWORKS = {
 
 @dataclass
 class LayerReport:
-    """A convolution, and what was measured on it. Times in milliseconds."""
+    """Measurements of one convolution. Times are in milliseconds."""
 
     name: str
     geometry: Geometry
@@ -38,7 +38,7 @@ class LayerReport:
     tilings: dict[Tiling, float] = field(default_factory=dict)  # of the ring kernel, and their times
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The measurements as a JSON object."""
         return {
             "name": self.name,
             "geometry": str(self.geometry),
@@ -52,11 +52,13 @@ class LayerReport:
 
 @dataclass
 class Report:
-    """What `optimize_` found.
+    """The result of `optimize_`.
 
-    plan: what is in use.
-    network: milliseconds of the whole network as it was (original), with the best dense method of each layer
-        (dense), with the best of all (plan), and with what of it gains much (cautious).
+    plan: the plan in use.
+    layers: measurements of each convolution.
+    network: milliseconds of the whole network: unchanged ("original"); with the fastest dense method of each
+        layer ("dense"); with the fastest method of each layer ("plan"); with sparse methods only where they
+        gain much ("cautious").
     """
 
     plan: Plan
@@ -67,11 +69,11 @@ class Report:
 
     @property
     def speedup(self) -> float:
-        """Of what is in use, over the network as it was."""
+        """Speed of the plan in use, relative to the unchanged network."""
         return self.network["original"] / self.network[self.choice]
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The report as a JSON object."""
         return {
             "conditions": self.plan.conditions,
             "network": {name: round(value, 4) for name, value in self.network.items()},
@@ -108,7 +110,7 @@ class Report:
         lines += [f"  {_NETWORKS[name]}: {value:.3f}" for name, value in self.network.items()]
         lines.append(
             f"in use: {_NETWORKS[self.choice]}{', layers joined' if self.plan.fused else ''}; "
-            f"{self.speedup:.2f} times as fast as the network was; largest difference of its output "
+            f"{self.speedup:.2f} times as fast as the unchanged network; largest difference of its output "
             f"{self.difference:.0e}"
         )
         return "\n".join(lines)

@@ -1,5 +1,6 @@
-"""The ring kernel, which keeps non-zeros as CPO and CPS do but multiplies in an order of its own: sums in
-registers, lists by pixel, weights in the order of use.
+"""The ring kernel. It stores non-zeros like CPO and CPS, but multiplies in another order.
+
+Sums are in registers, lists are ordered by pixel, and weights are in the order of use.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ SHARED = 250_000  # multiplications, those by zero left out, that are worth a se
 
 
 class _Call(NamedTuple):
-    """What is the same each time that a layer is called in the same way."""
+    """The constants of all calls of a layer with the same arguments."""
 
     job: Job
     scratch_bytes: int  # of a thread
@@ -31,13 +32,14 @@ class _Call(NamedTuple):
 
 
 class RingConvolution:
-    """A layer made ready: weights packed for a tiling, kernel compiled.
+    """A layer with packed weights and a compiled kernel.
 
-    weights: float32 filters x channels x Kh x Kw. bias: float32 filters, or None for zero.
-    activation: of the output: none, relu or relu6.
-    threads: how many share what is worth it.
+    weights: float32 filters x channels x Kh x Kw.
+    bias: float32 filters, or None for zero.
+    activation: activation of the output: "none", "relu" or "relu6".
+    threads: the largest number of threads. Small layers use one.
 
-    Raises ValueError for weights, a bias or a tiling of another geometry.
+    Raises ValueError if weights, bias or tiling do not fit the geometry.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class RingConvolution:
         self._calls: dict[tuple[Any, ...], _Call] = {}
 
     def compress(self, x: Tensor) -> Lists:
-        """Lists of an input, float32 N x C x H x W, channels last or not. Raises ValueError for another."""
+        """Lists of an input, float32 N x C x H x W in any layout. Raises ValueError for other inputs."""
         batch = self._given.check(x)
         packer = self._packers.get(batch)
         if packer is None:
@@ -111,15 +113,14 @@ class RingConvolution:
         onward: Tiling | None = None,
         dense: bool = True,
     ) -> tuple[Tensor | None, Lists | None]:
-        """The output, float32 N x filters x rows x columns, and its lists for a layer with the tiling
-        `onward`.
+        """The output, float32 N x filters x rows x columns, and its lists for the next layer.
 
-        residual: added before the ReLU; channels last, of the output's shape.
-        activation: in place of the layer's.
-        onward: its block must divide the filters in registers, see `Tiling.can_feed`.
-        dense: without it the output is only made as lists.
+        residual: tensor added before the activation, channels last, in the output's shape.
+        activation: activation in place of the layer's.
+        onward: tiling of the next layer, which reads lists (see `Tiling.can_feed`). None: no lists.
+        dense: False makes lists only.
 
-        Raises ValueError for lists, a residual or a tiling that do not fit.
+        Raises ValueError if lists, residual or tiling do not fit.
         """
         form = lists.format
         if not self.reads(lists):
@@ -193,7 +194,7 @@ class RingConvolution:
         return _Call(self._job(threads, **fields), scratch_bytes, (shape, strides), following)
 
     def _rows(self, batch: int, threads: int) -> tuple[int, int]:
-        """Output rows of a task, and how many such blocks of rows there are."""
+        """Output rows of a task, and the number of such blocks of rows."""
         height, width = self._geometry.output
         rows = max(1, min(height, SCRATCH // (width * self.tiling.filters * LANES * 4)))
         blocks = -(-height // rows)
@@ -205,7 +206,7 @@ class RingConvolution:
         return rows, -(-height // rows)
 
     def reads(self, lists: Lists) -> bool:
-        """Whether lists are of this layer's form."""
+        """Whether lists have the format of this layer."""
         form, geometry = lists.format, self._geometry
         size = (form.channels, form.height, form.width) == (
             geometry.channels,
@@ -229,7 +230,7 @@ def _format(batch: int, channels: int, height: int, width: int, tiling: Tiling) 
 
 
 def _shares(row_blocks: int, height: int, each: int, threads: int) -> int:
-    """At least so many blocks of rows, of which each thread has as many, or many."""
+    """A number of blocks of rows, at least `row_blocks`, that divides evenly among threads, or is large."""
     possible = range(row_blocks, height + 1)
     return next((n for n in possible if n * each % threads == 0 or n * each >= 8 * threads), row_blocks)
 

@@ -1,6 +1,4 @@
-"""Choosing, layer by layer, how a network's convolutions run: by measuring, on what the layers are really
-given.
-"""
+"""Choosing how each convolution of a network runs, by measuring on real inputs."""
 
 import statistics
 import time
@@ -34,9 +32,9 @@ from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import SPARSE, Tiling, tilings
 from dnnjpeg.sparse.trace import Site, sites
 
-MARGIN = 0.97  # of the best dense time: what is not faster than this is not worth the risk
-LARGE = 0.85  # of the best dense time: a gain that a network will surely show
-TOLERANCE = 1e-3  # of the largest output: a plan that changes more than this is not used
+MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gain is uncertain
+LARGE = 0.85  # of the best dense time: faster methods will also gain in the whole network
+TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
 T = TypeVar("T")
@@ -50,19 +48,20 @@ def optimize_(
     seconds: float = 0.15,
     progress: Progress = lambda sites: sites,
 ) -> Report:
-    """Measure every way to run each convolution, and put the fastest in its place; `restore_` undoes it.
+    """Measure all methods for each convolution of a model, and use the fastest. `restore_` undoes it.
 
-    Batch norms are folded into the convolutions before them, and ReLUs done with them, whatever the method.
-    Where `torch.fx` can follow the network it runs as one, see `fused.Fused`. At the end the whole network is
-    measured, and what is not faster than the network as it was is not put to use.
+    model: in eval mode, on the CPU, float32. Its modules are replaced in place. Parameters and state dict
+        stay.
+    example_inputs: arguments of the model. Use real inputs, because the speed depends on their zeros.
+    seconds: time to measure each layer. The whole network takes ten times as long.
+    progress: wraps the sequence of layers, for example tqdm.
 
-    model: in eval mode, on the CPU, float32. It is changed in place; its parameters and state dict are not.
-    example_inputs: what the model is called with: real inputs, as the zeros in them decide.
-    seconds: about how long to measure each layer, and ten times as long the network.
-    progress: wraps the sequence of layers, as tqdm does.
+    Every method folds batch norms into the convolutions before them, and applies ReLUs. If `torch.fx` can
+    trace the network, it runs as one graph (see `fused.Fused`). At the end, the whole network is measured. A
+    plan that is not faster than the unchanged network is not used.
 
-    With one thread processor time is measured, with several wall time. Raises ValueError for a model in
-    training, and whatever the model raises.
+    With one thread, processor time is measured, with several threads wall time. Raises ValueError if the
+    model is in training mode, and all errors of the model.
     """
     if model.training:
         raise ValueError("the model is in training mode: call model.eval() first")
@@ -153,7 +152,7 @@ def _best_tiling(layer: LayerReport, method: str) -> Tiling | None:
 
 
 def _ratios(x: Tensor, weights: Tensor, layer: LayerReport) -> dict[str, float]:
-    """Of what was made of the input, where something was."""
+    """Compression ratios of the methods that change the form of the input."""
     geometry = layer.geometry
     ratios = {
         "im2col": im2col.compress(x, geometry).compression_ratio,
@@ -180,7 +179,7 @@ def _planned(site: Site, layer: LayerReport) -> LayerPlan:
 
 
 def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerReport]) -> Plan:
-    """Sparse layers that follow each other, joined by lists where their tilings allow it at little cost."""
+    """The plan with sparse layers joined by lists, if they follow each other and their tilings allow it."""
     planned = {layer.name: layer for layer in plan.layers}
     reports = {layer.name: layer for layer in layers}
     for name, reader in readers.items():
@@ -200,7 +199,10 @@ def _joined(plan: Plan, readers: dict[str, str | None], layers: Sequence[LayerRe
 
 
 def _cautious(plan: Plan, dense: Plan, layers: Sequence[LayerReport]) -> Plan:
-    """The plan where it gains much, else the dense one: a layer measured alone has the caches to itself."""
+    """The plan for layers that gain much, and the dense plan for the others.
+
+    A layer that is measured alone has the caches to itself, so small gains are uncertain.
+    """
     kept = {
         layer.name
         for layer in layers
@@ -255,15 +257,13 @@ def _settle(
 
 
 def over(inputs: Iterable[T], function: Callable[[T], Any]) -> Callable[[], Any]:
-    """The function of each input in turn: a processor that gets the same one again and again has soon learned
-    by heart where its lists end.
-    """
+    """Call the function with each input in turn. For a single input, branches would be predicted."""
     turn = cycle(inputs)
     return lambda: function(next(turn))
 
 
 def clock(functions: dict[Any, Callable[[], Any]], seconds: float) -> dict[Any, float]:
-    """Median milliseconds of each function; they take turns, the first call of which does not count."""
+    """Median milliseconds of each function. The functions take turns. The first call does not count."""
     tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     taken: dict[Any, list[float]] = {key: [] for key in functions}
     end = time.perf_counter() + seconds

@@ -6,7 +6,6 @@ as many output rows too. A non-zero is broadcast once and multiplied with all th
 follow each other in memory.
 """
 
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -14,44 +13,14 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.machine.jit import host_has
-from dnnjpeg.machine.vector import call, fill, named, vector
-from dnnjpeg.sparse.emitter import Emitter
 from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.products import VECTOR, Products, Ring
 
-_VECTOR = vector(f"f32x{LANES}")
-_I64, _I32, _I16, _I8 = (ir.IntType(bits) for bits in (64, 32, 16, 8))
-_FLOAT = ir.FloatType()
+_I64 = ir.IntType(64)
 _ARGUMENTS = 18
-# AMD's processors load one vector of 512 bits a cycle, and beside it what goes to a general register, but not
-# what goes to a vector. Intel's broadcast from there only where they multiply, in one of two places.
-_BY_REGISTER = host_has("sse4a") and host_has("avx512f")
 
 
-@dataclass(frozen=True)
-class Ring:
-    """What a sweep is specialised for."""
-
-    width: int  # Kw, columns of the kernel
-    stride: int  # Sw
-    rows: int  # kernel rows, and so output rows, in the ring: 1 or Kh
-    blocks: int  # NB, vectors of filters
-    pattern: (
-        int  # channels, 16 to 128, of a list whose channels are told by a pattern of bits; 0 where by numbers
-    )
-
-    @property
-    def columns(self) -> int:
-        """Output columns in the ring."""
-        return -(-self.width // self.stride)
-
-    @property
-    def channel_bytes(self) -> int:
-        """Of the weights that a non-zero of one channel may meet."""
-        return self.rows * self.width * self.blocks * LANES * 4
-
-
-class _Sweep(Emitter):
+class _Sweep(Products):
     """The sweep for the kernel rows first..first+count-1 of the ring."""
 
     def __init__(self, module: ir.Module, ring: Ring, first: int, count: int, name: str) -> None:
@@ -67,11 +36,11 @@ class _Sweep(Emitter):
         ) = self.function.args  # fmt: skip
         self.weights, self.values, self.indices, self.cells = weights, values, indices, cells
         self.acc = {
-            key: b.alloca(_VECTOR.ir)
+            key: b.alloca(VECTOR.ir)
             for key in product(range(ring.columns), range(self.count), range(ring.blocks))
         }
         for slot in self.acc.values():
-            b.store(ir.Constant(_VECTOR.ir, None), slot)
+            b.store(ir.Constant(VECTOR.ir, None), slot)
         self.at = self._variable(0)  # the next non-zero of the row
         self.value_at = self._variable(values)
         self.ahead = self._variable(ahead)
@@ -126,7 +95,7 @@ class _Sweep(Emitter):
         self.acc = acc
 
     def _tail(self) -> None:
-        """Behind the last output column, where the ring empties."""
+        """The columns after the last output column, where the ring empties."""
         acc, last = self.acc, self.ring.columns - 1
         for k in range(last):
             self.acc = {(t + k, r, n): slot for (t, r, n), slot in acc.items()}
@@ -136,12 +105,10 @@ class _Sweep(Emitter):
         self.acc = acc
 
     def _inner(self, column: ir.Value) -> None:
-        """Columns that need no look at the ends of the row, as many at once as the ring has: instead of
-        sums, their names move on.
-        """
+        """Columns far from the ends of the row, as many at once as the ring has. Only names rotate."""
         b, ring = self.builder, self.ring
         columns, acc, stride = ring.columns, self.acc, _I64(ring.stride)
-        # up to `outer` all inputs are there, if they are from the first column on
+        # up to `outer` all inputs are inside the row, if they are so from the first column on
         outer = self._smaller(self.outputs, b.sdiv(b.add(self.width, self.pad), stride))
         is_inside = b.icmp_signed("<=", self.pad, b.mul(_I64(columns - 1), stride))
         outer = b.select(is_inside, outer, _I64(0))
@@ -164,8 +131,9 @@ class _Sweep(Emitter):
         b.position_at_end(after)
 
     def _column(self, o: ir.Value, slots: range, inside: bool = False) -> None:
-        """All non-zeros of the inputs that come with output column o, for the output columns o - t, t of
-        `slots`. inside: these inputs are there.
+        """Add all non-zeros of the inputs at output column o to the output columns o - t, for t in `slots`.
+
+        inside: these inputs are inside the row.
         """
         b, ring = self.builder, self.ring
         for phase in range(ring.stride):
@@ -178,12 +146,12 @@ class _Sweep(Emitter):
                     self._list(x, phase, reading)
 
     def _enter(self, o: ir.Value) -> None:
-        """The sums of the output column o come into the ring."""
+        """Load the sums of output column o into the ring."""
         b = self.builder
         for r, (start, step) in enumerate(self.enters):
             place = b.add(start, b.mul(o, step))
             for n in range(self.ring.blocks):
-                sums = self._load(b.add(place, _I64(n * LANES * 4)), _VECTOR.ir, 64)
+                sums = self._load(b.add(place, _I64(n * LANES * 4)), VECTOR.ir, 64)
                 b.store(sums, self.acc[0, r, n])
 
     def _leave(self, o: ir.Value) -> None:
@@ -198,68 +166,17 @@ class _Sweep(Emitter):
                         self._clamp(slot, ">", 6.0)
             place = b.add(start, b.mul(o, step))
             for n, slot in enumerate(slots):
-                pointer = b.inttoptr(b.add(place, _I64(n * LANES * 4)), _VECTOR.ir.as_pointer())
+                pointer = b.inttoptr(b.add(place, _I64(n * LANES * 4)), VECTOR.ir.as_pointer())
                 b.store(b.load(slot), pointer, align=64)
 
     def _clamp(self, slot: ir.Value, beyond: str, limit: float) -> None:
-        """NaN stays."""
-        b, bound = self.builder, ir.Constant(_VECTOR.ir, [limit] * LANES)
+        """Clip a sum at a limit. NaN stays."""
+        b, bound = self.builder, ir.Constant(VECTOR.ir, [limit] * LANES)
         v = b.load(slot)
         b.store(b.select(b.fcmp_ordered(beyond, v, bound), bound, v), slot)
 
     def _smaller(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
-
-    def _list(self, x: ir.Value, phase: int, slots: range) -> None:
-        if self.ring.pattern:
-            self._patterns(x, phase, slots)
-        else:
-            self._indices(x, phase, slots)
-
-    def _indices(self, x: ir.Value, phase: int, slots: range) -> None:
-        b = self.builder
-        end = b.zext(self._load(b.add(self.cells, b.mul(b.add(x, _I64(1)), _I64(4))), _I32, 4), _I64)
-        with self._loop(self.at, end):
-            at = b.load(self.at)
-            index = self._load(b.add(self.indices, b.mul(at, _I64(2))), _I16, 2)
-            value = self._load(b.add(self.values, b.mul(at, _I64(4))), _FLOAT, 4)
-            self._multiply(b.zext(index, _I64), value, phase, slots)
-
-    def _patterns(self, x: ir.Value, phase: int, slots: range) -> None:
-        b, pattern = self.builder, self.ring.pattern
-        word = ir.IntType(min(pattern, 64))
-        for first in range(0, pattern, 64):
-            address = b.add(self.cells, b.add(b.mul(x, _I64(pattern // 8)), _I64(first // 8)))
-            mask = self._variable(b.zext(self._load(address, word, 1), _I64))
-            head, body, end = self._block("head"), self._block("body"), self._block("end")
-            b.branch(head)
-            b.position_at_end(head)
-            b.cbranch(b.icmp_unsigned("!=", b.load(mask), _I64(0)), body, end)
-            b.position_at_end(body)
-            bits = b.load(mask)
-            channel = b.add(b.cttz(bits, ir.IntType(1)(1)), _I64(first))
-            b.store(b.and_(bits, b.sub(bits, _I64(1))), mask)
-            at = b.load(self.value_at)
-            b.store(b.add(at, _I64(4)), self.value_at)
-            self._multiply(channel, self._load(at, _FLOAT, 4), phase, slots)
-            self._back(b.branch(head))
-            b.position_at_end(end)
-
-    def _multiply(self, channel: ir.Value, value: ir.Value, phase: int, slots: range) -> None:
-        b, ring = self.builder, self.ring
-        base = b.add(self.weights, b.mul(channel, _I64(ring.channel_bytes)))
-        # opaque, or the addition is part of every address, which Intel's processors do anew each time
-        base = self._opaque(base)
-        if _BY_REGISTER:
-            value = b.bitcast(self._opaque(b.bitcast(value, _I32)), _FLOAT)
-        wide = fill(b, value, _VECTOR)
-        for t, r, n in product(slots, range(self.count), range(ring.blocks)):
-            tap = (self.first + r) * ring.width + phase + t * ring.stride
-            address = b.add(base, _I64((tap * ring.blocks + n) * LANES * 4))
-            weight = self._load(address, _VECTOR.ir, 64)
-            slot = self.acc[t, r, n]
-            product_ = call(b, named("fma", _VECTOR), _VECTOR.ir, [wide, weight, b.load(slot)])
-            b.store(product_, slot)
 
     def _prefetch(self) -> None:
         b = self.builder
@@ -281,20 +198,22 @@ def sweep(
     count: Any,
     args: Any,
 ) -> Any:
-    """One sweep for the kernel rows first..first+count-1 of the ring; `args` is a tuple of integers
+    """One sweep for the kernel rows first..first+count-1 of the ring. `args` is a tuple of integers:
 
-    cells: address of the row's ends of lists, int32[width + 1], or its patterns, bits [width][channels]
+    cells: address of the row's ends of lists, int32[width + 1], or of its patterns, bits [width][channels]
     values: address of the row's non-zeros, float32
     indices: address of their channels in the block, uint16; not used with patterns
     weights: address of the slice, float32[channels][rows][Kw][NB][16], 64-byte aligned
-    out: address of the sums that kernel row 0 adds to, float32[outputs][NB][16], 64-byte aligned
-    row_bytes: kernel row r adds to the row r·row_bytes before
-    fresh, bias: bit r: the sums of kernel row r begin here, with float32[NB][16] at the address `bias`
-    done, result, result_row, result_pixel: bit r: they end here, and go to r·result_row before the address
-        `result`, every result_pixel bytes
-    relu: what they go through then: 0 nothing, 1 ReLU, 6 ReLU6
-    width, outputs, pad: columns of the input, of the output, and of padding at the left
-    ahead, lines: address of what is needed next, and how many cache lines of it to fetch at each column
+    out: address of the sums of kernel row 0, float32[outputs][NB][16], 64-byte aligned
+    row_bytes: the sums of kernel row r are r·row_bytes before `out`
+    fresh: if bit r is set, the sums of kernel row r start with the bias
+    bias: address of the bias, float32[NB][16]
+    done: if bit r is set, the sums of kernel row r are complete, and go to the result
+    result, result_row, result_pixel: kernel row r writes r·result_row before the address `result`, a pixel
+        every result_pixel bytes
+    relu: activation of complete sums: 0 none, 1 ReLU, 6 ReLU6
+    width, outputs, pad: columns of the input, of the output, and of the padding at the left
+    ahead, lines: address of data to prefetch, and the number of cache lines to prefetch at each column
     """
     ring = Ring(*(literal.literal_value for literal in (width, stride, rows, blocks, pattern)))
 

@@ -1,8 +1,8 @@
-"""Compiled jobs in several threads: torch's own where they can be had, so that two pools do not fight for the
-processor, else Python's.
+"""Running compiled jobs in several threads.
 
-A job has tasks, and each thread its own share of them, the same in every call: what it writes lies in its
-own cache, and is read there by the next job. A thread that is done with its own takes over those of others.
+The threads are torch's, if they are available, so that two pools do not compete; otherwise they are Python's.
+A job has tasks. Each thread has its own share of them, the same in every call. So its data stay in its cache
+for the next job. A thread that has finished its share takes tasks of others.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ LINE = 64  # bytes that go from cache to cache together
 
 @cache
 def _openmp() -> Any:
-    """The OpenMP that torch has loaded, if it is GNU's; None where it uses another."""
+    """The OpenMP library of torch if it is GNU's, else None."""
     if torch.__config__.parallel_info().find("ATen parallel backend: OpenMP") < 0:
         return None
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
@@ -46,13 +46,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def record(*names: str) -> np.dtype[Any]:
-    """The type of a job: 64-bit integers, those that change with each call first."""
+    """The type of a job: 64-bit integers. Fields that change with each call come first."""
     own = ("threads", "number", "counters")
     return np.dtype([(name, np.int64) for name in (*names, *own)])
 
 
 class Job:
-    """What does not change from call to call, by name."""
+    """The constant fields of a job, by name."""
 
     def __init__(self, kind: np.dtype[Any], threads: int, **values: int) -> None:
         assert kind.names is not None
@@ -63,7 +63,7 @@ class Job:
         self._template = self._kind(*(values.get(name, 0) for name in kind.names))
 
     def copy(self, *values: int) -> Any:
-        """A job to run, the first fields being `values`: an array of ctypes."""
+        """A job to run, as an array of ctypes. Its first fields are `values`."""
         job = self._kind.from_buffer_copy(self._template)
         job[: len(values)] = values
         return job
@@ -71,7 +71,7 @@ class Job:
 
 @intrinsic
 def _called(typingctx: Any, function: Any) -> Any:
-    """What the C function `int f(void)` at an address returns."""
+    """The result of the C function `int f(void)` at an address."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         kind = ir.FunctionType(ir.IntType(32), [])
@@ -82,9 +82,10 @@ def _called(typingctx: Any, function: Any) -> Any:
 
 @inlined
 def number(at, job):
-    """Of the thread that calls: from 0 on, and where it can be had the same in each call.
+    """The number of the calling thread, from 0. If possible, it is the same in each call.
 
-    at: address of the job; job: its fields.
+    at: address of the job.
+    job: its fields.
     """
     arrived = at + job.counters + LINE * job.threads
     return _called(job.number) if job.number else fetch_add(arrived, 1)
@@ -92,9 +93,10 @@ def number(at, job):
 
 @inlined
 def take(at, job, tasks, me, owner):
-    """A task of 0..tasks-1 that nobody has taken, and whose share it is of; -1 if none is left.
+    """Take a free task of 0..tasks-1. Returns the task, or -1 if none is left, and the owner of its share.
 
-    me: the thread's number; owner: whose share it took from last, at first its own.
+    me: number of the thread.
+    owner: owner of the share from which the thread took its last task; at first, the thread itself.
     """
     while True:
         task = owner * tasks // job.threads + fetch_add(at + job.counters + LINE * owner, 1)
@@ -106,9 +108,7 @@ def take(at, job, tasks, me, owner):
 
 
 def run(code: Any, job: Any, threads: int) -> None:
-    """Run `code`, a `jit.callback` that gets its tasks from `take`, in each of `threads` threads with the
-    same job; returns when all are done.
-    """
+    """Run `code`, a `jit.callback` that calls `take`, with a job in several threads, and wait for them."""
     if threads == 1:
         code.ctypes(job)
     elif library := _openmp():

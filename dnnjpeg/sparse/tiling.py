@@ -1,4 +1,4 @@
-"""How a layer is cut for the ring kernel, and which ways of cutting it are worth trying."""
+"""Tilings: how a layer is divided for the ring kernel, and which tilings are worth trying."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -22,7 +22,7 @@ TALLEST = 5  # kernels with more rows gain nothing from having them all in the r
 
 
 class Tiling(NamedTuple):
-    """How a layer is cut."""
+    """How a layer is divided for the ring kernel."""
 
     patterns: bool  # the form of a list: channels told by patterns of bits, or by a number each
     block: int  # CB, channels of a list, of `BLOCKS`
@@ -32,22 +32,22 @@ class Tiling(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The name of it in `SPARSE`."""
+        """Its method, a key of `SPARSE`."""
         return "ring-patterns" if self.patterns else "ring-numbered"
 
     def can_feed(self, onward: "Tiling") -> bool:
-        """Whether a layer's output can be handed on as lists for another's tiling."""
+        """Whether a layer with this tiling can make lists for a layer with the tiling `onward`."""
         return self.turned == onward.turned and self.filters * LANES % onward.block == 0
 
 
 def registers() -> int:
-    """Of this processor, see `REGISTERS`."""
+    """The entry of `REGISTERS` for this processor."""
     return REGISTERS["AVX-512" if host_has("avx512f") or host_has("avx512bw") else "AVX2"]
 
 
 @cache
 def first_cache() -> int:
-    """Bytes of the processor's first cache for data; a guess where the system does not say."""
+    """Bytes of the processor's first data cache. A guess, if the system does not tell."""
     try:
         text = Path("/sys/devices/system/cpu/cpu0/cache/index0/size").read_text()
         return int(text.strip().removesuffix("K")) << 10
@@ -56,7 +56,7 @@ def first_cache() -> int:
 
 
 def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
-    """Those worth trying for a layer with this share of zeros, the likeliest first."""
+    """The tilings worth trying for a layer with this share of zeros, the most promising first."""
     worth = [
         tiling
         for tiling in _possible(geometry)
@@ -66,10 +66,9 @@ def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
 
 
 def check_tiling(tiling: Tiling, geometry: Geometry, *, planned: bool = False) -> None:
-    """Raises ValueError that names the field where the kernels cannot compute a layer so.
+    """Raise ValueError that names the field, if the kernels cannot compute a layer with a tiling.
 
-    planned: where `tilings` does not try it, whatever the zeros and the processor; such kernels may take
-    hours to compile.
+    planned: also refuse tilings that `tilings` never tries. Their kernels may take hours to compile.
     """
     left = [
         one for one in _possible(geometry) if not planned or _is_worth(one, geometry, max(REGISTERS.values()))
@@ -82,12 +81,12 @@ def check_tiling(tiling: Tiling, geometry: Geometry, *, planned: bool = False) -
 
 
 def _seen(geometry: Geometry, tiling: Tiling) -> Geometry:
-    """The layer as the kernel has it."""
+    """The geometry that the kernel computes."""
     return geometry.turned() if tiling.turned else geometry
 
 
 def _possible(geometry: Geometry) -> Iterator[Tiling]:
-    """Those that the kernels can compute a layer with."""
+    """The tilings with which the kernels can compute a layer."""
     for patterns, turned, filters, block in product((False, True), (False, True), FILTERS, BLOCKS):
         tiling = Tiling(patterns, block, filters, 1, turned)
         seen = _seen(geometry, tiling)
@@ -96,7 +95,7 @@ def _possible(geometry: Geometry) -> Iterator[Tiling]:
 
 
 def _is_worth(tiling: Tiling, geometry: Geometry, registers: int) -> bool:
-    """Whether it is worth trying on a processor with so many registers, see `REGISTERS`."""
+    """Whether a tiling is worth trying on a processor with so many registers (see `REGISTERS`)."""
     if tiling.turned and not geometry.kernel[1] == 1 < geometry.kernel[0]:
         return False
     seen = _seen(geometry, tiling)
@@ -110,7 +109,7 @@ def _is_worth(tiling: Tiling, geometry: Geometry, registers: int) -> bool:
 
 
 def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
-    """Estimated cycles of one picture: what is read from the first cache, and what every list costs."""
+    """Estimated cycles of one picture: reads from the first cache, and the overhead of lists."""
     (kernel_rows, width), (_, stride_x) = geometry.kernel, geometry.stride
     filters, ring_rows = tiling.filters, tiling.ring_rows
     block = min(tiling.block, -(-geometry.channels // LANES) * LANES)

@@ -1,4 +1,4 @@
-"""What follows each convolution of a network, seen by watching it run."""
+"""Finding the modules that follow each convolution of a network, by running it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from dnnjpeg.sparse.geometry import Geometry, padding_of
 
 @dataclass
 class Site:
-    """A convolution of the network, and what it was given."""
+    """A convolution of the network, its input, and the modules that follow it."""
 
     name: str
     module: nn.Conv2d
@@ -33,7 +33,7 @@ Key = tuple[int, int]  # a tensor's identity, and how often it was changed in pl
 
 
 class _Uses(TorchFunctionMode):
-    """How many functions read each tensor. Tensors are kept, so that no two have one identity."""
+    """Counts the functions that read each tensor. Tensors are kept, so that their identities stay unique."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Uses(TorchFunctionMode):
         self.kept: list[Any] = []
 
     def key(self, tensor: Tensor) -> Key:
-        """Of a tensor as it is now."""
+        """The key of a tensor in its present state."""
         return id(tensor), self.changes[id(tensor)]
 
     def __torch_function__(
@@ -69,10 +69,10 @@ def _items(value: Any) -> Any:
 
 
 def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
-    """The nn.Conv2d, float32 on the CPU, that a model calls once for these inputs, in their order. Those of
-    subclasses too, where all these do is to pad with zeros.
+    """The convolutions that a model calls exactly once for these inputs, in their order.
 
-    Raises whatever the model raises.
+    They are nn.Conv2d in float32 on the CPU, or subclasses that only add zero padding. Raises all errors of
+    the model.
     """
     names = {module: name for name, module in model.named_modules()}
     uses = _Uses()
@@ -107,7 +107,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         readers.setdefault(given, []).append((module, result))
 
     def reader(key: Key, *kinds: type[nn.Module]) -> tuple[nn.Module, Key] | None:
-        """The module that alone reads a tensor, if it is of these kinds, and of no subclass; or any."""
+        """The only module that reads a tensor, if its type is one of these, or if no types are given."""
         found = readers.get(key, [])
         if uses.count[key] != 1 or len(found) != 1 or (kinds and type(found[0][0]) not in kinds):
             return None
@@ -141,7 +141,7 @@ def _is_known(weight: Tensor) -> bool:
 
 
 def _count_outputs(uses: _Uses, output: Any) -> None:
-    """What the model returns is read by its caller."""
+    """Count the model's caller as a reader of the output."""
     if isinstance(output, Tensor):
         uses.count[uses.key(output)] += 1
     elif isinstance(output, (list, tuple, dict)):

@@ -1,4 +1,4 @@
-"""Between channels first and channels last: 16 x 16 numbers at a time, in registers."""
+"""Transposing between channels first and channels last, 16 x 16 numbers at a time, in registers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Working memory that is used again, so that the next layer finds it in the cache."""
+"""Working memory that is used again, so that it is still in the cache for the next layer."""
 
 import threading
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ def _new(size: int) -> Block:
 
 
 def take(size: int) -> Block:
-    """A block of at least `size` bytes, contents undefined; `give` it back."""
+    """A block of at least `size` bytes with undefined contents. Return it with `give`."""
     try:
         block = _free.pop()
     except IndexError:
@@ -34,12 +34,12 @@ def take(size: int) -> Block:
 
 
 def give(block: Block) -> None:
-    """Let others use it."""
+    """Return a block."""
     _free.append(block)
 
 
 def scratch(size: int) -> int:
-    """Address of at least `size` bytes that are the calling thread's until it asks again."""
+    """The address of at least `size` bytes for the calling thread, valid until its next call."""
     block: Any = getattr(_own, "block", None)
     if block is None or block.size < size:
         block = _own.block = _new(size)

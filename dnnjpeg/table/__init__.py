@@ -1,1 +1,1 @@
-"""Quantization tables: points, files, what is installed."""
+"""Quantization tables: operating points, files, installed tables."""

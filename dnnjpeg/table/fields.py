@@ -1,5 +1,6 @@
-"""Checks of the fields of a table: each returns its value in one form, or raises a ValueError that names the
-field.
+"""Checks of the fields of a table. Each check returns the value in one form, or raises ValueError.
+
+The error names the field.
 """
 
 import math
@@ -13,15 +14,15 @@ from dnnjpeg.jpeg.standard import Steps
 Hardness = (
     float | tuple[float | None, ...] | None
 )  # κ of one table: for all its coefficients, by coefficient, or none
-BinWidth = float | tuple[float, ...]  # of one table, for all its coefficients or by coefficient
-MaxIndex = int | tuple[int | None, ...] | None  # of one table, likewise
+BinWidth = float | tuple[float, ...]  # of one table: for all coefficients, or one for each
+MaxIndex = int | tuple[int | None, ...] | None  # of one table, in the same way
 
-MIN_HARDNESS = 0.01  # below it an index says nothing
+MIN_HARDNESS = 0.01  # below this, an index is nearly random
 T = TypeVar("T")
 
 
 def check_tables(value: Any, name: str, expected: str) -> list[Any]:
-    """The tables of a list, or of a mapping by number, as Pillow's `image.quantization`, in its order."""
+    """The tables of a list, or of a mapping by number, for example Pillow's `image.quantization`."""
     if isinstance(value, Mapping):
         for key in value:
             if not is_number(key, Integral) or not 0 <= key <= 3:
@@ -31,7 +32,7 @@ def check_tables(value: Any, name: str, expected: str) -> list[Any]:
 
 
 def check_steps(value: Any, name: str) -> Steps:
-    """64 quantization steps 1..255."""
+    """Check for 64 quantization steps 1..255."""
     steps = check_items(value, name, "64 integers")
     if len(steps) != 64:
         raise ValueError(f"{name} has {len(steps)} steps, expected 64")
@@ -42,7 +43,7 @@ def check_steps(value: Any, name: str) -> Steps:
 
 
 def check_chroma(value: Any) -> tuple[Steps, ...]:
-    """One table of 64 steps, or a list of one or two, as a tuple of tables."""
+    """Check for one table of 64 steps, or a list of one or two tables. Returns a tuple of tables."""
     items = check_items(value, "chroma", "64 integers, or one or two lists of 64")
     if len(items) in (1, 2):
         return tuple(check_steps(table, f"chroma[{i}]") for i, table in enumerate(items))
@@ -50,20 +51,27 @@ def check_chroma(value: Any) -> tuple[Steps, ...]:
 
 
 def check_hardness(value: Any, tables: int) -> tuple[Hardness, ...]:
-    """None, one κ or 64 for all tables, or a list with one of these a table; as a tuple by table."""
+    """Check the hardness of a point with so many tables. Returns a tuple with an entry for each table.
+
+    value: None, one κ, or 64 of them, for all tables; or a list with one of these for each table.
+    """
     return _by_table(value, "hardness", tables, _kappa)
 
 
 def check_bin_width(value: Any, tables: int) -> tuple[BinWidth, ...]:
-    """None (1), one number 0.5..2 or 64 for all tables, or a list with one of these a table; as a tuple by
-    table.
+    """Check the bin_width of a point with so many tables. Returns a tuple with an entry for each table.
+
+    value: None (means 1), one number 0.5..2, or 64 of them, for all tables; or a list with one of these for
+        each table.
     """
     return _by_table(value, "bin_width", tables, _width)
 
 
 def check_max_index(value: Any, tables: int) -> tuple[MaxIndex, ...]:
-    """None, one integer 1..1023 or 64 for all tables, or a list with one of these a table; as a tuple by
-    table.
+    """Check the max_index of a point with so many tables. Returns a tuple with an entry for each table.
+
+    value: None, one integer 1..1023, or 64 of them, for all tables; or a list with one of these for each
+        table.
     """
     return _by_table(value, "max_index", tables, _index_bound)
 
@@ -74,7 +82,7 @@ def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], An
     items = check_items(value, name, "null, a number, or one entry a table")
     nothing = check(None, name)
     if all(isinstance(item, Real | None) and item in (None, nothing) for item in items):
-        return (nothing,) * tables  # of a point that has got more tables, or fewer
+        return (nothing,) * tables  # `replace` may change the number of tables
     if len(items) == 64:
         return (_entries(items, name, check),) * tables
     if len(items) != tables:
@@ -83,7 +91,7 @@ def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], An
 
 
 def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
-    """Of one table; 64 times what null stands for is one entry."""
+    """The entry of one table. 64 entries that all mean null become one."""
     if value is None or isinstance(value, Real):
         return check(value, name)
     entries = tuple(
@@ -113,5 +121,5 @@ def _index_bound(value: Any, name: str) -> int | None:
 
 
 def spread(entry: T | tuple[T, ...]) -> tuple[T, ...]:
-    """An entry of hardness, bin_width or max_index by coefficient."""
+    """An entry of hardness, bin_width or max_index as 64 values, one for each coefficient."""
     return entry if isinstance(entry, tuple) else (entry,) * 64

@@ -1,4 +1,4 @@
-"""Quantization tables as other programs read them: wizard text (cjpeg, Pillow) and CSV."""
+"""Quantization tables in the formats of other programs: wizard text (cjpeg, Pillow) and CSV."""
 
 from collections.abc import Sequence
 
@@ -35,9 +35,9 @@ def to_wizard(point: OperatingPoint) -> str:
 
 
 def parse_wizard(text: str) -> list[Steps]:
-    """The 1 to 4 tables of 64 steps in wizard text, where `#` starts a comment.
+    """Parse wizard text: 1 to 4 tables of 64 steps. `#` starts a comment.
 
-    Raises ValueError that names the line; `OperatingPoint.from_tables` checks the range of the steps.
+    Raises ValueError that names the line. `OperatingPoint.from_tables` checks the range of the steps.
     """
     steps: list[int] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -53,7 +53,7 @@ def parse_wizard(text: str) -> list[Steps]:
 
 
 def to_csv(point: OperatingPoint) -> str:
-    """The point as CSV, a line a coefficient. Hardness and max_index are empty for none."""
+    """The point as CSV, a line for each coefficient. Hardness and max_index are empty if there is none."""
     lines = ["table,row,column,step,hardness,bin_width,max_index"]
     columns = (
         point.tables,

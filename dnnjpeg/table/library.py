@@ -1,4 +1,4 @@
-"""Tables by name: the standard one, those that come with the package, and the user's own."""
+"""Tables by name: the standard table, the package's tables, and the user's own."""
 
 import importlib.resources
 import os
@@ -18,7 +18,7 @@ DEFAULT_TABLE = "universal"
 
 @cache
 def standard_table() -> Table:
-    """The tables of T.81 Annex K at qualities 1 to 100, with libjpeg's (and so Pillow's) steps."""
+    """The standard table: T.81 Annex K, scaled to qualities 1 to 100 as libjpeg (and so Pillow) does."""
     points = (
         OperatingPoint(q, "4:2:0", ijg_scale(STANDARD_LUMA, q), (ijg_scale(STANDARD_CHROMA, q),))
         for q in range(1, 101)
@@ -27,7 +27,7 @@ def standard_table() -> Table:
 
 
 def user_folder() -> Path:
-    """Where a user's own tables lie: the folder that DNNJPEG_TABLES names, or the one of the platform."""
+    """The folder of the user's own tables: DNNJPEG_TABLES if it is set, else the platform's data folder."""
     if folder := os.environ.get("DNNJPEG_TABLES"):
         return Path(folder).expanduser()
     import platformdirs
@@ -36,9 +36,10 @@ def user_folder() -> Path:
 
 
 def list_tables() -> dict[str, Path | None]:
-    """What is installed: everything `load_table` takes by name -> its file (None for the built-in standard).
+    """The installed tables: a dict from name to file. The built-in standard table has the file None.
 
-    If two files share a name, both are listed by their paths: load them by path.
+    `load_table` takes these names. If two files share a name, both are listed by their paths: load them by
+    path.
     """
     shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
     files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]
@@ -49,10 +50,12 @@ def list_tables() -> dict[str, Path | None]:
 
 
 def load_table(name: str | os.PathLike[str]) -> Table:
-    """A table by name (see `list_tables`), or from a file where `name` ends in .json or has a path separator.
+    """Load a table.
 
-    Read once, and again when the file changes. Raises ValueError for an unknown name, with the names there
-    are, or for a file that is not a table; OSError for a file that cannot be read.
+    name: the name of an installed table (see `list_tables`), or a path: it ends in .json, or has a separator.
+
+    The file is read once, and again after it has changed. Raises ValueError if no table has this name, or if
+    the file is not a table. Raises OSError if the file cannot be read.
     """
     if name == "standard":
         return standard_table()
@@ -76,10 +79,9 @@ def table_for(digests: Iterable[str]) -> str:
 
 
 def chosen_table(table: Any, model: str | None) -> Any:
-    """What a caller has chosen by `table`, or by `model`: the name of an installed table; `DEFAULT_TABLE`
-    without either.
+    """The table that a caller has chosen: `table`, or the installed table named `model`, or `DEFAULT_TABLE`.
 
-    Raises ValueError for both, or for a path as `model`, TypeError for a `model` that is no text.
+    Raises ValueError if both are given, or if `model` is a path. Raises TypeError if `model` is no text.
     """
     if model is None:
         return DEFAULT_TABLE if table is None else table
@@ -101,7 +103,7 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 
 @lru_cache(maxsize=64)
 def _find(name: str, folder: Path) -> Path:
-    """The file of an installed table; remembered, for it is asked once a picture."""
+    """The file of an installed table. The result is cached, as each picture asks for it."""
     installed = list_tables()
     path = installed.get(name)
     if path is None:

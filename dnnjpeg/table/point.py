@@ -1,7 +1,4 @@
-"""An operating point: the quantization tables of one quality.
-
-Everything a user may hand in is checked where the object is made, with a `ValueError` that names the field.
-"""
+"""An operating point: the quantization tables of one quality."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,21 +27,21 @@ _OPTIONAL = ("hardness", "bin_width", "max_index", "measured")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The quantization tables of one quality, checked and brought into one form when made.
+    """The quantization tables of one quality. All fields are checked.
 
-    quality: number 1..100: loses as little as a standard JPEG of that quality does.
-    subsampling: a name of SUBSAMPLINGS.
-    luma: 64 steps 1..255 in natural order.
-    chroma: 64 steps for Cb and Cr, or a list of one or two such tables; kept as a tuple of tables.
-    hardness: κ >= 0.01 of the probabilistic quantizer (its alpha times the step squared); None rounds to the
-        nearest, as inf does. One for all, 64 for all (entries may be None), or a list with one of these a
-        table, luma first; kept as the latter.
-    measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
-    bin_width: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient
-        is divided by step times bin width, and decodes to the index times the step. None is 1. Given and kept
-        as hardness is.
-    max_index: the largest magnitude of an index, 1..1023: what is beyond is held to it. None is no limit.
-        Given and kept as hardness is.
+    quality: number 1..100. The networks lose about as much as with a standard JPEG of this quality.
+    subsampling: a key of SUBSAMPLINGS, for example "4:2:0".
+    luma: 64 integer steps 1..255 in natural order.
+    chroma: 64 steps for Cb and Cr, or a list of one or two such tables. Stored as a tuple of tables.
+    hardness: κ >= 0.01 of the probabilistic quantizer (κ = alpha x step²). None or inf: round to the nearest.
+        Give one κ, or 64 of them (some may be None), for all tables; or a list with one of these for each
+        table, luma first. Stored as a tuple with an entry for each table.
+    measured: measurements at this point (bpp, bytes, top1, loss, images), or None.
+    bin_width: width of a bin in steps, 0.5..2. A bin is the range of coefficients that get the same index.
+        The index is the coefficient divided by step x bin_width, rounded. It decodes to index x step. None
+        means 1. Give and read it like hardness.
+    max_index: largest absolute index, 1..1023. Larger indices are clipped. None: no limit. Give and read it
+        like hardness.
 
     Raises ValueError that names the field. `dataclasses.replace` checks again.
     """
@@ -82,14 +79,14 @@ class OperatingPoint:
 
     @property
     def divisors(self) -> tuple[tuple[float, ...], ...]:
-        """By table, what coefficients are divided by: steps times bin widths."""
+        """The divisors of coefficients, steps x bin widths, for each table."""
         return tuple(
             tuple(map(mul, *pair)) for pair in zip(self.tables, map(spread, self.bin_width), strict=True)
         )
 
     @property
     def table_names(self) -> tuple[str, ...]:
-        """What `tables` are for: luma and chroma, or luma, cb and cr."""
+        """Names of `tables`: luma and chroma, or luma, cb and cr."""
         return ("luma", "chroma") if len(self.chroma) == 1 else ("luma", "cb", "cr")
 
     @classmethod
@@ -101,11 +98,13 @@ class OperatingPoint:
         subsampling: str = "4:2:0",
         hardness: Any = None,
     ) -> Self:
-        """A point from bare tables: one (for all components), two (luma, chroma) or three (Y, Cb, Cr).
+        """Make a point from one table (for all components), two (luma, chroma) or three (Y, Cb, Cr).
 
-        tables: sequences or arrays of 64 integers or 8x8, or a mapping of them by number, as Pillow's
-            `image.quantization`. quality: None takes the standard quality that the luma steps resemble most.
-        Raises ValueError for what is not 1..255 or not 64.
+        tables: sequences or arrays of 64 or 8x8 integers, or a mapping of them by number, for example
+            Pillow's `image.quantization`.
+        quality: None takes the quality of the standard table with the most similar luma steps.
+
+        Raises ValueError if a table has not 64 integers 1..255.
         """
         items = check_tables(tables, "tables", "1 to 3 tables of 64 integers")
         if len(items) in (8, 64):  # one bare table
@@ -119,14 +118,12 @@ class OperatingPoint:
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
-        """A point from its JSON object. Raises ValueError that names the missing, unknown or wrong field."""
+        """Make a point from a JSON object. Raises ValueError that names a missing, unknown or wrong field."""
         check_keys(document, "point", ("quality", "subsampling", "luma", "chroma"), _OPTIONAL)
         return cls(**document)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the point: lists and numbers only; bin_width only where some are not 1,
-        max_index where there are any.
-        """
+        """The point as a JSON object. bin_width and max_index are left out if they have no effect."""
         luma, *chroma = (list(table) for table in self.tables)
         kappas, bin_width, max_index = (
             [list(entry) if isinstance(entry, tuple) else entry for entry in entries]
@@ -145,8 +142,10 @@ class OperatingPoint:
 
 
 def point_key(point: OperatingPoint, options: EncodeOptions) -> tuple[Any, ...]:
-    """What the files of `encode` with a point and options depend on, to be told apart by the `repr`. The
-    files must have no signature, which names table and quality: then these have no say.
+    """A key for the files that `encode` makes with a point and options. Equal `repr`s mean equal files.
+
+    It is for files without a signature: a signature names the table and the quality, which the key leaves
+    out.
     """
     if options.hardness is not None:
         point = replace(point, hardness=options.hardness)
@@ -160,9 +159,9 @@ def point_key(point: OperatingPoint, options: EncodeOptions) -> tuple[Any, ...]:
 
 
 def _flat(value: Any, levels: int = 2) -> Iterator[Any]:
-    """The numbers of a table of 64 or of 8x8; what is nested deeper is left to the checks."""
+    """The numbers of a table of 64 or 8x8. Deeper lists stay as they are, and the checks refuse them."""
     if hasattr(value, "tolist"):
-        value = value.tolist()  # a matrix has none but rows, without end
+        value = value.tolist()  # the rows of a numpy matrix are matrices again, without end
     if levels and isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         for item in value:
             yield from _flat(item, levels - 1)

@@ -1,6 +1,6 @@
-"""Tables: operating points by quality. Load, save, interpolate.
+"""Tables: operating points by quality, loaded, saved and interpolated.
 
-A `Table` is one JSON file a model. Steps are in natural (row-major) order throughout.
+A table is one JSON file. All steps are in natural (row-major) order.
 """
 
 import json
@@ -24,10 +24,13 @@ from dnnjpeg.table.point import OperatingPoint
 
 @dataclass(frozen=True)
 class Table:
-    """Operating points of one model, sorted by quality.
+    """Operating points, sorted by quality.
 
-    points: at least one OperatingPoint, no two of one quality.
-    provenance: how they came about, free-form JSON.
+    name: one line of printable text.
+    points: at least one OperatingPoint. Each quality occurs once.
+    description: text.
+    provenance: how the table was made, as any JSON object.
+
     Raises ValueError that names the field.
     """
 
@@ -55,13 +58,16 @@ class Table:
         object.__setattr__(self, "provenance", check_record(self.provenance, "provenance"))
 
     def at(self, quality: float) -> OperatingPoint:
-        """The operating point of a quality 1..100 (ValueError otherwise).
+        """The operating point for a quality 1..100.
 
-        Between two points of one subsampling, log q and log κ are interpolated, linear in quality, and steps
-        are rounded, and so with bin_width and max_index; κ or a limit that only one of the two has is the
-        nearer point's. Outside the points, and between two of unlike subsampling, whose chroma frequencies
-        are not the same, the nearer point's steps are scaled by libjpeg's own law, the ratio of `ijg_factor`
-        at the two qualities.
+        Between two points with the same subsampling, the logarithms of steps, κ, bin_width and max_index are
+        interpolated, linearly in quality. Steps are then rounded. If only one of the two has a κ or a limit,
+        the nearer point decides.
+
+        Outside the points, and between points with different subsampling, the nearer point's steps are scaled
+        by libjpeg's law: the ratio of `ijg_factor` at the two qualities.
+
+        Raises ValueError if quality is not 1..100.
         """
         quality = check_quality(quality)
         if quality in self._at:
@@ -78,7 +84,7 @@ class Table:
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
-        """A table from its JSON object. Raises ValueError that names the field: `points[2].luma[5] is 0`."""
+        """Make a table from a JSON object. Raises ValueError that names the field, as points[2].luma[5]."""
         check_keys(document, "table", ("format", "version", "name", "points"), ("description", "provenance"))
         for key, expected in (("format", "dnnjpeg-table"), ("version", 1)):
             if document[key] != expected or type(document[key]) is not type(expected):  # True is 1
@@ -93,7 +99,7 @@ class Table:
         return cls(name=document["name"], points=tuple(points), **rest)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object of the table."""
+        """The table as a JSON object."""
         return {
             "format": "dnnjpeg-table",
             "version": 1,
@@ -105,14 +111,14 @@ class Table:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """The table in a JSON file. Raises OSError, or ValueError that names the file and the field."""
+        """Load a table from a JSON file. Raises OSError, or ValueError that names the file and the field."""
         try:
             return cls.from_json(read_json(path))
         except ValueError as error:
             raise ValueError(f"{path} is not a table: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the JSON file, one line a point. A file at `path` is replaced when the new one is whole."""
+        """Write the table to a JSON file, one line for each point. The file is replaced in one step."""
         document = {key: json.dumps(value, ensure_ascii=False) for key, value in self.to_json().items()}
         points = ",\n".join(json.dumps(point.to_json()) for point in self.points)
         document["points"] = f"[\n{points}\n]"
@@ -127,12 +133,12 @@ def _between(low: OperatingPoint, high: OperatingPoint, quality: float) -> Opera
     count = max(len(low.tables), len(high.tables))
 
     def pairs(a: tuple[Any, ...], b: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
-        """By table; the one for both Cb and Cr meets each of two."""
+        """The entries of both points for each table. One entry for Cb and Cr pairs with each of two."""
         return zip(a + a[-1:] * (count - len(a)), b + b[-1:] * (count - len(b)), strict=True)
 
     def mix(a: float, b: float) -> float:
         mixed = math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
-        return min(max(mixed, min(a, b)), max(a, b))  # not beyond them by a rounding
+        return min(max(mixed, min(a, b)), max(a, b))  # rounding must not lead outside a..b
 
     def mix_known(a: float | None, b: float | None) -> float | None:
         return (b if nearer is high else a) if a is None or b is None else mix(a, b)

@@ -1,1 +1,1 @@
-"""The smallest file that meets a criterion."""
+"""Encode to a target: a criterion of networks, or a size."""

@@ -1,9 +1,9 @@
-"""Pruning: files without the coefficients that given networks miss least.
+"""Pruning: drop the coefficients that given networks need least.
 
-What a network reads in a file keeps to a criterion by some margin. To first order, the margin's gradient says
-what it costs to drop a coefficient; the counts of the scan's symbols say how many bits that saves. Those that
-cost least for each bit are dropped, the file is read again, and so on until the networks can spare nothing
-more.
+A file meets the criterion by some margin. The gradient of this margin says, to first order, what it costs to
+drop a coefficient. The counts of the scan's symbols say how many bits this saves. The coefficients that cost
+least for each bit are dropped, and the file is read again. This is repeated until no more coefficients can be
+dropped.
 """
 
 import io
@@ -39,10 +39,10 @@ Write = Callable[[list[NDArray[np.int16]]], bytes]  # planes, as `write_coeffici
 def prune(
     pictures: "Mapping[int, Prunable]", judges: Judges, size: int, pool: ThreadPoolExecutor
 ) -> dict[int, bytes]:
-    """By number, the smallest file found in which all judges read what the criterion asks for; b"" where
-    there is none.
+    """Find the smallest file of each picture that meets the criterion. Returns files by number, b"" for none.
 
-    pictures: by the numbers of their originals, which the judges know. size: of the squares they are shown.
+    pictures: the pictures, by the numbers of their originals in `judges`.
+    size: side of the square that networks see.
     """
     for _ in range(ROUNDS):
         which = [i for i, picture in pictures.items() if picture.share > LEAST]
@@ -56,12 +56,12 @@ def prune(
 
 
 class Prunable:
-    """A picture, grey or in colour, some of whose coefficients are dropped."""
+    """A grey or colour picture whose coefficients are dropped step by step."""
 
     def __init__(
         self, image: Image.Image, orientation: int, point: OperatingPoint, subsampling: str, write: Write
     ) -> None:
-        """orientation: by EXIF, 1..8."""
+        """orientation: EXIF orientation, 1..8."""
         self.orientation, self.subsampling, self.write = orientation, subsampling, write
         self.width, self.height = image.size
         self.grids = block_grids(self.height, self.width, subsampling)
@@ -84,7 +84,7 @@ class Prunable:
         self.share, self.margin, self.data = SHARE, -math.inf, b""
 
     def attempt(self) -> bytes:
-        """A file for the networks to read: the whole picture first, then one with fewer coefficients."""
+        """Make the next file to read: first with all coefficients, then with fewer."""
         self.trial = self._drop() if self.slopes else self.planes
         arrays = [
             plane.reshape(*grid, 64).to(torch.int16).numpy()
@@ -94,9 +94,12 @@ class Prunable:
         return self.file
 
     def settle(self, margin: float, gradient: Tensor) -> None:
-        """What came of the attempt; `gradient`: of the margin by the pixels of the square that was shown.
+        """Take the result of the last attempt: the margin, and its gradient.
 
-        It is taken where the criterion is kept in fewer bytes, or nearer to being kept than it ever was.
+        gradient: gradient of the margin with respect to the pixels of the square.
+
+        The attempt is accepted if it meets the criterion in fewer bytes, or if it is closer to the criterion
+        than all attempts before.
         """
         first = not self.slopes
         taken = len(self.file) < len(self.data) if self.data and margin > 0 else margin > self.margin
@@ -108,7 +111,7 @@ class Prunable:
             self.share = min(self.share * GROWTH, MOST) if taken else self.share / 2
 
     def _by_coefficients(self, gradient: Tensor) -> list[Tensor]:
-        """The gradient by the coefficients: from pixels to coefficients, decoding in reverse."""
+        """The gradient with respect to the coefficients, from that with respect to the pixels."""
         planes = [
             (plane * step).requires_grad_() for plane, step in zip(self.planes, self.steps, strict=True)
         ]
@@ -117,7 +120,7 @@ class Prunable:
         return list(torch.autograd.grad(shown, planes, gradient[None]))
 
     def _drop(self) -> list[Tensor]:
-        """The planes without the AC coefficients that cost least a bit, and have the share of the bits."""
+        """The planes without the AC coefficients that cost least a bit, up to the share of the bits."""
         present = [plane[:, _AC] != 0 for plane in self.planes]
         saved = torch.cat([bits[mask] for bits, mask in zip(_savings(self.planes), present, strict=True)])
         costs = []
@@ -140,7 +143,7 @@ class Prunable:
 
 
 def _savings(planes: Sequence[Tensor]) -> list[Tensor]:
-    """Bits that a zero in place of each AC coefficient saves, at least half a bit, [blocks, 63] by zigzag."""
+    """Bits saved by a zero in place of each AC coefficient, at least 0.5, [blocks, 63] in zigzag order."""
     found, counts = [], []
     for plane in planes:
         size = size_of(plane[:, _AC].T[:, None])
@@ -162,7 +165,7 @@ def _savings(planes: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _shown(pixels: Tensor, orientation: int, size: int) -> Tensor:
-    """As `view`, near enough for gradients, of [1, 3, height, width]."""
+    """`view` for a tensor [1, 3, height, width]. It is close enough for gradients."""
     if orientation >= 5:
         pixels = pixels.transpose(-1, -2)
     if orientation in _FLIPS:

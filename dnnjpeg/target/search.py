@@ -1,4 +1,4 @@
-"""Searches among the files of a picture, which ask about one candidate after the other, and many in step."""
+"""Searches among the candidates of a picture. Many searches run together, for networks to read batches."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,16 @@ STRIDE = 6
 class Encoded:
     """A file, and how it was made.
 
-    subsampling: None is the table's own.
-    met: False where the target was missed: no candidate keeps to the criterion, and this is the largest; or
-        none is within the limit, and this is the smallest.
-    divergence: of what the networks read in the file, nat: the mean of the networks. agrees: the share of the
-        networks that name the same class first. Both are None where no network has read the file.
-    tried: how many files the networks have read to find it.
+    data: the JPEG file.
+    quality: its quality, 1..100.
+    subsampling: its chroma subsampling. None: the table's.
+    met: False if the target was missed. If no candidate meets a criterion, this is the largest file. If no
+        candidate is within a limit, it is the smallest.
+    pruned: whether coefficients were dropped.
+    divergence: of what the networks read in the file, in nat: the mean of the networks.
+    agrees: share of the networks that name the same class first. Both are None if no network has read the
+        file.
+    tried: number of files that the networks have read for this picture.
     """
 
     data: bytes
@@ -44,10 +48,12 @@ Search = Generator[Encoded, "Reading", Encoded]
 
 
 def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
-    """Read the last of every `stride` candidates; before the first that is kept, the others of its group.
+    """Search for the smallest file that meets the criterion.
 
-    candidates: from the smallest file up. Ends with the first that is kept of those, or with the last
-    candidate of all, kept or not.
+    candidates: from the smallest file up.
+
+    The last of every `stride` candidates is read, until one meets the criterion. Then the others of its group
+    are read. The result is the first of them that meets it, or the last candidate of all.
     """
     tried = 0
     while group := list(islice(candidates, stride)):
@@ -65,11 +71,13 @@ def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
 
 
 def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) -> Search:
-    """Read the last of every `stride` candidates; then those between it and its neighbours around the best.
+    """Search for the file with the least divergence + price x bytes.
 
-    price: nat a byte. The best is the one of which divergence + price x bytes is least.
-    candidates: from the smallest file up. As a divergence is not negative, the first whose bytes alone cost
-    more than the best ends the search.
+    candidates: from the smallest file up.
+    price: nat a byte.
+
+    The last of every `stride` candidates is read, then those around the best of them. Divergences are not
+    negative. So the search ends at the first candidate whose bytes alone cost more than the best.
     """
     seen: list[Encoded] = []
     costs: dict[int, float] = {}
@@ -103,10 +111,10 @@ def together(
     pool: ThreadPoolExecutor,
     on_found: OnFound | None = None,
 ) -> list[Encoded]:
-    """The results of searches that go on in step, so that what they ask can be answered in one batch.
+    """Run searches together, and answer their questions in batches. Returns the results.
 
-    ask: gets the numbers of the searches that go on, and the candidate of each.
-    on_found: called with the number and the result of each search, soon after it ends.
+    ask: is called with the numbers of the searches that are not finished, and with a candidate of each.
+    on_found: called with the number and the result of a search, soon after it ends.
     """
     found: dict[int, Encoded] = {}
 

@@ -334,7 +334,7 @@ def test_text_of_the_divergence_at_the_same_quality() -> None:
     losses = {20: 1.2, 50: 0.77, 75: 0.34}
     ours = [measured("ours", q, 5000 + 100 * q, loss) for q, loss in losses.items()]
     lines = as_text(make(family("base"), ours, read_by(family("own"), "two"))).splitlines()
-    title = lines.index("divergence at the same quality, in parts of the first reference's")
+    title = lines.index("divergence at the same quality, divided by the first reference's")
     assert [line.split() for line in lines[title + 1 : title + 8]] == [
         ["codec", "network", "q20", "q50", "q75"],
         ["ours", "one", "1.00", "(1.00..1.00)", "1.10", "(1.10..1.10)", "0.85", "(0.85..0.85)"],

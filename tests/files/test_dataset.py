@@ -280,7 +280,7 @@ def test_bad_labels_of_an_array(tmp_path: Path, labels: np.ndarray, message: str
     file = save(tmp_path / "p.npy", np.zeros((2, 9, 9, 3), np.uint8))
     with pytest.raises(ValueError, match=message):
         load_dataset(file, save(tmp_path / "l.npy", labels), size=9)
-    with pytest.raises(ValueError, match=r"expected \.npy"):
+    with pytest.raises(ValueError, match=r"labels of an array are in .*l\.csv, expected a \.npy file"):
         load_dataset(file, tmp_path / "l.csv", size=9)
 
 

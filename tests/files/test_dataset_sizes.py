@@ -25,7 +25,7 @@ def test_pictures_keep_their_sizes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, picture)
         assert found.flags.writeable  # torch warns of others
     assert dataset.pixels == (30 * 20 + 9 * 40 + 64 * 64) / 3
-    with pytest.raises(ValueError, match=r"of .* are of several sizes: load them with a size"):
+    with pytest.raises(ValueError, match=r"of .* have several sizes: load them with a size"):
         _ = dataset.squares
     assert load_dataset(tmp_path, size=24).squares.shape == (3, 24, 24, 3)
 

@@ -255,7 +255,7 @@ def test_labels_and_logits_that_do_not_go(
     networks: dict[str, Network], network: Callable[[str], Network]
 ) -> None:
     dataset = some(N, *SIZES[:1])
-    with pytest.raises(ValueError, match="labels are not those of this network's 10 classes"):
+    with pytest.raises(ValueError, match="check that the labels belong to this network's 10 classes"):
         Measurer(replace(dataset, labels=np.full(N, 10)), networks)
     dataset.pictures[3] = 0
     with pytest.raises(ValueError, match="no_black returns NaN or infinity for picture 3"):

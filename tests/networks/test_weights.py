@@ -71,10 +71,12 @@ def test_files_that_hold_no_weights(make: Callable[..., Network], tmp_path: Path
             with pytest.raises(ValueError, match=rf"{name} cannot be read as a state dict"):
                 make(weights=tmp_path / name)
     with pytest.raises(
-        ValueError, match=r"own\.pt cannot be read as a state dict: it is damaged, or more than"
+        ValueError, match=r"own\.pt cannot be read as a state dict: it is damaged, or holds more than"
     ):
         make(weights=save(tmp_path / "own.pt", {"fc.weight": Intruder()}))
-    with pytest.raises(ValueError, match=r"nets\.py cannot be read .* expected \.safetensors, \.pt or \.pth"):
+    with pytest.raises(
+        ValueError, match=r"nets\.py cannot be read .*: expected a \.safetensors, \.pt or \.pth"
+    ):
         make(weights=tmp_path / "nets.py")
     for name in ("none.pt", "none.safetensors"):
         with pytest.raises(FileNotFoundError, match=name):

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="pip install 'dnnjpeg[learn]'")
 
+from tiny import cpmf  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from dnnjpeg.soft.quantizer import cpmf, quantize, reach  # noqa: E402
+from dnnjpeg.soft.quantizer import quantize, reach  # noqa: E402
 
 HARDNESS = (0.05, 0.7, 2.0, 5.0, 20.0, 500.0)
 
@@ -47,19 +48,6 @@ def test_soft_is_the_mean_index(kappa: float) -> None:
     assert ((quantize(z, q, k) - expected) / q).abs().max() < 2e-6
     single = quantize(z.float(), q.float(), k.float())
     assert ((single - expected) / q).abs().max() < 2e-4
-
-
-@pytest.mark.parametrize("kappa", HARDNESS)
-def test_cpmf_is_the_definition(kappa: float) -> None:
-    z, q = sample()
-    k = torch.tensor(kappa, dtype=torch.float64)
-    width = reach(k)
-    nearest, p = cpmf(z, q, k, width)
-    assert p.shape == (7, 64, 2 * width + 1)
-    i, expected = law(z, q, kappa)
-    middle = expected.shape[-1] // 2
-    assert (nearest == i[..., middle]).all()
-    assert (p - expected[..., middle - width : middle + width + 1]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("kappa", HARDNESS)

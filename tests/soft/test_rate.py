@@ -5,14 +5,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import pictures  # noqa: E402
+from tiny import cpmf, pictures  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from dnnjpeg import encode  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS  # noqa: E402
 from dnnjpeg.soft.jpeg import block_grids, to_coefficients  # noqa: E402
-from dnnjpeg.soft.quantizer import cpmf  # noqa: E402
 from dnnjpeg.soft.rate import entropy_rate, scan_rate  # noqa: E402
 from dnnjpeg.soft.symbols import symbol_bits  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402

@@ -5,6 +5,8 @@ branches.
 import torch
 from torch import Tensor, nn
 
+from dnnjpeg.sparse.fast import FastConv2d
+
 
 class Block(nn.Module):
     """A residual block with one ReLU for both places."""
@@ -55,3 +57,8 @@ def small(width: int = 32, inplace: bool = False, seed: int = 0) -> Small:
 
 def pictures(count: int = 2, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def is_planned(model: nn.Module) -> bool:
+    """Whether a plan has replaced convolutions of a model."""
+    return any(isinstance(module, FastConv2d) for module in model.modules())

@@ -244,7 +244,7 @@ def test_training_is_refused_as_before(pair: Any) -> None:
 def test_a_network_that_cannot_be_followed() -> None:
     """Its way depends on numbers: it gets a plan, and keeps its own Python."""
     network = Pair(lambda net, x: net.first(x) if x.mean() > 0 else net.second(x)).eval()
-    with pytest.raises(ValueError, match="Pair cannot run as one"):
+    with pytest.raises(ValueError, match="Pair cannot run as one graph"):
         planned(network, "ring-patterns", True)
     assert type(network.first) is nn.Conv2d
     planned(network, "ring-patterns", False)

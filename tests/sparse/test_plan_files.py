@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from layers import sparse_input, weights_for  # noqa: E402
-from small_networks import pictures, small  # noqa: E402
+from small_networks import is_planned, pictures, small  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from dnnjpeg.sparse import Plan, apply_, restore_  # noqa: E402
@@ -70,7 +70,7 @@ def outcome(document: Any, folder: Path) -> str:
         try:
             apply_(network, Plan.load(path))
         except ValueError as error:
-            assert not plans.is_planned(network) and torch.equal(network(x), before)
+            assert not is_planned(network) and torch.equal(network(x), before)
             return str(error)
         for given in (x, x[:1]):
             assert torch.allclose(network(given), before[: len(given)], atol=1e-4)

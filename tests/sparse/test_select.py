@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_networks import pictures, small
+from small_networks import is_planned, pictures, small
 
 torch = pytest.importorskip("torch")
 
@@ -144,7 +144,7 @@ def test_the_report(favoured: None) -> None:
         TORCH
     )
     text = str(report)
-    assert all(layer.name in text for layer in report.layers) and "the network as it was: " in text
+    assert all(layer.name in text for layer in report.layers) and "the network unchanged: " in text
     lines = text.splitlines()
     table = lines[3 : 3 + len(report.layers)]
     assert len({len(line) for line in table}) == 1  # columns under each other
@@ -194,7 +194,7 @@ def test_what_is_slower_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     network = small()
     report = optimize_(network, pictures(), seconds=0)
     assert report.choice == "original" and report.speedup == 1 and not report.plan.layers
-    assert not plans.is_planned(network)
+    assert not is_planned(network)
 
 
 def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_a_plan_on_disk(tmp_path: Path, favoured: None) -> None:
     other = small(seed=5)
     before = logits(other, x)
     apply_(other, loaded)
-    assert plans.is_planned(other) and torch.allclose(logits(other, x), before, atol=1e-4)
+    assert is_planned(other) and torch.allclose(logits(other, x), before, atol=1e-4)
     apply_(other, loaded)  # in place of what there is
     restore_(other)
     assert torch.equal(logits(other, x), before)
@@ -252,7 +252,7 @@ def test_a_plan_with_the_former_names_is_refused(tmp_path: Path) -> None:
     Plan((layer,), {}).save(tmp_path / "plan.json")
     former = (tmp_path / "plan.json").read_text().replace("ring-patterns", "cps")
     (tmp_path / "plan.json").write_text(former)
-    fault = "plan.json is no plan: x: method is 'cps', expected .* ring-numbered or ring-patterns; tune anew"
+    fault = "plan.json is no plan: x: method is 'cps', expected .* ring-numbered or ring-patterns: tune again"
     with pytest.raises(ValueError, match=fault):
         Plan.load(tmp_path / "plan.json")
 
@@ -263,11 +263,13 @@ def test_a_plan_of_another_machine_is_refused(key: str, value: object, favoured:
     plan = optimize_(network, pictures(), seconds=0).plan
     restore_(network)
     plan.conditions[key] = value
-    with pytest.raises(ValueError, match=f"another machine or state: {key} .*; tune anew"):
+    with pytest.raises(
+        ValueError, match=f"made under other conditions: {key} .*. Tune again on this machine"
+    ):
         apply_(network, plan)
-    assert not plans.is_planned(network)
+    assert not is_planned(network)
     apply_(network, plan, check=False)
-    assert plans.is_planned(network)
+    assert is_planned(network)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_a_file_that_is_no_plan(change: dict[str, Any], fault: str, tmp_path: Pa
     ("change", "fault"),
     [
         ({"method": "magic"}, "method is 'magic'"),
-        ({"method": "ring-numbered"}, "ring-numbered, and has no tiling"),
+        ({"method": "ring-numbered"}, "ring-numbered, which needs a tiling: tune again"),
         ({"tiling": TILED}, "prepacked, and its tiling is of ring-patterns"),
         ({"tiling": TILED, "method": "ring-numbered"}, "ring-numbered, and its tiling is of ring-patterns"),
         ({"geometry": {"channels": 3}}, "x: height is missing"),
@@ -314,4 +316,4 @@ def test_a_model_in_training_is_refused() -> None:
 def test_a_network_without_convolutions() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).eval()
     report = optimize_(network, pictures(), seconds=0)
-    assert not report.layers and not plans.is_planned(network)
+    assert not report.layers and not is_planned(network)

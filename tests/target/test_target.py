@@ -16,7 +16,7 @@ from PIL import Image
 import dnnjpeg
 from dnnjpeg import inspect, transcode
 from dnnjpeg.table.library import load_table, table_for
-from dnnjpeg.target.target import QUALITIES
+from dnnjpeg.target.sources import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]
 
@@ -82,7 +82,9 @@ def test_files_are_requantized():
     assert found.data == transcode(data, "standard", found.quality, only_if_smaller=False)
     assert sizes[found.quality] <= 2500 < sizes[found.quality + 1]
     assert b"maker" in found.data and b"a note" in found.data
-    with pytest.raises(ValueError, match="prune is of pixels"):
+    with pytest.raises(
+        ValueError, match="prune is True, and images has JPEG files: decode them to pixels first"
+    ):
         encode_to_target([data], networks=["x.py:y"], keep="top1", prune=True)
     with pytest.raises(ValueError, match="breaks off at byte"):
         encode_to_target([data[:1000] + b"\xff\xd9"], target_bytes=2500)
@@ -343,7 +345,9 @@ def test_without_a_bound_nothing_is_pruned(network, keep):
 
 
 def test_rule_that_cannot_be_broken(network):
-    with pytest.raises(ValueError, match="few has 4 classes: top5"):
+    with pytest.raises(
+        ValueError, match="few has 4 classes, and top5 needs more than 5: use another criterion"
+    ):
         encode_to_target(PICTURES[:1], networks=[network("few")], keep="top5")
 
 

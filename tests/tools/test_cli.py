@@ -130,7 +130,7 @@ def test_full_standard_output_is_one_line(tmp_path, arguments, unbuffered):
     assert (done.returncode, done.stderr) == (1, b"Error: No space left on device\n")
 
 
-CLOSED = "standard output is closed, expected somewhere to write to, as /dev/null"
+CLOSED = "standard output is closed: send it to a file or a pipe, for example /dev/null"
 
 
 @pytest.mark.parametrize(

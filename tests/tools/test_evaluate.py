@@ -279,7 +279,7 @@ def test_data_that_does_not_go(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,label\n" + "".join(f"{i:02}.png,99\n" for i in range(N)))
     result = run(folder, "--codec", "pillow@50")
     assert result.exit_code == 2
-    assert "the labels are not those of this network's 10 classes" in result.stderr
+    assert "check that the labels belong to this network's 10 classes" in result.stderr
     (folder / "pictures" / "05.png").write_bytes(b"text")
     result = run(folder, "--codec", "pillow@50", labels=False)
     assert result.exit_code == 2

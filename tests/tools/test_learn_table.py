@@ -142,7 +142,8 @@ def test_the_time_budget_is_kept(data, tmp_path, clock):
     arguments += ["--limit", 99]
     result = learn(*arguments, "-o", tmp_path / "late.json", "--time-budget", 2)
     assert result.exit_code == 1 and clock[0] <= 20
-    assert "--time-budget is 2: to read all pictures once takes 9.9 seconds" in result.output
+    assert "--time-budget is 2, expected at least " in result.output
+    assert "one reading of all pictures takes 9.9 seconds. Give more time, or fewer pictures" in result.output
 
 
 def test_gains_have_intervals_and_a_command_that_measures_them(basic, data, tmp_path, monkeypatch):
