@@ -17,6 +17,7 @@ from dnnjpeg.checks import check_quality
 from dnnjpeg.encoder import encode
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.plugins.pillow import refuse_takeover
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table
@@ -140,6 +141,7 @@ def _with_table(name: str, table: Table, *, adaptive: bool = False, **options: A
 
 def _by_coefficients(name: str, table: Table, *, source: int = 95, **options: Any) -> Codec:
     check_quality(source, "source")
+    refuse_takeover()
     codec = _with_table(name, table, **options)
     options.setdefault("progressive", options.get("optimize") is not False and "auto")
 
