@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .takeover import Takeover, Writers
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
+
+    from .takeover import Takeover, Writers
 
 __all__ = ["imencode", "imwrite", "restore", "takeover"]
 
@@ -206,8 +207,9 @@ def takeover(
 
     from dnnjpeg.checks import check_integer
     from dnnjpeg.codec.frame import beyond_decoders
-    from .takeover import GIVEN, Takeover
     from dnnjpeg.table.point import OperatingPoint
+
+    from .takeover import GIVEN, Takeover
 
     has_quality = isinstance(table, OperatingPoint)
     number = None if quality == GIVEN else check_integer(quality, "quality", 1, 100)

@@ -55,10 +55,11 @@ from PIL import Image
 if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
-    from .takeover import Takeover, Writers
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
     from dnnjpeg.transcoder import Decoded
+
+    from .takeover import Takeover, Writers
 
 __all__ = ["encode", "register", "restore", "takeover"]
 
@@ -331,8 +332,9 @@ def takeover(
     from dnnjpeg.checks import check_quality
     from dnnjpeg.codec.frame import beyond_decoders
     from dnnjpeg.files.atomic import write_all
-    from .takeover import GIVEN, Takeover
     from dnnjpeg.table.point import OperatingPoint
+
+    from .takeover import GIVEN, Takeover
 
     has_quality = isinstance(table, OperatingPoint)
     if quality != GIVEN:
