@@ -102,7 +102,7 @@ def tables(rng: Random, scratch: Path) -> None:
     table = Table("soak", [any_point(rng, quality) for quality in (30, 80)])
     point = table.at(pick(rng, 30, 80, 1, 100, float(rng.uniform(1, 100))))
     options = _options(rng) | {
-        "quantizer": pick(rng, None, "nearest"),
+        "hardness": pick(rng, None, np.inf),
         "seed": int(rng.integers(2**63)),
         "subsampling": pick(rng, None, *_NAMES),
     }
@@ -120,7 +120,7 @@ def tables(rng: Random, scratch: Path) -> None:
         exact = (_BASIS @ blocks @ _BASIS.T).reshape(part.rows, part.columns, 64) / point.divisors[t]
         max_index = np.array([1024 if limit is None else limit for limit in spread(point.max_index[t])])
         low = np.maximum(np.where(np.arange(64) == 0, -1024, -1023), -max_index)
-        nearest = options["quantizer"] == "nearest"
+        nearest = options["hardness"] is not None
         room = [_room(None if nearest else kappa) for kappa in spread(point.hardness[t])]
         far = np.abs(part.indices() - exact.clip(low, np.minimum(1023, max_index))) - room
         require((far <= 2e-3).all(), f"component {c} is off by {far.max()} more than it may")

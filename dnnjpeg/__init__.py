@@ -14,9 +14,11 @@ if _TYPE_CHECKING:
     from dnnjpeg.codec.reader import Coefficients as Coefficients
     from dnnjpeg.codec.reader import read_coefficients as read_coefficients
     from dnnjpeg.encoder import encode as encode
+    from dnnjpeg.encoder import tables_only as tables_only
     from dnnjpeg.encoder import write_coefficients as write_coefficients
     from dnnjpeg.jpeg.inspect import inspect as inspect
     from dnnjpeg.learn.jpegdl import JPEGLayer as JPEGLayer
+    from dnnjpeg.machine.memory import release_memory as release_memory
     from dnnjpeg.networks.load import load_network as load_network
     from dnnjpeg.table.library import list_tables as list_tables
     from dnnjpeg.table.library import load_table as load_table
@@ -42,6 +44,8 @@ _HOMES = {
     "load_network": "dnnjpeg.networks.load",
     "load_table": "dnnjpeg.table.library",
     "read_coefficients": "dnnjpeg.codec.reader",
+    "release_memory": "dnnjpeg.machine.memory",
+    "tables_only": "dnnjpeg.encoder",
     "transcode": "dnnjpeg.transcoder",
     "write_coefficients": "dnnjpeg.encoder",
 }

@@ -49,6 +49,22 @@ def check_integer(value: Any, name: str, low: int, high: int) -> int:
     return int(value)
 
 
+def check_flag(value: Any, name: str, *others: str | None) -> Any:
+    """True or False, or one of the other values."""
+    if value is True or value is False:
+        return value
+    for other in others:
+        if value is other or (isinstance(value, str) and value == other):
+            return other
+    with suppress(TypeError, ValueError):  # an array is not one truth
+        if value in (False, True):
+            return bool(value)
+    raise ValueError(
+        f"{name} is {brief(value)}, expected {', '.join(map(repr, (True, False, *others)[:-1]))} or "
+        f"{(True, False, *others)[-1]!r}"
+    )
+
+
 def check_positive(value: Any, name: str, least: float = 0.0, rest: str = "") -> float:
     """A finite number above 0, or from `least`."""
     if is_number(value):

@@ -11,9 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
-from dnnjpeg.checks import check_integer
-from dnnjpeg.codec.coding import IMAGE_ONLY, INTERCHANGE, Coding
-from dnnjpeg.codec.planes import hold_planes
+from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.reader import (
     MAX_MCU_BLOCKS,
@@ -27,21 +25,20 @@ from dnnjpeg.codec.reader import (
 )
 from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
 from dnnjpeg.encoder import (
+    AT_YARDSTICK,
+    YARDSTICK_HEAD,
     coding_of,
     encode,
-    hardened,
-    max_index_for,
-    metadata_segments,
     operating_point,
     own_quality,
     quantizer_for,
-    subsampling_of,
 )
 from dnnjpeg.files.images import SRGB
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
@@ -61,7 +58,6 @@ def transcode(
     model: str | None = None,
     subsampling: str | int | None = None,
     adaptive: bool = False,
-    quantizer: str | None = None,
     hardness: Any = None,
     seed: int = 0,
     progressive: bool | str = False,
@@ -94,14 +90,14 @@ def transcode(
 
     Raises ValueError for what cannot be read, and TypeError and ValueError as `encode` does.
     """
+    options = EncodeOptions(
+        adaptive, hardness, seed, subsampling, progressive, optimize, restart_blocks, restart_rows, signature
+    )
     table = chosen_table(table, model)
     decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage)
     return decoded.transcode(
-        table, quality, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller,
-        subsampling=subsampling, adaptive=adaptive, quantizer=quantizer, hardness=hardness, seed=seed,
-        progressive=progressive, optimize=optimize, restart_blocks=restart_blocks, restart_rows=restart_rows,
-        signature=signature,
-    )  # fmt: skip
+        table, quality, options, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,88 +140,45 @@ class Decoded:
     def transcode(
         self,
         table: str | os.PathLike[str] | Table | OperatingPoint,
-        quality: float | None = None,
+        quality: float | None,
+        options: EncodeOptions,
         *,
         strip: bool = False,
         lossless: bool = False,
         only_if_smaller: bool = True,
-        **options: Any,
     ) -> bytes:
-        """As the function of that name; `options` are those of `encode` below."""
+        """As the function of that name."""
         for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
-            if value not in (False, True):
-                raise ValueError(f"{name} is {value!r}, expected True or False")
-        restarts = {key: value for key, value in options.items() if key.startswith("restart")}
+            check_flag(value, name)
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
         is_ours = only_if_smaller and self.whole and not lossless and self.made_by is not None
         is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
-        if is_ours and options.get("adaptive") is True and self.made_by == operating_point(table, quality)[1]:
+        if is_ours and options.adaptive and self.made_by == operating_point(table, quality)[1]:
             return self.data
         if not lossless:
-            found = self.encode(table, quality, head=self.head(strip, signed=False), **options)
+            found = self.encode(table, quality, options, self.head(strip, signed=False))
             if not only_if_smaller or len(found) < len(self.data):
                 return found
             if is_ours:
                 return self.data
-        recoded = self.recode(self.head(strip), **restarts)
+        recoded = self.recode(self.head(strip), options)
         takes = only_if_smaller and self.whole and not strip and len(self.data) <= len(recoded)
         return self.data if takes else recoded
 
     def encode(
         self,
         table: str | os.PathLike[str] | Table | OperatingPoint,
-        quality: float | None = None,
-        *,
-        head: bytes,
-        subsampling: str | int | None = None,
-        adaptive: bool = False,
-        quantizer: str | None = None,
-        hardness: Any = None,
-        seed: int = 0,
-        progressive: bool | str = False,
-        optimize: bool | None = None,
-        restart_blocks: int = 0,
-        restart_rows: int = 0,
-        signature: bool = True,
+        quality: float | None,
+        options: EncodeOptions = DEFAULTS,
+        head: bytes = b"",
     ) -> bytes:
-        """A file of a table, see `transcode`; `head`: the segments of metadata, whole."""
-        quality = own_quality(adaptive, table, quality, self.bits_at_yardstick)
+        """A file of a table; `head`: the segments of metadata, whole, but for the signature."""
+        if options.adaptive:
+            quality = own_quality(table, quality, self.bits_at_yardstick)
         point, name = operating_point(table, quality)
-        point = hardened(point, hardness, quantizer)
-        check_integer(seed, "seed", 0, 2**63 - 1)
-        coding, planes = self._requantized(
-            point,
-            quantizer,
-            seed,
-            subsampling,
-            progressive,
-            optimize,
-            INTERCHANGE,
-            restart_blocks,
-            restart_rows,
-        )
-        if signature:
+        if options.signature:
             head += signature_segment(name, point.quality)
-        return coding.smallest(head, planes)
-
-    def encode_with_metadata(
-        self,
-        table: str | os.PathLike[str] | Table | OperatingPoint,
-        quality: float | None = None,
-        *,
-        exif: bytes = b"",
-        xmp: bytes = b"",
-        icc_profile: bytes = b"",
-        comment: bytes = b"",
-        dpi: tuple[float, float] | None = None,
-        jfif: bool = False,
-        streamtype: int = INTERCHANGE,
-        threads: int = 1,
-        **options: Any,
-    ) -> bytes:
-        """With these metadata alone, as `dnnjpeg.encode` takes them; for what is gray or YCbCr."""
-        head = metadata_segments(self.source.frame, exif, xmp, icc_profile, comment, dpi, jfif)
-        return self.encode(table, quality, head=head, **options)
+        return self._file(point, options, head)
 
     def can_be(self, subsampling: str | int | None) -> bool:
         """Whether chroma can be brought to a subsampling; None is whatever is due."""
@@ -234,20 +187,19 @@ class Decoded:
         name = subsampling_of(subsampling)
         return self._reduced(name) == SUBSAMPLINGS[name]
 
-    def recode(self, head: bytes, restart_blocks: int = 0, restart_rows: int = 0) -> bytes:
-        """The smallest file of the same coefficients."""
+    def recode(self, head: bytes, options: EncodeOptions) -> bytes:
+        """The smallest file of the same coefficients; of the options, restarts alone have a say."""
         frame = self.source.frame
-        coding = coding_of(
-            frame.width, frame.height, _writable(frame.sampling), self.source.tables, "auto", None,
-            INTERCHANGE, restart_blocks, restart_rows,
-        )  # fmt: skip
+        kept = EncodeOptions(
+            progressive="auto", restart_blocks=options.restart_blocks, restart_rows=options.restart_rows
+        )
+        coding = coding_of(frame.width, frame.height, _writable(frame.sampling), self.source.tables, kept)
         return coding.smallest(head, self.source.planes)
 
     def bits_at_yardstick(self) -> float:
         """What `adapted_quality` asks of a picture, in bits a pixel."""
-        point = standard_table().at(YARDSTICK)
-        coding, planes = self._requantized(point, None, 0, None, False, False, IMAGE_ONLY, 0, 0)
-        return 8 * len(coding.smallest(b"", planes)) / (self.source.frame.width * self.source.frame.height)
+        file = self._file(standard_table().at(YARDSTICK), AT_YARDSTICK, YARDSTICK_HEAD)
+        return 8 * len(file) / (self.source.frame.width * self.source.frame.height)
 
     def head(self, strip: bool, signed: bool = True) -> bytes:
         """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not
@@ -261,20 +213,12 @@ class Decoded:
             kept.append(markers.adobe())  # the components' names, which said so, are gone
         return b"".join(kept)
 
-    def _requantized(
-        self, point: OperatingPoint, quantizer: str | None, seed: int, subsampling: Any, *options: Any
-    ) -> tuple[Coding, np.ndarray]:
+    def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source, frame = self.source, self.source.frame
-        sampling = self._reduced(subsampling_of(point.subsampling if subsampling is None else subsampling))
-        tables, laws, limits = _laws(point, quantizer, source.colour, source.tables, frame.sampling, sampling)
-        try:
-            coding = _coding(frame.width, frame.height, sampling, tables, *options)
-        except TypeError:  # one of the options cannot be remembered: this says what is wrong with it
-            coding = coding_of(frame.width, frame.height, sampling, tables, *options)
-        planes = requantize(frame, source.planes, coding.frame, laws, seed)
-        if limits is not None:
-            hold_planes(coding.frame, planes, limits)
-        return coding, planes
+        sampling = self._reduced(options.subsampling or point.subsampling)
+        tables, laws = _laws(point, options.hardness, source.colour, source.tables, frame.sampling, sampling)
+        coding = _coding(frame.width, frame.height, sampling, tables, options)
+        return coding.smallest(head, requantize(frame, source.planes, coding.frame, laws, options.seed))
 
     def _reduced(self, name: str) -> Sampling:
         """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
@@ -291,23 +235,20 @@ class Decoded:
         return _writable(((across, down), (1, 1), (1, 1)))
 
 
-_coding = lru_cache(maxsize=256, typed=True)(coding_of)
+_coding = lru_cache(maxsize=256)(coding_of)
 
 
 @lru_cache(maxsize=64)
 def _laws(
     point: OperatingPoint,
-    quantizer: str | None,
+    hardness: Any,
     colour: str,
     known: tuple[Steps, ...],
     before: Sampling,
     after: Sampling,
-) -> tuple[tuple[Steps, ...], Laws, np.ndarray | None]:
-    """The tables that the file gets, what is done to coefficients, and limits as for `hold_planes`; `known`:
-    the tables of the source.
-    """
+) -> tuple[tuple[Steps, ...], Laws]:
+    """The tables that the file gets, and what is done to coefficients; `known`: the tables of the source."""
     roles = list(_ROLES[colour])
-    count = 3 if 1 in roles else 1
     tables: list[Steps] = []
     divisors: list[tuple[float, ...]] = []
     for c, role in enumerate(roles):
@@ -320,11 +261,9 @@ def _laws(
         else:
             divisors.append(given)
             tables.append(wanted)
-    whole = quantizer_for(point, quantizer, count)
-    law = Quantizer(whole.scale[roles], whole.law[roles], whole.reach[roles])
-    limits = max_index_for(point, count)
-    laws = Laws.of(known, tuple(divisors), law, before, after)
-    return tuple(tables), laws, None if limits is None else limits[roles]
+    whole = quantizer_for(point, hardness, 3 if 1 in roles else 1)
+    law = Quantizer(whole.scale[roles], whole.law[roles], whole.reach[roles], whole.limit[roles])
+    return tuple(tables), Laws.of(known, tuple(divisors), law, before, after)
 
 
 def _last(rows: Sequence[Any], number: int) -> Any:

@@ -26,7 +26,7 @@ Options of dnnjpeg alone:
 
 model: name of an installed table (``dnnjpeg.list_tables()``); the default is "standard".
 table: path of a table, a Table, or an OperatingPoint, which has its quality.
-adaptive, quantizer, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
+adaptive, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
 
 An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
 is whole.
@@ -64,11 +64,13 @@ if TYPE_CHECKING:
 __all__ = ["encode", "register", "restore", "takeover"]
 
 FORMAT = "DNNJPEG"
+_TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
 
 # What chooses the quantization tables: one of them at a time.
 _SOURCES = frozenset({"model", "table", "qtables"})
 _READ = frozenset(
     {"quality", "subsampling", "optimize", "progressive", "progression", "dpi", "exif", "comment"}
+    | {"streamtype"}
 )
 # Passed on as they are, under the codec's name.
 _PASSED = {
@@ -76,9 +78,7 @@ _PASSED = {
     "restart_marker_rows": "restart_rows",
     "xmp": "xmp",
     "icc_profile": "icc_profile",
-    "streamtype": "streamtype",
     "adaptive": "adaptive",
-    "quantizer": "quantizer",
     "hardness": "hardness",
     "seed": "seed",
     "threads": "threads",
@@ -93,7 +93,7 @@ _REFUSED = {
 }
 _OPTIONS = _SOURCES.union(_READ, _PASSED, _REFUSED)
 _OWN = frozenset(
-    {"model", "table", "adaptive", "quantizer", "hardness", "seed", "threads", "jfif", "signature"}
+    {"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"}
 )
 
 _defaults: dict[str, Any] = {}
@@ -184,7 +184,10 @@ def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
-    from dnnjpeg.encoder import encode
+    from dnnjpeg.checks import check_integer
+    from dnnjpeg.codec.pixels import as_pixels, mode_components
+    from dnnjpeg.encoder import encode, tables_only
+    from dnnjpeg.options import options_of
 
     for name, reason in _REFUSED.items():
         if options.get(name):
@@ -202,10 +205,16 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
         "comment": comment.encode() if isinstance(comment, str) else comment or b"",
         **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
     }
-    decoded = None if chosen.get("streamtype") else _decoded(image)
+    kind = check_integer(options.get("streamtype", 0), "streamtype", 0, 2)
+    if kind == _TABLES_ONLY:
+        components = mode_components(as_pixels(image, None).mode)
+        return tables_only(table, quality, components=components)
+    decoded = None if kind else _decoded(image)
     if decoded is not None and decoded.can_be(chosen["subsampling"]):
-        return decoded.encode_with_metadata(table, quality, **chosen)
-    return encode(image, table, quality, **chosen)
+        chosen.pop("threads", None)
+        how, metadata = options_of(chosen)
+        return decoded.encode(table, quality, how, metadata.segments(len(decoded.source.frame.sampling)))
+    return encode(image, table, quality, abbreviated=kind == _IMAGE_ONLY, **chosen)
 
 
 def _decoded(image: Image.Image) -> "Decoded | None":

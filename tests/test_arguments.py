@@ -95,7 +95,7 @@ def calls() -> dict[str, Callable[[Any], object]]:
 
     add(
         "point",
-        "quality subsampling luma chroma hardness cells limits measured",
+        "quality subsampling luma chroma hardness bin_width max_index measured",
         lambda name, value: replace(POINT, **{name: value}),
     )
     add(
@@ -105,8 +105,8 @@ def calls() -> dict[str, Callable[[Any], object]]:
     )
     add(
         "encode",
-        "quality mode adaptive quantizer hardness seed subsampling progressive optimize restart_blocks "
-        "restart_rows exif xmp icc_profile comment dpi streamtype threads",
+        "quality mode adaptive hardness seed subsampling progressive optimize restart_blocks "
+        "restart_rows exif xmp icc_profile comment dpi abbreviated threads",
         lambda name, value: encode(PIXELS, **{name: value}),
     )
     add(

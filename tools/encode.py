@@ -64,11 +64,9 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--subsampling", type=click.Choice(list(SUBSAMPLINGS)),
               help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 and "
                    "4:4:4.")
-@click.option("--quantizer", type=click.Choice(["nearest", "probabilistic"]),
-              help="How to round coefficients. Default: the table's way.")
 @click.option("--hardness", type=click.FloatRange(0, min_open=True),
               help="Hardness of the probabilistic quantizer, in place of the table's. A larger one rounds "
-                   "more often to the nearest.")
+                   "more often to the nearest index, inf always.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
               help="Seed of the probabilistic quantizer.")
 @click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
@@ -224,15 +222,15 @@ def _recipe(
     fsync: bool,
     pixels: bool,
     salvage: bool,
+    threads: int,
     **options: Any,
 ) -> "FileOptions":
     from dnnjpeg.jobs.run import FileOptions
+    from dnnjpeg.options import EncodeOptions
     from dnnjpeg.table.library import chosen_table, load_table
 
     if only_if_smaller and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
-    if options["hardness"] and options["quantizer"] == "nearest":
-        raise click.UsageError("--hardness is of the probabilistic quantizer, --quantizer nearest has none")
     try:
         loaded = load_table(chosen_table(table, model))
     except (OSError, ValueError) as error:
@@ -244,10 +242,15 @@ def _recipe(
     aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
     if pixels and salvage:
         raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
+    try:
+        encode_options = EncodeOptions(**options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     return FileOptions(
         loaded,
         quality or 75,
-        options,
+        encode_options,
+        threads,
         aim,
         pixels,
         salvage,
@@ -314,11 +317,12 @@ def _prepare(recipe: "FileOptions") -> None:
         if not encoder.is_warm():
             click.echo("compiling the codec for this processor, once: some seconds", err=True)
         try:
-            encoder.encode(Image.new("RGB", (8, 8)), recipe.table, recipe.quality, **recipe.options)
+            picture = Image.new("RGB", (8, 8))
+            encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
             if recipe.target:
                 from dnnjpeg.target.target import encode_to_target
 
-                encode_to_target([], recipe.table, **recipe.target, **recipe.options)
+                encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
         except (ValueError, TypeError) as error:
             raise click.UsageError(str(error)) from None
 

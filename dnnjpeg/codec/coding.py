@@ -12,39 +12,21 @@ from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_inter
 from dnnjpeg.codec.stream import Scan, with_headers
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.standard import Steps
-
-INTERCHANGE, TABLES_ONLY, IMAGE_ONLY = range(3)
+from dnnjpeg.options import EncodeOptions
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How the indices of a picture become a file: the options of `encode` of these names.
-
-    `tables`: the quantization tables in use. Raises ValueError for options that exclude each other.
-    """
+    """How the indices of a picture become a file; `tables`: the quantization tables in use."""
 
     frame: Frame
     tables: tuple[Steps, ...]
-    progressive: bool | str
-    optimize: bool | None
-    streamtype: int
-    restart_blocks: int
-    restart_rows: int
-
-    def __post_init__(self) -> None:
-        if self.streamtype != INTERCHANGE and self.progressive:
-            raise ValueError(
-                "an abbreviated stream cannot be progressive: the standard Huffman tables have no EOB runs"
-            )
-        if self.streamtype != INTERCHANGE and self.optimize:
-            raise ValueError(
-                "an abbreviated stream cannot have Huffman tables of its own: leave optimize out"
-            )
+    options: EncodeOptions
 
     @cached_property
     def interval(self) -> int:
         """MCUs between restarts of a scan of all components."""
-        return restart_interval(self.frame.mcus, self.restart_blocks, self.restart_rows)
+        return restart_interval(self.frame.mcus, self.options.restart_blocks, self.options.restart_rows)
 
     @cached_property
     def tables_only(self) -> bytes:
@@ -59,7 +41,7 @@ class Coding:
     @cached_property
     def known_tables(self) -> ScanTables | None:
         """The Huffman tables of a baseline scan; None for those made for the picture."""
-        own = self.streamtype == INTERCHANGE and self.optimize is not False
+        own = not self.options.abbreviated and self.options.optimize is not False
         return None if own else standard_tables(self.frame.codes)
 
     def baseline(self, head: bytes, scan: Scan) -> bytes:
@@ -68,26 +50,26 @@ class Coding:
 
     def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
         """Baseline, progressive, or the smaller of both, of all coefficients."""
-        files = []
-        if self.progressive is not True:
+        options, files = self.options, []
+        if options.progressive is not True:
             files.append(
                 self.baseline(head, baseline_scan(self.frame, planes, self.interval, self.known_tables))
             )
-        if self.progressive:
-            scans = progressive_scans(self.frame, planes, self.restart_blocks, self.restart_rows)
+        if options.progressive:
+            scans = progressive_scans(self.frame, planes, options.restart_blocks, options.restart_rows)
             files.append(self._file(head, True, scans))
         return min(files, key=len)
 
     def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan]) -> bytes:
-        whole = self.streamtype == INTERCHANGE
         front = self._fronts[progressive]
-        return b"".join((markers.SOI, head, front, *with_headers(self.frame, scans, whole), markers.EOI))
+        coded = with_headers(self.frame, scans, not self.options.abbreviated)
+        return b"".join((markers.SOI, head, front, *coded, markers.EOI))
 
     @cached_property
     def _fronts(self) -> tuple[bytes, bytes]:
         """DQT and SOF of a baseline and of a progressive file."""
         frame = self.frame
-        dqt = markers.dqt(self.tables) if self.streamtype != IMAGE_ONLY else b""
+        dqt = markers.dqt(self.tables) if not self.options.abbreviated else b""
         components = [(c.h, c.v, c.steps) for c in frame.components]
         sequential = int(max(map(max, self.tables)) > 255)  # baseline has steps of 8 bits only
         baseline, progressive = (

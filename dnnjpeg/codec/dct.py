@@ -10,7 +10,6 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
-BATCH_BYTES = 64 * LANES * 4  # one batch of float32 coefficients, [64][16]
 
 _AAN = np.array([1.0] + [np.sqrt(2.0) * np.cos(k * np.pi / 16) for k in range(1, 8)])
 SCALE = (1.0 / (8.0 * np.outer(_AAN, _AAN))).reshape(64)

@@ -3,9 +3,9 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -34,33 +34,58 @@ Result = TypeVar("Result")
 _NOWHERE = np.empty((0, 64), np.int16)
 
 
-@lru_cache(maxsize=256)
-def _arguments(
-    frame: Frame, mode: str, quantizer: Quantizer, seed: int, whole_picture: bool, restart: int
-) -> tuple[Any, tuple[np.ndarray, ...], int]:
-    """What `encode_rows` takes for all pictures of one kind: `job`, and `mix` to `keys`; and the bytes of
-    memory, but for the tokens.
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What `encode_rows` takes for all pictures of one size and mode.
+
+    job: one record of `JOB`. fixed: its arguments `mix` to `keys`. size: bytes of memory, but for the tokens.
     """
-    layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
-    geometry, blocks = frame.planes(whole_picture)
-    padded = frame.mcus * 8 * frame.h
-    # rows end in slack that whole vectors spill into, and do not lie a power of two apart
-    y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
-    batch = 64 * LANES
-    sizes = (
-        8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
-        4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
-        entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if whole_picture else 128 * blocks,
-    )  # fmt: skip
-    ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
-    fields = (
-        layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
-        c_stride, whole_picture,
-    )  # fmt: skip
-    job = np.array([(*fields, *ends)], JOB)
-    keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
-    fixed = (mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, keys)
-    return job, fixed, ends[-1] + 64
+
+    frame: Frame
+    restart: int
+    job: np.ndarray
+    fixed: tuple[np.ndarray, ...]
+    size: int
+
+    @classmethod
+    def of(
+        cls, frame: Frame, mode: str, quantizer: Quantizer, seed: int, whole_picture: bool, restart: int
+    ) -> Self:
+        """whole_picture: for `picture_planes`, else for `picture_scan`."""
+        layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
+        geometry, blocks = frame.planes(whole_picture)
+        padded = frame.mcus * 8 * frame.h
+        # rows end in slack that whole vectors spill into, and do not lie a power of two apart
+        y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
+        batch = 64 * LANES
+        sizes = (
+            8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
+            4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
+            entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if whole_picture else 128 * blocks,
+        )  # fmt: skip
+        ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))
+        fields = (
+            layout, pixel_bytes, frame.width, frame.height, frame.h, frame.v, frame.mcus, restart, y_stride,
+            c_stride, whole_picture,
+        )  # fmt: skip
+        job = np.array([(*fields, *ends)], JOB)
+        keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
+        fixed = (
+            mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, quantizer.limit,
+            keys,
+        )  # fmt: skip
+        return cls(frame, restart, job, fixed, ends[-1] + 64)
+
+    def encode(
+        self, window: tuple[int, int, int, int], kept: int, memory: np.ndarray, planes: np.ndarray,
+        count: int, desk: np.ndarray, bounds: np.ndarray, finish: int,
+    ) -> int:  # fmt: skip
+        """`encode_rows` of a window of `Pixels.bands`."""
+        picture, stride, begin, end = window
+        return encode_rows(
+            self.job, picture, stride, *self.fixed, begin, end, kept, memory, planes, count, desk, bounds,
+            finish,
+        )  # fmt: skip
 
 
 def _room(frame: Frame, rows: int) -> int:
@@ -76,101 +101,74 @@ def _tokens(memory: np.ndarray, job: np.ndarray, count: int, desk: np.ndarray) -
     )
 
 
-def picture_scan(
-    pixels: Pixels,
-    frame: Frame,
-    quantizer: Quantizer,
-    seed: int,
-    restart: int,
-    threads: int,
-    known: ScanTables | None,
-) -> Scan:
+def picture_scan(pixels: Pixels, work: Work, threads: int, known: ScanTables | None) -> Scan:
     """The baseline scan of a picture, coded with the `known` Huffman tables, or with the best ones.
 
-    With `restart` 0, rows of MCUs are divided among `threads`.
+    Without restarts, rows of MCUs are divided among `threads`.
     """
-    arguments = _arguments(frame, pixels.mode, quantizer, seed, False, restart)
-    edges = _edges(frame, 1 if restart else threads)
+    frame = work.frame
+    edges = _edges(frame, 1 if work.restart else threads)
     if len(edges) > 2:
-        tables, data = _in_parts(pixels, frame, arguments, edges, known)
+        tables, data = _in_parts(pixels, work, edges, known)
     else:
-        bounds = interval_bounds(frame.mcus * frame.mcu_rows, restart)
-        tables, data = _in_one_call(pixels, frame, arguments, bounds, known)
-    return Scan(frame.every, tables, data, restart)
+        bounds = interval_bounds(frame.mcus * frame.mcu_rows, work.restart)
+        tables, data = _in_one_call(pixels, work, bounds, known)
+    return Scan(frame.every, tables, data, work.restart)
 
 
 def _in_one_call(
-    pixels: Pixels, frame: Frame, arguments: Any, bounds: np.ndarray, known: ScanTables | None
+    pixels: Pixels, work: Work, bounds: np.ndarray, known: ScanTables | None
 ) -> tuple[ScanTables, bytes | memoryview]:
     """Tables and data. The kernel goes on to the bytes itself, unless the room of the tokens is too small."""
-    job, fixed, size = arguments
-    block, desk = borrow(size + _room(frame, frame.mcu_rows)), np.zeros(1, DESK)
+    rows = work.frame.mcu_rows
+    block, desk = borrow(work.size + _room(work.frame, rows)), np.zeros(1, DESK)
     memory = block[0]
     try:
         if known is not None:
             desk["choice"]["lut"][0] = known.lut
         count = 0
-        for picture, stride, begin, end in pixels.bands(0, frame.mcu_rows, 8 * frame.v):
-            finish = LATER if end < frame.mcu_rows else OPTIMAL if known is None else WITH_TABLES
-            count = encode_rows(
-                job, picture, stride, *fixed, begin, end, 0, memory, _NOWHERE, count, desk, bounds, finish
-            )
+        for window in pixels.bands(0, rows, 8 * work.frame.v):
+            finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
+            count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
         written, place, chosen = desk["coded"][0].tolist()
         if written == 0:
-            return code_tokens(_tokens(memory, job, count, desk), bounds, known)
+            return code_tokens(_tokens(memory, work.job, count, desk), bounds, known)
         return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
     finally:
         give_back(block)
 
 
 def _in_parts(
-    pixels: Pixels, frame: Frame, arguments: Any, edges: list[int], known: ScanTables | None
+    pixels: Pixels, work: Work, edges: list[int], known: ScanTables | None
 ) -> tuple[ScanTables, bytes | memoryview]:
     """Tables and data, from parts that begin and end at the rows of MCUs `edges`."""
-    job, fixed, size = arguments
     no_bounds = interval_bounds(0, 0)
 
     def code(first: int, last: int) -> Tokens:
-        memory, desk = empty(size + _room(frame, last - first + 1), np.uint8), np.zeros(1, DESK)
-        count = 0
+        memory = empty(work.size + _room(work.frame, last - first + 1), np.uint8)
+        count, desk = 0, np.zeros(1, DESK)
         # the row before the first is coded too, for the DC predictions that it leaves
-        for picture, stride, begin, end in pixels.bands(max(first - 1, 0), last, 8 * frame.v):
-            count = encode_rows(
-                job,
-                picture,
-                stride,
-                *fixed,
-                begin,
-                end,
-                first,
-                memory,
-                _NOWHERE,
-                count,
-                desk,
-                no_bounds,
-                LATER,
-            )
-        return _tokens(memory, job, count, desk)
+        for window in pixels.bands(max(first - 1, 0), last, 8 * work.frame.v):
+            count = work.encode(window, first, memory, _NOWHERE, count, desk, no_bounds, LATER)
+        return _tokens(memory, work.job, count, desk)
 
     with ThreadPoolExecutor(len(edges) - 2) as pool:
         pieces = _share(pool, code, edges[:-1], edges[1:])
         return code_pieces(pieces, known, lambda *work: _share(pool, *work))
 
 
-def picture_planes(pixels: Pixels, frame: Frame, quantizer: Quantizer, seed: int, threads: int) -> np.ndarray:
+def picture_planes(pixels: Pixels, work: Work, threads: int) -> np.ndarray:
     """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as
     `Frame.planes(True)` says.
     """
+    frame = work.frame
     planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
-    job, fixed, size = _arguments(frame, pixels.mode, quantizer, seed, True, 0)
     desk, no_bounds = np.zeros(1, DESK), interval_bounds(0, 0)
 
     def code(first: int, last: int) -> None:
-        memory = empty(size, np.uint8)
-        for picture, stride, begin, end in pixels.bands(first, last, 8 * frame.v):
-            encode_rows(
-                job, picture, stride, *fixed, begin, end, begin, memory, planes, 0, desk, no_bounds, LATER
-            )
+        memory = empty(work.size, np.uint8)
+        for window in pixels.bands(first, last, 8 * frame.v):
+            work.encode(window, 0, memory, planes, 0, desk, no_bounds, LATER)
 
     edges = _edges(frame, threads)
     if len(edges) > 2:

@@ -59,17 +59,6 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
     return out
 
 
-def hold_planes(frame: Frame, planes: np.ndarray, max_index: np.ndarray) -> None:
-    """Hold indices, laid out as `zigzag_planes` does, in place to ±max_index, int16[components, 64] in zigzag
-    order.
-    """
-    geometry, blocks = frame.planes(True)
-    edges = [*geometry[:, PLANE].tolist(), blocks]
-    for limit, *edge in zip(max_index, edges, edges[1:], strict=False):
-        part = planes[slice(*edge)]
-        np.clip(part, -limit, limit, out=part)
-
-
 def baseline_scan(frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None) -> Scan:
     """The interleaved scan of all components, with the `known` Huffman tables or the best ones."""
     geometry, _ = frame.planes(True)

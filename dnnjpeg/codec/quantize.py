@@ -24,6 +24,7 @@ _EXP2 = (0.999928074, 0.693260986, 0.242611122, 0.0551716672)  # 2^z for |z| <= 
 STEEP = 69.0  # κ up to which no odds leave the range of `_exp2`
 
 NEAREST, TWO, MIXED = 0, -1, 1
+NO_LIMIT = 1024  # magnitude that no index exceeds (T.81 F.1.2, 8 bits)
 
 
 def reach(hardness: float) -> int:
@@ -42,14 +43,16 @@ class Quantizer:
     """What the kernels need to quantize, by component, natural order.
 
     `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
-    steep, nor of the nearest beyond what T.81 has room for, else `MIXED`.
+    steep, none of the nearest beyond what T.81 has room for, and none limited, else `MIXED`.
     `scale`: float32[components, 64], `dct.SCALE` over the divisors. `reach`: int64[components, 64], the
-    function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits.
+    function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits. `limit`:
+    int16[components, 64], the largest magnitude of an index.
     """
 
     scale: np.ndarray
     law: np.ndarray
     reach: np.ndarray
+    limit: np.ndarray
 
     @cached_property
     def kinds(self) -> np.ndarray:
@@ -57,7 +60,7 @@ class Quantizer:
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
         # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp
         wide = np.any(self.scale > SCALE.astype(np.float32), axis=1)
-        mixed = np.where(np.equal(alike, TWO), steep, wide)
+        mixed = np.where(np.equal(alike, TWO), steep, wide) | np.any(self.limit < NO_LIMIT, axis=1)
         return np.where(mixed, MIXED, np.minimum(alike, MIXED))
 
     @cached_property
@@ -71,20 +74,24 @@ class Quantizer:
 
 
 def quantizer_of(
-    tables: tuple[tuple[float, ...], ...], hardness: tuple[tuple[float | None, ...], ...] | None
+    tables: tuple[tuple[float, ...], ...],
+    hardness: tuple[tuple[float | None, ...], ...],
+    max_index: tuple[tuple[int | None, ...], ...],
 ) -> Quantizer:
-    """The quantizer of components with the given tables of divisors: probabilistic with κ `hardness` (None:
-    nearest), or nearest throughout.
+    """The quantizer of components with the given tables of divisors, κ `hardness` (None: nearest) and largest
+    magnitudes of an index (None: what T.81 has room for).
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
-    if hardness is None:
-        return Quantizer(scale, np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64))
+    limit = np.array([[NO_LIMIT if i is None else i for i in row] for row in max_index], np.int16)
+    if all(k is None for row in hardness for k in row):
+        law, reaches = np.zeros((*scale.shape, 2), np.float32), np.zeros(scale.shape, np.int64)
+        return Quantizer(scale, law, reaches, limit)
     rows = [[math.inf if k is None else min(k, 1e30) for k in table] for table in hardness]
     kappa = np.array(rows, np.float32)
     reaches = np.array([[reach(float(k)) for k in table] for table in kappa], np.int64)
     bits = np.where(np.isinf(kappa), 0, kappa) * _LOG2_E
     law = np.stack([bits, -2 * bits], axis=-1).astype(np.float32)
-    return Quantizer(scale, law, reaches)
+    return Quantizer(scale, law, reaches, limit)
 
 
 @lru_cache(maxsize=64)
@@ -198,7 +205,11 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
 
 
 @inlined
-def legal(index, low):
-    """int16x16 held to low..1023, what T.81 F.1.2 has room for."""
+def legal(index, k, limit):
+    """int16x16 indices of coefficient `k` held to ±limit, and to what T.81 F.1.2 has room for: DC
+    -1024..1023, AC -1023..1023.
+    """
+    high = min(limit, 1023)
+    low = -limit if k == 0 else -high
     index = select(index < low, splat(low, "i16x16"), index)
-    return select(index > 1023, splat(1023, "i16x16"), index)
+    return select(index > high, splat(high, "i16x16"), index)

@@ -11,7 +11,16 @@ import numpy as np
 
 from dnnjpeg.codec.dct import LANES, transpose_16
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.quantize import NEAREST, ROUNDER, Quantizer, block_hash, legal, random_keys, sample_16
+from dnnjpeg.codec.quantize import (
+    NEAREST,
+    NO_LIMIT,
+    ROUNDER,
+    Quantizer,
+    block_hash,
+    legal,
+    random_keys,
+    sample_16,
+)
 from dnnjpeg.codec.scan import COLUMNS, PLANE, ROWS, STRIDE, H
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
@@ -107,7 +116,7 @@ def _take_across(room, count, matrix, columns):
 @kernel
 def requantize_batches(
     source, source_stride, source_columns, source_rows, target, target_stride, columns, rows, across, down,
-    matrices_across, matrices_down, steps, scale, law, reach, keys, first_stride, memory,
+    matrices_across, matrices_down, steps, scale, law, reach, limit, keys, first_stride, memory,
 ):  # fmt: skip
     """Sixteen blocks at a time: averages of `across` x `down` samples, or with 1 x 1 the indices as they are,
     times `scale`, to the nearest integer or one that is drawn (see `quantize`). Tables are in zigzag order.
@@ -141,7 +150,7 @@ def requantize_batches(
                     load(values + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed, law + 8 * k,
                     load_scalar(reach + 8 * k, "i64"), load_scalar(keys + 8 + 4 * k, "u32"), weights,
                 )  # fmt: skip
-                store(indices + k * 32, legal(drawn, -1023 - (k == 0)))
+                store(indices + k * 32, legal(drawn, k, np.int64(load_scalar(limit + 2 * k, "i16"))))
             transpose_16(indices, target + (y * target_stride + x) * 128)
 
 
@@ -189,6 +198,7 @@ class Law(NamedTuple):
     scale: np.ndarray
     law: np.ndarray
     reach: np.ndarray
+    limit: np.ndarray
 
 
 class Laws(NamedTuple):
@@ -216,8 +226,9 @@ class Laws(NamedTuple):
             if whole:
                 reach[by == step] = NEAREST
             scale = ((step if whole else 1) / by).astype(np.float32)
-            near = whole and not reach.any() and bool(scale.max() <= 1)
-            laws.append(Law(across, down, near, step, scale, quantizer.law[c][_NATURAL], reach))
+            limit = quantizer.limit[c][_NATURAL]
+            near = whole and not reach.any() and bool(scale.max() <= 1 and limit.min() == NO_LIMIT)
+            laws.append(Law(across, down, near, step, scale, quantizer.law[c][_NATURAL], reach, limit))
         return cls(tuple(laws), quantizer.sampled, quantizer.candidates)
 
 
@@ -243,7 +254,7 @@ def requantize(source: Frame, planes: np.ndarray, target: Frame, laws: Laws, see
         wide, high = _averaging(law.across), _averaging(law.down)
         requantize_batches(
             *where, law.across, law.down, _address(wide), _address(high), _address(law.steps),
-            _address(law.scale), _address(law.law), _address(law.reach), keys + c * 264,
-            target.mcus * there[c][H], memory,
+            _address(law.scale), _address(law.law), _address(law.reach), _address(law.limit),
+            keys + c * 264, target.mcus * there[c][H], memory,
         )  # fmt: skip
     return out.reshape(-1, 64)

@@ -5,7 +5,16 @@ import numpy as np
 from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.colour import fill_strips
 from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, store_8, transpose_16
-from dnnjpeg.codec.quantize import NEAREST, TWO, block_hash, legal, nearest_16, one_of_two, sample_16
+from dnnjpeg.codec.quantize import (
+    NEAREST,
+    NO_LIMIT,
+    TWO,
+    block_hash,
+    legal,
+    nearest_16,
+    one_of_two,
+    sample_16,
+)
 from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
 from dnnjpeg.codec.stream import code_in_place
 from dnnjpeg.jpeg.markers import NATURAL
@@ -62,7 +71,7 @@ def _draw(indices, k, value, scale, law, keys, hashed):
     zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
     scaled, key = load_scalar(scale + 4 * k, "f32"), load_scalar(keys + 8 + 4 * k, "u32")
     drawn = one_of_two(value, scaled, hashed, law + 8 * k, key, False)
-    store(indices + zigzag * 32, legal(drawn, -1023 - (k == 0)))
+    store(indices + zigzag * 32, legal(drawn, k, NO_LIMIT))
 
 
 @inlined
@@ -81,7 +90,7 @@ def _quantize_two(rows, indices, scale, law, keys, hashed):
 
 
 @inlined
-def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, keys, hashed):
+def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed):
     """Column pass and drawing, each coefficient from as many candidates as its hardness wants."""
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column_16(rows, u)
@@ -94,18 +103,18 @@ def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, keys, ha
         )  # fmt: skip
         store(
             indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32,
-            legal(drawn, -1023 - (k == 0)),
+            legal(drawn, k, np.int64(load_scalar(limit + 2 * k, "i16"))),
         )
 
 
 @inlined
-def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, keys, first_block):
+def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, limit, keys, first_block):
     """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
     hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     if kind == TWO:
         _quantize_two(rows, indices, scale, law, keys, hashed)
     else:
-        _quantize_mixed(rows, columns, indices, weights, scale, law, reach, keys, hashed)
+        _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed)
 
 
 @kernel
@@ -119,6 +128,7 @@ def encode_rows(
     scale,
     law,
     reach,
+    limit,
     keys,
     first,
     last,
@@ -137,7 +147,7 @@ def encode_rows(
 
     `jobs`, `desks`: arrays of one record of `JOB`, of `stream.DESK`. `pixels`: address of the first pixel.
     `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`: int64[components, 7]. `kinds`,
-    `scale`, `law`, `reach` [components, ...] and `keys`: see `quantize`. `memory`: uint8. `planes`:
+    `scale`, `law`, `reach`, `limit` [components, ...] and `keys`: see `quantize`. `memory`: uint8. `planes`:
     int16[blocks, 64] where the job keeps them, else empty. `bounds`: see `stream.interval_bounds`. `finish`:
     `WITH_TABLES` or `OPTIMAL` where all tokens are there then, so that they can be coded.
     """
@@ -168,8 +178,8 @@ def encode_rows(
                         first_block = (mcu_row * v + y) * job.mcus * h + x
                         _quantize_sampled(
                             rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
-                            address(law) + c * 512, address(reach) + c * 512, address(keys) + c * 264,
-                            first_block,
+                            address(law) + c * 512, address(reach) + c * 512, address(limit) + c * 128,
+                            address(keys) + c * 264, first_block,
                         )  # fmt: skip
                     transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
         if not job.whole_picture:

@@ -1,27 +1,30 @@
 """Codecs behind one signature: dnnjpeg with any table, and its peers.
 
 A codec is named NAME[:TABLE][,OPTION=VALUE]..., as `pillow-optimize`, `mozjpeg,subsampling=4:4:4`,
-`dnnjpeg:resnet18` or `dnnjpeg:tables/mine.json,quantizer=nearest`.
+`dnnjpeg:resnet18` or `dnnjpeg:tables/mine.json,hardness=inf`.
 """
 
 import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
 from dnnjpeg.checks import check_quality
-from dnnjpeg.encoder import encode
+from dnnjpeg.codec.pixels import as_pixels
+from dnnjpeg.encoder import encode_pixels
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.options import EncodeOptions
 from dnnjpeg.plugins.pillow import refuse_takeover
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table
-from dnnjpeg.transcoder import transcode
+from dnnjpeg.transcoder import Decoded
 
 Key = tuple[Any, ...]
 
@@ -66,7 +69,7 @@ def load_codec(name: str) -> Codec:
 
     - `dnnjpeg:TABLE`: an installed table or the path of a JSON file, with every saving of the stream on:
       baseline or progressive, whichever is smaller, and no signature. Options: adaptive, subsampling,
-      quantizer, hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
+      hardness, seed, progressive, optimize, as in `dnnjpeg.encode`.
     - `transcode:TABLE`: a JPEG file of the picture, saved by Pillow with 4:2:0 at the quality that the option
       source gives, 95 by itself, and brought to the table by `dnnjpeg.transcode`. The other options are those
       of `dnnjpeg:TABLE`.
@@ -123,44 +126,49 @@ def _value(option: str, text: str, expected: Expected) -> Any:
     return expected[text] if isinstance(expected, Mapping) else text
 
 
-def _with_table(name: str, table: Table, *, adaptive: bool = False, **options: Any) -> Codec:
-    # standard Huffman tables are for baseline scans
-    options.setdefault("progressive", options.get("optimize") is not False and "auto")
+def _with_table(name: str, table: Table, **keywords: Any) -> Codec:
+    options = _options(keywords)
 
     def encode_with_table(picture: Picture, quality: float) -> bytes:
-        return encode(picture, table, quality, adaptive=adaptive, signature=False, **options)
+        return encode_pixels(as_pixels(picture, None), table, quality, options)
 
-    def key(quality: float) -> Key:
-        if not adaptive:
-            return point_key(table.at(quality), **options)
-        points = ((point.quality, *point_key(point)) for point in table.points)
-        return "dnnjpeg", "adaptive", quality, tuple(points), tuple(sorted(options.items()))
-
-    return Codec(name, encode_with_table, False, key)
+    return Codec(name, encode_with_table, False, partial(_key, table, options))
 
 
-def _by_coefficients(name: str, table: Table, *, source: int = 95, **options: Any) -> Codec:
+def _by_coefficients(name: str, table: Table, *, source: int = 95, **keywords: Any) -> Codec:
     check_quality(source, "source")
     refuse_takeover()
-    codec = _with_table(name, table, **options)
-    options.setdefault("progressive", options.get("optimize") is not False and "auto")
+    options = _options(keywords)
 
     def encode_from_file(picture: Picture, quality: float) -> bytes:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "JPEG", quality=source)
-        return transcode(file.getvalue(), table, quality, signature=False, only_if_smaller=False, **options)
+        decoded = Decoded.read(file.getvalue())
+        return decoded.transcode(table, quality, options, only_if_smaller=False)
 
     def key(quality: float) -> Key:
-        return "transcode", source, version("pillow"), *codec.key(quality)
+        return "transcode", source, version("pillow"), *_key(table, options, quality)
 
     return Codec(name, encode_from_file, False, key)
+
+
+def _options(keywords: dict[str, Any]) -> EncodeOptions:
+    # standard Huffman tables are for baseline scans
+    keywords.setdefault("progressive", keywords.get("optimize") is not False and "auto")
+    return EncodeOptions(signature=False, **keywords)
+
+
+def _key(table: Table, options: EncodeOptions, quality: float) -> Key:
+    if not options.adaptive:
+        return point_key(table.at(quality), options)
+    points = ((point.quality, *point_key(point, options)) for point in table.points)
+    return "dnnjpeg", "adaptive", quality, tuple(points)
 
 
 _FLAGS = {"true": True, "false": False}
 _OWN: dict[str, Expected] = {
     "adaptive": _FLAGS,
     "subsampling": tuple(SUBSAMPLINGS),
-    "quantizer": ("nearest", "probabilistic"),
     "hardness": float,
     "seed": int,
     "progressive": _FLAGS | {"auto": "auto"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files.atomic import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
+from dnnjpeg.options import EncodeOptions, Metadata
 from dnnjpeg.table.table import Table
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class FileOptions:
 
     table: Table
     quality: float
-    options: Mapping[str, Any] = field(default_factory=dict)  # further keywords of `dnnjpeg.encode`
+    options: EncodeOptions = field(default_factory=EncodeOptions)
+    threads: int = 1  # of each picture
     target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
     pixels: bool = False  # JPEG sources are decoded too, not transcoded
     salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
@@ -183,14 +185,17 @@ def _decoded(task: Task, recipe: FileOptions) -> "Decoded | None":
 
 @_step
 def _encode(opened: _Open, recipe: FileOptions) -> _Open:
-    from dnnjpeg.encoder import encode
+    from dnnjpeg.codec.pixels import as_pixels
+    from dnnjpeg.encoder import encode_pixels
 
     picture = opened.picture
     if not isinstance(picture, Picture):
-        options = {name: value for name, value in recipe.options.items() if name != "threads"}
-        data = picture.transcode(recipe.table, recipe.quality, strip=recipe.metadata == "strip", **options)
+        strip = recipe.metadata == "strip"
+        data = picture.transcode(recipe.table, recipe.quality, recipe.options, strip=strip)
         return replace(opened, data=data)
-    data = encode(picture.image, recipe.table, recipe.quality, **picture.metadata, **recipe.options)
+    metadata = Metadata(**picture.metadata)
+    pixels = as_pixels(picture.image, None)
+    data = encode_pixels(pixels, recipe.table, recipe.quality, recipe.options, metadata, recipe.threads)
     return replace(opened, data=data)
 
 
@@ -334,7 +339,8 @@ def _encode_to_target(
             metadata=[one.metadata if isinstance(one, Picture) else {} for one in pictures],
             on_found=take,
             **recipe.target,
-            **{**recipe.options, "threads": jobs},
+            threads=jobs,
+            **vars(recipe.options),
         )
     except Exception as error:
         for i, one in list(todo.items()):  # one of them is to blame

@@ -17,6 +17,7 @@ from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
+from dnnjpeg.options import EncodeOptions
 from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
@@ -191,8 +192,14 @@ class Objective:
 
     def measure(self, point: OperatingPoint) -> Losses:
         """Encode every picture, decode the file, and read it; as far as the cache does not know."""
-        write = partial(encode, table=point, signature=False, **self._options)
-        found = self._measurer.measure(write, point_key(point, **self._options), describe=self._damage)
+        # Where tables are sent once, the Huffman tables are the standard ones.
+        options = EncodeOptions(
+            progressive=False if self.headerless else "auto",
+            optimize=False if self.headerless else None,
+            signature=False,
+        )
+        write = partial(encode, table=point, **vars(options))
+        found = self._measurer.measure(write, point_key(point, options), describe=self._damage)
         readings = [found.readings[name] for name in self._names]
         losses = {
             name: read.divergence if self.loss == "divergence" else read.loss - clean
@@ -212,13 +219,8 @@ class Objective:
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
         """Bytes of a picture, H x W x 3, as a baseline file, or as a stream without tables if headerless."""
-        fixed: dict[str, Any] = {"optimize": False, "streamtype": 2} if self.headerless else {}
+        fixed: dict[str, Any] = {"optimize": False, "abbreviated": True} if self.headerless else {}
         return len(encode(picture, table=point, signature=False, **fixed))
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        """Of the encoder. Where tables are sent once, the Huffman tables are the standard ones."""
-        return {"optimize": False} if self.headerless else {"progressive": "auto"}
 
     def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
         """Mean squared errors of coefficients that were moved and lost, each N x 3 x 64."""

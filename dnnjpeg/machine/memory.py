@@ -1,16 +1,31 @@
-"""Working memory that is used again: fresh pages cost more than the coding that fills them."""
+"""Working memory that is used again: fresh pages cost more than the coding that fills them.
 
+A process keeps up to 192 MiB of it, or what the environment variable DNNJPEG_KEEP_MIB says.
+"""
+
+import os
 from typing import Any
 
 import numpy as np
 
-RETAINED = 192 << 20  # bytes of address space kept for the next picture
+VARIABLE = "DNNJPEG_KEEP_MIB"
 
 # Blocks, with what numpy asks of an owner, by identity in the order in which they came back. Every access is
 # one step of the interpreter, for a lock would be asked for again by a lease that the garbage collector ends
 # meanwhile. A copy of the dict is such a step. A list of its items is not: tuples may start the collector.
 Block = tuple[np.ndarray, dict[str, Any]]
 _free: dict[int, Block] = {}
+
+
+def _retained() -> int:
+    """Bytes that are kept for the next picture. Raises ValueError for a variable that is no number."""
+    text = os.environ.get(VARIABLE, "192")
+    if not text.isdecimal():
+        raise ValueError(f"the environment variable {VARIABLE} is {text!r}, expected MiB as a whole number")
+    return int(text) << 20
+
+
+RETAINED = _retained()
 
 
 def _taken(size: int) -> Block | None:
@@ -45,6 +60,11 @@ def give_back(block: Block) -> None:
             break
         _free.pop(key, None)
         held -= array.size
+
+
+def release_memory() -> None:
+    """Give the memory that is kept for the next pictures back to the system."""
+    _free.clear()
 
 
 class _Lease:

@@ -2,6 +2,7 @@
 field.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -95,7 +96,8 @@ def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
 
 
 def _kappa(value: Any, name: str) -> float | None:
-    return None if value is None else check_positive(value, name, MIN_HARDNESS, ", or null")
+    rounds = value is None or (is_number(value) and value == math.inf)
+    return None if rounds else check_positive(value, name, MIN_HARDNESS, ", or null")
 
 
 def _width(value: Any, name: str) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from dnnjpeg.checks import brief, check_keys, check_quality, check_record
 from dnnjpeg.jpeg.standard import STANDARD_LUMA, Steps, nearest_quality
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.fields import (
     BinWidth,
     Hardness,
@@ -36,8 +37,8 @@ class OperatingPoint:
     luma: 64 steps 1..255 in natural order.
     chroma: 64 steps for Cb and Cr, or a list of one or two such tables; kept as a tuple of tables.
     hardness: κ >= 0.01 of the probabilistic quantizer (its alpha times the step squared); None rounds to the
-        nearest. One for all, 64 for all (entries may be None), or a list with one of these a table, luma
-        first; kept as the latter.
+        nearest, as inf does. One for all, 64 for all (entries may be None), or a list with one of these a
+        table, luma first; kept as the latter.
     measured: what was measured at this point (bpp, bytes, top1, loss, images), or None.
     bin_width: the width, in steps, 0.5..2, of the range of coefficients that become one index: a coefficient
         is divided by step times bin width, and decodes to the index times the step. None is 1. Given and kept
@@ -143,28 +144,19 @@ class OperatingPoint:
         }
 
 
-def point_key(
-    point: OperatingPoint,
-    *,
-    subsampling: str | None = None,
-    quantizer: str | None = None,
-    hardness: Any = None,
-    seed: int = 0,
-    progressive: bool | str = False,
-    optimize: bool | None = None,
-) -> tuple[Any, ...]:
-    """What the files of `encode` with a point and these options of its depend on, to be told apart by the
-    `repr`. The files must have no signature, which names table and quality: then these have no say.
+def point_key(point: OperatingPoint, options: EncodeOptions) -> tuple[Any, ...]:
+    """What the files of `encode` with a point and options depend on, to be told apart by the `repr`. The
+    files must have no signature, which names table and quality: then these have no say.
     """
-    if hardness is not None:
-        point = replace(point, hardness=hardness)
+    if options.hardness is not None:
+        point = replace(point, hardness=options.hardness)
     kappas: Any = point.hardness
-    if quantizer == "nearest" or kappas == (None,) * len(kappas):
+    seed = options.seed
+    if kappas == (None,) * len(kappas):
         kappas, seed = None, 0
-    if subsampling is None:
-        subsampling = point.subsampling
     steps = point.luma, point.chroma, point.bin_width, point.max_index
-    return "dnnjpeg", subsampling, *steps, kappas, seed, progressive, optimize is not False
+    subsampling = options.subsampling or point.subsampling
+    return "dnnjpeg", subsampling, *steps, kappas, seed, options.progressive, options.optimize is not False
 
 
 def _flat(value: Any, levels: int = 2) -> Iterator[Any]:

@@ -3,8 +3,8 @@ or the best file of at most a given size.
 """
 
 import heapq
-import inspect
 import io
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,10 @@ from PIL import Image
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_integer, check_items, check_positive
 from dnnjpeg.codec.pixels import as_pixels, mode_components
-from dnnjpeg.encoder import bits_at_yardstick, encode, write_coefficients
+from dnnjpeg.encoder import bits_at_yardstick, encode, encode_pixels, write_coefficients
 from dnnjpeg.jpeg.markers import comment
 from dnnjpeg.jpeg.signature import NOTE
+from dnnjpeg.options import EncodeOptions, Metadata, options_of
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.table import Table
 from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together
@@ -38,7 +39,7 @@ QUALITIES = (
 """Those that are tried for networks: each makes a file about 8 % larger than the one before."""
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
 PRUNED = 16  # the largest quality
-_OF_COEFFICIENTS = frozenset(inspect.signature(write_coefficients).parameters)  # the options that apply
+_OF_CODING = ("progressive", "optimize", "restart_blocks", "restart_rows")
 
 
 def encode_to_target(
@@ -80,8 +81,8 @@ def encode_to_target(
         and decoded file are turned as their EXIF says, and cropped as `dnnjpeg.files.view.View` does.
     threads: pictures encoded side by side. Networks use torch's own threads.
     on_found: called with the number of a picture and its file, as soon as the file is known.
-    options: other options of `encode`, without adaptive, and with prune without those of the probabilistic
-        quantizer.
+    options: other options of `encode`, without adaptive and abbreviated, and with prune without those of the
+        probabilistic quantizer.
 
     With networks, the candidates of all pictures are decoded by Pillow and read in one batch. Of the
     candidates, from the smallest up, every sixth is read, until one meets the criterion; then the five before
@@ -98,14 +99,15 @@ def encode_to_target(
         raise ValueError("networks and keep go together: who reads, and what must still be read")
     if prune and keep is None:
         raise ValueError("prune is True, but there are no networks to say what can be dropped")
-    _check_options(options, prune)
+    how, common = options_of(options)
+    _check_options(how, prune)
     if isinstance(images, Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         raise TypeError("images is one picture, expected a list of them")
     images = check_items(images, "images", "a list of pictures")
     if not isinstance(table, Table):
         table = load_table(table)
     pictures = [
-        _picture(image, table, {**options, **own}, prune)
+        _picture(image, table, how, replace(common, **own), prune)
         for image, own in zip(images, _by_image(metadata, len(images)), strict=True)
     ]
     with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
@@ -124,25 +126,27 @@ def _told(files: Iterable[Encoded], on_found: OnFound | None) -> list[Encoded]:
     return found
 
 
-def _picture(image: Any, table: Table, options: dict[str, Any], prune: bool) -> "_Picture":
+def _picture(image: Any, table: Table, options: EncodeOptions, metadata: Metadata, prune: bool) -> "_Picture":
     if isinstance(image, bytes):
         image = Decoded.read(image)
     if not isinstance(image, Decoded):
-        return _Picture(_as_image(image), table, options)
+        return _Picture(_as_image(image), table, options, metadata)
     if prune:
         raise ValueError("prune is of pixels, and images has JPEG files: decode them first")
-    return _File(Image.open(io.BytesIO(image.data)), table, options, image)
+    return _File(Image.open(io.BytesIO(image.data)), table, options, metadata, image)
 
 
 @dataclass(frozen=True)
 class _Picture:
     image: Image.Image
     table: Table
-    options: dict[str, Any]
+    options: EncodeOptions
+    metadata: Metadata
 
     def encode(self, quality: float, subsampling: str | None, note: str = "") -> Encoded:
-        options = self.options | self.comment(note, quality)
-        data = encode(self.image, self.table, quality, subsampling=subsampling, **options)
+        options = replace(self.options, subsampling=subsampling)
+        metadata = replace(self.metadata, comment=self.comment(note, quality))
+        data = encode_pixels(as_pixels(self.image, None), self.table, quality, options, metadata)
         return Encoded(data, quality, subsampling)
 
     def judged(self, quality: float, subsampling: str | None, note: str) -> Search:
@@ -157,12 +161,12 @@ class _Picture:
     def bits_at_yardstick(self) -> float:
         return bits_at_yardstick(as_pixels(self.image, None))
 
-    def comment(self, note: str, quality: float) -> dict[str, bytes]:
-        """The option of `encode`: what there is, and the note unless there is none or no signature."""
-        own = self.options.get("comment", b"")
-        if not note or not self.options.get("signature", True):
-            return {"comment": own}
-        return {"comment": b"\n".join(filter(None, [own, NOTE + f"{note} at quality {quality:g}".encode()]))}
+    def comment(self, note: str, quality: float) -> bytes:
+        """What there is, and the note unless there is none or no signature."""
+        own = self.metadata.comment
+        if not note or not self.options.signature:
+            return own
+        return b"\n".join(filter(None, [own, NOTE + f"{note} at quality {quality:g}".encode()]))
 
     def prunable(self, found: Encoded, note: str) -> "Prunable":
         from dnnjpeg.target.pruning import Prunable
@@ -170,15 +174,16 @@ class _Picture:
         quality = min(found.quality, PRUNED)
         point = self.table.at(quality)
         subsampling = found.subsampling or "4:4:4"  # grey
-        options = {key: value for key, value in self.options.items() if key in _OF_COEFFICIENTS}
-        options |= self.comment(f"{note}, pruned,", quality) if note else {}
+        comment = self.comment(note and f"{note}, pruned,", quality)
+        how = {name: getattr(self.options, name) for name in _OF_CODING}
         write = partial(
             write_coefficients,
             tables=point.tables,
             width=self.image.width,
             height=self.image.height,
             subsampling=subsampling,
-            **options,
+            **how,
+            **vars(replace(self.metadata, comment=comment)),
         )
         orientation = self.shown().getexif().get(0x0112, 1)
         return Prunable(self.image, orientation, point, subsampling, write)
@@ -186,12 +191,14 @@ class _Picture:
     def shown(self) -> Image.Image:
         """The picture with the orientation that its files will have."""
         image = self.image.convert("RGB")
-        image.info = dict(self.upright().items())
+        image.info.clear()
+        image.info.update(self.upright())
         return image
 
     def upright(self) -> dict[str, Any]:
         """The metadata that may say which way up the picture is."""
-        return {key: self.options[key] for key in ("exif", "xmp") if self.options.get(key)}
+        both = {"exif": self.metadata.exif, "xmp": self.metadata.xmp}
+        return {name: value for name, value in both.items() if value}
 
 
 @dataclass(frozen=True)
@@ -201,9 +208,9 @@ class _File(_Picture):
     decoded: Decoded
 
     def encode(self, quality: float, subsampling: str | None, note: str = "") -> Encoded:
-        options = {key: value for key, value in self.options.items() if key not in ("threads", "comment")}
-        head = self.decoded.head(False, signed=False) + comment(self.comment(note, quality)["comment"])
-        data = self.decoded.encode(self.table, quality, head=head, subsampling=subsampling, **options)
+        options = replace(self.options, subsampling=subsampling)
+        head = self.decoded.head(False, signed=False) + comment(self.comment(note, quality))
+        data = self.decoded.encode(self.table, quality, options, head)
         return Encoded(data, quality, subsampling)
 
     def at_yardstick(self) -> bytes:
@@ -216,23 +223,23 @@ class _File(_Picture):
         return {key: self.image.info[key] for key in ("exif", "xmp") if self.image.info.get(key)}
 
 
-def _check_options(options: Mapping[str, Any], prune: bool) -> None:
+def _check_options(options: EncodeOptions, prune: bool) -> None:
     """Those that `encode` takes, but a target cannot honour."""
-    if options.get("adaptive"):
+    if options.adaptive:
         raise ValueError(
-            f"adaptive is {brief(options['adaptive'])}, but a target leads to each picture's own quality: "
-            "leave out adaptive"
+            "adaptive is True, but a target leads to each picture's own quality: leave out adaptive"
         )
-    sampled = {
-        "quantizer": options.get("quantizer") not in (None, "nearest"),
-        "hardness": options.get("hardness") is not None,
-        "seed": options.get("seed", 0) != 0,
-    }
-    for name in sampled:
-        if prune and sampled[name]:
+    if options.abbreviated:
+        raise ValueError(
+            "abbreviated is True, but a file without tables cannot be read: leave out abbreviated"
+        )
+    if prune:
+        if options.hardness not in (None, math.inf):
             raise ValueError(
-                f"{name} is {brief(options[name])}, but prune rounds to the nearest: leave out {name}"
+                f"hardness is {brief(options.hardness)}, but prune rounds to the nearest: leave out hardness"
             )
+        if options.seed:
+            raise ValueError(f"seed is {options.seed}, but prune rounds to the nearest: leave out seed")
 
 
 def _by_image(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> list[Mapping[str, Any]]:

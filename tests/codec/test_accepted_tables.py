@@ -2,6 +2,7 @@
 with the coefficients of a float64 DCT.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,7 @@ def cases(draw: st.DrawFn) -> Case:
         "optimize": draw(st.sampled_from((None, True, False))),
         "restart_blocks": draw(st.sampled_from((0, 0, 1, 5))),
         "restart_rows": draw(st.sampled_from((0, 0, 1))),
-        "quantizer": draw(st.sampled_from((None, "nearest"))),
+        "hardness": draw(st.sampled_from((None, math.inf))),
         "seed": draw(st.integers(0, 2**63 - 1)),
         "threads": draw(st.integers(1, 2)),
     }
@@ -126,7 +127,7 @@ def check(case: Case, read_dct: Read, decode: Decode) -> None:
         low, high = np.maximum(lowest, -max_index), np.minimum(1023, max_index)
         found = plane.reshape(rows, columns, 64)
         assert (found >= low).all() and (found <= high).all()
-        nearest = case.options.get("quantizer") == "nearest"
+        nearest = case.options.get("hardness") is not None
         room = np.array([slack(None if nearest else kappa) for kappa in spread(point.hardness[t])])
         assert (np.abs(found - exact.clip(low, high)) <= room + 2e-3).all(), f"component {c}"
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import math
 import re
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ import dnnjpeg
 from dnnjpeg.evaluate.codecs import Codec, load_codec
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.networks.readings import decode
+from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.library import standard_table
 from dnnjpeg.table.point import OperatingPoint, point_key
 from dnnjpeg.table.table import Table
@@ -148,12 +150,12 @@ def test_dnnjpeg_has_every_saving_on(picture: np.ndarray, tmp_path: Path) -> Non
     found = load_codec(f"dnnjpeg:{path}").encode(picture, 40)
     assert found == dnnjpeg.encode(picture, point, progressive="auto", signature=False)
     assert len(found) < len(dnnjpeg.encode(picture, point))
-    options = "subsampling=4:2:0,quantizer=probabilistic,hardness=9.5,seed=3,progressive=true"
+    options = "subsampling=4:2:0,hardness=9.5,seed=3,progressive=true"
     assert load_codec(f"dnnjpeg:{path},{options}").encode(picture, 40) == dnnjpeg.encode(
         picture, point, subsampling="4:2:0", hardness=9.5, seed=3, progressive=True, signature=False
     )
-    nearest = load_codec(f"dnnjpeg:{path},quantizer=nearest,optimize=false").encode(picture, 40)
-    assert nearest == dnnjpeg.encode(picture, point, quantizer="nearest", optimize=False, signature=False)
+    nearest = load_codec(f"dnnjpeg:{path},hardness=inf,optimize=false").encode(picture, 40)
+    assert nearest == dnnjpeg.encode(picture, point, hardness=math.inf, optimize=False, signature=False)
 
 
 def test_mozjpeg_is_what_its_program_does_by_itself(picture: np.ndarray) -> None:
@@ -208,7 +210,7 @@ KEYED = [
     f"dnnjpeg:{table}{options}"
     for table, options in [
         ("standard", ""),
-        ("standard", ",quantizer=nearest"),
+        ("standard", ",hardness=inf"),
         ("standard", ",seed=3"),
         ("standard", ",optimize=true"),
         ("copy.json", ""),
@@ -219,11 +221,11 @@ KEYED = [
         ("standard", ",optimize=false"),
         ("standard", ",hardness=3"),
         ("hard.json", ""),
-        ("hard.json", ",quantizer=probabilistic,seed=0"),
+        ("hard.json", ",seed=0"),
         ("standard", ",hardness=3,seed=1"),
         ("standard", ",hardness=4"),
-        ("hard.json", ",quantizer=nearest"),
-        ("hard.json", ",quantizer=nearest,seed=7"),
+        ("hard.json", ",hardness=inf"),
+        ("hard.json", ",hardness=inf,seed=7"),
         ("luma.json", ""),
         ("chroma.json", ""),
         ("cells.json", ""),
@@ -264,8 +266,8 @@ def test_keys_of_tables_are_equal_where_files_are(
         assert ast.literal_eval(repr(key)) == key
         assert repr(codec.key(np.float64(quality))) == repr(key)
     point = replace(points[49], hardness=3)
-    assert load_codec("dnnjpeg:hard.json").key(50) == point_key(point, progressive="auto")
-    assert load_codec("dnnjpeg:hard.json,progressive=false").key(50) == point_key(point)
+    assert load_codec("dnnjpeg:hard.json").key(50) == point_key(point, EncodeOptions(progressive="auto"))
+    assert load_codec("dnnjpeg:hard.json,progressive=false").key(50) == point_key(point, EncodeOptions())
 
 
 @pytest.mark.parametrize(
@@ -339,8 +341,7 @@ def test_missing_packages(name: str, package: str, install: str, monkeypatch: py
     ("name", "quality", "message"),
     [
         ("pillow", 37.5, "pillow at quality 37.5: takes whole qualities only"),
-        ("dnnjpeg:standard,quantizer=probabilistic", 50, "quantizer is 'probabilistic', but the table has"),
-        ("dnnjpeg:standard,seed=-1", 50, "at quality 50: seed is -1, expected an integer 0"),
+        ("dnnjpeg:standard,hardness=-1", 50, "at quality 50: hardness is -1"),
     ],
 )
 def test_settings_that_do_not_go(name: str, quality: float, message: str, picture: np.ndarray) -> None:

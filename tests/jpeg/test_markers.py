@@ -9,7 +9,7 @@ import pytest
 from decoders import Decode, Read
 from PIL import Image, ImageCms, ImageFile
 
-from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
+from dnnjpeg import OperatingPoint, Table, encode, tables_only, write_coefficients
 from dnnjpeg.jpeg.inspect import inspect
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -224,8 +224,8 @@ def test_tables_and_picture_make_the_whole_file(
     image = photo.convert(mode)
     options = {"signature": False, "quality": 60, **options}
     whole = encode(image, optimize=False, **options)
-    tables = encode(image, streamtype=1, **options)
-    picture = encode(image, streamtype=2, **options)
+    tables = tables_only(quality=60, components={"L": 1, "RGB": 3, "CMYK": 4}[mode])
+    picture = encode(image, abbreviated=True, **options)
     assert named(tables) == ["DQT", "DHT", "EOI"]
     assert not {"DQT", "DHT"} & set(named(picture))
     assert len(tables) + len(picture) == len(whole) + 4
@@ -248,11 +248,10 @@ def test_tables_and_picture_make_the_whole_file(
 
 
 def test_tables_serve_every_picture_of_their_kind(photo: Image.Image) -> None:
-    tables = encode(photo, streamtype=1)
-    assert tables == encode(Image.new("RGB", (3, 3)), streamtype=1)
+    tables = tables_only()
     for angle in (0, 90):
         image = photo.rotate(angle, expand=True)
-        picture = encode(image, streamtype=2)
+        picture = encode(image, abbreviated=True)
         assert np.array_equal(
             np.asarray(opened(tables[:-2] + picture[2:])), np.asarray(opened(encode(image)))
         )
@@ -261,17 +260,29 @@ def test_tables_serve_every_picture_of_their_kind(photo: Image.Image) -> None:
 def test_abbreviated_streams_of_coefficients(read_dct: Read) -> None:
     rng = np.random.default_rng(0)
     planes = [rng.integers(-9, 9, (2, 3, 64)) for _ in range(3)]
-    arguments = (planes, [np.full(64, 3), np.full(64, 5)], 24, 16)
-    tables, picture = (write_coefficients(*arguments, streamtype=streamtype) for streamtype in (1, 2))
+    steps = [np.full(64, 3), np.full(64, 5)]
+    tables = tables_only(OperatingPoint.from_tables(steps))
+    picture = write_coefficients(planes, steps, 24, 16, abbreviated=True)
     found, steps = read_dct(tables[:-2] + picture[2:])
     assert all(np.array_equal(one.reshape(2, 3, 64), other) for one, other in zip(found, planes, strict=True))
     assert [int(step[0, 0]) for step in steps] == [3, 5, 5]
 
 
-@pytest.mark.parametrize("streamtype", [1, 2])
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("components is 2, expected 1, 3 or 4", {"components": 2}),
+        ("quality is 0", {"quality": 0}),
+        ("no table is named 'none'", {"table": "none"}),
+        ("give one of them", {"table": "standard", "model": "resnet18"}),
+    ],
+)
+def test_wrong_options_of_tables_only(message: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=message):
+        tables_only(**options)
+
+
 @pytest.mark.parametrize("options", [{"progressive": True}, {"progressive": "auto"}, {"optimize": True}])
-def test_abbreviated_streams_have_the_standard_tables(
-    streamtype: int, options: dict[str, Any], photo: Image.Image
-) -> None:
-    with pytest.raises(ValueError, match="an abbreviated stream cannot"):
-        encode(photo, streamtype=streamtype, **options)
+def test_abbreviated_streams_have_the_standard_tables(options: dict[str, Any], photo: Image.Image) -> None:
+    with pytest.raises(ValueError, match="an abbreviated picture cannot"):
+        encode(photo, abbreviated=True, **options)

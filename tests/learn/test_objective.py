@@ -18,6 +18,7 @@ from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.measurer import Measurer  # noqa: E402
+from dnnjpeg.options import EncodeOptions  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import point_key  # noqa: E402
 
@@ -231,9 +232,9 @@ def test_networks_share_what_is_kept_of_files(tmp_path, monkeypatch):
 def test_what_evaluating_read_is_not_read_again(tmp_path, monkeypatch):
     """One engine: files of a setting that were measured for a report are known to learning."""
     data, cache, point = dataset(12), Cache(tmp_path), standard_table().at(40)
-    options = {"progressive": "auto"}
-    write = partial(dnnjpeg.encode, table=point, signature=False, **options)
-    found = Measurer(data, {"any name": network()}, cache).measure(write, point_key(point, **options))
+    options = EncodeOptions(progressive="auto", signature=False)
+    write = partial(dnnjpeg.encode, table=point, **vars(options))
+    found = Measurer(data, {"any name": network()}, cache).measure(write, point_key(point, options))
     monkeypatch.setattr(Network, "read", pytest.fail)
     again = Objective([network()], data, cache=cache).measure(point)
     np.testing.assert_array_equal(again.loss, found.readings["any name"].divergence)

@@ -1,6 +1,7 @@
 """Working memory: used again, never shared, given up beyond a limit."""
 
 import gc
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import dnnjpeg
 from dnnjpeg import encode
 from dnnjpeg.machine import memory
 
@@ -77,6 +79,37 @@ def test_no_more_is_kept_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
         gc.collect()
         assert sum(block.size for block, _ in memory._free.values()) <= 10 << 20
     assert memory._free
+
+
+def test_release() -> None:
+    held = memory.empty(1 << 20, np.uint8)
+    del held
+    gc.collect()
+    assert memory._free
+    dnnjpeg.release_memory()
+    assert not memory._free
+
+
+@pytest.mark.parametrize(("text", "kept"), [("0", "0"), ("3", str(3 << 20))])
+def test_the_limit_by_the_environment(text: str, kept: str) -> None:
+    assert _started(text, "print(memory.RETAINED)").stdout.strip() == kept
+
+
+@pytest.mark.parametrize("text", ["", "-1", "many", "1.5"])
+def test_a_wrong_limit(text: str) -> None:
+    found = _started(text, "")
+    assert found.returncode == 1
+    assert f"DNNJPEG_KEEP_MIB is {text!r}, expected MiB as a whole number" in found.stderr
+
+
+def _started(text: str, code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", f"from dnnjpeg.machine import memory; {code}"],
+        env=os.environ | {"DNNJPEG_KEEP_MIB": text},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_what_was_left_in_memory_does_not_matter() -> None:

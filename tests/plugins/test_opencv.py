@@ -254,9 +254,9 @@ def test_what_is_of_two_qualities_stays_with_its_tables() -> None:
     assert mixed.bin_width == (1, 1.8) and mixed.max_index == (30, 240)
 
 
-def test_quantizer_seed_and_threads(bgr: np.ndarray) -> None:
+def test_hardness_seed_and_threads(bgr: np.ndarray) -> None:
     def sampled(**options: Any) -> bytes:
-        return ours(bgr, quantizer="probabilistic", hardness=3.0, **options).tobytes()
+        return ours(bgr, hardness=3.0, **options).tobytes()
 
     assert sampled(seed=1) == sampled(seed=1, threads=2)
     assert len({sampled(), sampled(seed=1), ours(bgr).tobytes()}) == 3

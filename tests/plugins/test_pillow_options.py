@@ -1,5 +1,6 @@
 """The Pillow plugin's options: names, types, conflicts, refusals and defaults."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,12 @@ def test_models_and_tables(photo: Image.Image, tmp_path: Path, monkeypatch: pyte
     assert luma == list(table.at(75).luma)
 
 
-def test_quantizer_seed_and_threads(photo: Image.Image) -> None:
+def test_hardness_seed_and_threads(photo: Image.Image) -> None:
     def sampled(**options: Any) -> bytes:
-        return save(photo, quantizer="probabilistic", hardness=3.0, **options)
+        return save(photo, hardness=3.0, **options)
 
     assert sampled(seed=1) == sampled(seed=1, threads=2)
-    assert len({sampled(), sampled(seed=1), save(photo), save(photo, quantizer="nearest", seed=1)}) == 3
-    refused(photo, ValueError, "quantizer", quantizer="closest")
+    assert len({sampled(), sampled(seed=1), save(photo), save(photo, hardness=math.inf, seed=1)}) == 3
     refused(photo, ValueError, "seed", seed=-1)
     refused(photo, ValueError, "hardness", hardness=-1)
     refused(photo, ValueError, "threads", threads=0)

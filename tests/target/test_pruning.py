@@ -1,6 +1,7 @@
 """Pruning: gradients and savings against real files, and what is left in a pruned one."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -159,7 +160,7 @@ def test_grey_and_cmyk(networks):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("quantizer", "probabilistic"), ("hardness", 3), ("hardness", [3.0, 2.0]), ("seed", 1)],
+    [("hardness", 3), ("hardness", [3.0, 2.0]), ("seed", 1)],
 )
 def test_what_is_of_sampling_is_refused(networks, option, value):
     how = {"networks": networks[:1], "keep": "top1", option: value}
@@ -173,7 +174,7 @@ def test_what_asks_for_rounding_is_honoured(networks):
     how = {"networks": networks[:1], "keep": "top1", "prune": True}
     expected = encode_to_target(PICTURES[:2], **how)
     assert all(one.pruned for one in expected)
-    assert encode_to_target(PICTURES[:2], quantizer="nearest", hardness=None, seed=0, **how) == expected
+    assert encode_to_target(PICTURES[:2], hardness=math.inf, seed=0, **how) == expected
 
 
 def test_comment_and_metadata(networks):

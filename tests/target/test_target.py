@@ -163,7 +163,7 @@ def judged_quality(nets: list[Any], picture: np.ndarray, quality: float) -> floa
     """The law, by hand: what networks lose in the standard file of quality 20, and its bits a pixel."""
     probe = encode(picture, quality=20)
     lost = np.mean([divergence(read(net, picture), read(net, probe)) for net in nets])
-    bits = 8 * len(encode(picture, quality=20, optimize=False, streamtype=2)) / (72 * 56)
+    bits = 8 * len(encode(picture, quality=20, optimize=False, abbreviated=True)) / (72 * 56)
     factor = 200 - 2 * quality if quality >= 50 else 5000 // quality
     x = np.linspace(-4, 2, 60001)
     exponent = np.interp(

@@ -22,7 +22,7 @@ PICTURES = [draw(72, 56, seed) for seed in range(2)]
         ({"target_bytes": 1.5}, "target_bytes is 1.5"),
         ({"target_bpp": 0}, "target_bpp is 0"),
         ({"target_bpp": float("nan")}, "target_bpp is nan"),
-        ({"target_bytes": 999, "mode": "BGR"}, "mode"),
+        ({"target_bytes": 999, "abbreviated": True}, "abbreviated is True, .* leave out abbreviated"),
         ({"target_bytes": 999, "table": "none such"}, "none such"),
         ({"target_bytes": 999, "threads": 0}, "threads"),
         ({"target_bytes": 999, "prune": True}, "prune"),
@@ -34,6 +34,12 @@ PICTURES = [draw(72, 56, seed) for seed in range(2)]
 def test_wrong_targets(options, message):
     with pytest.raises(ValueError, match=message):
         encode_to_target(PICTURES[:1], **options)
+
+
+def test_unknown_options():
+    for name in ("mode", "qualty"):
+        with pytest.raises(TypeError, match=f"no option is named '{name}', expected adaptive, hardness"):
+            encode_to_target(PICTURES[:1], target_bytes=999, **{name: "BGR"})
 
 
 def test_no_pictures_and_wrong_pictures():

@@ -241,7 +241,7 @@ def test_full_standard_output(source, unbuffered):
         ("a.png -o out --quality 101", "101"),
         ("a.png -o out --subsampling 4:2:1", "4:2:1"),
         ("a.png -o out --hardness 0", "hardness"),
-        ("a.png -o out --hardness 5 --quantizer nearest", "quantizer"),
+        ("a.png -o out --hardness nan", "hardness"),
         ("a.png -o out --seed -1", "seed"),
         ("a.png -o out --background nocolour", "nocolour"),
         ("a.png -o out --strip --only-if-smaller", "--strip"),

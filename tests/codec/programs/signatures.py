@@ -32,8 +32,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"restart_rows": 1},
     {"restart_blocks": 7, "progressive": True},
     {"optimize": False},
-    {"streamtype": 1},
-    {"streamtype": 2},
+    {"abbreviated": True},
+    {"hardness": 2, "table": OperatingPoint(50, "4:2:0", (9,) * 64, (8,) * 64, max_index=30)},
     {"table": OperatingPoint(50, "4:2:2", (9,) * 64, (8,) * 64)},
 ]
 
