@@ -18,7 +18,8 @@ import click
 
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
-from .paths import NamedPath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .paths import OutputPath, SourcePath, one_line, read_stdin  # mypy does not know the way by dnnjpeg.tools
+from .shards import encode_shards
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 # fmt: off
 @click.command(short_help="Encode pictures as JPEG files that any decoder reads.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
-                type=click.Path(exists=True, allow_dash=True, path_type=Path))
-@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
+                type=SourcePath())
+@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=OutputPath(allow_dash=True),
               help="Folder for the JPEG files; it is made if it is missing. For one picture, also a file "
-                   "name, or - for standard output.")
+                   "name, or - for standard output. For shards, also a URL.")
 @click.option("--in-place", is_flag=True,
               help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
                    "other hard links keep the old one.")
@@ -94,6 +95,12 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "elsewhere, below the folder that holds all of them.")
 @click.option("--skip-existing", is_flag=True,
               help="Skip pictures whose output file exists, for example after an interrupted run.")
+@click.option("--on-error", type=click.Choice(["keep", "drop", "fail"]), default=None,
+              help="Pictures of shards that cannot be encoded: keep them as they are, drop their sample or "
+                   "row, or fail the shard.  [default: keep]")
+@click.option("--column", metavar="NAME",
+              help="The column of Parquet shards that holds the pictures. Default: each struct of bytes and "
+                   "path, as Hugging Face has it.")
 @click.option("--only-if-smaller", is_flag=True,
               help="If the new file is not smaller than its source, copy the source if it is a JPEG, else "
                    "skip it.")
@@ -104,23 +111,29 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Pictures at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as a JSON object.")
 def encode(
-    paths: tuple[Path, ...],
-    output: Path | None,
+    paths: tuple[Any, ...],  # a shard or URL is a string
+    output: Any,
     in_place: bool,
     recursive: bool,
     keep_tree: bool,
     skip_existing: bool,
+    on_error: Any,
+    column: str | None,
     jobs: int,
     as_json: bool,
     **how: Any,
 ) -> None:
     """Encode pictures as JPEG files that any decoder reads.
 
-    PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have the
-    names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would get
-    one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
-    --in-place. Other files in the output folder are replaced. A killed run leaves whole files, old or new.
-    The next run removes its temporary files once they are a minute old.
+    PATH is a picture file, a folder of pictures, - for standard input, or shards. Files in the output folder
+    have the names of their sources, with the extension .jpg, and the same tree of folders. If two pictures
+    would get one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except
+    with --in-place. Other files in the output folder are replaced. A killed run leaves whole files, old or
+    new. The next run removes its temporary files once they are a minute old.
+
+    Shards end in .tar or .parquet. A shard may be a URL (s3://, gs://, hf://, ...) and have globs and braces:
+    's3://bucket/{000..099}.tar'. Their JPEG files are made smaller, and all else is copied. The folder
+    _dnnjpeg in the output says which shards are done: the same command goes on after any interruption.
 
     With --network, a picture fails if the networks read it differently in every file that was tried. With
     --target-bytes or --target-bpp, a picture fails if its file is too large at quality 1. Nothing is written
@@ -138,6 +151,13 @@ def encode(
 
     from dnnjpeg.jobs.run import Totals, run
 
+    if any(isinstance(path, str) for path in (*paths, output)):
+        others = {"--in-place": in_place, "--keep-tree": keep_tree, "--skip-existing": skip_existing}
+        unfit = [name for name, is_given in others.items() if is_given]
+        encode_shards(paths, output, jobs, on_error or "keep", column, as_json, unfit, _prepared(how))
+        return
+    if on_error or column:
+        raise click.UsageError("--on-error and --column are of shards, which end in .tar or .parquet")
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
     to_stream = output == STREAM
@@ -305,6 +325,12 @@ def _where(
             return lambda: iter([Result(source, "skipped", f"{output} exists")])
     content = read_stdin() if source == STREAM else None
     return lambda: iter([Task(source, None if output == STREAM else output, content)])
+
+
+def _prepared(how: dict[str, Any]) -> "FileOptions":
+    recipe = _recipe(**how, threads=1)
+    _prepare(recipe)
+    return recipe
 
 
 def _prepare(recipe: "FileOptions") -> None:
