@@ -114,22 +114,21 @@ class Shards:
         self._write_json(SUMMARY, self.summary)
 
     def _one(self, storage: Storage, path: str, pool: ThreadPoolExecutor) -> Shard:
-        size = storage.size(path)
-        record = self.before.get(path)
-        if record and (record["source_bytes"], record["shard_bytes"]) == (
-            size,
-            self._storage.size(self._target(path)),
-        ):
-            return Shard(path, "before", record)
         try:
-            record = self._make(storage, path, size or 0, pool)
+            stamp = storage.stamp(path)
+            before = self.before.get(path, {})
+            if before.get("source_stamp") == stamp and before["shard_bytes"] == self._storage.size(
+                self._target(path)
+            ):
+                return Shard(path, "before", before)
+            record = self._make(storage, path, stamp, pool)
         except (OSError, ValueError) as error:
             return Shard(path, "failed", {}, str(error) or type(error).__name__)
         except Exception as error:  # of a storage's own kind
             return Shard(path, "failed", {}, f"{type(error).__name__}: {error}")
         return Shard(path, "done", record)
 
-    def _make(self, storage: Storage, path: str, size: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def _make(self, storage: Storage, path: str, stamp: str, pool: ThreadPoolExecutor) -> dict[str, Any]:
         options, tally, started = self._options, Tally(), time.perf_counter()
         convert = converter(options.recipe, options.on_error, tally, pool, _AHEAD * options.jobs)
         target = self._target(path)
@@ -141,7 +140,8 @@ class Shards:
             written = file.tell()
         record = {
             "source": path,
-            "source_bytes": size,
+            "source_stamp": stamp,
+            "source_bytes": storage.size(path),
             "shard_bytes": written,
             **asdict(tally),
             "seconds": round(time.perf_counter() - started, 3),
@@ -163,7 +163,7 @@ class Shards:
             return None
         try:
             record = json.loads(self._storage.read(state))
-            return record if {"options", "source_bytes", "shard_bytes", *vars(Tally())} <= {*record} else None
+            return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else None
         except (ValueError, TypeError):
             return None
 

@@ -15,6 +15,16 @@ STATE = "_dnnjpeg"
 # There, what is uploaded appears when it is complete; to move it would copy it.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "hf"})
 
+_MARKS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "blob_id",
+    "mtime",
+    "created",
+)  # of a file's content, or time
+
 
 class Storage(Protocol):
     """Paths are absolute, or URLs."""
@@ -24,6 +34,9 @@ class Storage(Protocol):
 
     def size(self, path: str) -> int | None:
         """In bytes; None where there is no such file."""
+
+    def stamp(self, path: str) -> str:
+        """Another one where the file has changed."""
 
     def open(self, path: str) -> IO[bytes]:
         """For reading, anywhere in the file."""
@@ -64,6 +77,10 @@ class Disk:
 
     def size(self, path: str) -> int | None:
         return Path(path).stat().st_size if Path(path).is_file() else None
+
+    def stamp(self, path: str) -> str:
+        found = Path(path).stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
 
     def open(self, path: str) -> IO[bytes]:
         return Path(path).open("rb")
@@ -125,6 +142,11 @@ class Remote:
         except FileNotFoundError:
             return None
         return int(found["size"]) if found.get("type") == "file" else None
+
+    def stamp(self, path: str) -> str:
+        found = self._fs.info(path)  # from a listing or by itself: times differ in form, these do not
+        marks = (found[name] for name in _MARKS if found.get(name))
+        return f"{found['size']} {str(next(marks, '')).strip(chr(34))}"
 
     def open(self, path: str) -> IO[bytes]:
         return self._fs.open(path, "rb")
