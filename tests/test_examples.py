@@ -1,6 +1,7 @@
 """Every file in examples/ runs, on drawn pictures."""
 
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -137,6 +138,26 @@ def test_batch(run: Run) -> None:
     count, size = re.fullmatch(r"(\d+) files, (\S+) bytes\n", run("encode_batch.py")).groups()
     batch = np.random.default_rng(0).integers(100, 156, (16, 64, 64, 3), np.uint8)
     assert (int(count), size) == (16, f"{sum(len(dnnjpeg.encode(one, 'universal')) for one in batch):,}")
+
+
+def test_shards(run: Run, tmp_path: Path) -> None:
+    sources = [dnnjpeg.encode(draw(64, 48, seed), quality=95, signature=False) for seed in range(4)]
+    (tmp_path / "shards").mkdir()
+    for i in range(2):
+        with tarfile.open(tmp_path / "shards" / f"{i}.tar", "w") as shard:
+            for j in (0, 1):
+                info = tarfile.TarInfo(f"{j}.jpg")
+                info.size = len(sources[2 * i + j])
+                shard.addfile(info, io.BytesIO(sources[2 * i + j]))
+    expected = [dnnjpeg.transcode(data, "universal", 75) for data in sources]
+    sizes = [sum(map(len, files[:2])) for files in (sources, expected)]
+    assert f"0.tar: done, {sizes[0]:,} -> {sizes[1]:,} bytes" in run("shards.py", "shards/*.tar", "out")
+    found = []
+    for i in range(2):
+        with tarfile.open(tmp_path / "out" / f"{i}.tar") as shard:
+            found += [shard.extractfile(name).read() for name in shard.getnames()]
+    assert found == expected
+    assert run("shards.py", "shards/*.tar", "out").count(": before, ") == 2
 
 
 def test_bytes(run: Run) -> None:

@@ -48,7 +48,11 @@ def long(values: list) -> list:
         ("chroma", [[1] * 64] * 3, "chroma has 3 steps, expected 64"),
         ("hardness", 0, "hardness is 0, expected a finite number of at least 0.01, or null"),
         ("hardness", math.nan, "hardness is nan, expected a finite number of at least 0.01, or null"),
-        ("hardness", [1, -math.inf], "hardness[1] is -inf, expected a finite number of at least 0.01, or null"),
+        (
+            "hardness",
+            [1, -math.inf],
+            "hardness[1] is -inf, expected a finite number of at least 0.01, or null",
+        ),
         (
             "hardness",
             [None, long([2, "x"])],
