@@ -2,8 +2,8 @@
 
     python benchmarks/shards.py
 
-The JPEG files of full/ and flowers17 of $DNNJPEG_DATA/data, in a folder, and in tar shards in their order. Runs
-of `dnnjpeg encode` take turns. Memory is the peak of a process that goes through 2 shards, and through 20.
+The JPEG files of full/ and flowers17 of $DNNJPEG_DATA/data, in a folder, and in tar shards in their order.
+Runs of `dnnjpeg encode` take turns. Memory is the peak of a process for 2 shards, and for 20.
 """
 
 import json

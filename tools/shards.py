@@ -3,6 +3,8 @@
 import json
 import sys
 import warnings
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,8 @@ import click
 from .paths import one_line  # mypy does not know the way by dnnjpeg.tools
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.run import FileOptions
+    from dnnjpeg.jobs.report import Report
+    from dnnjpeg.jobs.run import FileOptions, Result
 
 
 def encode_shards(
@@ -23,10 +26,12 @@ def encode_shards(
     as_json: bool,
     unfit: list[str],
     recipe: "FileOptions",
+    report: "Path | None",
 ) -> None:
     """unfit: names of options that were given and are not of shards."""
     from tqdm import tqdm
 
+    from dnnjpeg.jobs.report import Report
     from dnnjpeg.shards.run import ShardOptions, Shards
 
     for name, is_given in (
@@ -49,14 +54,15 @@ def encode_shards(
     except ValueError as error:
         raise click.UsageError(one_line(str(error))) from None
     counts = {"done": 0, "before": 0, "failed": 0}
-    is_shown = sys.stderr.isatty()
+    is_shown, page = sys.stderr.isatty(), Report()
+    on_picture = partial(_note, page, recipe.quality) if report else lambda *_: None
     try:
         with (
             warnings.catch_warnings(),
             tqdm(total=len(shards), unit=" shards", leave=False, disable=not is_shown) as bar,
         ):
             warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-            for shard in shards.run():
+            for shard in shards.run(on_picture):
                 counts[shard.status] += 1
                 for line in _lines(shard):
                     tqdm.write(one_line(line), file=sys.stderr)
@@ -67,8 +73,25 @@ def encode_shards(
             f"interrupted: {done} of {len(shards)} shards done; the same command goes on from here", err=True
         )
         raise SystemExit(130) from None
+    if report:
+        facts = [("Shards", f"{counts['done']:,} done, {counts['failed']:,} failed")]
+        facts += [("Shards done by an earlier run, not shown here", f"{counts['before']:,}")]
+        write_report(page, report, recipe, shards.summary["seconds"], facts)
     click.echo(json.dumps(shards.summary) if as_json else _summary(shards.summary))
     raise SystemExit(1 if counts["failed"] or shards.summary["failed"] else 0)
+
+
+def _note(page: "Report", quality: float, name: str, result: "Result", content: bytes) -> None:
+    page.add(name, result, quality, content)
+
+
+def write_report(
+    page: "Report", path: Path, recipe: "FileOptions", seconds: float, facts: Iterable[tuple[str, Any]] = ()
+) -> None:
+    from dnnjpeg.files.atomic import write_atomic
+
+    rows = [*facts, ("Table", recipe.table.name), ("Seconds", f"{seconds:.1f}")]
+    write_atomic(path, page.html(rows).encode())
 
 
 def _lines(shard: Any) -> list[str]:

@@ -12,7 +12,7 @@ from dnnjpeg.files.cache import key
 from dnnjpeg.jobs.run import FileOptions
 from dnnjpeg.shards.names import PARQUET, TAR, expand, has_glob, kind_of, name_of
 from dnnjpeg.shards.parquet import rewrite_parquet
-from dnnjpeg.shards.shard import OnError, ShardError, Tally, converter
+from dnnjpeg.shards.shard import OnError, OnPicture, ShardError, Tally, converter
 from dnnjpeg.shards.storage import STATE, Storage, is_same, storage_of
 from dnnjpeg.shards.tar import rewrite_tar
 
@@ -88,9 +88,9 @@ class Shards:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def run(self) -> Iterator[Shard]:
+    def run(self, on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
         """Make each shard in turn. What is wrong with one is its reason, and the next has its turn. The
-        summary is written at the end.
+        summary is written at the end. on_picture: called for each picture.
         """
         total, started = Tally(), time.perf_counter()
         counts = {"done": 0, "before": 0, "failed": 0}
@@ -98,7 +98,7 @@ class Shards:
         self._storage.prepare(self._output)
         with ThreadPoolExecutor(self._options.jobs) as pool:
             for storage, path in self.sources:
-                found = self._one(storage, path, pool)
+                found = self._one(storage, path, pool, on_picture)
                 counts[found.status] += 1
                 if found.record:
                     total.include(found.record)
@@ -113,7 +113,7 @@ class Shards:
         }
         self._write_json(SUMMARY, self.summary)
 
-    def _one(self, storage: Storage, path: str, pool: ThreadPoolExecutor) -> Shard:
+    def _one(self, storage: Storage, path: str, pool: ThreadPoolExecutor, on_picture: OnPicture) -> Shard:
         try:
             stamp = storage.stamp(path)
             before = self.before.get(path, {})
@@ -121,16 +121,24 @@ class Shards:
                 self._target(path)
             ):
                 return Shard(path, "before", before)
-            record = self._make(storage, path, stamp, pool)
+            record = self._make(storage, path, stamp, pool, on_picture)
         except (OSError, ValueError) as error:
             return Shard(path, "failed", {}, str(error) or type(error).__name__)
         except Exception as error:  # of a storage's own kind
             return Shard(path, "failed", {}, f"{type(error).__name__}: {error}")
         return Shard(path, "done", record)
 
-    def _make(self, storage: Storage, path: str, stamp: str, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def _make(
+        self,
+        storage: Storage,
+        path: str,
+        stamp: str,
+        pool: ThreadPoolExecutor,
+        on_picture: OnPicture,
+    ) -> dict[str, Any]:
         options, tally, started = self._options, Tally(), time.perf_counter()
-        convert = converter(options.recipe, options.on_error, tally, pool, _AHEAD * options.jobs)
+        ahead = _AHEAD * options.jobs
+        convert = converter(options.recipe, options.on_error, tally, pool, ahead, on_picture)
         target = self._target(path)
         with storage.open(path) as source, self._storage.writing(target) as file:
             if kind_of(path) == TAR:

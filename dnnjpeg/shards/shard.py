@@ -10,6 +10,7 @@ from dnnjpeg.jobs.run import FileOptions, Result, Task, encode_file, in_advance
 
 Item = TypeVar("Item")
 OnError = Literal["keep", "drop", "fail"]
+OnPicture = Callable[[str, Result, bytes], object]  # name, what has become of it, its file before
 _LISTED = 100  # failures of a shard
 _JPEG = b"\xff\xd8\xff"
 
@@ -62,7 +63,12 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def converter(
-    recipe: FileOptions, on_error: OnError, tally: Tally, pool: ThreadPoolExecutor, ahead: int
+    recipe: FileOptions,
+    on_error: OnError,
+    tally: Tally,
+    pool: ThreadPoolExecutor,
+    ahead: int,
+    on_picture: OnPicture,
 ) -> Convert:
     """How the pictures of a shard are made anew: `ahead` items in advance, in the threads of the pool."""
 
@@ -79,6 +85,7 @@ def converter(
             files, is_dropped = [], False
             for name, content, result in done:
                 tally.add(name, result)
+                on_picture(name, result, content)
                 if result.data is not None:
                     files.append(result.data)
                     continue
