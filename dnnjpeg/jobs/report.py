@@ -90,7 +90,7 @@ class Report:
             *facts,
         ]
         cells = "".join(f"<tr><th>{_text(k)}</th><td class=n>{_text(str(v))}</td></tr>" for k, v in rows)
-        qualities = range(min(self._qualities, default=1), max(self._qualities, default=100) + 1)
+        qualities = range(1, 101)
         parts = [
             f"<h1>dnnjpeg encode</h1><table id=totals>{cells}</table>",
             "<h2>Bytes saved, by picture</h2>",
