@@ -3,7 +3,8 @@
     python benchmarks/shards.py
 
 The JPEG files of full/ and flowers17 of $DNNJPEG_DATA/data, in a folder, and in tar shards in their order.
-Runs of `dnnjpeg encode` take turns. Memory is the peak of a process for 2 shards, and for 20.
+Runs of `dnnjpeg encode` take turns. Memory is the peak of a process for 2 shards, and for 20
+with the same pictures.
 """
 
 import json
@@ -37,7 +38,7 @@ def main(shards: int, size: int, turns: int) -> None:
                 found[kind].append(_measure(folder, sources))
         memory = {}
         for count in (2, 20):
-            _lay_out(folder, [files[i % len(files)] for i in range(count * 100)], 100)
+            _lay_out(folder, files[:200] * (count // 2), 100)
             memory[str(count)] = _measure(folder, folder / "shards" / "*.tar")[2]
     wall, cpu = (
         median(one[i] / other[i] for one, other in zip(found["folder"], found["shards"], strict=True))
