@@ -5,6 +5,7 @@
 >>> image.save("x.jpg", format="DNNJPEG", model="resnet50")  # the same from Pillow
 """
 
+import os as _os
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -68,3 +69,5 @@ def __dir__() -> list[str]:
 
 
 _import_module("dnnjpeg.plugins.pillow").register()
+if _takeover := _os.environ.get("DNNJPEG_TAKEOVER"):
+    _import_module("dnnjpeg.plugins.takeover").take_over_as_told(_takeover)

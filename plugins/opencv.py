@@ -18,11 +18,14 @@ IMWRITE_JPEG_RST_INTERVAL: MCUs from one restart marker to the next, 0 (none, th
 Where cv2 loses data or drops a wish, an exception is raised: TypeError for pixels other than uint8;
 ValueError for an unknown key or a value, shape or extension that cannot be honoured; OSError for a file that
 cannot be written, as FileNotFoundError for a missing folder, where cv2.imwrite returns False.
+
+`takeover` replaces cv2's own functions, for programs that call these.
 """
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
 
-__all__ = ["imencode", "imwrite"]
+    from .takeover import Takeover, Writers
+
+__all__ = ["imencode", "imwrite", "restore", "takeover"]
 
 _QUALITY, _PROGRESSIVE, _OPTIMIZE, _RST_INTERVAL, _LUMA, _CHROMA, _SAMPLING_FACTOR = range(1, 8)
 _SUBSAMPLINGS = {
@@ -55,6 +60,7 @@ _KEYS = {  # the values each may have, and how to say so
     _SAMPLING_FACTOR: (_SUBSAMPLINGS, "an IMWRITE_JPEG_SAMPLING_FACTOR_*"),
 }
 _EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif")
+_NAMES = ("ext", "filename")  # how cv2 calls the first argument
 _MODES = {1: "L", 3: "BGR", 4: "BGRX"}
 
 
@@ -176,3 +182,77 @@ def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> 
         for name in ("hardness", "bin_width", "max_index")
     }
     return OperatingPoint(luma, one.subsampling, one.luma, other.chroma, **mixed)
+
+
+def takeover(
+    table: "str | os.PathLike[str] | Table | OperatingPoint | None" = None,
+    quality: int | str = "given",
+    **options: Any,
+) -> "Takeover":
+    """Replace ``cv2.imencode`` and ``cv2.imwrite`` for JPEG names, in this process and all its threads.
+
+    As `dnnjpeg.plugins.pillow.takeover`, with these differences:
+
+    - Without a number of the caller's, "given" is cv2's 95. A quality is a whole number.
+    - options are those of `imencode`.
+    - As in cv2, unknown keys are ignored. IMWRITE_JPEG_OPTIMIZE 0 is ignored too: the files are smaller.
+    - What dnnjpeg refuses goes to cv2's own functions, such as float pixels or a missing folder.
+    - A function that a program took before (``from cv2 import imwrite``) stays cv2's own.
+
+    Raises ImportError without cv2, and at once what `imencode` would raise with these options.
+    """
+    import numpy as np
+
+    from dnnjpeg.checks import check_integer
+    from dnnjpeg.codec.frame import beyond_decoders
+    from dnnjpeg.table.point import OperatingPoint
+
+    from .takeover import GIVEN, Takeover
+
+    has_quality = isinstance(table, OperatingPoint)
+    number = None if quality == GIVEN else check_integer(quality, "quality", 1, 100)
+    if has_quality and number is not None:
+        raise ValueError(f"table is an OperatingPoint: its quality counts, so leave out quality={quality!r}")
+
+    def instead(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(first: Any, img: Any, params: Any = None) -> Any:
+            if told := beyond_decoders(*img.shape[1::-1]):
+                raise ValueError(f"the picture has {told}")
+            flat = list(() if params is None else params)
+            given = [(key, value) for key, value in zip(flat[::2], flat[1::2], strict=True) if key in _KEYS]
+            given = [pair for pair in given if pair != (_OPTIMIZE, 0)]
+            if has_quality or number is not None:
+                given = [pair for pair in given if pair[0] not in (_QUALITY, _LUMA, _CHROMA)]
+            if number is not None:
+                given.append((_QUALITY, number))
+            return function(first, img, [n for pair in given for n in pair], table=table, **options)
+
+        def write(own: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+            name = args[0] if args else next((keywords[key] for key in _NAMES if key in keywords), None)
+            if not str(name).lower().endswith(_EXTENSIONS):
+                return own(*args, **keywords)
+            named = {"first" if key in _NAMES else key: value for key, value in keywords.items()}
+            done = taken.attempt(lambda: call(*args, **named))
+            return own(*args, **keywords) if done is None else done
+
+        return write
+
+    imencode(".jpg", np.zeros((8, 8, 3), np.uint8), table=table, **options)
+    taken = Takeover(_writers())
+    return taken.start(imencode=instead(imencode), imwrite=instead(imwrite))
+
+
+def restore() -> None:
+    """End the latest `takeover` that is in force. Raises RuntimeError where there is none."""
+    from .takeover import restore_latest
+
+    restore_latest(_writers())
+
+
+@cache
+def _writers() -> "Writers":
+    import cv2
+
+    from .takeover import Writers
+
+    return Writers("OpenCV", vars(cv2))

@@ -38,12 +38,15 @@ file than in the table stay. Pillow has the file only where it was opened by nam
 Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
 file that it has created, but one that was there before stays, empty. To keep the old file until the new one
 is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
+
+`takeover` replaces Pillow's own writer of format "JPEG", for programs that cannot be told another format.
 """
 
 import io
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -53,9 +56,12 @@ if TYPE_CHECKING:
     from PIL.JpegImagePlugin import JpegImageFile
 
     from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.table.table import Table
     from dnnjpeg.transcoder import Decoded
 
-__all__ = ["encode", "register"]
+    from .takeover import Takeover, Writers
+
+__all__ = ["encode", "register", "restore", "takeover"]
 
 FORMAT = "DNNJPEG"
 _TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
@@ -86,6 +92,7 @@ _REFUSED = {
     "append_images": "a JPEG file holds one picture; save each to a file of its own",
 }
 _OPTIONS = _SOURCES.union(_READ, _PASSED, _REFUSED)
+_OWN = frozenset({"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"})
 
 _defaults: dict[str, Any] = {}
 
@@ -306,3 +313,89 @@ def _jpeg(image: Image.Image) -> "JpegImageFile":
     if image.format != "JPEG":
         raise ValueError("Cannot use 'keep' when original image is not a JPEG")
     return cast("JpegImageFile", image)
+
+
+def takeover(
+    table: "str | os.PathLike[str] | Table | OperatingPoint | None" = None,
+    quality: float | str = "given",
+    **options: Any,
+) -> "Takeover":
+    """Replace Pillow's writer of format "JPEG" by dnnjpeg's, in this process and all its threads.
+
+    With ``with``, until the block ends, however it ends; otherwise until `restore`. The latest take-over
+    counts. Once the last one has ended, the writer that was there before is back.
+
+    table: name of an installed table, path of one, a Table, or an OperatingPoint, which has its quality.
+    quality: "given" is the caller's number, or 75 without one. A number replaces the caller's number.
+    options: for what a save leaves out, as in `register`.
+
+    A save that chooses its own quantization tables (qtables, or a quality by name) gets these, written by
+    dnnjpeg. As in Pillow's writer, unknown options are ignored, and a side above 65,500 pixels is an error.
+    ``optimize=False`` is ignored too: the files are smaller. What dnnjpeg refuses, Pillow's own writer
+    writes; `Takeover` counts these files.
+
+    Raises at once what a save with these options would raise.
+    """
+    from dnnjpeg.checks import check_quality
+    from dnnjpeg.codec.frame import beyond_decoders
+    from dnnjpeg.files.atomic import write_all
+    from dnnjpeg.table.point import OperatingPoint
+
+    from .takeover import GIVEN, Takeover
+
+    has_quality = isinstance(table, OperatingPoint)
+    if quality != GIVEN:
+        if has_quality:
+            raise ValueError(
+                f"table is an OperatingPoint: its quality counts, so leave out quality={quality!r}"
+            )
+        quality = check_quality(quality)
+    _check_names(options)
+    own = {"table": table, **options}
+
+    def encode_instead(image: Image.Image, given: dict[str, Any]) -> bytes:
+        if told := beyond_decoders(*image.size):
+            raise ValueError(f"the picture has {told}")
+        given = {name: value for name, value in given.items() if name in _OPTIONS - _OWN}
+        if not given.get("optimize"):
+            given.pop("optimize", None)
+        if given.get("qtables") is None and not isinstance(given.get("quality"), str):
+            if has_quality:
+                given.pop("quality", None)
+            elif quality != GIVEN:
+                given["quality"] = quality
+        return _encode(image, _merge(own, given))
+
+    def write(own_writer: Any, image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+        data = taken.attempt(lambda: encode_instead(image, image.encoderinfo))
+        if data is None:
+            own_writer(image, fp, filename)
+        else:
+            write_all(fp, data)
+
+    encode_instead(Image.new("RGB", (8, 8)), {})
+    taken = Takeover(_writers())
+    return taken.start(JPEG=write)
+
+
+def restore() -> None:
+    """End the latest `takeover` that is in force. Raises RuntimeError where there is none."""
+    from .takeover import restore_latest
+
+    restore_latest(_writers())
+
+
+def refuse_takeover() -> None:
+    """Raises ValueError while Pillow's writer is taken over: for those who measure that writer."""
+    from .takeover import refuse_taken
+
+    refuse_taken(_writers())
+
+
+@cache
+def _writers() -> "Writers":
+    from PIL import JpegImagePlugin  # noqa: F401  # registers its writer now, and so not later
+
+    from .takeover import Writers
+
+    return Writers("Pillow", Image.SAVE)

@@ -58,7 +58,12 @@ def demo(folder: Path) -> None:
 
     from dnnjpeg import encoder
     from dnnjpeg.files.atomic import write_atomic
+    from dnnjpeg.plugins.pillow import refuse_takeover
 
+    try:
+        refuse_takeover()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     for name in ("pictures", "jpeg"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not encoder.is_warm():

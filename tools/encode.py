@@ -23,7 +23,8 @@ from .options import (  # mypy does not know the way by dnnjpeg.tools
     subsampling_option,
     table_option,
 )
-from .paths import NamedPath, one_line, read_stdin
+from .paths import NamedPath, OutputPath, SourcePath, one_line, read_stdin
+from .shards import encode_shards, write_report
 from .target import describe, target, target_options
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 # fmt: off
 @click.command(short_help="Encode pictures as JPEG files that any decoder reads.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
-                type=click.Path(exists=True, allow_dash=True, path_type=Path))
-@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=NamedPath(allow_dash=True),
+                type=SourcePath())
+@click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=OutputPath(allow_dash=True),
               help="Folder for the JPEG files; it is made if it is missing. For one picture, also a file "
-                   "name, or - for standard output.")
+                   "name, or - for standard output. For shards, also a URL.")
 @click.option("--in-place", is_flag=True,
               help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
                    "other hard links keep the old one.")
@@ -104,32 +105,48 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "copied then, which is the default.")
 @click.option("--always", "only_if_smaller", flag_value="no",
               help="Write the new file even if it is larger than its JPEG source.")
+@click.option("--on-error", type=click.Choice(["keep", "drop", "fail"]), default=None,
+              help="Pictures of shards that cannot be encoded: keep them as they are, drop their sample or "
+                   "row, or fail the shard.  [default: keep]")
+@click.option("--column", metavar="NAME",
+              help="The column of Parquet shards that holds the pictures. Default: each struct of bytes and "
+                   "path, as Hugging Face has it.")
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--fsync/--no-fsync", default=True, show_default=True,
               help="Wait until each file is on the disk, so that it survives a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
+@click.option("--report", metavar="FILE.html", type=NamedPath(dir_okay=False),
+              help="Write a page about the run: bytes, histograms, the pictures that shrank most and least, "
+                   "failures. It loads nothing from elsewhere.")
 @json_option(help="Print the summary as a JSON object.")
 def encode(
-    paths: tuple[Path, ...],
-    output: Path | None,
+    paths: tuple[Any, ...],  # a shard or URL is a string
+    output: Any,
     in_place: bool,
     recursive: bool,
     keep_tree: bool,
     skip_existing: bool,
+    on_error: Any,
+    column: str | None,
     jobs: int,
+    report: Path | None,
     as_json: bool,
     **how: Any,
 ) -> None:
     """Encode pictures as JPEG files that any decoder reads.
 
-    PATH is a picture file, a folder of pictures, or - for standard input. Files in the output folder have
-    the names of their sources, with the extension .jpg, and the same tree of folders. If two pictures would
-    get one name, the second is refused; --keep-tree keeps them apart. No source is overwritten, except with
-    --in-place. Other files in the output folder are replaced. A JPEG file never grows: if the new file is
-    not smaller, the source is copied. A file that the same table and quality have made stays as it is. A
-    killed run leaves whole files, old or new. The next run removes its temporary files once they are a
-    minute old.
+    PATH is a picture file, a folder of pictures, - for standard input, or shards. Files in the output
+    folder have the names of their sources, with the extension .jpg, and the same tree of folders. If two
+    pictures would get one name, the second is refused; --keep-tree keeps them apart. No source is
+    overwritten, except with --in-place. Other files in the output folder are replaced. A JPEG file never
+    grows: if the new file is not smaller, the source is copied. A file that the same table and quality have
+    made stays as it is. A killed run leaves whole files, old or new. The next run removes its temporary
+    files once they are a minute old.
+
+    Shards end in .tar or .parquet. A shard may be a URL (s3://, gs://, hf://, ...) and have globs and braces:
+    's3://bucket/{000..099}.tar'. Their JPEG files are made smaller, and all else is copied. The folder
+    _dnnjpeg in the output says which shards are done: the same command goes on after any interruption.
 
     With --network, a picture fails if the networks read it differently in every file that was tried. With
     --target-bytes or --target-bpp, a picture fails if its file is too large at quality 1. Nothing is written
@@ -145,9 +162,16 @@ def encode(
     """
     from tqdm import tqdm
 
+    from dnnjpeg.jobs.report import Report
     from dnnjpeg.jobs.run import run
-    from dnnjpeg.jobs.tasks import Totals
 
+    if any(isinstance(path, str) for path in (*paths, output)):
+        others = {"--in-place": in_place, "--keep-tree": keep_tree, "--skip-existing": skip_existing}
+        unfit = [name for name, is_given in others.items() if is_given]
+        encode_shards(paths, output, jobs, on_error or "keep", column, as_json, unfit, _prepared(how), report)
+        return
+    if on_error or column:
+        raise click.UsageError("--on-error and --column are of shards, which end in .tar or .parquet")
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
     to_stream = output == STREAM
@@ -164,8 +188,8 @@ def encode(
         raise SystemExit(3)
     _prepare(recipe)
 
-    totals, failures, pictures, start = Totals(), [], [], time.perf_counter()
-    is_shown = sys.stderr.isatty()
+    page, failures, pictures, start = Report(), [], [], time.perf_counter()
+    totals, is_shown = page.totals, sys.stderr.isatty()
     total = sum(1 for _ in tasks(recipe)) if is_shown or recipe.target else None
     counted = 0
     with (
@@ -179,7 +203,7 @@ def encode(
         results = run(left, recipe, jobs, on_done=bar.update, interruptible=signals.interruptible)
         for result in results:
             counted += 1
-            totals.add(result)
+            page.add(str(result.source), result, recipe.quality)
             if result.warning:
                 tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
             if result.status == "failed":
@@ -192,6 +216,8 @@ def encode(
                 sys.stdout.buffer.write(result.data)
                 sys.stdout.buffer.flush()
     seconds = time.perf_counter() - start
+    if report:
+        write_report(page, report, recipe, seconds)
     if as_json:
         lists = {"failures": failures} | ({"pictures": pictures} if recipe.target else {})
         click.echo(json.dumps(_record(totals, recipe, seconds) | lists))
@@ -323,6 +349,12 @@ def _where(
             yield Task(source, None if output == STREAM else output, content)
 
     return plan_file
+
+
+def _prepared(how: dict[str, Any]) -> "FileOptions":
+    recipe = _recipe(**how, threads=1)
+    _prepare(recipe)
+    return recipe
 
 
 def _prepare(recipe: "FileOptions") -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from dnnjpeg.shards.names import is_url, kind_of
+
 
 class NamedPath(click.Path):
     """A path that need not exist. An empty one is refused: for pathlib, it is the current folder."""
@@ -16,6 +18,27 @@ class NamedPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the path is empty, expected a name; . is the current folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class SourcePath(click.Path):
+    """A file or folder that exists. Or a shard or URL as it is written: these have braces and globs."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, allow_dash=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and (is_url(value) or kind_of(value)):
+            return value
+        return super().convert(value, param, ctx)
+
+
+class OutputPath(NamedPath):
+    """A `NamedPath`, or a URL as it is written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value):
+            return value
         return super().convert(value, param, ctx)
 
 

@@ -20,6 +20,7 @@ from dnnjpeg.encoder import encode_pixels
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.options import EncodeOptions
+from dnnjpeg.plugins.pillow import refuse_takeover
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table
@@ -141,6 +142,7 @@ def _with_table(name: str, table: Table, **keywords: Any) -> Codec:
 
 def _by_coefficients(name: str, table: Table, *, source: int = 95, **keywords: Any) -> Codec:
     check_quality(source, "source")
+    refuse_takeover()
     options = _options(keywords)
 
     def encode_from_file(picture: Picture, quality: float) -> bytes:

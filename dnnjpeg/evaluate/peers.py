@@ -18,6 +18,7 @@ from PIL import Image, features
 from dnnjpeg.checks import check_integer
 from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.plugins.pillow import refuse_takeover
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Encode = Callable[[Picture, Any], bytes]  # the quality is an int if it is whole
@@ -43,6 +44,8 @@ class Peer:
 
 def _pillow(form: str, **fixed: Any) -> Callable[..., Encode]:
     def make(reduce: int | None = None, **options: Any) -> Encode:
+        if form == "JPEG":
+            refuse_takeover()
         if form == "AVIF" and not features.check("avif"):
             raise ValueError("this Pillow cannot write AVIF: pip install -U pillow")
         if reduce is not None:

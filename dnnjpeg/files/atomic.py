@@ -71,10 +71,10 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
             temporary.unlink()
         raise
     if fsync:
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -93,7 +93,7 @@ def make_folder(folder: Path, *, fsync: bool = True) -> None:
     make_folder(folder.parent, fsync=fsync)
     folder.mkdir(exist_ok=True)
     if fsync:
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:

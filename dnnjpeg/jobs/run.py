@@ -203,12 +203,12 @@ def run(
         tasks = _tidied(tasks)
     with ThreadPoolExecutor(jobs) as pool:
         if not recipe.target:
-            for result in _in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs):
+            for result in in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs):
                 on_done()
                 yield result
             return
         for group in _groups(
-            _group_size(recipe), _in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)
+            _group_size(recipe), in_advance(lambda task: _read(task, recipe), tasks, pool, 2 * jobs)
         ):
             written: dict[int, Future[Result]] = {}  # by number in the group
 
@@ -235,7 +235,7 @@ def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
         yield task
 
 
-def _in_advance(
+def in_advance(
     do: Callable[[Item], Value], items: Iterable[Item], pool: ThreadPoolExecutor, count: int
 ) -> Iterator[Value]:
     """`do(item)` of each, in order, up to `count` of them done before they are asked for."""

@@ -1,0 +1,1 @@
+"""Pictures in shards, tar or Parquet, on this disk or behind a URL."""

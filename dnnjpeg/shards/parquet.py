@@ -1,0 +1,126 @@
+"""Parquet shards with a column of pictures, as Hugging Face has them: {"bytes", "path"}, or plain binary.
+
+Row groups, their order, the schema with its metadata, and each column's compression stay as they are. Values
+of other columns stay; their pages are written anew, because no library copies these.
+"""
+
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from dnnjpeg.shards.shard import Convert, ShardError, Tally, is_jpeg
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def rewrite_parquet(
+    source: IO[bytes], target: IO[bytes], convert: Convert, tally: Tally, column: str | None
+) -> None:
+    """column: the one with the pictures; None is every struct of "bytes" and "path".
+
+    Raises ShardError for a source that is no Parquet file or has no such column.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ShardError("needs pyarrow: pip install pyarrow") from None
+
+    try:
+        file = pq.ParquetFile(source)
+        names = _columns(file.schema_arrow, column)
+        compression = _compression(file)
+        with pq.ParquetWriter(target, file.schema_arrow, compression=compression) as writer:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number)
+                for name in names:
+                    table = _converted(table, name, convert, number)
+                writer.write_table(table, row_group_size=max(len(table), 1))
+    except (pa.ArrowException, OSError, OverflowError) as error:
+        text = str(error).partition("\n")[0]
+        raise ShardError(f"cannot be read or written as Parquet: {text}") from error
+
+
+def _columns(schema: "pa.Schema", column: str | None) -> list[str]:
+    if column is not None:
+        if schema.names.count(column) != 1:
+            raise ShardError(f"has no column {column!r}, but {', '.join(schema.names)}")
+        kind = schema.field(column).type
+        if not (_is_image(kind) or _is_binary(kind)):
+            raise ShardError(f"has in {column!r} {kind}, expected binary, or a struct of bytes and path")
+        return [column]
+    names = [field.name for field in schema if _is_image(field.type) and schema.names.count(field.name) == 1]
+    if not names:
+        raise ShardError(
+            f"has no column of bytes and path, but {', '.join(schema.names)}: name one of pictures (--column)"
+        )
+    return names
+
+
+def _is_binary(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_image(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+    return "path" in fields and _is_binary(fields.get("bytes", pa.null()))
+
+
+def _compression(file: Any) -> dict[str, str]:
+    """By leaf column, as the first row group has it."""
+    if not file.num_row_groups:
+        return {}
+    group = file.metadata.row_group(0)
+    columns = (group.column(i) for i in range(group.num_columns))
+    named = {one.path_in_schema: one.compression.lower() for one in columns}
+    return {path: "none" if kind == "uncompressed" else kind for path, kind in named.items()}
+
+
+def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "pa.Table":
+    """With the JPEG files of a column anew; without the rows that are dropped."""
+    import pyarrow as pa
+
+    index = table.schema.get_field_index(name)
+    kind = table.schema.field(index).type
+    chunks, kept = [], []
+    start = 0
+    for chunk in table.column(index).chunks:
+        cells = chunk if _is_binary(kind) else chunk.field("bytes")
+        if not _is_binary(kind):  # a struct that is null may hold bytes behind its null
+            cells = [cell if whole.is_valid else None for cell, whole in zip(cells, chunk, strict=True)]
+        values = []
+        for value, is_kept in _files(cells, f"{name}, row group {group}, row", start, convert):
+            values.append(value)
+            kept.append(is_kept)
+        new = pa.array(values, kind if _is_binary(kind) else kind.field("bytes").type)
+        if isinstance(new, pa.ChunkedArray):
+            raise ShardError(f"has more than 2 GB of pictures in row group {group}: write smaller row groups")
+        if not _is_binary(kind):
+            fields = [kind.field(i) for i in range(kind.num_fields)]
+            parts = [new if one.name == "bytes" else chunk.field(one.name) for one in fields]
+            new = pa.StructArray.from_arrays(parts, fields=fields, mask=chunk.is_null())
+        chunks.append(new)
+        start += len(chunk)
+    table = table.set_column(index, table.schema.field(index), pa.chunked_array(chunks, kind))
+    return table if all(kept) else table.filter(pa.array(kept))
+
+
+def _files(cells: Any, place: str, start: int, convert: Convert) -> Iterator[tuple[bytes | None, bool]]:
+    """What each cell becomes, and whether its row is kept. What is no JPEG file stays."""
+
+    def numbered() -> Iterator[tuple[int, bytes | None]]:
+        for i, cell in enumerate(cells):
+            yield start + i, None if cell is None else cell.as_py()
+
+    def pictures(item: tuple[int, bytes | None]) -> list[tuple[str, bytes]]:
+        number, value = item
+        return [(f"{place} {number}", value)] if value is not None and is_jpeg(value) else []
+
+    for (_, value), files in convert(numbered(), pictures):
+        yield (files[0] if files else value), files is not None

@@ -1,0 +1,100 @@
+"""What the kinds of shards share: how pictures in them are made anew, and what is counted."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dnnjpeg.jobs.run import encode_file, in_advance
+from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+
+Item = TypeVar("Item")
+OnError = Literal["keep", "drop", "fail"]
+OnPicture = Callable[[str, Result, bytes], object]  # name, what has become of it, its file before
+_LISTED = 100  # failures of a shard
+_JPEG = b"\xff\xd8\xff"
+
+
+class ShardError(ValueError):
+    """A shard that cannot be read, or whose pictures fail."""
+
+
+@dataclass
+class Tally:
+    """Of one shard, or of several. bytes_before, bytes_after: of the pictures that are done."""
+
+    encoded: int = 0
+    copied: int = 0  # pictures that would not have become smaller
+    failed: int = 0
+    dropped: int = 0  # samples
+    duplicates: int = 0  # members with the name of another one
+    pixels: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    failures: list[dict[str, str]] = field(default_factory=list)  # the first ones
+
+    def add(self, name: str, result: Result) -> None:
+        if result.status in ("encoded", "copied"):
+            setattr(self, result.status, getattr(self, result.status) + 1)
+            self.pixels += result.pixels
+            self.bytes_before += result.bytes_before
+            self.bytes_after += result.bytes_after
+            return
+        self.failed += 1
+        if len(self.failures) < _LISTED:
+            self.failures.append({"member": name, "reason": result.reason})
+
+    def include(self, other: dict[str, Any]) -> None:
+        """Add another tally's record."""
+        for name, value in vars(self).items():
+            if name != "failures":
+                setattr(self, name, value + other[name])
+
+
+# For each item its pictures' files anew, in order; None where the item is to be dropped. The second argument
+# gives an item's pictures, by name and content.
+Convert = Callable[
+    [Iterable[Any], Callable[[Any], "list[tuple[str, bytes]]"]], Iterator["tuple[Any, list[bytes] | None]"]
+]
+
+
+def is_jpeg(data: bytes) -> bool:
+    return data.startswith(_JPEG)
+
+
+def converter(
+    recipe: FileOptions,
+    on_error: OnError,
+    tally: Tally,
+    pool: ThreadPoolExecutor,
+    ahead: int,
+    on_picture: OnPicture,
+) -> Convert:
+    """How the pictures of a shard are made anew: `ahead` items in advance, in the threads of the pool."""
+
+    def convert(
+        items: Iterable[Item], pictures: Callable[[Item], list[tuple[str, bytes]]]
+    ) -> Iterator[tuple[Item, list[bytes] | None]]:
+        def work(item: Item) -> tuple[Item, list[tuple[str, bytes, Result]]]:
+            return item, [
+                (name, content, encode_file(Task(Path("member"), None, content), recipe))
+                for name, content in pictures(item)
+            ]
+
+        for item, done in in_advance(work, items, pool, ahead):
+            files, is_dropped = [], False
+            for name, content, result in done:
+                tally.add(name, result)
+                on_picture(name, result, content)
+                if result.data is not None:
+                    files.append(result.data)
+                    continue
+                if on_error == "fail":
+                    raise ShardError(f"{name!r}: {result.reason}")
+                is_dropped |= on_error == "drop"
+                files.append(content)
+            tally.dropped += is_dropped
+            yield item, None if is_dropped else files
+
+    return convert

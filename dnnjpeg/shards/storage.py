@@ -1,0 +1,198 @@
+"""Where shards lie: this disk, or anything that fsspec reaches by URL. Files appear whole or not at all."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers, sync_folder, write_atomic
+from dnnjpeg.shards.names import is_url
+
+STATE = "_dnnjpeg"
+# There, what is uploaded appears when it is complete; to move it would copy it.
+_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "hf"})
+
+_MARKS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "generation",
+    "blob_id",
+    "mtime",
+    "created",
+)  # of a file's content, or time
+
+
+class Storage(Protocol):
+    """Paths are absolute, or URLs."""
+
+    def find(self, pattern: str) -> list[str]:
+        """The files that a glob names, in order."""
+
+    def size(self, path: str) -> int | None:
+        """In bytes; None where there is no such file."""
+
+    def stamp(self, path: str) -> str:
+        """Another one where the file has changed."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """For reading, anywhere in the file."""
+
+    def read(self, path: str) -> bytes: ...
+
+    def join(self, folder: str, name: str) -> str: ...
+
+    def prepare(self, folder: str) -> None:
+        """Make a folder to write to, and remove what killed runs have left in it."""
+
+    def writing(self, path: str) -> Any:
+        """A context manager with a file, which becomes `path` where the block ends well."""
+
+    def write(self, path: str, data: bytes) -> None: ...
+
+
+def storage_of(path: str) -> tuple[Storage, str]:
+    """The storage of a path or URL, and the path as it names it. Raises ValueError for another one."""
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    if not is_url(path):
+        return Disk(), str(Path(path).absolute())
+    return Remote(path), path
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two paths or URLs mean one file."""
+    if is_url(one) or is_url(other):
+        return one == other
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+class Disk:
+    def find(self, pattern: str) -> list[str]:
+        root = Path(pattern).anchor
+        return sorted(str(path) for path in Path(root).glob(pattern[len(root) :]) if path.is_file())
+
+    def size(self, path: str) -> int | None:
+        return Path(path).stat().st_size if Path(path).is_file() else None
+
+    def stamp(self, path: str) -> str:
+        found = Path(path).stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    def open(self, path: str) -> IO[bytes]:
+        return Path(path).open("rb")
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def join(self, folder: str, name: str) -> str:
+        return str(Path(folder) / name)
+
+    def prepare(self, folder: str) -> None:
+        make_folder(Path(folder) / STATE)
+        remove_leftovers(Path(folder) / STATE)
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[IO[bytes]]:
+        folder = Path(path).parent
+        temporary = folder / STATE / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(folder)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def write(self, path: str, data: bytes) -> None:
+        write_atomic(path, data)
+
+
+class Remote:
+    """A shard that is written lies in a temporary file here, until it is whole."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import fsspec
+        except ImportError:
+            raise ValueError(f"{url} needs fsspec: pip install fsspec") from None
+        self._protocol = url.partition("://")[0]
+        try:
+            self._fs: Any = fsspec.url_to_fs(url)[0]
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"{url} cannot be reached: {error}") from None
+        self._fs.invalidate_cache()
+
+    def _url(self, path: str) -> str:
+        return path if is_url(path) else f"{self._protocol}://{path.removeprefix('/')}"
+
+    def find(self, pattern: str) -> list[str]:
+        return sorted(map(self._url, self._fs.glob(pattern)))
+
+    def size(self, path: str) -> int | None:
+        try:
+            found = self._fs.info(path)
+        except FileNotFoundError:
+            return None
+        return int(found["size"]) if found.get("type") == "file" else None
+
+    def stamp(self, path: str) -> str:
+        found = self._fs.info(path)  # from a listing or by itself: times differ in form, these do not
+        marks = (found[name] for name in _MARKS if found.get(name))
+        return f"{found['size']} {str(next(marks, '')).strip(chr(34))}"
+
+    def open(self, path: str) -> IO[bytes]:
+        return self._fs.open(path, "rb")
+
+    def read(self, path: str) -> bytes:
+        return self._fs.cat_file(path)
+
+    def join(self, folder: str, name: str) -> str:
+        return f"{folder.rstrip('/')}/{name}"
+
+    def prepare(self, folder: str) -> None:
+        if self._protocol not in _OBJECT_STORES:
+            self._fs.makedirs(self.join(folder, STATE), exist_ok=True)
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[IO[bytes]]:
+        with tempfile.NamedTemporaryFile(prefix="dnnjpeg-", suffix=TEMPORARY_SUFFIX) as file:
+            yield file
+            file.flush()
+            self._put(file.name, path)
+
+    def write(self, path: str, data: bytes) -> None:
+        with self.writing(path) as file:
+            file.write(data)
+
+    def _put(self, local: str, path: str) -> None:
+        folder = path.rpartition("/")[0]
+        if self._protocol in _OBJECT_STORES:
+            self._fs.put_file(local, path)
+        else:
+            folder = folder if folder.endswith(f"/{STATE}") else self.join(folder, STATE)
+            temporary = self.join(folder, f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+            try:
+                self._fs.put_file(local, temporary)
+                self._check(local, temporary)
+                self._fs.mv(temporary, path)
+            except BaseException:
+                with suppress(Exception):
+                    self._fs.rm(temporary)
+                raise
+        self._fs.invalidate_cache()
+        self._check(local, path)
+
+    def _check(self, local: str, path: str) -> None:
+        size, expected = self.size(path), Path(local).stat().st_size
+        if size != expected:
+            with suppress(Exception):
+                self._fs.rm(path)
+            raise OSError(f"{path} has {size} bytes after writing, expected {expected}: it was removed")

@@ -1,0 +1,165 @@
+"""Tar shards, as webdataset has them: JPEG members are made anew, everything else is copied byte by byte.
+
+Members are read and written by their place in the file. Their names are never paths on a disk.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO
+
+from dnnjpeg.files.images import JPEG_EXTENSIONS
+from dnnjpeg.shards.shard import Convert, ShardError, Tally, is_jpeg
+
+_BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 1 << 20
+_LARGEST = 1 << 30  # of a picture's file
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    header: bytes  # with the extended ones before it
+    start: int  # of its data in the source
+    stored: int  # bytes of data, with what fills the last block
+    content: bytes | None  # of a picture
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Members with one key, side by side."""
+
+    key: str
+    members: list[_Member]
+
+    @property
+    def pictures(self) -> list[tuple[str, bytes]]:
+        return [(one.name, one.content) for one in self.members if one.content is not None]
+
+
+def rewrite_tar(source: IO[bytes], target: IO[bytes], convert: Convert, tally: Tally) -> None:
+    """Raises ShardError for a source that is no whole tar archive."""
+    length = 0
+    for sample, found in convert(_samples(source, tally), lambda sample: sample.pictures):
+        if found is None:  # dropped
+            continue
+        files = iter(found)
+        for member in sample.members:
+            if member.content is None or (data := next(files)) == member.content:
+                target.write(member.header)
+                _copy(source, target, member)
+                length += len(member.header) + member.stored
+            else:
+                padding = -len(data) % _BLOCK
+                target.write(b"".join((_resized(member.header, len(data)), data, bytes(padding))))
+                length += len(member.header) + len(data) + padding
+    target.write(bytes(2 * _BLOCK))
+    target.write(bytes(-(length + 2 * _BLOCK) % tarfile.RECORDSIZE))
+
+
+def _samples(source: IO[bytes], tally: Tally) -> Iterator[_Sample]:
+    sample: _Sample | None = None
+    names: set[str] = set()
+    for member in _members(source):
+        if member.name in names:
+            tally.duplicates += 1
+        names.add(member.name)
+        key = key_of(member.name)
+        if sample is not None and key == sample.key:
+            sample.members.append(member)
+            continue
+        if sample is not None:
+            yield sample
+        sample = _Sample(key, [member])
+    if sample is not None:
+        yield sample
+
+
+def key_of(name: str) -> str:
+    """webdataset's: the name up to the first dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _members(source: IO[bytes]) -> Iterator[_Member]:
+    end = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    if end == 0:
+        raise ShardError("is empty, expected a tar archive")
+    try:
+        tar = tarfile.open(fileobj=source, mode="r:", errorlevel=2)  # noqa: SIM115  # `source` is the caller's
+    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+        raise ShardError(f"is no tar archive: {error}") from None
+    at = 0
+    while True:
+        try:
+            found = tar.next()
+        except (tarfile.TarError, ValueError, EOFError, OverflowError, KeyError) as error:
+            raise ShardError(f"is damaged behind byte {at:,}: {error}") from None
+        if found is None:
+            break
+        tar.members = []  # type: ignore[attr-defined]  # it remembers all of them otherwise
+        following = tar.offset
+        if found.size < 0 or found.offset < at or following <= found.offset:
+            raise ShardError(f"is damaged at byte {at:,}: a header gives the size {found.size:,}")
+        if following > end:
+            raise ShardError(
+                f"ends early: {printable(found.name)} has {found.size:,} bytes by its header, and "
+                f"{max(end - found.offset_data, 0):,} are there"
+            )
+        source.seek(found.offset)
+        header = source.read(found.offset_data - found.offset)
+        stored, content = following - found.offset_data, None
+        if (
+            found.isreg()
+            and not found.issparse()
+            and found.size <= _LARGEST
+            and "size" not in found.pax_headers
+        ):
+            named = PurePosixPath(found.name).suffix.lower() in JPEG_EXTENSIONS
+            if named or is_jpeg(source.read(3)):
+                source.seek(found.offset_data)
+                content = source.read(found.size)
+        yield _Member(found.name, header, found.offset_data, stored, content)
+        at = following
+    _check_end(source, at)
+
+
+def _check_end(source: IO[bytes], at: int) -> None:
+    """tarfile takes a damaged header for the end of the archive."""
+    source.seek(at)
+    rest = source.read(2 * _BLOCK)
+    if len(rest) < _BLOCK or any(rest):
+        raise ShardError(f"is cut off or damaged at byte {at:,}: the end of the archive is missing")
+    while rest:
+        rest = source.read(_CHUNK)
+        if any(rest):
+            raise ShardError(
+                f"holds more behind the end of the archive, at byte {at:,}: are these two archives?"
+            )
+
+
+def _copy(source: IO[bytes], target: IO[bytes], member: _Member) -> None:
+    source.seek(member.start)
+    left = member.stored
+    while left:
+        data = source.read(min(left, _CHUNK))
+        if not data:
+            raise ShardError(f"ends early: {printable(member.name)} is cut off")
+        target.write(data)
+        left -= len(data)
+
+
+def _resized(header: bytes, size: int) -> bytes:
+    """With another size in its last block, and so another checksum."""
+    block = bytearray(header[-_BLOCK:])
+    block[124:136] = b"%011o\0" % size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return header[:-_BLOCK] + bytes(block)
+
+
+def printable(name: str) -> str:
+    return repr(name) if len(name) <= 120 else f"{name[:117]!r}..."

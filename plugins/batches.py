@@ -1,0 +1,98 @@
+"""Many pictures to the bytes of many JPEG files, in threads, or one after another for the data libraries."""
+
+import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.table.table import Table
+
+_JPEG = b"\xff\xd8\xff"
+
+
+def encode_batch(
+    pictures: Iterable[Any],
+    table: "str | os.PathLike[str] | Table | OperatingPoint | None" = None,
+    quality: float | None = None,
+    *,
+    threads: int | None = None,
+    **options: Any,
+) -> list[bytes]:
+    """Encode pictures in threads. They run side by side: the encoder releases the interpreter lock.
+
+    pictures: a uint8 tensor [N, C, H, W]; a uint8 array [N, H, W] or [N, H, W, C]; or a list of tensors
+        [C, H, W], arrays and PIL images, in any mixture. Tensors have 1 or 3 channels.
+    table, quality, options: as in `dnnjpeg.encode`.
+    threads: at most so many; None is one for each processor.
+
+    The files are those of `dnnjpeg.encode`, in the order of the pictures. The first error is raised, with a
+    note that says which picture it is about.
+    """
+    from dnnjpeg.checks import check_integer
+    from dnnjpeg.encoder import encode
+
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def encode_one(numbered: tuple[int, Any]) -> bytes:
+        i, picture = numbered
+        try:
+            return encode(as_picture(picture), table, quality, **options)
+        except Exception as error:
+            error.add_note(f"This is about pictures[{i}].")
+            raise
+
+    with ThreadPoolExecutor(check_integer(threads, "threads", 1, 1024)) as pool:
+        return list(pool.map(encode_one, enumerate(pictures)))
+
+
+def as_picture(picture: Any) -> Any:
+    """A tensor [C, H, W] as the array that `dnnjpeg.encode` takes; anything else as it is."""
+    if not hasattr(picture, "detach"):
+        return picture
+    if str(picture.dtype) != "torch.uint8":
+        raise TypeError(f"the tensor is of {picture.dtype}, expected torch.uint8")
+    if picture.ndim != 3 or picture.shape[0] not in (1, 3):
+        raise ValueError(f"the tensor has the shape {list(picture.shape)}, expected [1 or 3, H, W]")
+    array = picture.detach().cpu().numpy()
+    return array[0] if len(array) == 1 else array.transpose(1, 2, 0)
+
+
+class FileEncoder:
+    """Pictures, or files of pictures, to JPEG files with one table and quality. It can be pickled.
+
+    options: those that `dnnjpeg.encode` and `dnnjpeg.transcode` share. A wrong one raises at once.
+    """
+
+    def __init__(
+        self,
+        table: "str | os.PathLike[str] | Table | OperatingPoint | None" = None,
+        quality: float | None = None,
+        **options: Any,
+    ) -> None:
+        import numpy as np
+
+        self._how: dict[str, Any] = {"table": table, "quality": quality, **options}
+        self.encode(self.encode(np.zeros((8, 8, 3), np.uint8)))
+
+    def encode(self, picture: Any) -> bytes:
+        """picture: an array, a tensor [C, H, W] or a PIL image; or the bytes of a file. The coefficients of a
+        JPEG file are used as they are, see `dnnjpeg.transcode`; metadata are kept.
+        """
+        from dnnjpeg.encoder import encode
+        from dnnjpeg.files.images import open_picture
+        from dnnjpeg.transcoder import Unsupported, transcode
+
+        if not isinstance(picture, bytes | bytearray | memoryview):
+            return encode(as_picture(picture), **self._how)
+        data = bytes(picture)
+        if data.startswith(_JPEG):
+            try:
+                return transcode(data, **self._how)
+            except Unsupported:
+                pass
+        opened = open_picture(io.BytesIO(data))
+        return encode(opened.image, **opened.metadata, **self._how)

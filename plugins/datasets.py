@@ -1,0 +1,154 @@
+"""dnnjpeg inside the libraries that write data sets: webdataset, Hugging Face, MosaicML and Ray.
+
+>>> ShardWriter("%06d.tar", encoder=webdataset_encoder("universal", 75))
+>>> dataset.map(hf_encode("universal", 75), batched=True, features=dataset.features)
+>>> with mds_jpeg("universal", 75): writer = MDSWriter(out="out", columns={"image": "jpeg"})
+>>> dataset.map_batches(ray_encode("universal", 75))
+
+table, quality and options are everywhere those of `dnnjpeg.encode` and `dnnjpeg.transcode`: files of a JPEG
+picture are made from its own coefficients. What a function returns can be pickled, so that worker processes
+can have it. Each of these libraries is needed only where its own function is called.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from .batches import FileEncoder
+
+if TYPE_CHECKING:
+    from dnnjpeg.table.point import OperatingPoint
+    from dnnjpeg.table.table import Table
+
+    Source = str | os.PathLike[str] | Table | OperatingPoint | None
+
+__all__ = ["hf_encode", "mds_jpeg", "ray_encode", "webdataset_encoder"]
+
+_EXTENSIONS = ("jpg", "jpeg")
+
+
+class _WebDataset(FileEncoder):
+    def __call__(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        rest_encoder = import_module("webdataset.writer").make_encoder(True)
+        ours = {
+            name: self.encode(value)
+            for name, value in sample.items()
+            if name.rpartition(".")[2].lower() in _EXTENSIONS and not isinstance(value, str)
+        }
+        rest = {name: value for name, value in sample.items() if name not in ours}
+        return {**rest_encoder(rest), **ours}
+
+
+def webdataset_encoder(table: "Source" = None, quality: float | None = None, **options: Any) -> "_WebDataset":
+    """For ``webdataset.ShardWriter(pattern, encoder=...)`` and ``TarWriter``.
+
+    Members named jpg or jpeg are pictures: arrays, tensors [C, H, W], PIL images, or bytes of a picture file.
+    webdataset's own encoder has all other members.
+    """
+    return _WebDataset(table, quality, **options)
+
+
+class _HuggingFace(FileEncoder):
+    def __init__(self, column: str, *how: Any, **options: Any) -> None:
+        super().__init__(*how, **options)
+        self._column = column
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[dict[str, Any] | None]]:
+        if self._column not in batch:
+            raise KeyError(f"the batch has no column {self._column!r}; it has {', '.join(map(repr, batch))}")
+        return {self._column: [self._row(value) for value in batch[self._column]]}
+
+    def _row(self, value: Any) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        path = None
+        if isinstance(value, Mapping):
+            path, value = value.get("path"), value.get("bytes")
+            if value is None:
+                if path is None:
+                    return None
+                value = Path(path).read_bytes()
+        return {"bytes": self.encode(value), "path": path and _jpeg_name(path)}
+
+
+def hf_encode(
+    table: "Source" = None, quality: float | None = None, *, column: str = "image", **options: Any
+) -> "_HuggingFace":
+    """For ``datasets.Dataset.map(..., batched=True, features=dataset.features)``.
+
+    The column holds what an ``Image`` feature gives: PIL images or, faster and without loss of metadata, the
+    dicts of bytes and path that it gives after ``cast_column(column, Image(decode=False))``. Rows that are
+    None stay None. The result is a column of {"bytes", "path"}: path is the name of the file, with .jpg.
+
+    Without ``features=``, `map` makes a plain struct of the column.
+    """
+    return _HuggingFace(column, table, quality, **options)
+
+
+def _jpeg_name(path: str) -> str:
+    name = PurePosixPath(path.replace("\\", "/")).name
+    stem, dot, extension = name.rpartition(".")
+    if extension.lower() in _EXTENSIONS:
+        return name
+    return f"{stem if dot else name}.jpg"
+
+
+class _Ray(FileEncoder):
+    def __init__(self, column: str, output: str, *how: Any, **options: Any) -> None:
+        super().__init__(*how, **options)
+        self._column, self._output = column, output
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        import numpy as np
+
+        if self._column not in batch:
+            raise KeyError(f"the batch has no column {self._column!r}; it has {', '.join(map(repr, batch))}")
+        pictures = batch[self._column]
+        encoded = np.empty(len(pictures), object)
+        for i, picture in enumerate(pictures):
+            encoded[i] = None if picture is None else self.encode(picture)
+        rest = {name: column for name, column in batch.items() if name != self._column}
+        return {**rest, self._output: encoded}
+
+
+def ray_encode(
+    table: "Source" = None,
+    quality: float | None = None,
+    *,
+    column: str = "image",
+    output: str = "bytes",
+    **options: Any,
+) -> "_Ray":
+    """For ``ray.data.Dataset.map_batches`` with the batch format "numpy", the default.
+
+    `column` holds pictures as ``read_images`` gives them, or bytes of picture files as ``read_binary_files``
+    does. It becomes the column `output`, of JPEG files; all other columns stay.
+    """
+    return _Ray(column, output, table, quality, **options)
+
+
+@contextmanager
+def mds_jpeg(table: "Source" = None, quality: float | None = None, **options: Any) -> Iterator[None]:
+    """Inside the block, the column encoding "jpeg" of MosaicML's ``MDSWriter`` is dnnjpeg's in this process.
+
+    Shards say "jpeg", so every reader reads them, with or without dnnjpeg. A picture that was opened from a
+    JPEG file by name is made from the file's coefficients; MosaicML alone would copy the file.
+    """
+    encodings: Any = import_module("streaming.base.format.mds.encodings")
+    ours = FileEncoder(table, quality, **options)
+    theirs = encodings._encodings["jpeg"]
+
+    def encode(self: Any, obj: Any) -> bytes:
+        self._validate(obj, encodings.Image.Image)
+        if obj.format == "JPEG" and getattr(obj, "filename", ""):
+            return ours.encode(Path(obj.filename).read_bytes())
+        return ours.encode(obj)
+
+    encodings._encodings["jpeg"] = type("DNNJPEG", (theirs,), {"encode": encode})
+    try:
+        yield
+    finally:
+        encodings._encodings["jpeg"] = theirs

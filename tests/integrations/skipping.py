@@ -1,0 +1,3 @@
+"""Why a test is skipped."""
+
+MISSING = "is not installed: pip install 'dnnjpeg[integrations]'"

@@ -1,0 +1,94 @@
+"""Shards by URL: fsspec's own memory, and what goes wrong there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shards import make, samples, tar_bytes, tree
+
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'dnnjpeg[integrations]'")
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    found = fsspec.filesystem("memory")
+    found.store.clear()
+    for i in range(3):
+        found.pipe_file(f"/in/{i:03}.tar", tar_bytes(samples(2, 2 * i)))
+    yield found
+    found.store.clear()
+
+
+@pytest.fixture
+def expected(tmp_path: Path, memory: Any) -> dict[str, bytes]:
+    for i in range(3):
+        (tmp_path / f"{i:03}.tar").write_bytes(memory.cat_file(f"/in/{i:03}.tar"))
+    make(tmp_path / "*.tar", tmp_path / "expected")
+    return tree(tmp_path / "expected")
+
+
+def shards(memory: Any) -> dict[str, bytes]:
+    """All that is under the output, but records."""
+    paths = [path for path in memory.find("/out") if not path.endswith(".json")]
+    return {path.removeprefix("/out/"): memory.cat_file(path) for path in paths}
+
+
+@pytest.mark.parametrize("pattern", ["memory://in/*.tar", "memory://in/{000..002}.tar", "memory:///in/*.tar"])
+def test_there_and_back(memory: Any, expected: dict[str, bytes], pattern: str) -> None:
+    assert [one.status for one in make(pattern, "memory://out")] == ["done"] * 3
+    assert shards(memory) == expected
+    assert [one.status for one in make(pattern, "memory://out/")] == ["before"] * 3
+
+
+def test_to_this_disk_and_from_it(memory: Any, expected: dict[str, bytes], tmp_path: Path) -> None:
+    make("memory://in/*.tar", tmp_path / "here")
+    assert tree(tmp_path / "here") == expected
+    make(tmp_path / "*.tar", "memory://out")
+    assert shards(memory) == expected
+    make(f"file://{tmp_path}/*.tar", f"file://{tmp_path}/again")
+    assert tree(tmp_path / "again") == expected
+
+
+@pytest.mark.parametrize("fault", ["half and an error", "half and no error", "error", "no move"])
+def test_nothing_half_written_gets_a_final_name(
+    memory: Any, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    kind = type(memory)
+
+    def put_half(self: Any, local: str, path: str, **_: Any) -> None:
+        if local.endswith("tmp") and not path.endswith(".json") and fault != "error":
+            data = Path(local).read_bytes()
+            self.pipe_file(path, data[: len(data) // 2])
+        if fault != "half and no error":
+            raise OSError("connection lost")
+
+    def no_move(*_: Any, **__: Any) -> None:
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        if fault == "no move":
+            patch.setattr(kind, "mv", no_move)
+        else:
+            patch.setattr(kind, "put_file", put_half)
+        try:
+            found = make("memory://in/*.tar", "memory://out")
+            assert [one.status for one in found] == ["failed"] * 3
+        except OSError:  # the summary cannot be written either
+            pass
+        assert shards(memory) == {}
+    assert [one.status for one in make("memory://in/*.tar", "memory://out")] == ["done"] * 3
+    assert shards(memory) == expected
+
+
+def test_a_source_that_breaks_off(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, path: str, mode: str, **options: Any) -> Any:
+        if mode == "rb":
+            raise OSError("connection lost")
+        return opened(self, path, mode, **options)
+
+    opened = type(memory)._open
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "_open", broken)
+        found = make("memory://in/000.tar", "memory://out")
+    assert (found[0].status, found[0].reason) == ("failed", "connection lost")
