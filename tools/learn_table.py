@@ -62,9 +62,10 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
               help="Where to write the table. The folder FILE.report beside it gets all measurements and a "
                    "plot.")
 @click.option("--name", help="Name of the table.  [default: the name of the file]")
-@click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn", "given"]),
-              default="response", show_default=True,
-              help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
+@click.option("--method", type=click.Choice(["slopes", "j4d", "sensitivity", "deepn", "given"]),
+              default="slopes", show_default=True,
+              help="slopes: what each step costs in damage and saves in bytes, measured around the tables, "
+                   "and spent evenly; j4d: gradient descent "
                    "through a differentiable JPEG; sensitivity: closed form, without "
                    "training; deepn: from the pictures alone, in the manner of DeepN-JPEG; given: the points "
                    "of the table --start, chosen and placed anew.")
@@ -96,7 +97,7 @@ def _qualities(_context: click.Context, _parameter: click.Parameter, text: str |
               help="Hardness in j4d. annealed: for rounding to the nearest; learned: for the probabilistic "
                    "quantizer.")
 @click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
-              help="Time for the whole run, kept within 10 %. The methods response and j4d stop early if "
+              help="Time for the whole run, kept within 10 %. The methods slopes and j4d stop early if "
                    "they must. A time too short for any table is an error.")
 @click.option("--headerless", is_flag=True,
               help="Count only entropy-coded data, with the standard Huffman codes. Use it when many "
@@ -409,9 +410,8 @@ def _steps(what: str, count: int) -> "Iterator[Show]":
 
     with tqdm(total=count, desc=what, leave=False, disable=_is_silent()) as bar:
 
-        def show(found: tuple[float, float] | None) -> None:
-            if found is not None:
-                bar.set_postfix_str(f"loss {found[0]:.3f}, {found[1]:,.0f} bytes", refresh=False)
+        def show(found: tuple[float, float]) -> None:
+            bar.set_postfix_str(f"loss {found[0]:.3f}, {found[1]:,.0f} bytes", refresh=False)
             bar.update()
 
         yield show

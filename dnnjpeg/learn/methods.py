@@ -1,5 +1,6 @@
 """The ways to candidates for a table, behind one signature."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dnnjpeg.learn import j4d, response
+from dnnjpeg.learn import j4d, slopes
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.learn.processes import by_first
@@ -18,8 +19,8 @@ from dnnjpeg.table.point import OperatingPoint
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
-# Told of one more step or trial: its mean loss and its bytes a picture, or None where it was not needed.
-Show = Callable[[tuple[float, float] | None], object]
+# Told of one more step or trial: its mean loss and its bytes a picture.
+Show = Callable[[tuple[float, float]], object]
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class MethodOptions:
     method: "given" takes the points of the table `start` as they are.
     qualities: of standard files, near whose rates candidates are found, for each of the subsamplings.
     start: of j4d and given: "sensitivity" (of j4d alone), or a table as `load_table` takes it.
-    deadline: of `time.monotonic`, for which response and j4d stop early if need be.
+    deadline: of `time.monotonic`, for which slopes and j4d stop early if need be.
     """
 
-    method: Literal["response", "j4d", "sensitivity", "deepn", "given"]
+    method: Literal["slopes", "j4d", "sensitivity", "deepn", "given"]
     qualities: Sequence[float]
     subsamplings: Sequence[str]
     tables: int = 2
@@ -65,19 +66,17 @@ def candidates(
         yield from load_table(search.start).points
         return
     end = search.deadline
-    if search.method == "response":
-        most = response.most_trials(len(search.qualities), len(search.subsamplings))
-        with progress("trials", most) as show:
+    if search.method == "slopes":
+        with progress("trials", slopes.most_trials(len(search.subsamplings))) as show:
             find = partial(
-                response.learn,
+                slopes.learn,
                 objective,
                 search.qualities,
                 search.subsamplings,
                 tables=search.tables,
                 seed=search.settings.seed,
                 deadline=end,
-                on_trial=lambda trial: show((trial.loss, trial.bytes)),
-                on_skip=lambda: show(None),
+                on_trial=lambda loss, size: show((loss, size)),
             )
             yield from by_first(find)
         return
@@ -105,8 +104,8 @@ def most_candidates(search: MethodOptions) -> int:
     """How many points `candidates` finds at most."""
     if search.method == "given":
         return len(load_table(search.start).points)
-    each = response.MOST if search.method == "response" else len(search.subsamplings)
-    return each * len(search.qualities)
+    counts = len(search.qualities), len(search.subsamplings)
+    return slopes.most_candidates(*counts) if search.method == "slopes" else math.prod(counts)
 
 
 def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> list[OperatingPoint]:

@@ -12,12 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dnnjpeg.encoder import encode
-from dnnjpeg.files.cache import Arrays, Cache
+from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
-from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
 
@@ -28,8 +26,7 @@ class Losses:
     bytes: int64 N, of whole files, or of their scans where the objective counts these. losses: float64 N, by
     network. agrees: float64 N, share of the networks whose first class is that of the clean picture.
     top1: float64 N, share of those whose first class is the label, or None without labels. pixels: of the
-    mean picture. moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at
-    the picture's resolution, that remain and that became zero.
+    mean picture.
     """
 
     bytes: NDArray[np.int64]
@@ -37,8 +34,6 @@ class Losses:
     agrees: NDArray[np.float64]
     top1: NDArray[np.float64] | None
     pixels: float
-    moved: NDArray[np.float64]
-    lost: NDArray[np.float64]
 
     @property
     def loss(self) -> NDArray[np.float64]:
@@ -54,8 +49,6 @@ class Losses:
             np.concatenate([self.agrees, other.agrees]),
             None if self.top1 is None or other.top1 is None else np.concatenate([self.top1, other.top1]),
             (count * self.pixels + more * other.pixels) / (count + more),
-            np.concatenate([self.moved, other.moved]),
-            np.concatenate([self.lost, other.lost]),
         )
 
     def record(self) -> dict[str, Any]:
@@ -148,10 +141,13 @@ class Objective:
                 pixels = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
                 yield np.array(some, np.int64), pixels
 
-    def gradient(self, pixels: Tensor, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, pixels: Tensor, index: NDArray[np.int64], only: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Loss of each picture, and its gradient with respect to the picture's pixels.
 
         pixels: N x 3 x H x W float, 0..255: what a decoder made of the pictures `index`.
+        only: the network of this number adds its part, and the others nothing.
         Returns float32 N and N x 3 x H x W, neither with a graph. Graphs are freed network by network.
         Raises ValueError where a loss is not finite.
         """
@@ -160,7 +156,7 @@ class Objective:
         for start in range(0, len(pixels), self.batch):
             part = slice(start, start + self.batch)
             leaf = pixels[part].detach().float().requires_grad_()
-            for which in range(len(self.networks)):
+            for which in range(len(self.networks)) if only is None else (only,):
                 with torch.enable_grad():
                     loss = self._loss(which, leaf, index[part])
                     (gradient,) = torch.autograd.grad(loss.sum(), leaf)
@@ -192,7 +188,7 @@ class Objective:
     def measure(self, point: OperatingPoint) -> Losses:
         """Encode every picture, decode the file, and read it; as far as the cache does not know."""
         write = partial(encode, table=point, signature=False, **self._options)
-        found = self._measurer.measure(write, point_key(point, **self._options), describe=self._damage)
+        found = self._measurer.measure(write, point_key(point, **self._options))
         readings = [found.readings[name] for name in self._names]
         losses = {
             name: read.divergence if self.loss == "divergence" else read.loss - clean
@@ -206,8 +202,6 @@ class Objective:
             np.mean([read.agrees for read in readings], axis=0),
             None if self.dataset.labels is None else np.mean([read.top1 for read in readings], axis=0),
             self.dataset.pixels,
-            found.details["moved"],
-            found.details["lost"],
         )
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
@@ -219,22 +213,6 @@ class Objective:
     def _options(self) -> dict[str, Any]:
         """Of the encoder. Where tables are sent once, the Huffman tables are the standard ones."""
         return {"optimize": False} if self.headerless else {"progressive": "auto"}
-
-    def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
-        """Mean squared errors of coefficients that were moved and lost, each N x 3 x 64."""
-        found: Arrays = {name: np.zeros((len(decoded), 3, 64)) for name in ("moved", "lost")}
-        for i, pair in enumerate(zip(originals, decoded, strict=True)):
-            both = [
-                to_coefficients(torch.from_numpy(one).to(self.device).permute(2, 0, 1)[None].float())
-                for one in pair
-            ]
-            for c, (z, y) in enumerate(zip(*both, strict=True)):
-                error = (y - z).square()
-                # rounding to pixels leaves a lost coefficient not quite zero
-                lost = error * (y.abs() < 0.25 * z.abs())
-                for name, part in (("moved", error - lost), ("lost", lost)):
-                    found[name][i, c] = part[0].mean(0).cpu().double().numpy()
-        return found
 
 
 def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: str, source: str) -> None:
