@@ -86,10 +86,10 @@ def learn(
         known = np.array(sorted(sizes[subsampling])).T
         for x in map(coordinate, qualities):
             steps = fit.log_steps(x)
-            found.append(bench.with_bin_width(_point(steps, subsampling)))
+            found.append(bench.with_bin_width(as_point(steps, subsampling)))
             if tables == 2 and not objective.headerless and np.interp(x, *known) * _WORTH < _TABLE:
                 nearest = min(slopes[subsampling], key=lambda slope: abs(slope.x - x))
-                found.append(bench.with_bin_width(_point(_tied(steps, nearest), subsampling)))
+                found.append(bench.with_bin_width(as_point(_tied(steps, nearest), subsampling)))
     return list(dict.fromkeys(found))
 
 
@@ -116,7 +116,8 @@ def _tied(log_steps: Field, slope: Slope) -> Field:
     return np.repeat([(weights * log_steps).sum(0) / weights.sum(0)], len(log_steps), axis=0)
 
 
-def _point(log_steps: Field, subsampling: str) -> OperatingPoint:
+def as_point(log_steps: Field, subsampling: str) -> OperatingPoint:
+    """The steps of these logarithms, tables x 64, as a file holds them."""
     rows = np.clip(np.rint(np.exp(np.minimum(log_steps, 6))), 1, 255).astype(int)
     return OperatingPoint.from_tables(rows.tolist(), subsampling=subsampling)
 
@@ -163,7 +164,7 @@ class _Bench:
         if not kept:
             damage, loss = self._damage(np.exp(log_steps), subsampling, index)
             counted = index[np.linspace(0, len(index) - 1, self.counted).round().astype(int)]
-            kept = {"damage": damage, "loss": loss, **self._bytes(_point(log_steps, subsampling), counted)}
+            kept = {"damage": damage, "loss": loss, **self._bytes(as_point(log_steps, subsampling), counted)}
             if cache:
                 cache.save(name, kept)
         share, variance = _shares(kept["damage"])
