@@ -187,9 +187,8 @@ def _steps(what: str, count: int) -> "Iterator[Show]":
 
     with tqdm(total=count, desc=what, leave=False, disable=_is_silent()) as bar:
 
-        def show(found: tuple[float, float] | None) -> None:
-            if found is not None:
-                bar.set_postfix_str(f"loss {found[0]:.3f}, {found[1]:,.0f} bytes", refresh=False)
+        def show(found: tuple[float, float]) -> None:
+            bar.set_postfix_str(f"loss {found[0]:.3f}, {found[1]:,.0f} bytes", refresh=False)
             bar.update()
 
         yield show

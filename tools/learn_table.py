@@ -60,12 +60,12 @@ _PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardnes
               help="Where to write the table. The folder FILE.report beside it gets all measurements and a "
                    "plot.")
 @click.option("--name", help="Name of the table.  [default: the name of the file]")
-@click.option("--method", type=click.Choice(["response", "j4d", "sensitivity", "deepn", "given"]),
-              default="response", show_default=True,
-              help="response: a model of what damage costs, fitted to real files; j4d: gradient descent "
-                   "through a differentiable JPEG; sensitivity: a closed form, without training; deepn: from "
-                   "the pictures alone, like DeepN-JPEG; given: the points of the table --start, with "
-                   "qualities measured for these networks.")
+@click.option("--method", type=click.Choice(["slopes", "j4d", "sensitivity", "deepn", "given"]),
+              default="slopes", show_default=True,
+              help="slopes: what each step costs in damage and saves in bytes, measured around the tables, "
+                   "and spent evenly; j4d: gradient descent through a differentiable JPEG; sensitivity: a "
+                   "closed form, without training; deepn: from the pictures alone, like DeepN-JPEG; given: "
+                   "the points of the table --start, with qualities measured for these networks.")
 @click.option("--start", metavar="sensitivity|NAME|FILE.json", default="sensitivity", show_default=True,
               help="Where --method j4d starts: from the closed form, or from a table, for example standard. "
                    "With --method given, the table whose points are used.")
@@ -93,7 +93,7 @@ _PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardnes
               help="Hardness in j4d. annealed: for rounding to the nearest; learned: for the probabilistic "
                    "quantizer.")
 @click.option("--time-budget", metavar="MINUTES", type=click.FloatRange(0, min_open=True),
-              help="Time for the whole run, kept within 10 %. The methods response and j4d stop early if "
+              help="Time for the whole run, kept within 10 %. The methods slopes and j4d stop early if "
                    "they must. A time too short for any table is an error.")
 @headerless_option(help="Count only entropy-coded data, with the standard Huffman codes. Use it when many "
                         "pictures share one set of tables.")

@@ -1,5 +1,6 @@
 """The methods that find candidate points for a table, behind one function."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from dnnjpeg.learn import j4d, response
+from dnnjpeg.learn import j4d, slopes
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.points import StandardCurve
 from dnnjpeg.learn.processes import by_first
@@ -18,8 +19,8 @@ from dnnjpeg.table.point import OperatingPoint
 
 _FORMS = {"sensitivity": sensitivity_points, "deepn": deepn_points}
 
-# Called after a step or trial with its mean loss and bytes a picture, or with None if it was not needed.
-Show = Callable[[tuple[float, float] | None], object]
+# Called after a step or trial with its mean loss and bytes a picture.
+Show = Callable[[tuple[float, float]], object]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class MethodOptions:
     tables: number of quantization tables, 2 or 3.
     start: used by "j4d" and "given": the name or path of a table. For "j4d" also "sensitivity" or "deepn",
         the closed forms.
-    deadline: a time of `time.monotonic`, in seconds. "response" and "j4d" stop early if they must.
+    deadline: a time of `time.monotonic`, in seconds. "slopes" and "j4d" stop early if they must.
 
     Raises ValueError if `start` is no table.
     """
 
-    method: Literal["response", "j4d", "sensitivity", "deepn", "given"]
+    method: Literal["slopes", "j4d", "sensitivity", "deepn", "given"]
     qualities: Sequence[float]
     subsamplings: Sequence[str]
     tables: int = 2
@@ -73,19 +74,17 @@ def candidates(
         yield from load_table(search.start).points
         return
     end = search.deadline
-    if search.method == "response":
-        most = response.most_trials(len(search.qualities), len(search.subsamplings))
-        with progress("trials", most) as show:
+    if search.method == "slopes":
+        with progress("trials", slopes.most_trials(len(search.subsamplings))) as show:
             find = partial(
-                response.learn,
+                slopes.learn,
                 objective,
                 search.qualities,
                 search.subsamplings,
                 tables=search.tables,
                 seed=search.settings.seed,
                 deadline=end,
-                on_trial=lambda trial: show((trial.loss, trial.bytes)),
-                on_skip=lambda: show(None),
+                on_trial=lambda loss, size: show((loss, size)),
             )
             yield from by_first(find)
         return
@@ -113,8 +112,8 @@ def most_candidates(search: MethodOptions) -> int:
     """The largest number of points that `candidates` finds."""
     if search.method == "given":
         return len(load_table(search.start).points)
-    each = response.MOST if search.method == "response" else len(search.subsamplings)
-    return each * len(search.qualities)
+    counts = len(search.qualities), len(search.subsamplings)
+    return slopes.most_candidates(*counts) if search.method == "slopes" else math.prod(counts)
 
 
 def _starts(objective: Objective, search: MethodOptions, subsampling: str) -> list[OperatingPoint]:

@@ -12,14 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dnnjpeg.encoder import encode
-from dnnjpeg.files.cache import Arrays, Cache
+from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.files.view import Pictures
 from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
 from dnnjpeg.networks.readings import LabelError
 from dnnjpeg.options import EncodeOptions
-from dnnjpeg.soft.jpeg import to_coefficients
 from dnnjpeg.table.point import OperatingPoint, point_key
 
 
@@ -32,8 +30,6 @@ class Losses:
     agrees: float64 N, share of the networks whose top-1 class is the same as on the clean picture.
     top1: float64 N, share of the networks whose top-1 class is the label. None without labels.
     pixels: mean number of pixels of a picture.
-    moved, lost: float64 N x 3 x 64, mean squared errors of the coefficients of Y, Cb and Cr at the picture's
-        resolution: `lost` of those that became zero, `moved` of the others.
     """
 
     bytes: NDArray[np.int64]
@@ -41,8 +37,6 @@ class Losses:
     agrees: NDArray[np.float64]
     top1: NDArray[np.float64] | None
     pixels: float
-    moved: NDArray[np.float64]
-    lost: NDArray[np.float64]
 
     @property
     def loss(self) -> NDArray[np.float64]:
@@ -58,8 +52,6 @@ class Losses:
             np.concatenate([self.agrees, other.agrees]),
             None if self.top1 is None or other.top1 is None else np.concatenate([self.top1, other.top1]),
             (count * self.pixels + more * other.pixels) / (count + more),
-            np.concatenate([self.moved, other.moved]),
-            np.concatenate([self.lost, other.lost]),
         )
 
     def record(self) -> dict[str, Any]:
@@ -160,11 +152,14 @@ class Objective:
                 pixels = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
                 yield np.array(some, np.int64), pixels
 
-    def gradient(self, pixels: Tensor, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, pixels: Tensor, index: NDArray[np.int64], only: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The loss of each picture, and its gradient with respect to the pixels.
 
         pixels: float N x 3 x H x W, 0..255, the decoded pictures.
         index: int64 N, numbers of the same pictures in the data set.
+        only: the network of this number adds its part, and the others nothing.
         Returns float32 N and float32 N x 3 x H x W, without a graph. Memory holds the graph of one network at
         a time. Raises ValueError if a loss is not finite.
         """
@@ -173,7 +168,7 @@ class Objective:
         for start in range(0, len(pixels), self.batch):
             part = slice(start, start + self.batch)
             leaf = pixels[part].detach().float().requires_grad_()
-            for which in range(len(self.networks)):
+            for which in range(len(self.networks)) if only is None else (only,):
                 with torch.enable_grad():
                     loss = self._loss(which, leaf, index[part])
                     (gradient,) = torch.autograd.grad(loss.sum(), leaf)
@@ -211,7 +206,7 @@ class Objective:
             signature=False,
         )
         write = partial(encode, table=point, **vars(options))
-        found = self._measurer.measure(write, point_key(point, options), describe=self._damage)
+        found = self._measurer.measure(write, point_key(point, options))
         readings = [found.readings[name] for name in self._names]
         losses = {
             name: read.divergence if self.loss == "divergence" else read.loss - clean
@@ -225,30 +220,12 @@ class Objective:
             np.mean([read.agrees for read in readings], axis=0),
             None if self.dataset.labels is None else np.mean([read.top1 for read in readings], axis=0),
             self.dataset.pixels,
-            found.details["moved"],
-            found.details["lost"],
         )
 
     def size(self, point: OperatingPoint, picture: NDArray[np.uint8]) -> int:
         """Bytes of a picture, uint8 H x W x 3, as a baseline file; if headerless, without the tables."""
         fixed: dict[str, Any] = {"optimize": False, "abbreviated": True} if self.headerless else {}
         return len(encode(picture, table=point, signature=False, **fixed))
-
-    def _damage(self, originals: Pictures, decoded: Pictures) -> Arrays:
-        """The arrays `moved` and `lost` of `Losses`, float64 N x 3 x 64."""
-        found: Arrays = {name: np.zeros((len(decoded), 3, 64)) for name in ("moved", "lost")}
-        for i, pair in enumerate(zip(originals, decoded, strict=True)):
-            both = [
-                to_coefficients(torch.from_numpy(one).to(self.device).permute(2, 0, 1)[None].float())
-                for one in pair
-            ]
-            for c, (z, y) in enumerate(zip(*both, strict=True)):
-                error = (y - z).square()
-                # rounding to pixels leaves a lost coefficient not quite zero
-                lost = error * (y.abs() < 0.25 * z.abs())
-                for name, part in (("moved", error - lost), ("lost", lost)):
-                    found[name][i, c] = part[0].mean(0).cpu().double().numpy()
-        return found
 
 
 def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: str, source: str) -> None:

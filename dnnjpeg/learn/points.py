@@ -7,13 +7,15 @@ is repeated on four fifths of the pictures and tested on the last fifth: this sh
 """
 
 import math
+from bisect import bisect, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.learn.objective import Losses, Objective
 from dnnjpeg.table.library import standard_table
 from dnnjpeg.table.point import OperatingPoint
@@ -22,6 +24,9 @@ from dnnjpeg.table.table import Table
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
 CHECKED = (20, 35, 50, 65, 75, 85)  # where a table is compared with the standard table of the same quality
 
+_BY_CHROMA = sorted(
+    SUBSAMPLINGS, key=lambda one: -math.prod(SUBSAMPLINGS[one][0])
+)  # from few samples to many
 _APART = 2  # in quality, of two points
 _FOLDS = 5
 _OFF = 0.03  # of the loss, at which a quality that is checked gets a point of its own
@@ -57,7 +62,7 @@ class StandardCurve:
             if lost <= 0:
                 continue
             pools.append([(quality, float(np.log(size)), float(np.log(lost)))])
-            while len(pools) > 1 and np.mean(pools[-1], axis=0)[2] >= np.mean(pools[-2], axis=0)[2]:
+            while len(pools) > 1 and np.mean(pools[-1], axis=0)[2] >= np.mean(pools[-2], axis=0)[2] - 1e-12:
                 last = pools.pop()
                 pools[-1] += last
         if len(pools) < 2:
@@ -119,6 +124,7 @@ class Selection:
         self.curve = StandardCurve.of(QUALITIES, *zip(*means, strict=True))
         self._bytes = np.array([one.bytes for one in measured], np.float64)  # candidates x pictures
         self._loss = np.array([one.loss for one in measured])
+        self._steady = self._switch_once()
         self._prices = self._choose()
         self.luck = self._expect_luck()
 
@@ -159,9 +165,31 @@ class Selection:
             found = self._placed(point, one)
             if found is None or abs(self._expected(one) / self.curve.loss_at(point.quality) - 1) <= _OFF:
                 continue
+            if bisect(taken, found.quality) != bisect(taken, point.quality):
+                continue  # beyond a neighbour
             if min(abs(found.quality - quality) for quality in taken) >= _APART:
-                taken.append(found.quality)
+                insort(taken, found.quality)
                 yield found
+
+    def _switch_once(self) -> list[int]:
+        """Candidates of which no table goes back to coarser chroma as its quality rises: of each subsampling
+        those within a range of bytes, the ranges being such that all prices together cost least.
+        """
+        qualities = [q for q in QUALITIES if self.curve.qualities[0] <= q <= self.curve.qualities[-1]]
+        prices = np.array([self.curve.price(quality) for quality in qualities])
+        size, loss = self._bytes.mean(1), self._loss.mean(1)
+        cost = np.log(np.maximum(loss, 1e-12)[:, None] + prices * size[:, None])
+        kinds = [one for one in _BY_CHROMA if any(point.subsampling == one for point in self.candidates)]
+        kind = np.array([kinds.index(point.subsampling) for point in self.candidates])
+
+        def allowed(cuts: Sequence[float]) -> NDArray[np.bool_]:
+            borders = np.array([-math.inf, *cuts, math.inf])
+            return (borders[kind] <= size) & (size < borders[kind + 1])
+
+        borders = [-math.inf, *np.unique(size).tolist(), math.inf]
+        ways = filter(np.any, map(allowed, combinations_with_replacement(borders, len(kinds) - 1)))
+        best = min(ways, key=lambda way: float(cost[way].min(0).sum()))
+        return np.flatnonzero(best).tolist()
 
     def _choose(self) -> dict[int, float]:
         """Indices of the candidates on the hull that are better than the standard table, each with its price.
@@ -170,7 +198,7 @@ class Selection:
         candidate's quality, limited by the slopes to the neighbours on the hull.
         """
         places = list(zip(self._bytes.mean(1).tolist(), self._loss.mean(1).tolist(), strict=True))
-        corners = _hull(places)
+        corners = [self._steady[i] for i in _hull([places[i] for i in self._steady])]
         slopes = [(places[i][1] - places[j][1]) / (places[j][0] - places[i][0]) for i, j in pairwise(corners)]
         found = {}
         for i, most, least in zip(corners, [math.inf, *slopes], [*slopes, 0.0], strict=True):
@@ -186,6 +214,7 @@ class Selection:
         shares = []
         for i, price in self._prices.items():
             cost = self._loss + price * self._bytes
+            cost[~np.isin(np.arange(len(cost)), self._steady)] = np.inf
             best = np.array([cost[:, fold != number].sum(1).argmin() for number in range(_FOLDS)])
             paid = cost[best[fold], np.arange(count)]
             shares.append(float((paid - cost[i]).sum() / self._loss[i].sum()))

@@ -13,7 +13,6 @@ from torch import nn  # noqa: E402
 
 import dnnjpeg  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
-from dnnjpeg.learn import response  # noqa: E402
 from dnnjpeg.learn.first_steps import magnitude_steps  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
@@ -122,21 +121,6 @@ def test_files_are_those_of_whole_pictures():
     assert found.record()["bpp"] == pytest.approx(8 * found.bytes.sum() / (9 * data.pixels), abs=1e-5)
 
 
-def test_damage_is_that_of_each_alone():
-    data, point = several(), standard_table().at(30)
-    found = Objective([network()], data).measure(point)
-    assert found.moved.shape == found.lost.shape == (9, 3, 64)
-    luma = np.array([0.299, 0.587, 0.114])
-    for i, picture in enumerate(data.pictures):
-        one = Objective([network()], data.take(np.array([i]))).measure(point)
-        np.testing.assert_allclose(found.moved[i], one.moved[0], rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(found.lost[i], one.lost[0], rtol=1e-6, atol=1e-9)
-        if picture.shape == (32, 32, 3):  # whole blocks: Parseval
-            seen = decode(dnnjpeg.encode(picture, point)).astype(float)
-            error = 64 * np.square((seen - picture) @ luma).mean()
-            assert (found.moved + found.lost)[i, 0].sum() == pytest.approx(error, rel=1e-3)
-
-
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
 def test_statistics_are_of_all_pictures(subsampling):
     data = several()
@@ -193,13 +177,3 @@ def test_a_descent_sees_all_sizes():
         settings = Settings(steps=2, batch=6, part=3, rate=rate, mode=mode, hardness="learned")
         point = learn(objective, start, 2e-4, settings)
         assert point.tables != start.tables and point.hardness != (None, None)
-
-
-def test_a_bench_has_the_coefficients_of_all():
-    data = several()
-    bench = response._Bench(Objective([network()], data), "4:2:0", 0)
-    blocks = [sum(-(-p.shape[0] // 8) * -(-p.shape[1] // 8) for p in data.pictures)]
-    assert bench.planes[0].shape[0] == 64 and bench.planes[0].shape[1] >= blocks[0]
-    steps = response._standard(50)
-    files = [dnnjpeg.encode(p, response._point(steps, "4:2:0", 2), signature=False) for p in data.pictures]
-    assert bench.bytes(steps, 2) == np.mean([len(file) for file in files])

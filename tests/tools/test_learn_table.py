@@ -97,7 +97,7 @@ def test_plot(basic, tmp_path):
         assert plot.format == "PNG" and plot.width > 300
 
 
-def test_response_by_default_goes_on_from_what_is_kept(data, tmp_path):
+def test_slopes_by_default_go_on_from_what_is_kept(data, tmp_path):
     arguments = ["--network", MODEL, "--data", data / "pictures.npy", "--headerless"]
     arguments += ["--cache", tmp_path / "cache", "--qualities", 60, "--subsampling", "4:4:4"]
     one, again = tmp_path / "one.json", tmp_path / "again.json"

@@ -226,7 +226,7 @@ def test_options_of_a_descent(basic, tmp_path, monkeypatch, options, expected):
 @pytest.mark.parametrize(
     ("option", "value", "meant"),
     [
-        ("method", "response", "j4d"),
+        ("method", "slopes", "j4d"),
         ("method", "given", "j4d"),
         ("rate", "scan", "entropy"),
         ("relaxation", "straight-through", "soft"),
