@@ -150,7 +150,7 @@ def test_prices_that_lead_nowhere(objective):
     for price in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="expected a number above 0"):
             learn(objective, start(), price, QUICK)
-    with pytest.raises(ValueError, match="every step to 255"):
+    with pytest.raises(ValueError, match="nat a byte, and every step became 255: give a lower price"):
         learn(objective, start(5), 1e6, replace(QUICK, steps=60, lr=0.3, batch=6))
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -16,7 +17,7 @@ from PIL import Image
 pytest.importorskip("torch")
 
 from dnnjpeg.networks.measurer import Measurer
-from dnnjpeg.tools.evaluate import evaluate
+from dnnjpeg.tools.cli import main
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
 N, SIDE = 20, 32
@@ -42,7 +43,7 @@ def run(folder: Path, *arguments: object, labels: bool = True) -> Result:
     given += ["--labels", folder / "labels.csv"] if labels else []
     if "--network" not in arguments:
         given += ["--network", f"{NETWORKS}:one"]
-    result = CliRunner().invoke(evaluate, [str(argument) for argument in (*given, *arguments)])
+    result = CliRunner().invoke(main, ["evaluate", *map(str, (*given, *arguments))])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
@@ -295,8 +296,8 @@ def test_results_are_saved_before_they_are_printed(folder: Path, monkeypatch: py
     monkeypatch.setattr("click.echo", echo)
     arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "pictures", "--cache", folder / "cache"]
     arguments += ["--codec", "pillow", "--quality", "50", "-o", folder / "x.json"]
-    with pytest.raises(OSError, match="standard output is full"):
-        evaluate.main([str(argument) for argument in arguments], standalone_mode=False)
+    with pytest.raises(click.ClickException, match="standard output is full"):
+        main.main(["evaluate", *map(str, arguments)], standalone_mode=False)
     assert found_in(folder)["settings"]
 
 
@@ -319,7 +320,7 @@ def test_a_real_network(data_dir: Path, tmp_path: Path) -> None:
     arguments = ["--network", f"{models}/zoo.py:mobilenet_v1_075", "--data", pictures / "val"]
     arguments += ["--labels", pictures / "val.csv", "--crop", 224, "--limit", 20, "--cache", tmp_path]
     arguments += ["--codec", "dnnjpeg:standard", "--quality", "10,75", "-o", tmp_path / "x.json"]
-    result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
     assert result.exit_code == 0, result.stderr
     found = json.loads((tmp_path / "x.json").read_text())
     assert found["clean"]["mobilenet_v1_075"]["top1"]["value"] > 0.5

@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
-from dnnjpeg.tools.inspect import inspect
+from dnnjpeg.tools.cli import main
 
 
 def run(*arguments: object, stdin: bytes = b"") -> Result:
-    return CliRunner().invoke(inspect, [str(argument) for argument in arguments], input=stdin)
+    return CliRunner().invoke(main, ["inspect", *map(str, arguments)], input=stdin)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -10,8 +11,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from dnnjpeg.tools.evaluate import evaluate  # noqa: E402
-from dnnjpeg.tools.sparse import sparse  # noqa: E402
+from dnnjpeg.tools.cli import main  # noqa: E402
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
 
@@ -37,7 +37,7 @@ def threads() -> object:
 
 
 def call(*arguments: object) -> Result:
-    result = CliRunner().invoke(sparse, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(main, ["sparse", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
@@ -82,8 +82,8 @@ def test_the_plan_is_saved_before_the_report_is_printed(
     monkeypatch.setattr("click.echo", echo)
     arguments = ("tune", "--network", f"{NETWORKS}:one", "--data", folder / "pictures")
     outputs = ("-o", folder / "plan.json", "--report", folder / "report.json")
-    with pytest.raises(OSError, match="standard output is full"):
-        sparse.main([str(argument) for argument in (*arguments, *outputs)], standalone_mode=False)
+    with pytest.raises(click.ClickException, match="standard output is full"):
+        main.main(["sparse", *map(str, (*arguments, *outputs))], standalone_mode=False)
     assert (folder / "plan.json").exists() and (folder / "report.json").exists()
 
 
@@ -91,10 +91,10 @@ def test_evaluated_with_a_plan(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert tune(folder).exit_code == 0
     arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "pictures", "--codec", "pillow@50"]
     arguments += ["--plan", folder / "plan.json", "--cache", folder / "cache"]
-    result = CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     monkeypatch.setattr("dnnjpeg.networks.load.load_network", None)  # it is refused before anything is loaded
-    two = CliRunner().invoke(evaluate, [*map(str, arguments), "--network", f"{NETWORKS}:two"])
+    two = CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--network", f"{NETWORKS}:two"])
     assert two.exit_code == 2 and "--plan needs exactly one --network" in two.stderr
 
 
