@@ -45,7 +45,7 @@ def point(theme: Theme) -> Figure:
     for name, colour in (("standard", theme.others), ("universal", theme.ours)):
         curve = [typical(load_table(name).at(quality).luma) for quality in qualities]
         panel.plot(qualities, curve, color=colour, label=f"{name} table", lw=1.5)
-    for subsampling, marker in (("4:2:0", "o"), ("4:2:2", "^"), ("4:4:4", "s")):
+    for subsampling, marker in (("4:2:0", "o"), ("4:4:4", "s")):
         points = [one for one in universal.points if one.subsampling == subsampling]
         typicals = [typical(one.luma) for one in points]
         label = f"point of the universal table, {subsampling}"
