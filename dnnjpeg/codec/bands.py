@@ -12,14 +12,14 @@ from dnnjpeg.codec.decode import (
     TOO_SHORT,
     begin_interval,
     begin_scan,
+    behind,
     decoded_dc,
     end_interval,
-    extra_value,
     lay_out,
     refilled,
     used_bits,
 )
-from dnnjpeg.codec.lookup import BAD, END, entry_of, is_end, looked_up
+from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, is_end, looked_up, part
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, store
 
@@ -48,7 +48,7 @@ def _coded(at, word, count, table):
     """The next entry, of a code of any length."""
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
-    if entry >> 24 == BAD:
+    if part(entry, 3) == BAD:
         entry = entry_of(table, word)
     return at, word, count, entry
 
@@ -56,8 +56,8 @@ def _coded(at, word, count, table):
 @inlined
 def _end_run(word, entry):
     """Blocks, this one with them, that an EOB run ends."""
-    size = 63 - (entry >> 16 & 63)
-    code = np.uint64(entry >> 8 & 63)
+    size = 63 - part(entry, 2)
+    code = np.uint64(part(entry, 1))
     return (1 << size) + np.int64(((word << code) >> np.uint64(1)) >> np.uint64(63 - size))
 
 
@@ -70,21 +70,20 @@ def _ac_first(note, at, word, count, block, table, order, band):
     k = band.start
     while k <= band.end:
         at, word, count, entry = _coded(at, word, count, table)
-        used = entry & 63
-        if entry >> 24 == BAD:
+        if part(entry, 3) == BAD:
             return at, word, count, BAD_CODE
-        k += entry >> 24
+        k += part(entry, 3)
         if is_end(k):
             note.run = _end_run(word, entry) - 1
-            return at, word << np.uint64(used), count - used, FINE
+            return at, behind(word, entry), count - part(entry, 0), FINE
         if k > band.end:
             return at, word, count, TOO_MANY
         value = extra_value(word, entry) << band.low
         if abs(value) > 1023:
             return at, word, count, TOO_LARGE
         store(block + np.int64(load_scalar(order + k, "u8")), np.int16(value))
-        word <<= np.uint64(used)
-        count -= used
+        word = behind(word, entry)
+        count -= part(entry, 0)
         k += 1
     return at, word, count, FINE
 
@@ -98,15 +97,14 @@ def _ac_refine(note, at, word, count, block, table, order, band):
         zeros, fresh = 64, 0  # behind the last new coefficient, those that are known are refined to the end
         if note.run == 0:
             at, word, count, entry = _coded(at, word, count, table)
-            if entry >> 24 == BAD:
+            if part(entry, 3) == BAD:
                 return at, word, count, BAD_CODE
-            if entry >> 24 == END:
+            if part(entry, 3) == END:
                 note.run = _end_run(word, entry)
             else:
-                zeros, fresh = entry >> 24, extra_value(word, entry) * bit
-            used = entry & 63
-            word <<= np.uint64(used)
-            count -= used
+                zeros, fresh = part(entry, 3), extra_value(word, entry) * bit
+            word = behind(word, entry)
+            count -= part(entry, 0)
         while k <= band.end:
             place = block + np.int64(load_scalar(order + k, "u8"))
             value = np.int64(load_scalar(place, "i16"))

@@ -8,10 +8,11 @@ takes more than `SLACK` bytes.
 
 import numpy as np
 
-from dnnjpeg.codec.lookup import BAD, entry_of, is_end, looked_up
+from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, is_end, looked_up, part
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import big_endian, count_zeros_low, load, load_scalar, mask_bits, splat, store
 
+BEYOND = 224  # positions behind the last that an entry may lead to, `BAD` and one more at the most
 SLACK = 320  # bytes: 64 codes of 16 bits with 10 more, a word that is read ahead, and a vector that is stored
 
 FINE, BAD_CODE, TOO_MANY, TOO_SHORT, TOO_LARGE, WRONG_MARKER, TOO_LONG = range(7)
@@ -49,12 +50,9 @@ def refilled(at, word, count):
 
 
 @inlined
-def extra_value(word, entry):
-    """The value of the extra bits behind a code (T.81 F.2.2.1), of all entries alike: no branch to guess."""
-    bits = np.int64(word << np.uint64(entry >> 8 & 63))
-    negative = ~(bits >> 63)
-    magnitude = np.int64((np.uint64(bits ^ negative) >> np.uint64(1)) >> np.uint64(entry >> 16 & 63))
-    return (magnitude ^ negative) - negative
+def behind(word, entry):
+    """The word without the bits of an entry."""
+    return word << (entry & np.uint64(63))
 
 
 # --- intervals ---
@@ -144,13 +142,17 @@ def decoded_dc(at, word, count, table):
     """The DC difference; the error, and the bits after it."""
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
-    if entry >> 24 == BAD:
+    if part(entry, 3) == BAD:
         entry = entry_of(table, word)
-        if entry >> 24 == BAD:
+        if part(entry, 3) == BAD:
             return at, word, count, 0, BAD_CODE
     difference = extra_value(word, entry)
-    used = entry & 63
-    return at, word << np.uint64(used), count - used, difference, FINE
+    return at, behind(word, entry), count - part(entry, 0), difference, FINE
+
+
+@inlined
+def _store_at(block, order, k, value):
+    store(block + np.int64(load_scalar(order + k, "u8")), np.int16(value))
 
 
 @inlined
@@ -163,23 +165,26 @@ def _decode_ac(at, word, count, table, block, order):
             if turn > 1 and count < 26:
                 break
             entry = looked_up(table, word)
-            k += entry >> 24
-            if k > 63:
+            # whatever the entry, both are stored, and before the end is seen: that of one may be 0
+            first = k + part(entry, 3)
+            _store_at(block, order, first + part(entry, 6), np.int64(entry >> np.uint64(32)))
+            _store_at(block, order, first, extra_value(word, entry))
+            k += part(entry, 7)
+            if k > BAD:
+                k -= BAD + 1
+                entry = entry_of(table, word)
+                first = k + part(entry, 3)
+                _store_at(block, order, first, extra_value(word, entry))
+                k += part(entry, 7)
                 if k > BAD:
-                    entry = entry_of(table, word)
-                    k += (entry >> 24) - BAD
-                if k > 63:
-                    if not is_end(k):
-                        return at, word, count, BAD_CODE if k > BAD else TOO_MANY
-                    used = entry & 63
-                    return at, word << np.uint64(used), count - used, FINE
-            store(block + np.int64(load_scalar(order + k, "u8")), np.int16(extra_value(word, entry)))
-            used = entry & 63
-            word <<= np.uint64(used)
-            count -= used
-            k += 1
-            if k == 64:
-                return at, word, count, FINE
+                    return at, word, count, BAD_CODE
+            if first == 63:  # what follows is not of this block
+                used = part(entry, 1) + 63 - part(entry, 2)
+                return at, word << np.uint64(used), count - used, FINE
+            word = behind(word, entry)
+            count -= part(entry, 0)
+            if k > 63:
+                return at, word, count, FINE if k == 64 or END + 1 < k < END + 65 else TOO_MANY
 
 
 @inlined
@@ -234,7 +239,7 @@ def _decode_row(note, end, room, planes, parts, first_row, mcu_row, mcus, mcu_ro
     """One row of MCUs of a sequential scan (T.81 A.2.3); returns an error. All are addresses, but `parts`,
     int64[components, 6].
 
-    `order`: uint8[64], bytes into a block by position in zigzag order. Row y of a component is found at row
+    `order`: uint8[64 + BEYOND], bytes into a block by position in zigzag order. Row y of a component is found at row
     y - first_row · v of its plane.
     """
     blocks = lay_out(note, planes, parts, first_row, mcu_row)

@@ -1,8 +1,10 @@
 """Huffman tables for decoding (T.81 F.2.2.3): the next bits looked up, many at once.
 
-An entry is a uint32: bits of code and extra bits together; bits of the code << 8; 63 - extra bits << 16;
-zeros before the coefficient << 24, or `END` for the end of a block, or `BAD` where the code is longer than
-what is looked up, or none that T.81 allows here.
+An entry is a uint64, a number in each byte. 0: the bits that it takes, codes and extra bits together. 1, 2 and
+3 are about the first code: its bits; 63 - its extra bits; the zeros before the coefficient, or `END` for the
+end of a block, or `BAD` where the code is longer than what is looked up, or none that T.81 allows here. Where
+a second code of a sequential scan was looked up whole, 4 and 5 are its coefficient, 6 how far that stands
+behind the first. 7: how far on the next coefficient is.
 """
 
 from functools import lru_cache
@@ -11,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import load_scalar
+from dnnjpeg.machine.simd import address, load_scalar
 
 LOOKUP = 10  # bits; hardly a code is longer, and two tables leave the fastest cache room for the picture
 END, BAD = 96, 192  # so far from 63 and from each other that what is added up with a position stays apart
@@ -21,7 +23,7 @@ DC, AC, AC_FIRST, AC_REFINE = range(4)
 
 TABLE = np.dtype(
     [
-        ("entries", np.uint32, 1 << LOOKUP),
+        ("entries", np.uint64, 1 << LOOKUP),
         # by length of code: the first sixteen bits beyond its codes; from code to number of its symbol
         ("limits", np.int32, 18),
         ("symbols", np.int32, 18),
@@ -33,6 +35,7 @@ TABLE = np.dtype(
 _LIMITS, _SYMBOLS, _VALUES, _KIND = (
     dict(TABLE.fields or {})[name][1] for name in ("limits", "symbols", "values", "kind")
 )
+_NO_CODE = np.uint64((BAD + 1) << 56 | 1 << 48 | BAD << 24 | 63 << 16)
 
 
 @inlined
@@ -43,8 +46,26 @@ def is_end(k):
 
 @inlined
 def looked_up(table, word):
-    """The entry of the code at the top of the word; `table` is an address."""
-    return np.int64(load_scalar(table + 4 * np.int64(word >> np.uint64(64 - LOOKUP)), "u32"))
+    """The entry of the codes at the top of the word; `table` is an address."""
+    return load_scalar(table + 8 * np.int64(word >> np.uint64(64 - LOOKUP)), "u64")
+
+
+@inlined
+def part(entry, number):
+    """A byte of an entry."""
+    return np.int64(entry >> np.uint64(8 * number) & np.uint64(255))
+
+
+@inlined
+def extra_value(word, entry):
+    """The value of the extra bits of the first code (T.81 F.2.2.1), of all entries alike: no branch to
+    guess.
+    """
+    bits = np.int64(word << (entry >> np.uint64(8) & np.uint64(63)))
+    negative = ~(bits >> 63)
+    room = entry >> np.uint64(16) & np.uint64(63)
+    magnitude = np.int64((np.uint64(bits ^ negative) >> np.uint64(1)) >> room)
+    return (magnitude ^ negative) - negative
 
 
 @inlined
@@ -55,11 +76,11 @@ def _entry(symbol, length, kind):
         run, size = 0, symbol
     elif size == 0 and run < 15:
         if run > 0 and kind == AC:
-            return BAD << 24
+            return _NO_CODE
         run, size, most = END, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
-        return BAD << 24
-    return run << 24 | (63 - size) << 16 | length << 8 | (length + size)
+        return _NO_CODE
+    return np.uint64((run + 1) << 56 | 1 << 48 | run << 24 | (63 - size) << 16 | length << 8 | (length + size))
 
 
 @inlined
@@ -67,41 +88,61 @@ def entry_of(table, word):
     """The entry of a code that is longer than what is looked up; `BAD` for any other."""
     code = np.int64(word >> np.uint64(48))
     if code < np.int64(load_scalar(table + _LIMITS + 4 * LOOKUP, "i32")):
-        return BAD << 24
+        return _NO_CODE
     for length in range(LOOKUP + 1, 17):
         if code < np.int64(load_scalar(table + _LIMITS + 4 * length, "i32")):
             number = (code >> (16 - length)) + np.int64(load_scalar(table + _SYMBOLS + 4 * length, "i32"))
             symbol = np.int64(load_scalar(table + _VALUES + (number & 255), "u8"))
             return _entry(symbol, length, np.int64(load_scalar(table + _KIND, "i32")))
-    return BAD << 24
+    return _NO_CODE
+
+
+@inlined
+def _with_second(table, i):
+    """The entry of ten bits, and of a second code in them."""
+    first = table.entries[i]
+    used = part(first, 0)
+    if part(first, 3) >= END or used >= LOOKUP:
+        return first
+    word = np.uint64(i) << np.uint64(64 - LOOKUP + used)
+    second = looked_up(address(table.entries), word)
+    both, run = used + part(second, 1) + 63 - part(second, 2), part(second, 3)  # of its first code alone
+    if run == BAD or both > LOOKUP:
+        return first
+    first = first & np.uint64(0xFFFFFF00) | np.uint64(both)
+    on = part(first, 3) + 1
+    if run == END:
+        return first | np.uint64((on + 1 + END) << 56 | 1 << 48)
+    value = np.uint64(extra_value(word, second) & 0xFFFF)
+    return first | np.uint64((on + 1 + run) << 56 | (1 + run) << 48) | value << np.uint64(32)
 
 
 @kernel
 def _fill(tables, lengths, symbols, kind):
     """Returns whether there are as many codes as the lengths say."""
     table = tables[0]
-    for i in range(1 << LOOKUP):
-        table.entries[i] = BAD << 24
-    for i in range(256):
-        table.values[i] = 0
     table.kind = kind
-    code, number = 0, 0
+    code, number, filled = 0, 0, 0
     for length in range(1, 17):
         table.symbols[length] = number - code
         for _ in range(lengths[length - 1]):
             if code >> length:
                 return False
-            symbol = np.int64(symbols[number])
             table.values[number] = symbols[number]
             if length <= LOOKUP:
-                entry = _entry(symbol, length, kind)
-                first = code << (LOOKUP - length)
-                for i in range(first, first + (1 << (LOOKUP - length))):
-                    table.entries[i] = entry
+                entry = _entry(np.int64(symbols[number]), length, kind)
+                for _ in range(1 << (LOOKUP - length)):
+                    table.entries[filled] = entry
+                    filled += 1
             code += 1
             number += 1
         table.limits[length] = code << (16 - length)
         code <<= 1
+    for i in range(filled, 1 << LOOKUP):
+        table.entries[i] = _NO_CODE
+    if kind == AC:
+        for i in range(filled):
+            table.entries[i] = _with_second(table, i)
     return True
 
 

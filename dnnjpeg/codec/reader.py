@@ -28,9 +28,10 @@ MAX_PIXELS = 178_956_970  # beyond it Pillow takes a file for a bomb
 MAX_SCANS = 200  # real files have a dozen; T.81 alone would allow thousands, each of which costs time
 MAX_MCU_BLOCKS = 10  # T.81 B.2.3
 
-NATURAL_ORDER = np.array([2 * k for k in NATURAL], np.uint8)
-ZIGZAG_ORDER = np.array(range(0, 128, 2), np.uint8)
-"""Where in a block, in bytes, coefficients go, by position in zigzag order."""
+NATURAL_ORDER, ZIGZAG_ORDER = (
+    np.pad(np.array(order, np.uint8) * 2, (0, decode.BEYOND), "edge") for order in (NATURAL, range(64))
+)
+"""Where in a block, in bytes, coefficients go, by position in zigzag order, and by those behind the last."""
 
 MPF = b"MPF\0"
 """What an APP2 begins with that lists further pictures behind the first."""
