@@ -8,7 +8,7 @@ takes more than `SLACK` bytes.
 
 import numpy as np
 
-from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, is_end, looked_up, part
+from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, looked_up, part
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import big_endian, count_zeros_low, load, load_scalar, mask_bits, splat, store
 
@@ -239,8 +239,8 @@ def _decode_row(note, end, room, planes, parts, first_row, mcu_row, mcus, mcu_ro
     """One row of MCUs of a sequential scan (T.81 A.2.3); returns an error. All are addresses, but `parts`,
     int64[components, 6].
 
-    `order`: uint8[64 + BEYOND], bytes into a block by position in zigzag order. Row y of a component is found at row
-    y - first_row · v of its plane.
+    `order`: uint8[64 + BEYOND], bytes into a block by position in zigzag order. Row y of a component is found
+    at row y - first_row · v of its plane.
     """
     blocks = lay_out(note, planes, parts, first_row, mcu_row)
     mcu = 0

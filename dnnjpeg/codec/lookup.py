@@ -1,10 +1,10 @@
 """Huffman tables for decoding (T.81 F.2.2.3): the next bits looked up, many at once.
 
-An entry is a uint64, a number in each byte. 0: the bits that it takes, codes and extra bits together. 1, 2 and
-3 are about the first code: its bits; 63 - its extra bits; the zeros before the coefficient, or `END` for the
-end of a block, or `BAD` where the code is longer than what is looked up, or none that T.81 allows here. Where
-a second code of a sequential scan was looked up whole, 4 and 5 are its coefficient, 6 how far that stands
-behind the first. 7: how far on the next coefficient is.
+An entry is a uint64, a number in each byte. 0: the bits that it takes, codes and extra bits together. 1, 2
+and 3 are about the first code: its bits; 63 - its extra bits; the zeros before the coefficient, or `END` for
+the end of a block, or `BAD` where the code is longer than what is looked up, or none that T.81 allows here.
+Where a second code of a sequential scan was looked up whole, 4 and 5 are its coefficient, 6 how far that
+stands behind the first. 7: how far on the next coefficient is.
 """
 
 from functools import lru_cache
@@ -80,7 +80,9 @@ def _entry(symbol, length, kind):
         run, size, most = END, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
         return _NO_CODE
-    return np.uint64((run + 1) << 56 | 1 << 48 | run << 24 | (63 - size) << 16 | length << 8 | (length + size))
+    return np.uint64(
+        (run + 1) << 56 | 1 << 48 | run << 24 | (63 - size) << 16 | length << 8 | (length + size)
+    )
 
 
 @inlined
