@@ -116,6 +116,10 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Wait until each file is on the disk, so that it survives a power loss.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
               help="Pictures at a time.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Where shards are made: on this machine, or on a Ray cluster, one task a shard.")
+@click.option("--address", metavar="HOST:PORT",
+              help="The Ray cluster. Default: what RAY_ADDRESS says, or this machine alone.")
 @click.option("--report", metavar="FILE.html", type=NamedPath(dir_okay=False),
               help="Write a page about the run: bytes, histograms, the pictures that shrank most and least, "
                    "failures. It loads nothing from elsewhere.")
@@ -131,6 +135,8 @@ def encode(
     column: str | None,
     jobs: int,
     report: Path | None,
+    engine: str,
+    address: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -168,10 +174,15 @@ def encode(
     if any(isinstance(path, str) for path in (*paths, output)):
         others = {"--in-place": in_place, "--keep-tree": keep_tree, "--skip-existing": skip_existing}
         unfit = [name for name, is_given in others.items() if is_given]
-        encode_shards(paths, output, jobs, on_error or "keep", column, as_json, unfit, _prepared(how), report)
+        encode_shards(
+            paths, output, jobs, on_error or "keep", column, as_json, unfit, _prepared(how), report, engine,
+            address,
+        )  # fmt: skip
         return
-    if on_error or column:
-        raise click.UsageError("--on-error and --column are of shards, which end in .tar or .parquet")
+    if on_error or column or address or engine == "ray":
+        raise click.UsageError(
+            "--on-error, --column, --engine and --address are of shards, which end in .tar or .parquet"
+        )
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
     to_stream = output == STREAM

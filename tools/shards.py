@@ -27,12 +27,15 @@ def encode_shards(
     unfit: list[str],
     recipe: "FileOptions",
     report: "Path | None",
+    engine: str,
+    address: str | None,
 ) -> None:
     """unfit: names of options that were given and are not of shards."""
     from tqdm import tqdm
 
     from dnnjpeg.jobs.report import Report
-    from dnnjpeg.shards.run import ShardOptions, Shards
+    from dnnjpeg.shards.cluster import on_ray
+    from dnnjpeg.shards.run import ShardOptions, Shards, here
 
     for name, is_given in (
         ("--network and other targets", recipe.target),
@@ -41,6 +44,10 @@ def encode_shards(
         ("--no-fsync", not recipe.fsync),
     ):
         unfit += [name] if is_given else []
+    if engine == "ray" and report:
+        unfit.append("--report with --engine ray")
+    if address and engine != "ray":
+        raise click.UsageError("--address is of --engine ray")
     if unfit:
         raise click.UsageError(f"{', '.join(unfit)}: not for shards")
     if pictures := [path for path in paths if not isinstance(path, str)]:
@@ -48,6 +55,7 @@ def encode_shards(
     if output is None:
         raise click.UsageError("where to? Give -o FOLDER or -o URL")
     try:
+        run = on_ray(address) if engine == "ray" else None
         shards = Shards(
             [str(path) for path in paths], str(output), ShardOptions(recipe, jobs, on_error, column)
         )
@@ -55,14 +63,15 @@ def encode_shards(
         raise click.UsageError(one_line(str(error))) from None
     counts = {"done": 0, "before": 0, "failed": 0}
     is_shown, page = sys.stderr.isatty(), Report()
-    on_picture = partial(_note, page, recipe.quality) if report else lambda *_: None
+    if run is None:
+        run = partial(here, on_picture=partial(_note, page, recipe.quality)) if report else here
     try:
         with (
             warnings.catch_warnings(),
             tqdm(total=len(shards), unit=" shards", leave=False, disable=not is_shown) as bar,
         ):
             warnings.simplefilter("ignore")  # Pillow's, of odd metadata
-            for shard in shards.run(on_picture):
+            for shard in shards.run(run):
                 counts[shard.status] += 1
                 for line in _lines(shard):
                     tqdm.write(one_line(line), file=sys.stderr)

@@ -5,7 +5,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -236,7 +236,7 @@ def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
 
 
 def in_advance(
-    do: Callable[[Item], Value], items: Iterable[Item], pool: ThreadPoolExecutor, count: int
+    do: Callable[[Item], Value], items: Iterable[Item], pool: Executor, count: int
 ) -> Iterator[Value]:
     """`do(item)` of each, in order, up to `count` of them done before they are asked for."""
     waiting: deque[Future[Value]] = deque()

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from dnnjpeg.files.cache import key
 from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.shards.names import PARQUET, TAR, expand, has_glob, kind_of, name_of
 from dnnjpeg.shards.parquet import rewrite_parquet
-from dnnjpeg.shards.shard import OnError, OnPicture, ShardError, Tally, converter
+from dnnjpeg.shards.shard import OnError, OnPicture, Tally, converter
 from dnnjpeg.shards.storage import STATE, Storage, is_same, storage_of
 from dnnjpeg.shards.tar import rewrite_tar
 
@@ -51,6 +51,73 @@ class Shard:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Job:
+    """One shard to make; it can be pickled. before: the record of an earlier run, if there is one."""
+
+    path: str
+    output: str
+    options: ShardOptions
+    before: dict[str, Any]
+
+    def do(self, pool: Executor, on_picture: OnPicture = lambda *_: None) -> Shard:
+        """Make the shard, unless it is there. What goes wrong is its reason."""
+        try:
+            (source, path), (target, folder) = storage_of(self.path), storage_of(self.output)
+            place = target.join(folder, name_of(path))
+            stamp = source.stamp(path)
+            if self.before.get("source_stamp") == stamp and self.before["shard_bytes"] == target.size(place):
+                return Shard(self.path, "before", self.before)
+            started, tally = time.perf_counter(), Tally()
+            written = self._write(source, target, place, tally, pool, on_picture)
+            record = {
+                "source": self.path,
+                "source_stamp": stamp,
+                "source_bytes": source.size(path),
+                "shard_bytes": written,
+                **asdict(tally),
+                "seconds": round(time.perf_counter() - started, 3),
+                "options": self.options.identity,
+            }
+            _write_json(target, folder, f"{name_of(path)}.json", record)
+        except (OSError, ValueError) as error:
+            return Shard(self.path, "failed", {}, str(error) or type(error).__name__)
+        except Exception as error:  # of a storage's own kind
+            return Shard(self.path, "failed", {}, f"{type(error).__name__}: {error}")
+        return Shard(self.path, "done", record)
+
+    def _write(
+        self,
+        source: Storage,
+        target: Storage,
+        place: str,
+        tally: Tally,
+        pool: Executor,
+        on_picture: OnPicture,
+    ) -> int:
+        options = self.options
+        ahead = _AHEAD * options.jobs
+        convert = converter(options.recipe, options.on_error, tally, pool, ahead, on_picture)
+        with source.open(self.path) as file, target.writing(place) as new:
+            if kind_of(self.path) == TAR:
+                rewrite_tar(file, new, convert, tally)
+            else:
+                rewrite_parquet(file, new, convert, tally, options.column)
+            return new.tell()
+
+
+Engine = Callable[[Sequence[Job]], Iterator[Shard]]
+
+
+def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
+    """One shard after another, each in the threads that its options name. on_picture: called for each
+    picture.
+    """
+    with ThreadPoolExecutor(max((job.options.jobs for job in jobs), default=1)) as pool:
+        for job in jobs:
+            yield job.do(pool, on_picture)
+
+
 class Shards:
     """The shards that patterns name, and the folder that they go to.
 
@@ -63,136 +130,84 @@ class Shards:
     """
 
     def __init__(self, patterns: Sequence[str], output: str, options: ShardOptions) -> None:
-        self._options = options
         self._storage, self._output = storage_of(output)
         self.summary: dict[str, Any] = {}  # at the end
-        self.sources: list[tuple[Storage, str]] = []
-        for pattern in patterns:
-            self.sources += _named(pattern)
+        self.jobs: list[Job] = []
         names: dict[str, str] = {}
-        for _, path in self.sources:
+        identity = options.identity
+        for path in (path for pattern in patterns for path in _named(pattern)):
             name = name_of(path)
             if name in names:
                 raise ValueError(f"{names[name]} and {path} have one name: give them folders of their own")
             names[name] = path
-            if is_same(self._target(path), path):
+            target = self._storage.join(self._output, name)
+            if is_same(target, path):
                 raise ValueError(f"{path} would replace itself: choose another folder")
-        self.before = {path: record for _, path in self.sources if (record := self._record(path))}
-        for path, record in self.before.items():
-            if record["options"] != options.identity:
+            before = self._record(name)
+            if before.get("options", identity) != identity:
                 raise ValueError(
-                    f"{self._target(path)} was made with other options or by another version: choose another "
-                    f"folder, or delete {self._storage.join(self._output, STATE)} to make all of it anew"
+                    f"{target} was made with other options or by another version: choose another folder, or "
+                    f"delete {self._storage.join(self._output, STATE)} to make all of it anew"
                 )
+            self.jobs.append(Job(path, self._output, options, before))
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.jobs)
 
-    def run(self, on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
-        """Make each shard in turn. What is wrong with one is its reason, and the next has its turn. The
-        summary is written at the end. on_picture: called for each picture.
+    def run(self, engine: Engine = here) -> Iterator[Shard]:
+        """Make the shards. What is wrong with one is its reason, and the others go on. The summary is written
+        at the end.
         """
         total, started = Tally(), time.perf_counter()
         counts = {"done": 0, "before": 0, "failed": 0}
         failures = []
         self._storage.prepare(self._output)
-        with ThreadPoolExecutor(self._options.jobs) as pool:
-            for storage, path in self.sources:
-                found = self._one(storage, path, pool, on_picture)
-                counts[found.status] += 1
-                if found.record:
-                    total.include(found.record)
-                else:
-                    failures.append({"shard": path, "reason": found.reason})
-                yield found
+        for found in engine(self.jobs):
+            counts[found.status] += 1
+            if found.record:
+                total.include(found.record)
+            else:
+                failures.append({"shard": found.source, "reason": found.reason})
+            yield found
         self.summary = {
             "shards": counts,
             **{name: value for name, value in asdict(total).items() if name != "failures"},
             "seconds": round(time.perf_counter() - started, 3),
             "failures": failures,
         }
-        self._write_json(SUMMARY, self.summary)
+        _write_json(self._storage, self._output, SUMMARY, self.summary)
 
-    def _one(self, storage: Storage, path: str, pool: ThreadPoolExecutor, on_picture: OnPicture) -> Shard:
-        try:
-            stamp = storage.stamp(path)
-            before = self.before.get(path, {})
-            if before.get("source_stamp") == stamp and before["shard_bytes"] == self._storage.size(
-                self._target(path)
-            ):
-                return Shard(path, "before", before)
-            record = self._make(storage, path, stamp, pool, on_picture)
-        except (OSError, ValueError) as error:
-            return Shard(path, "failed", {}, str(error) or type(error).__name__)
-        except Exception as error:  # of a storage's own kind
-            return Shard(path, "failed", {}, f"{type(error).__name__}: {error}")
-        return Shard(path, "done", record)
-
-    def _make(
-        self,
-        storage: Storage,
-        path: str,
-        stamp: str,
-        pool: ThreadPoolExecutor,
-        on_picture: OnPicture,
-    ) -> dict[str, Any]:
-        options, tally, started = self._options, Tally(), time.perf_counter()
-        ahead = _AHEAD * options.jobs
-        convert = converter(options.recipe, options.on_error, tally, pool, ahead, on_picture)
-        target = self._target(path)
-        with storage.open(path) as source, self._storage.writing(target) as file:
-            if kind_of(path) == TAR:
-                rewrite_tar(source, file, convert, tally)
-            else:
-                rewrite_parquet(source, file, convert, tally, options.column)
-            written = file.tell()
-        record = {
-            "source": path,
-            "source_stamp": stamp,
-            "source_bytes": storage.size(path),
-            "shard_bytes": written,
-            **asdict(tally),
-            "seconds": round(time.perf_counter() - started, 3),
-            "options": options.identity,
-        }
-        self._write_json(f"{name_of(path)}.json", record)
-        return record
-
-    def _target(self, path: str) -> str:
-        return self._storage.join(self._output, name_of(path))
-
-    def _state(self, name: str) -> str:
-        return self._storage.join(self._storage.join(self._output, STATE), name)
-
-    def _record(self, path: str) -> dict[str, Any] | None:
-        """That an earlier run has left; None where there is none."""
-        state = self._state(f"{name_of(path)}.json")
+    def _record(self, name: str) -> dict[str, Any]:
+        """That an earlier run has left; empty where there is none."""
+        state = _state(self._storage, self._output, f"{name}.json")
         if self._storage.size(state) is None:
-            return None
+            return {}
         try:
             record = json.loads(self._storage.read(state))
-            return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else None
+            return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else {}
         except (ValueError, TypeError):
-            return None
-
-    def _write_json(self, name: str, document: dict[str, Any]) -> None:
-        self._storage.write(self._state(name), (json.dumps(document, indent=1) + "\n").encode())
+            return {}
 
 
-def _named(pattern: str) -> list[tuple[Storage, str]]:
+def _state(storage: Storage, output: str, name: str) -> str:
+    return storage.join(storage.join(output, STATE), name)
+
+
+def _write_json(storage: Storage, output: str, name: str, document: dict[str, Any]) -> None:
+    storage.write(_state(storage, output, name), (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _named(pattern: str) -> list[str]:
     if kind_of(pattern) is None:
         raise ValueError(f"{pattern} is no shard, expected a name that ends in {TAR} or {PARQUET}")
-    found: list[tuple[Storage, str]] = []
+    found: list[str] = []
     for name in expand(pattern):
         storage, path = storage_of(name)
         if storage.size(path) is not None:
-            found.append((storage, path))
+            found.append(path)
             continue
         paths = storage.find(path) if has_glob(path) else []
         if not paths:
             raise ValueError(f"{path} is not there")
-        found += [(storage, path) for path in paths]
+        found += paths
     return found
-
-
-__all__ = ["Shard", "ShardError", "ShardOptions", "Shards"]

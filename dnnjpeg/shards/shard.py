@@ -1,7 +1,7 @@
 """What the kinds of shards share: how pictures in them are made anew, and what is counted."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -67,7 +67,7 @@ def converter(
     recipe: FileOptions,
     on_error: OnError,
     tally: Tally,
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     ahead: int,
     on_picture: OnPicture,
 ) -> Convert:

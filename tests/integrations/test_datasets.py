@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from skipping import MISSING
+from skipping import MISSING, MOSAICML
 
 import dnnjpeg
 from dnnjpeg.plugins.datasets import hf_encode, mds_jpeg, ray_encode, webdataset_encoder
@@ -80,7 +80,7 @@ def test_hugging_face_reads_files_that_are_named(images: list[Image.Image], tmp_
 
 
 def test_mosaicml(torchvision: Any, images: list[Image.Image], sources: list[bytes], tmp_path: Path) -> None:
-    streaming = pytest.importorskip("streaming", reason=f"mosaicml-streaming {MISSING}")
+    streaming = pytest.importorskip("streaming", reason=MOSAICML)
     (tmp_path / "x.jpg").write_bytes(sources[0])
     with (
         mds_jpeg("universal", 60),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from skipping import MISSING
+from skipping import MISSING, MOSAICML
 
 import dnnjpeg
 from dnnjpeg.plugins import opencv, pillow
@@ -70,7 +70,7 @@ def test_hugging_face_map(datasets: Any, sources: list[bytes], tmp_path: Path) -
 
 
 def test_mosaicml(torchvision: Any, images: list[Image.Image], tmp_path: Path) -> None:
-    streaming = pytest.importorskip("streaming", reason=f"mosaicml-streaming {MISSING}")
+    streaming = pytest.importorskip("streaming", reason=MOSAICML)
     with (
         pillow.takeover("universal", 60) as taken,
         streaming.MDSWriter(out=str(tmp_path / "mds"), columns={"image": "jpeg"}) as writer,

@@ -172,7 +172,7 @@ def test_command_refuses(three: Path, tmp_path: Path) -> None:
         ((three / "000.tar", *out, "--dry-run"), "--dry-run: not for shards"),
         ((three / "000.tar", three, *out), "shards apart"),
         (("s3://bucket/photos", *out), "is no shard"),
-        ((three, *out, "--column", "x"), "--on-error and --column are of shards"),
+        ((three, *out, "--column", "x"), "are of shards, which end in"),
         ((three / "9.tar", *out), "is not there"),
         (("nothing://x/a.tar", *out), "cannot be reached"),
     ):

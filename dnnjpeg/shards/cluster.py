@@ -1,0 +1,66 @@
+"""Shards on a Ray cluster: one task a shard."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from dnnjpeg.shards.run import Engine, Job, Shard
+
+_RETRIES = 5  # of a task whose node or process is lost
+_AHEAD = 2  # tasks in flight, a processor
+
+
+def on_ray(address: str | None = None) -> Engine:
+    """Make shards on a cluster; the bytes are those of one machine.
+
+    address: of the cluster; None is the one that this program is connected to or RAY_ADDRESS names, or else
+        this machine alone.
+
+    Each task has one processor. A task whose node is lost runs again elsewhere: a shard is whole or not
+    there, so nothing is lost or doubled. All nodes need dnnjpeg, the sources and the output, by URL or on a
+    shared disk. Shards come in the order in which they are done.
+
+    Raises ValueError without Ray, ConnectionError for a cluster that cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("the engine ray needs Ray: pip install 'ray>=2.50'") from None
+
+    def run(jobs: Sequence[Job]) -> Iterator[Shard]:
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+        try:
+            yield from _spread(ray, jobs)
+        finally:
+            if started:
+                ray.shutdown()
+
+    return run
+
+
+def _spread(ray: Any, jobs: Sequence[Job]) -> Iterator[Shard]:
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_do)
+    running: dict[Any, Job] = {}
+    waiting = iter(jobs)
+    while True:
+        room = max(int(_AHEAD * ray.cluster_resources().get("CPU", 1)), 1) - len(running)
+        for job in (job for _, job in zip(range(room), waiting, strict=False)):
+            running[task.remote(job)] = job
+        if not running:
+            return
+        for reference in ray.wait(list(running), num_returns=1)[0]:
+            job = running.pop(reference)
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayError as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                yield Shard(job.path, "failed", {}, f"its task was lost: {reason}")
+
+
+def _do(job: Job) -> Shard:
+    job = replace(job, options=replace(job.options, jobs=1))
+    with ThreadPoolExecutor(1) as pool:
+        return job.do(pool)

@@ -1,0 +1,85 @@
+"""Shards on a cluster of two nodes on this machine, of which one is killed in the middle."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from skipping import MISSING
+
+sys.path.append(str(Path(__file__).parents[1] / "shards"))
+from shards import jpeg, make, options, samples, tar_bytes, tree
+
+from dnnjpeg.shards.cluster import on_ray
+from dnnjpeg.shards.run import Shards
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray at its import: it stays on 127.0.0.1
+ray = pytest.importorskip("ray", reason=f"ray {MISSING}")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    node = {"node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
+    found = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 1, "include_dashboard": False})
+    worker = found.add_node(num_cpus=1, **node)
+    yield found, worker
+    ray.shutdown()
+    found.shutdown()
+
+
+def test_a_node_is_killed_in_the_middle(cluster: Any, tmp_path: Path) -> None:
+    both, worker = cluster
+    pictures = [jpeg(i) for i in range(20)]
+    for i in range(8):
+        members = [(f"{j:04}.jpg", pictures[(i + j) % 20]) for j in range(400)]
+        (tmp_path / f"{i}.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "8.tar").write_bytes(b"damaged")
+    make(tmp_path / "*.tar", tmp_path / "expected")
+
+    ray.init(address=both.address, log_to_driver=False)
+    shards = Shards([str(tmp_path / "*.tar")], str(tmp_path / "out"), options())
+    found = []
+    for shard in shards.run(on_ray()):
+        found.append(shard)
+        if len(found) == 1:
+            both.remove_node(worker, allow_graceful=False)
+    assert sorted(Path(shard.source).name for shard in found) == [f"{i}.tar" for i in range(9)]
+    assert [Path(shard.source).name for shard in found if shard.status == "failed"] == ["8.tar"]
+    assert list((tmp_path / "out" / "_dnnjpeg").glob(".*"))  # a shard that was cut short, and made elsewhere
+    deadline = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) > 1:  # Ray takes its time to say so
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert {n: d for n, d in tree(tmp_path / "out").items() if n.endswith(".tar")} == tree(
+        tmp_path / "expected"
+    )
+    assert shards.summary["encoded"] == 8 * 400
+    again = Shards([str(tmp_path / "[0-7].tar")], str(tmp_path / "out"), options())
+    assert {shard.status for shard in again.run(on_ray())} == {"before"}
+
+
+def test_command(cluster: Any, tmp_path: Path) -> None:
+    both, _ = cluster
+    for i in range(2):
+        (tmp_path / f"{i}.tar").write_bytes(tar_bytes(samples(3, 3 * i)))
+    make(tmp_path / "*.tar", tmp_path / "expected")
+    command = [
+        sys.executable, "-m", "dnnjpeg", "encode", str(tmp_path / "*.tar"), "-o", str(tmp_path / "out"),
+        "--json",
+        "--table", "universal", "--quality", "60", "--engine", "ray", "--address",
+    ]  # fmt: skip
+    done = subprocess.run([*command, both.address], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["shards"] == {"done": 2, "before": 0, "failed": 0}
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+    refused = subprocess.run([*command, both.address, "--report", "r.html"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--report with --engine ray: not for shards" in refused.stderr
