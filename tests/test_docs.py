@@ -69,6 +69,7 @@ SHOWN = {
     "docs/results/tables.md": [
         ("ruler.py", "--show"),
         ("ruler.py", "--show", "--name", "ruler_crops"),
+        ("ruler.py", "--show", "--name", "ruler_slopes"),
         ("cifar.py",),
     ],
     "docs/results/networks.md": [

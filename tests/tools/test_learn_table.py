@@ -117,16 +117,24 @@ def test_slopes_by_default_go_on_from_what_is_kept(data, tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
-    """A made-up one, on which a picture takes a tenth of a second to be read, unless that is in the cache."""
+    """A made-up one, on which a picture takes a tenth of a second to be read, and three to be differentiated,
+    unless that is in the cache.
+    """
+    from dnnjpeg.learn.slopes import _Bench
     from dnnjpeg.networks.measurer import Measurer
 
-    now, measure = [0.0], Measurer._measure
+    now, measure, damage = [0.0], Measurer._measure, _Bench._damage
 
     def slow(self, *arguments):
         now[0] += 0.1 * len(self.dataset)
         return measure(self, *arguments)
 
+    def slower(self, steps, subsampling, index):
+        now[0] += 0.3 * len(index)
+        return damage(self, steps, subsampling, index)
+
     monkeypatch.setattr(Measurer, "_measure", slow)
+    monkeypatch.setattr(_Bench, "_damage", slower)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
