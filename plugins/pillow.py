@@ -92,9 +92,7 @@ _REFUSED = {
     "append_images": "a JPEG file holds one picture; save each to a file of its own",
 }
 _OPTIONS = _SOURCES.union(_READ, _PASSED, _REFUSED)
-_OWN = frozenset(
-    {"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"}
-)
+_OWN = frozenset({"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"})
 
 _defaults: dict[str, Any] = {}
 
