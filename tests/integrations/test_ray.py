@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,21 +40,32 @@ def test_a_node_is_killed_in_the_middle(cluster: Any, tmp_path: Path) -> None:
     both, worker = cluster
     pictures = [jpeg(i) for i in range(20)]
     for i in range(8):
-        members = [(f"{j:04}.jpg", pictures[(i + j) % 20]) for j in range(400)]
+        members = [(f"{j:04}.jpg", pictures[(i + j) % 20]) for j in range(2500)]
         (tmp_path / f"{i}.tar").write_bytes(tar_bytes(members))
     (tmp_path / "8.tar").write_bytes(b"damaged")
     make(tmp_path / "*.tar", tmp_path / "expected")
 
     ray.init(address=both.address, log_to_driver=False)
     shards = Shards([str(tmp_path / "*.tar")], str(tmp_path / "out"), options())
-    found = []
-    for shard in shards.run(on_ray()):
-        found.append(shard)
-        if len(found) == 1:
-            both.remove_node(worker, allow_graceful=False)
+
+    def kill_when_both_write() -> None:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            if len(halves()) == 2:
+                both.remove_node(worker, allow_graceful=False)
+                return
+            time.sleep(0.01)
+
+    def halves() -> list[Path]:
+        return list((tmp_path / "out" / "_dnnjpeg").glob(".*"))
+
+    killer = threading.Thread(target=kill_when_both_write)
+    killer.start()
+    found = list(shards.run(on_ray()))
+    killer.join()
     assert sorted(Path(shard.source).name for shard in found) == [f"{i}.tar" for i in range(9)]
     assert [Path(shard.source).name for shard in found if shard.status == "failed"] == ["8.tar"]
-    assert list((tmp_path / "out" / "_dnnjpeg").glob(".*"))  # a shard that was cut short, and made elsewhere
+    assert halves()  # a shard that was cut short, and made elsewhere
     deadline = time.monotonic() + 60
     while sum(node["Alive"] for node in ray.nodes()) > 1:  # Ray takes its time to say so
         assert time.monotonic() < deadline
@@ -61,7 +73,7 @@ def test_a_node_is_killed_in_the_middle(cluster: Any, tmp_path: Path) -> None:
     assert {n: d for n, d in tree(tmp_path / "out").items() if n.endswith(".tar")} == tree(
         tmp_path / "expected"
     )
-    assert shards.summary["encoded"] == 8 * 400
+    assert shards.summary["encoded"] == 8 * 2500
     again = Shards([str(tmp_path / "[0-7].tar")], str(tmp_path / "out"), options())
     assert {shard.status for shard in again.run(on_ray())} == {"before"}
 
