@@ -478,10 +478,14 @@ def _summary(totals: "Totals", recipe: "FileOptions", seconds: float) -> str:
         )
     quality = "each picture's own quality" if recipe.target else f"quality {recipe.quality:g}"
     lines.append(f"table {recipe.table.name}, {quality}")
-    if totals.transcoded or totals.copied:
+    if totals.transcoded:
         lines.append(
-            f"JPEG sources: {totals.transcoded:,} from their own coefficients, without decoding to pixels; "
-            f"{totals.copied:,} left as they were, as they would not get smaller"
+            f"JPEG sources: {totals.transcoded:,} from their own coefficients, without decoding to pixels"
+        )
+    if totals.copied:
+        lines.append(
+            f"{totals.copied:,} left as they were: the new file would not be smaller, or the same table and "
+            "quality made them"
         )
     if read := totals.read.pictures:
         lines.append(

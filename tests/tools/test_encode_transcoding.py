@@ -48,6 +48,8 @@ def test_no_file_becomes_larger(source, out):
     once = small.read_bytes()
     result = encode(small, "--in-place", "--quality", 90)
     assert result.stdout.startswith("0 encoded, 1 left as they were, 0 failed")
+    assert "1 left as they were: the new file would not be smaller, or the same table" in result.stdout
+    assert "coefficients" not in result.stdout
     assert small.read_bytes() == once
 
 
