@@ -83,7 +83,7 @@ def test_baseline_and_progressive_hold_the_same_indices(read_dct: Read) -> None:
 
 def test_restart_markers_do_not_change_the_picture(read_dct: Read) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (75, 133, 3), np.uint8)
-    whole, _ = read_dct(encode(picture, hardness=0.5))
+    whole, _ = read_dct(encode(picture, "standard", hardness=0.5))
     mcus = 9 * 5
     for options, markers in (
         ({"restart_blocks": 1}, mcus - 1),
@@ -93,7 +93,7 @@ def test_restart_markers_do_not_change_the_picture(read_dct: Read) -> None:
         ({"restart_rows": 5}, 0),
         ({"restart_blocks": 65535}, 0),
     ):
-        data = encode(picture, hardness=0.5, **options)
+        data = encode(picture, "standard", hardness=0.5, **options)
         planes, _ = read_dct(data)
         assert all(np.array_equal(one, two) for one, two in zip(planes, whole, strict=True))
         assert sum(data.count(bytes([0xFF, 0xD0 + i])) for i in range(8)) == markers

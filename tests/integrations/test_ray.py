@@ -14,7 +14,7 @@ import pytest
 from skipping import MISSING
 
 sys.path.append(str(Path(__file__).parents[1] / "shards"))
-from shards import jpeg, make, options, samples, tar_bytes, tree
+from shard_files import jpeg, make, options, samples, tar_bytes, tree
 
 from dnnjpeg.shards.cluster import on_ray
 from dnnjpeg.shards.run import Shards

@@ -10,7 +10,7 @@ import pytest
 from skipping import MISSING
 
 sys.path.append(str(Path(__file__).parents[1] / "shards"))
-from shards import make, samples, tar_bytes, tree
+from shard_files import make, samples, tar_bytes, tree
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # botocore's and moto's own
 

@@ -89,7 +89,9 @@ def test_components_are_numbered_from_1_so_that_no_app0_is_needed(photo: Image.I
 
 def test_interval_is_written_once_for_scans_that_share_it(photo: Image.Image) -> None:
     def intervals(**options: int) -> int:
-        return encode(photo, progressive=True, signature=False, **options).count(b"\xff\xdd\0\x04")
+        return encode(photo, "standard", progressive=True, signature=False, **options).count(
+            b"\xff\xdd\0\x04"
+        )
 
     assert intervals() == 0
     assert intervals(restart_blocks=9) == 1
@@ -171,7 +173,7 @@ def test_signature_names_table_and_quality(photo: Image.Image) -> None:
         ]
 
     point = OperatingPoint(33.5, "4:2:0", (9,) * 64, (9,) * 64)
-    assert content() == [b"dnnjpeg\0standard 75"]
+    assert content() == [b"dnnjpeg\0universal 75"]
     assert content("standard", 82.25) == [b"dnnjpeg\0standard 82.25"]
     assert content(Table("mein Netz é", (point,)), 33.5) == ["dnnjpeg\0mein Netz é 33.5".encode()]
     assert content(point) == [b"dnnjpeg\0custom 33.5"]

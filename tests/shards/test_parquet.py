@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import jpeg, make
+from shard_files import jpeg, make
 
 import dnnjpeg
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import make, samples, tar_bytes, tree
+from shard_files import make, samples, tar_bytes, tree
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'dnnjpeg[integrations]'")
 

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from shards import Members, jpeg, make, read_tar, samples, tar_bytes, tree
+from shard_files import Members, jpeg, make, read_tar, samples, tar_bytes, tree
 
 import dnnjpeg
 

@@ -329,7 +329,9 @@ def test_comment_says_what_was_kept(network):
     ],
 )  # fmt: skip
 def test_wrong_rules(network, keep):
-    with pytest.raises(ValueError, match="expected top1, top5, divergence=X, price=X or quality=X"):
+    with pytest.raises(
+        ValueError, match="expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X"
+    ):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
 
 
@@ -440,5 +442,7 @@ def test_accuracy_spares_the_costliest_pictures(network):
 def test_wrong_accuracies(network, keep):
     with pytest.raises(ValueError, match="expected top1, top5, accuracy=X%"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
-    with pytest.raises(ValueError, match="prune is for what must be kept"):
+    with pytest.raises(
+        ValueError, match="prune needs keep top1, top5 or divergence=X, and keep is 'accuracy=90%'"
+    ):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep="accuracy=90%", prune=True)

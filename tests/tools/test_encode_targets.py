@@ -104,7 +104,11 @@ def test_target_bytes_and_bpp(source, out):
 @pytest.mark.parametrize(
     ("spec", "keep", "message"),
     [
-        ("nets.py:net", "top3", "keep is 'top3', expected top1, top5, divergence=X, price=X or quality=X"),
+        (
+            "nets.py:net",
+            "top3",
+            "keep is 'top3', expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X",
+        ),
         ("nets.py:none", "top1", "net"),
         ("missing.py:net", "top1", "missing.py"),
         ("nets", "top1", "nets"),

@@ -113,7 +113,7 @@ def test_pictures_are_encoded_as_they_are_stored(data, tmp_path):
         )  # fmt: skip
         report = report_of(tmp_path / "t.json")
         standard = {one["quality"]: one for one in report["standard"]}
-        encode = partial(dnnjpeg.encode, quality=50, progressive="auto", signature=False)
+        encode = partial(dnnjpeg.encode, table="standard", quality=50, progressive="auto", signature=False)
         sizes = [len(encode(picture)) for picture in expected]
         assert standard[50]["bytes"] == pytest.approx(np.mean(sizes), abs=0.01)
         pixels = np.mean([picture.shape[0] * picture.shape[1] for picture in expected])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shards import jpeg, make, options, samples, tar_bytes, tree
+from shard_files import jpeg, make, options, samples, tar_bytes, tree
 
 from dnnjpeg.shards.run import Shards
 
