@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image, features
 
 from dnnjpeg.files.provenance import cpu_name, short
+from dnnjpeg.machine.processors import processors
 from dnnjpeg.tools.demo import draw
 
 DNNJPEG = Path(sys.executable).with_name("dnnjpeg")
@@ -89,7 +90,7 @@ def _machine() -> dict[str, Any]:
     ]
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": processors(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "libjpeg-turbo": features.version("libjpeg_turbo"),

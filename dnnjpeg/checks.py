@@ -36,6 +36,11 @@ def brief(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
+def one_line(text: str) -> str:
+    """`text` with all control characters escaped. File names and tables can hold any characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_number(value: Any, kind: type = Real) -> bool:
     """Whether a value is a number of Python or numpy. True and False are no numbers here."""
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
 
-_JPEG = b"\xff\xd8\xff"
-
 
 def encode_batch(
     pictures: Iterable[Any],
@@ -33,9 +31,10 @@ def encode_batch(
     """
     from dnnjpeg.checks import check_integer
     from dnnjpeg.encoder import encode
+    from dnnjpeg.machine.processors import processors
 
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = processors()
 
     def encode_one(numbered: tuple[int, Any]) -> bytes:
         i, picture = numbered
@@ -84,12 +83,13 @@ class FileEncoder:
         """
         from dnnjpeg.encoder import encode
         from dnnjpeg.files.images import open_picture
+        from dnnjpeg.jpeg.segments import is_jpeg
         from dnnjpeg.transcoder import Unsupported, transcode
 
         if not isinstance(picture, bytes | bytearray | memoryview):
             return encode(as_picture(picture), **self._how)
         data = bytes(picture)
-        if data.startswith(_JPEG):
+        if is_jpeg(data):
             try:
                 return transcode(data, **self._how)
             except Unsupported:

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from dnnjpeg import __version__
+from dnnjpeg.checks import one_line
 
 from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
-from .paths import one_line
 
 COMMANDS = ("demo", "encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
 

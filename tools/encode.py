@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import signal
 import sys
 import time
@@ -17,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from dnnjpeg.checks import one_line
+from dnnjpeg.machine.processors import processors
+
 from .options import (  # mypy does not know the way by dnnjpeg.tools
     json_option,
     seed_option,
     subsampling_option,
     table_option,
 )
-from .paths import NamedPath, OutputPath, SourcePath, one_line, read_stdin
+from .paths import NamedPath, OutputPath, SourcePath, read_stdin
 from .shards import encode_shards, write_report
 from .target import describe, target, target_options
 
@@ -32,10 +34,6 @@ if TYPE_CHECKING:
     from dnnjpeg.target.search import Encoded
 
 STREAM = Path("-")  # standard input, standard output
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _colour(_context: click.Context, _parameter: click.Parameter, name: str | None) -> Any:
@@ -114,7 +112,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--fsync/--no-fsync", default=True, show_default=True,
               help="Wait until each file is on the disk, so that it survives a power loss.")
-@click.option("--jobs", type=click.IntRange(1, 1024), default=_processors, show_default="processors",
+@click.option("--jobs", type=click.IntRange(1, 1024), default=processors, show_default="processors",
               help="Pictures at a time.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
               help="Where shards are made: on this machine, or on a Ray cluster, one task a shard.")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnjpeg.checks import one_line
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, cpu_name, short
 
@@ -38,7 +39,7 @@ from .options import (
     seed_option,
     weights_option,
 )
-from .paths import NamedPath, one_line, printable
+from .paths import NamedPath, printable
 
 if TYPE_CHECKING:
     from dnnjpeg.evaluate.ladder import Ladder

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from dnnjpeg.checks import one_line
 from dnnjpeg.jpeg.inspect import Inspection, Likeness
 from dnnjpeg.jpeg.inspect import inspect as inspect_bytes
 from dnnjpeg.table.formats import format_steps
 
 from .options import json_option
-from .paths import NamedPath, one_line, read_stdin
+from .paths import NamedPath, read_stdin
 
 
 @click.command(short_help="Show tables, segments and encoder of JPEG files.")

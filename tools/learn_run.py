@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dnnjpeg import __version__
+from dnnjpeg.checks import one_line
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
 from dnnjpeg.table.point import OperatingPoint
-
-from .paths import one_line
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import MethodOptions, Show

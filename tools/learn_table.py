@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnnjpeg.checks import one_line
+
 from .learn_run import run
 from .options import (
     LABELS,
@@ -34,7 +36,7 @@ from .options import (
     subsampling_option,
     weights_option,
 )
-from .paths import NamedPath, one_line
+from .paths import NamedPath
 
 if TYPE_CHECKING:
     from dnnjpeg.learn.methods import MethodOptions

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dnnjpeg.checks import one_line
 from dnnjpeg.shards.names import is_url, kind_of
 
 
@@ -52,8 +53,3 @@ def read_stdin() -> bytes:
 def printable(text: str) -> str:
     """`text` with all control characters but line ends escaped."""
     return "\n".join(map(one_line, text.split("\n")))
-
-
-def one_line(text: str) -> str:
-    """`text` with all control characters escaped. File names and tables can hold any characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

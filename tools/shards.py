@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .paths import one_line  # mypy does not know the way by dnnjpeg.tools
+from dnnjpeg.checks import one_line
 
 if TYPE_CHECKING:
     from dnnjpeg.jobs.report import Report

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dnnjpeg.checks import check_quality
+from dnnjpeg.checks import check_quality, one_line
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.table.fields import BinWidth, Hardness, MaxIndex
 from dnnjpeg.table.formats import format_steps, to_csv, to_wizard
@@ -17,7 +17,7 @@ from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
 from .options import json_option
-from .paths import NamedPath, one_line
+from .paths import NamedPath
 
 
 def _load(ctx: click.Context, parameter: click.Parameter, name: str) -> Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from dnnjpeg.checks import one_line
 from dnnjpeg.files.images import open_picture
 from dnnjpeg.jobs.tasks import Result, Totals
 
@@ -89,7 +90,9 @@ class Report:
             ("Bits per pixel", f"{totals.bits_per_pixel:.2f}"),
             *facts,
         ]
-        cells = "".join(f"<tr><th>{_text(k)}</th><td class=n>{_text(str(v))}</td></tr>" for k, v in rows)
+        cells = "".join(
+            f"<tr><th>{_escaped(k)}</th><td class=n>{_escaped(str(v))}</td></tr>" for k, v in rows
+        )
         qualities = range(1, 101)
         parts = [
             f"<h1>dnnjpeg encode</h1><table id=totals>{cells}</table>",
@@ -111,9 +114,8 @@ class Report:
         )
 
 
-def _text(text: str) -> str:
-    """Names may hold anything, also halves of characters."""
-    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+def _escaped(text: str) -> str:
+    return escape(one_line(text))
 
 
 def _histogram(labels: Sequence[str], counts: Sequence[int], name: str) -> str:
@@ -123,14 +125,14 @@ def _histogram(labels: Sequence[str], counts: Sequence[int], name: str) -> str:
     bars = []
     for i, (label, count) in enumerate(zip(labels, counts, strict=True)):
         height = 120 * count / most
-        told = f"<title>{_text(label)}: {count:,}</title>"
+        told = f"<title>{_escaped(label)}: {count:,}</title>"
         place = f"x={i * width + 1:.1f} y={140 - height:.1f} width={width - 2:.1f} height={height:.1f}"
         bars.append(f"<rect class=bar {place}>{told}</rect>")
         centre = (i + 0.5) * width
         if count and len(labels) <= 21:
             bars.append(f"<text x={centre:.1f} y={136 - height:.1f}>{count:,}</text>")
         if i % step == 0:
-            short = _text(label.removesuffix(" %"))
+            short = _escaped(label.removesuffix(" %"))
             bars.append(f"<text x={centre:.1f} y=155>{short}</text>")
     return f"<svg id={name} viewBox='0 0 920 160' role=img>{''.join(bars)}</svg>"
 
@@ -143,7 +145,7 @@ def _figure(seen: _Seen) -> str:
     result = seen.result
     change = 100 * (result.bytes_after / result.bytes_before - 1) if result.bytes_before else 0
     caption = (
-        f"{_text(seen.name)}<br>{result.bytes_before:,} to {result.bytes_after:,} bytes ({change:+.1f} %)"
+        f"{_escaped(seen.name)}<br>{result.bytes_before:,} to {result.bytes_after:,} bytes ({change:+.1f} %)"
     )
     return f"<figure><div>{_thumbnail(seen)}</div><figcaption>{caption}</figcaption></figure>"
 
@@ -163,5 +165,5 @@ def _thumbnail(seen: _Seen) -> str:
 def _list(failures: list[tuple[str, str]]) -> str:
     if not failures:
         return ""
-    lines = (f"<li>{_text(name)}: {_text(reason)}</li>" for name, reason in failures)
+    lines = (f"<li>{_escaped(name)}: {_escaped(reason)}</li>" for name, reason in failures)
     return f"<ul id=failures>{''.join(lines)}</ul>"

@@ -16,13 +16,13 @@ from dnnjpeg.files.atomic import make_folder, remove_leftovers, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.jobs.made import Made, made_before
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jpeg.segments import is_jpeg
 from dnnjpeg.options import Metadata
 
 if TYPE_CHECKING:
     from dnnjpeg.target.target import Encoded
     from dnnjpeg.transcoder import Decoded
 
-_JPEG = b"\xff\xd8\xff"
 GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
 Value = TypeVar("Value")
 Item = TypeVar("Item")
@@ -105,10 +105,10 @@ def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
     if task.content is None:
         with task.source.open("rb") as file:
             start = file.read(3)
-            data = start + file.read() if start == _JPEG else start
+            data = start + file.read() if is_jpeg(start) else start
     else:
         data = task.content
-    if not data.startswith(_JPEG):
+    if not is_jpeg(data):
         return None
     if (made := made_before(data, recipe)) is not None:
         return made

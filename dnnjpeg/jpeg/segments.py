@@ -30,6 +30,11 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff(?:[\xc4\xcc\xd9-\xdb\xe0-\xef\xfe]|[\xdc
 _RANK = sorted(range(64), key=NATURAL.__getitem__)
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Whether a file begins as JPEG files do; three bytes are enough."""
+    return data.startswith(b"\xff\xd8\xff")
+
+
 @dataclass(frozen=True)
 class Component:
     """A component of the frame: its id, sampling factors 1..4 and the number of its quantization table."""

@@ -7,7 +7,8 @@ of other columns stay; their pages are written anew, because no library copies t
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from dnnjpeg.shards.shard import Convert, ShardError, Tally, is_jpeg
+from dnnjpeg.jpeg.segments import is_jpeg
+from dnnjpeg.shards.shard import Convert, ShardError, Tally
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,6 @@ Item = TypeVar("Item")
 OnError = Literal["keep", "drop", "fail"]
 OnPicture = Callable[[str, Result, bytes], object]  # name, what has become of it, its file before
 _LISTED = 100  # failures of a shard
-_JPEG = b"\xff\xd8\xff"
 
 
 class ShardError(ValueError):
@@ -57,10 +56,6 @@ class Tally:
 Convert = Callable[
     [Iterable[Any], Callable[[Any], "list[tuple[str, bytes]]"]], Iterator["tuple[Any, list[bytes] | None]"]
 ]
-
-
-def is_jpeg(data: bytes) -> bool:
-    return data.startswith(_JPEG)
 
 
 def converter(

@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from dnnjpeg.files.images import JPEG_EXTENSIONS
-from dnnjpeg.shards.shard import Convert, ShardError, Tally, is_jpeg
+from dnnjpeg.jpeg.segments import is_jpeg
+from dnnjpeg.shards.shard import Convert, ShardError, Tally
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
