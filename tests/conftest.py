@@ -57,3 +57,13 @@ def network() -> Callable[[str], Any]:
     from dnnjpeg.networks.load import load_network
 
     return lambda name: load_network(f"{Path(__file__).with_name('readers.py')}:{name}")
+
+
+@pytest.fixture(scope="session")
+def warm() -> None:
+    """All kernels of the codec are compiled, so that a command does not say that it compiles them."""
+    from dnnjpeg import encoder
+    from dnnjpeg.transcoder import warmup
+
+    encoder.warmup()
+    warmup()

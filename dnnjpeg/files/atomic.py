@@ -8,9 +8,10 @@ import secrets
 import selectors
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 TEMPORARY_SUFFIX = ".dnnjpeg-tmp"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
@@ -53,28 +54,40 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
         # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     target = Path(os.path.realpath(path))
-    temporary = target.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    with replacing(target, target.parent, fsync=fsync) as file:
+        if old is not None:
+            with suppress(OSError):  # file systems without owners and modes refuse both
+                os.chown(file.name, old.st_uid, old.st_gid)
+            with suppress(OSError):
+                Path(file.name).chmod(stat.S_IMODE(old.st_mode))
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, scratch: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
+    """Give a new file to write to. It becomes `path` if the block ends well, and is removed if not.
+
+    scratch: the folder of the temporary file, on the same disk as `path`. fsync: as in `write_atomic`.
+
+    Raises OSError.
+    """
+    temporary = scratch / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     try:
         with temporary.open("xb") as file:
-            if old is not None:
-                with suppress(OSError):  # file systems without owners and modes refuse both
-                    os.chown(temporary, old.st_uid, old.st_gid)
-                with suppress(OSError):
-                    temporary.chmod(stat.S_IMODE(old.st_mode))
-            file.write(data)
+            yield file
             file.flush()
             if fsync:
                 os.fsync(file.fileno())
-        temporary.replace(target)
+        temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
     if fsync:
-        sync_folder(target.parent)
+        _sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -93,7 +106,7 @@ def make_folder(folder: Path, *, fsync: bool = True) -> None:
     make_folder(folder.parent, fsync=fsync)
     folder.mkdir(exist_ok=True)
     if fsync:
-        sync_folder(folder.parent)
+        _sync_folder(folder.parent)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:

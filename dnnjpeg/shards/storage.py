@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers, sync_folder, write_atomic
+from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers, replacing, write_atomic
 from dnnjpeg.shards.names import is_url
 
 STATE = "_dnnjpeg"
@@ -95,21 +95,8 @@ class Disk:
         make_folder(Path(folder) / STATE)
         remove_leftovers(Path(folder) / STATE)
 
-    @contextmanager
-    def writing(self, path: str) -> Iterator[IO[bytes]]:
-        folder = Path(path).parent
-        temporary = folder / STATE / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(folder)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+    def writing(self, path: str) -> Any:
+        return replacing(Path(path), Path(path).parent / STATE)
 
     def write(self, path: str, data: bytes) -> None:
         write_atomic(path, data)

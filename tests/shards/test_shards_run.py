@@ -142,7 +142,7 @@ def run(*arguments: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command(*arguments), capture_output=True, text=True)
 
 
-def test_command(three: Path, tmp_path: Path) -> None:
+def test_command(three: Path, tmp_path: Path, warm: None) -> None:
     make(three / "*.tar", tmp_path / "expected")
     done = run(three / "{000..002}.tar", "-o", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")

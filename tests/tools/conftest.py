@@ -9,13 +9,8 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm() -> None:
-    """Compiled before anything is timed, interrupted or searched for unexpected output."""
-    from dnnjpeg import encoder
-    from dnnjpeg.transcoder import warmup
-
-    encoder.warmup()
-    warmup()
+def compiled(warm: None) -> None:
+    """Before anything is timed, interrupted or searched for unexpected output."""
 
 
 @pytest.fixture
