@@ -11,6 +11,7 @@ from PIL import Image
 
 from dnnjpeg.checks import brief, check_integer
 from dnnjpeg.encoder import encode
+from dnnjpeg.table.library import DEFAULT_TABLE
 
 from .batches import as_picture, encode_batch
 
@@ -23,7 +24,7 @@ __all__ = ["JPEG", "encode_batch"]
 class JPEG(torch.nn.Module):
     """Encode and decode pictures, as ``torchvision.transforms.v2.JPEG`` does, with a table of dnnjpeg.
 
-    table: name of an installed table, path of one, or a Table; None is "standard".
+    table: name of an installed table, path of one, or a Table; None is "universal".
     quality: a whole number 1..100, or (low, high): each call draws one from low to high, both included.
     seed: of the probabilistic quantizer; None draws one for each picture.
     options: further ones of `dnnjpeg.encode`.
@@ -85,5 +86,5 @@ class JPEG(torch.nn.Module):
             return np.array(image)
 
     def extra_repr(self) -> str:
-        table = "standard" if self.table is None else getattr(self.table, "name", self.table)
+        table = DEFAULT_TABLE if self.table is None else getattr(self.table, "name", self.table)
         return f"table={str(table)!r}, quality={self.quality}"

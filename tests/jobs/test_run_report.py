@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import encode_command
 from drawing import draw
 from PIL import Image
 
@@ -102,18 +102,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "dnnjpeg",
-        "encode",
-        *arguments,
-        "--table",
-        "universal",
-        "--quality",
-        "50",
-    ]
-    done = subprocess.run([*command, "--report", "r.html"], cwd=folder, capture_output=True, text=True)
+    command = encode_command(50, *arguments, "--report", "r.html")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     return (folder / "r.html").read_text()
 

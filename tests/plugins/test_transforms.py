@@ -148,3 +148,9 @@ def test_torchvision_is_not_needed() -> None:
     code = "import sys; sys.modules['torchvision'] = None; import dnnjpeg.plugins.transforms"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert encode_batch(TENSOR, "universal", 40)[0] == dnnjpeg.encode(PIXELS[0], "universal", 40)
+
+
+def test_the_default_table() -> None:
+    jpeg = JPEG(quality=40)
+    assert repr(jpeg) == "JPEG(table='universal', quality=(40, 40))"
+    assert torch.equal(jpeg(TENSOR), JPEG("universal", 40)(TENSOR))

@@ -4,12 +4,12 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import encode_command
 from shard_files import jpeg, make, options, samples, tar_bytes, tree
 
 from dnnjpeg.shards.run import Shards
@@ -124,22 +124,8 @@ def test_an_error_in_the_middle_leaves_nothing(
 # The command
 
 
-def command(*arguments: Any) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "dnnjpeg",
-        "encode",
-        *map(str, arguments),
-        "--table",
-        "universal",
-        "--quality",
-        "60",
-    ]
-
-
 def run(*arguments: Any) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command(*arguments), capture_output=True, text=True)
+    return subprocess.run(encode_command(60, *arguments), capture_output=True, text=True)
 
 
 def test_command(three: Path, tmp_path: Path, warm: None) -> None:
@@ -189,7 +175,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         members = [(f"{j:04}.jpg", pictures[j % 20]) for j in range(400)]
         (tmp_path / f"{i}.tar").write_bytes(tar_bytes(members))
     make(tmp_path / "*.tar", tmp_path / "expected", jobs=1)
-    arguments = command(tmp_path / "*.tar", "-o", tmp_path / "out", "--jobs", "1")
+    arguments = encode_command(60, tmp_path / "*.tar", "-o", tmp_path / "out", "--jobs", "1")
     rng, halves = random.Random(0), 0
     state = tmp_path / "out" / "_dnnjpeg"
 
