@@ -48,13 +48,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
-if TYPE_CHECKING:
-    from PIL.JpegImagePlugin import JpegImageFile
+from .pillow_options import SOURCES, codec_dpi, codec_subsampling, table_and_quality
 
+if TYPE_CHECKING:
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
     from dnnjpeg.transcoder import Decoded
@@ -66,8 +66,6 @@ __all__ = ["encode", "register", "restore", "takeover"]
 FORMAT = "DNNJPEG"
 _TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
 
-# What chooses the quantization tables: one of them at a time.
-_SOURCES = frozenset({"model", "table", "qtables"})
 _READ = frozenset(
     {"quality", "subsampling", "optimize", "progressive", "progression", "dpi", "exif", "comment"}
     | {"streamtype"}
@@ -91,7 +89,7 @@ _REFUSED = {
     "extra": "raw segments could break the file; use exif, xmp, icc_profile or comment",
     "append_images": "a JPEG file holds one picture; save each to a file of its own",
 }
-_OPTIONS = _SOURCES.union(_READ, _PASSED, _REFUSED)
+_OPTIONS = SOURCES.union(_READ, _PASSED, _REFUSED)
 _OWN = frozenset({"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"})
 
 _defaults: dict[str, Any] = {}
@@ -151,8 +149,8 @@ def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
     options = _spell_out(options)
     replaced = set(options)
-    if any(options.get(name) is not None for name in _SOURCES):
-        replaced |= _SOURCES
+    if any(options.get(name) is not None for name in SOURCES):
+        replaced |= SOURCES
         has_quality = options.get("qtables") is not None or isinstance(options.get("table"), OperatingPoint)
         if has_quality or isinstance(defaults.get("quality"), str):
             replaced.add("quality")
@@ -190,15 +188,15 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
     for name, reason in _REFUSED.items():
         if options.get(name):
             raise ValueError(f"{FORMAT} refuses {name}: {reason}")
-    table, quality = _table(image, options)
+    table, quality = table_and_quality(image, options)
     progressive = options.get("progressive") or options.get("progression") or False
     exif = options.get("exif", b"")
     comment = options["comment"] if "comment" in options else image.info.get("comment")
     chosen: dict[str, Any] = {
-        "subsampling": _subsampling(image, options.get("subsampling", -1)),
+        "subsampling": codec_subsampling(image, options.get("subsampling", -1)),
         "optimize": options.get("optimize"),
         "progressive": progressive if isinstance(progressive, str) else bool(progressive),
-        "dpi": _dpi(options.get("dpi")),
+        "dpi": codec_dpi(options.get("dpi")),
         "exif": exif.tobytes() if isinstance(exif, Image.Exif) else exif,
         "comment": comment.encode() if isinstance(comment, str) else comment or b"",
         **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
@@ -232,87 +230,6 @@ def _decoded(image: Image.Image) -> "Decoded | None":
                 usual = decoded.source.colour in ("gray", "YCbCr")
                 return decoded if usual and again.tobytes() == image.tobytes() else None
     return None
-
-
-def _table(image: Image.Image, options: dict[str, Any]) -> tuple[Any, float | None]:
-    """What the codec takes as its table and its quality."""
-    from dnnjpeg.table.library import chosen_table
-
-    given = sorted(_SOURCES & options.keys())
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} each choose the quantization tables: give one of them")
-    quality = options.get("quality", -1)
-    quality = None if quality == -1 else quality or 1
-    if "qtables" in options:
-        return _point(image, options["qtables"], quality), None
-    return chosen_table(options.get("table"), options.get("model")), quality
-
-
-def _point(image: Image.Image, qtables: Any, quality: float | None) -> "OperatingPoint":
-    """The operating point that ``qtables`` stands for, scaled where a quality is given."""
-    from PIL.JpegPresets import presets
-
-    from dnnjpeg.checks import check_quality
-    from dnnjpeg.jpeg.standard import ijg_scale
-    from dnnjpeg.table.fields import check_tables
-    from dnnjpeg.table.formats import parse_wizard
-    from dnnjpeg.table.point import OperatingPoint
-
-    tables: Any
-    if not isinstance(qtables, str):
-        tables = check_tables(qtables, "qtables", "1 to 4 tables of 64 integers")
-    elif qtables == "keep":
-        kept = _jpeg(image)
-        tables = [kept.quantization[selector] for *_, selector in kept.layer]
-    elif qtables in presets:
-        tables = cast("list[Any]", presets[qtables]["quantization"])[: 1 if image.mode == "CMYK" else None]
-    else:
-        tables = list(parse_wizard(qtables))
-    if not 1 <= len(tables) <= 4:
-        raise ValueError(f"qtables has {len(tables)} quantization tables, expected 1 to 4")
-    point = OperatingPoint.from_tables(tables[:3])
-    if image.mode == "CMYK" and len({*point.tables}) > 1:
-        raise ValueError("qtables has different tables, but the four components of a CMYK picture share one")
-    if quality is None:
-        return point
-    quality = check_quality(quality)
-    return OperatingPoint.from_tables([ijg_scale(steps, quality) for steps in point.tables])
-
-
-def _subsampling(image: Image.Image, subsampling: Any) -> Any:
-    """What the codec takes as its subsampling."""
-    from PIL.JpegPresets import presets
-
-    from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-
-    if subsampling == -1:
-        return None
-    if isinstance(subsampling, str) and subsampling in presets:
-        return presets[subsampling]["subsampling"]
-    if subsampling != "keep":
-        return subsampling
-    factors = [(across, down) for _, across, down, _ in _jpeg(image).layer]
-    if len(factors) != 3:
-        return None
-    width, height = factors[1]
-    for name, components in SUBSAMPLINGS.items():
-        if factors == [(across * width, down * height) for across, down in components]:
-            return name
-    raise ValueError(f"cannot keep the sampling factors {factors}; known are {', '.join(SUBSAMPLINGS)}")
-
-
-def _dpi(dpi: Any) -> Any:
-    """What the codec takes as its dpi: none where both round to 0."""
-    with suppress(TypeError, ValueError, OverflowError):  # the codec says what is wrong
-        if tuple(map(round, dpi)) == (0, 0):
-            return None
-    return dpi
-
-
-def _jpeg(image: Image.Image) -> "JpegImageFile":
-    if image.format != "JPEG":
-        raise ValueError("Cannot use 'keep' when original image is not a JPEG")
-    return cast("JpegImageFile", image)
 
 
 def takeover(

@@ -12,11 +12,11 @@ import jpeglib
 import numpy as np
 import pytest
 from drawing import draw
+from independent import encode, encode_to_target
 from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-import dnnjpeg  # noqa: E402
 from dnnjpeg import inspect, write_coefficients  # noqa: E402
 from dnnjpeg.jpeg.markers import NATURAL  # noqa: E402
 from dnnjpeg.networks.criterion import Criterion, Judges, view  # noqa: E402
@@ -24,14 +24,6 @@ from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.target.pruning import Prunable, _savings  # noqa: E402
 
 PICTURES = [draw(72, 56, seed) for seed in range(8)]
-
-
-def encode(image: Any, table: Any = "standard", quality: Any = None, **options: Any) -> bytes:
-    return dnnjpeg.encode(image, table, quality, **options)
-
-
-def encode_to_target(images: Any, table: Any = "standard", **options: Any) -> list[Any]:
-    return dnnjpeg.encode_to_target(images, table, **options)
 
 
 @pytest.fixture(scope="module")
