@@ -1,4 +1,4 @@
-"""The options of `encode` and its metadata, checked and brought into one form."""
+"""The options and metadata of `encode`, checked once. Equal options are equal objects."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _PILLOW_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How a file is made, whatever the picture and the table; see `encode` for each.
+    """The options of `encode` that do not depend on the picture or the table. See `encode` for each.
 
     Raises ValueError for a value out of range, and for options that exclude each other.
     """
@@ -62,7 +62,7 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says besides its picture; see `encode` for each.
+    """The metadata of a file. See `encode` for each field.
 
     Raises TypeError for what is not bytes, ValueError for a dpi out of range.
     """
@@ -89,7 +89,7 @@ class Metadata:
             object.__setattr__(self, "dpi", (round(numbers[0]), round(numbers[1])))
 
     def segments(self, components: int) -> bytes:
-        """All of it as marker segments, with the Adobe marker that four components need."""
+        """The marker segments of the metadata. Four components also get the Adobe marker, which they need."""
         if self == NO_METADATA and components < 4:
             return b""
         return b"".join(
@@ -108,7 +108,7 @@ _NAMES, _METADATA = (tuple(field.name for field in fields(kind)) for kind in (En
 
 
 def options_of(keywords: Mapping[str, Any]) -> tuple[EncodeOptions, Metadata]:
-    """Keywords of `encode`, apart from its picture, table and threads. Raises TypeError for unknown ones."""
+    """Sort keywords of `encode` into options and metadata. Raises TypeError for unknown keywords."""
     for name in keywords:
         if name not in _NAMES and name not in _METADATA:
             raise TypeError(f"no option is named {brief(name)}, expected {', '.join((*_NAMES, *_METADATA))}")
@@ -119,7 +119,7 @@ def options_of(keywords: Mapping[str, Any]) -> tuple[EncodeOptions, Metadata]:
 
 
 def subsampling_of(subsampling: Any) -> str:
-    """A name of `SUBSAMPLINGS`, for it or for Pillow's number."""
+    """The name of a subsampling, from its name or Pillow's number. Raises ValueError."""
     name = subsampling
     if is_number(subsampling, Integral):
         name = _PILLOW_SUBSAMPLINGS.get(int(subsampling))
@@ -131,7 +131,7 @@ def subsampling_of(subsampling: Any) -> str:
 
 
 def _hashable(hardness: Any, levels: int = 2) -> Any:
-    """The same numbers in tuples; how many there must be depends on the table."""
+    """The same numbers as tuples. Their count is checked later, with the table."""
     if hardness is None or is_number(hardness):
         return hardness
     if levels == 0:

@@ -1,4 +1,4 @@
-"""Many pictures to the bytes of many JPEG files, in threads, or one after another for the data libraries."""
+"""Encode many pictures: in threads, or one by one inside data libraries."""
 
 import io
 import os
@@ -24,7 +24,7 @@ def encode_batch(
     pictures: a uint8 tensor [N, C, H, W]; a uint8 array [N, H, W] or [N, H, W, C]; or a list of tensors
         [C, H, W], arrays and PIL images, in any mixture. Tensors have 1 or 3 channels.
     table, quality, options: as in `dnnjpeg.encode`.
-    threads: at most so many; None is one for each processor.
+    threads: the largest number of threads. None: one for each processor.
 
     The files are those of `dnnjpeg.encode`, in the order of the pictures. The first error is raised, with a
     note that says which picture it is about.
@@ -61,9 +61,9 @@ def as_picture(picture: Any) -> Any:
 
 
 class FileEncoder:
-    """Pictures, or files of pictures, to JPEG files with one table and quality. It can be pickled.
+    """Encodes pictures, or picture files, with one table and quality. It can be pickled.
 
-    options: those that `dnnjpeg.encode` and `dnnjpeg.transcode` share. A wrong one raises at once.
+    options: options of both `dnnjpeg.encode` and `dnnjpeg.transcode`. A wrong option raises at once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""JPEG writers of other libraries, replaced by dnnjpeg's in the whole process."""
+"""Replaces the JPEG writers of other libraries by dnnjpeg's, in the whole process."""
 
 import logging
 import os
@@ -93,7 +93,7 @@ class Takeover:
         self.restore()
 
     def attempt(self, make: Callable[[], Value]) -> Value | None:
-        """What `make` gives; None where it raises, whatever that is: another library must not break here."""
+        """The result of `make`, or None if it raises any error: the other library must go on."""
         try:
             value = make()
         except Exception as error:

@@ -36,9 +36,9 @@ _NOWHERE = np.empty((0, 64), np.int16)
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What `encode_rows` takes for all pictures of one size and mode.
+    """The arguments of `encode_rows` that all pictures of one size and mode share.
 
-    job: one record of `JOB`. fixed: its arguments `mix` to `keys`. size: bytes of memory, but for the tokens.
+    job: one record of `JOB`. fixed: the arguments `mix` to `keys`. size: bytes of memory, without the tokens.
     """
 
     frame: Frame

@@ -48,18 +48,16 @@ def report(
 
     An estimate is {value, low, high}, with a 95 % interval. null means: beyond the measured settings.
 
-    - `clean`: estimates for each network on the originals: divergence and loss (cross-entropy), in nat; top1,
-    top5
-      and agreement with the originals, 0..1.
+    - `clean`: estimates for each network on the originals: divergence and loss (cross-entropy), in nat;
+      top1, top5 and agreement with the originals, 0..1.
     - `settings`: means for each codec and quality: bytes, scan_bytes (entropy-coded data; null if not JPEG),
       bits_per_pixel, psnr (dB), and `networks` with the fields of `clean`.
     - `comparisons`: a row for each metric (divergence; with labels also loss and top1), codec, reference and
       network. `bd_rate` is the mean change of bytes at equal metric, in %. `points` has an entry for each
-      quality of
-      the first reference: the reference's metric; the codec's bytes at this metric; their change from the
-      reference's (bytes_change, %); the change of the metric at the point's bytes (metric_change). If several
-      networks read both codecs, a row with the network null has the mean of their bytes_change (the geometric
-      mean of the ratios), and the `worst` with its network.
+      quality of the first reference: the reference's metric; the codec's bytes at this metric; their change
+      from the reference's (bytes_change, %); the change of the metric at the point's bytes (metric_change).
+      If several networks read both codecs, a row with the network null has the mean of their bytes_change
+      (the geometric mean of the ratios), and the `worst` with its network.
     - `nominal`: for each codec, network and quality, the codec's divergence divided by that of the first
       reference at the same quality.
 

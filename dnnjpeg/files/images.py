@@ -113,8 +113,7 @@ def open_picture(
     Pixels:
     - Bilevel, grey, RGB, YCbCr and CMYK pictures keep their mode. A palette becomes RGB.
     - 16-bit grey is scaled to 8 bits and rounded to the nearest; white stays white. Pillow reads 16-bit
-    colour
-      as 8 bits, the high bytes.
+      colour as 8 bits, the high bytes.
     - An opaque alpha channel is dropped. A transparent one needs a `background`.
     - A file with several frames is refused. A JPEG may hold further pictures after the first (phones, stereo
       cameras): the first is read, and `lone` is False.

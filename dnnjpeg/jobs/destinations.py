@@ -21,9 +21,9 @@ def plan(
 
     Under the folder `output` a file's name or, for a folder, the path below that folder is kept; a name that
     does not say JPEG gets .jpg. Two pictures that would become one file: the second fails; one named twice is
-    taken once. A file that is there already is replaced, unless `is_done` says of a source and it that it
-    need not be; but it fails the picture where it lies in a folder that was named in `paths` or holds a file
-    that was, because it may be a source itself.
+    taken once. If the output file exists, it is replaced, or the picture is skipped if `is_done(source,
+    output)` is true. If the output file lies in a folder of `paths`, or beside a file of `paths`, it may be a
+    source itself: then the picture fails.
 
     With `keep_tree`, the path below the current folder is kept; if any of `paths` lies elsewhere, the path
     below the deepest folder that holds all of them.
@@ -80,7 +80,7 @@ def plan(
 def _says(is_done: Callable[[Path, Path], bool], source: Path, target: Path) -> bool:
     try:
         return is_done(source, target)
-    except OSError:  # that of reading; the task will tell it
+    except OSError:  # the task meets it again, and reports it
         return False
 
 

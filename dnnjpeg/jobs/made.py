@@ -1,4 +1,4 @@
-"""Files that the same request has made before: a second run leaves them as they are."""
+"""Finds files that an earlier run of the same command made, so that a second run changes nothing."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,9 @@ class Made:
 
 
 def made_before(data: bytes, recipe: FileOptions) -> Made | None:
-    """The file, if its signature names the table and the quality of the recipe; None too where the recipe
-    asks for anything that a signature does not tell.
+    """The file, if its signature names the table and the quality of the recipe.
+
+    None for any other file, and if the recipe has options that a signature does not name.
     """
     told = replace(recipe.options, adaptive=False) == DEFAULTS and recipe.metadata == "keep"
     if not told or recipe.target or recipe.only_if_smaller is False or not _is_signed(data, recipe):
@@ -32,8 +33,10 @@ def made_before(data: bytes, recipe: FileOptions) -> Made | None:
 
 
 def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:
-    """Whether `output` is what an earlier run of the recipe has made of `source`: by its signature. A file
-    that has none is done if it is a copy of the source, or if the recipe writes no signatures.
+    """Whether an earlier run of the recipe made `output` from `source`.
+
+    The signature of `output` says so. Without a signature, it is done if it is a copy of the source, or if
+    the recipe writes no signatures. Raises OSError if a file cannot be read.
     """
     data = output.read_bytes()
     if not recipe.options.signature or _is_signed(data, recipe):

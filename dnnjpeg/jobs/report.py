@@ -1,4 +1,4 @@
-"""A page about a run, in one HTML file that loads nothing: bytes, histograms, pictures, failures."""
+"""A page about a run: bytes, histograms, pictures, failures. One HTML file, which loads no other file."""
 
 import base64
 import heapq
@@ -48,7 +48,7 @@ class _Seen:
 
 
 class Report:
-    """Takes the results of a run one by one. It remembers few of them, however many there are."""
+    """Collects the results of a run, one by one. It keeps few of them, so memory does not grow."""
 
     def __init__(self) -> None:
         self.totals = Totals()
@@ -59,7 +59,9 @@ class Report:
         self._failures: list[tuple[str, str]] = []
 
     def add(self, name: str, result: Result, quality: float, content: bytes | None = None) -> None:
-        """quality: where the result has none of its own. content: of the source, where it is no file."""
+        """Add a result. quality: of the run, if the result has no quality of its own. content: the picture
+        file, if the source is no file.
+        """
         self.totals.add(result)
         if result.status == "failed" and len(self._failures) < _LISTED:
             self._failures.append((name, result.reason))
@@ -74,7 +76,7 @@ class Report:
             (heapq.heappush if len(kept) < _SHOWN else heapq.heappushpop)(kept, seen)
 
     def html(self, facts: Iterable[tuple[str, Any]]) -> str:
-        """facts: further rows of the first table, as the table and the time."""
+        """The page. facts: further rows of its first table, for example ("Seconds", "1.5")."""
         totals = self.totals
         change = (
             f"{100 * (totals.bytes_after / totals.bytes_before - 1):+.1f} %" if totals.bytes_before else "-"

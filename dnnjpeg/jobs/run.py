@@ -97,7 +97,7 @@ def _read(task: Task, recipe: FileOptions) -> _Open:
 
 
 def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
-    """A JPEG source that needs nothing, or its coefficients; None where it has to be by pixels."""
+    """A JPEG source that an earlier run made, or its coefficients. None: it must be decoded to pixels."""
     from dnnjpeg.transcoder import Decoded, Unsupported
 
     if task.content is None and not task.source.is_file():
@@ -176,7 +176,10 @@ def _write(opened: _Open, recipe: FileOptions) -> Result:
 
 
 def _must_shrink(opened: _Open, recipe: FileOptions) -> bool:
-    """Whether a file that is not smaller is not wanted: by itself where it can be replaced by its source."""
+    """Whether the new file must be smaller than its source.
+
+    By default it must, if the source can be copied in its place: an undamaged JPEG, with its metadata.
+    """
     if recipe.only_if_smaller is not None:
         return recipe.only_if_smaller
     is_damaged = not isinstance(opened.picture, Picture | Made) and not opened.picture.whole
@@ -253,7 +256,7 @@ def in_advance(
 
 
 def _group_size(recipe: FileOptions) -> int:
-    """As many as it takes for one that may break a criterion of a share."""
+    """Number of pictures of a group. With accuracy=X%, one picture of a group may break the criterion."""
     if recipe.target.get("keep") is None:
         return GROUP
     from dnnjpeg.networks.criterion import Criterion

@@ -1,4 +1,4 @@
-"""What is done to picture files, and what came of it."""
+"""Tasks and options of a run over picture files, and their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Task:
     source: Path
-    destination: Path | None  # None: the result carries the bytes; equal to `source`: replace it in place
-    content: bytes | None = None  # what `source` holds where it is not a file
+    destination: Path | None  # None: the result has the bytes. The same as `source`: replace it in place
+    content: bytes | None = None  # the picture file, if `source` is no file
 
 
 @dataclass(frozen=True)
 class Result:
     source: Path
-    status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the original's bytes, which are fewer
+    status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the source, unchanged
     reason: str = ""  # of skipped and failed
     pixels: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     data: bytes | None = None
-    found: "Encoded | None" = None  # what a target has led to, without its bytes
-    warning: str = ""  # of a file that is written all the same
+    found: "Encoded | None" = None  # the file of a target, without its bytes
+    warning: str = ""  # about a file that is written
     transcoded: bool = False  # from the source's own coefficients
 
 
@@ -46,15 +46,15 @@ class FileOptions:
     salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
     metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
     background: tuple[int, int, int] | None = None
-    # What is not smaller than its source: JPEG files are copied, others skipped. None: of JPEG sources only.
+    # If a new file is not smaller: copy a JPEG source, skip any other. None: for JPEG sources only.
     only_if_smaller: bool | None = None
     dry_run: bool = False  # everything but the writing
-    fsync: bool = True  # a file is on the disk before its result is told, see `write_atomic`
+    fsync: bool = True  # see `write_atomic`
 
 
 @dataclass
 class Read:
-    """What networks read in the files made for them: sums over pictures, and the worst."""
+    """Sums over pictures of what networks read in the files, and the worst divergence."""
 
     pictures: int = 0
     agrees: float = 0.0

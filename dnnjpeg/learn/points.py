@@ -2,8 +2,7 @@
 
 Candidates are measured on real files. The best ones become points, and each point gets the quality of the
 standard JPEG with the same loss. The best of many candidates is partly lucky with these pictures. So the
-choice
-is repeated on four fifths of the pictures and tested on the last fifth: this shows how much is luck.
+choice is repeated on four fifths of the pictures and tested on the last fifth: this shows how much is luck.
 """
 
 import math
@@ -24,9 +23,8 @@ from dnnjpeg.table.table import Table
 QUALITIES = (5, 10, 20, 30, 40, 50, 65, 80, 90, 95)  # of the standard files on whose curve points are placed
 CHECKED = (20, 35, 50, 65, 75, 85)  # where a table is compared with the standard table of the same quality
 
-_BY_CHROMA = sorted(
-    SUBSAMPLINGS, key=lambda one: -math.prod(SUBSAMPLINGS[one][0])
-)  # from few samples to many
+# From few chroma samples to many.
+_BY_CHROMA = sorted(SUBSAMPLINGS, key=lambda one: -math.prod(SUBSAMPLINGS[one][0]))
 _APART = 2  # in quality, of two points
 _FOLDS = 5
 _OFF = 0.03  # of the loss, at which a quality that is checked gets a point of its own
@@ -172,8 +170,10 @@ class Selection:
                 yield found
 
     def _switch_once(self) -> list[int]:
-        """Candidates of which no table goes back to coarser chroma as its quality rises: of each subsampling
-        those within a range of bytes, the ranges being such that all prices together cost least.
+        """Choose candidates so that chroma never becomes coarser as quality rises.
+
+        Each subsampling gets a range of bytes, and its candidates in this range are chosen. The ranges are
+        those that cost least over all prices.
         """
         qualities = [q for q in QUALITIES if self.curve.qualities[0] <= q <= self.curve.qualities[-1]]
         prices = np.array([self.curve.price(quality) for quality in qualities])

@@ -1,4 +1,4 @@
-"""Which shards are meant: braces, globs, and what a shard's name says."""
+"""Names of shards: braces, globs, and the kind that a name tells."""
 
 import re
 from itertools import product

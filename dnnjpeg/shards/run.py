@@ -1,4 +1,4 @@
-"""Many shards, one after another: what is finished is never done again, what is not leaves no trace."""
+"""Encode many shards. A finished shard is not done again. An unfinished one leaves no output file."""
 
 import json
 import time
@@ -22,7 +22,7 @@ _AHEAD = 4  # samples in advance, a thread
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """recipe: what is done to each picture; its destination, target and dry_run do not count.
+    """recipe: options for each picture. Its target and dry_run are ignored.
 
     on_error: what becomes of a picture that cannot be encoded. "keep" copies it, "drop" leaves its sample or
         row out, "fail" fails the shard.
@@ -36,14 +36,14 @@ class ShardOptions:
 
     @property
     def identity(self) -> str:
-        """Of all that the bytes depend on."""
+        """A digest of all options that the bytes depend on."""
         recipe = replace(self.recipe, threads=1, fsync=True)
         return key(__version__, recipe, self.on_error, self.column)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard and what has become of it. record: as its JSON file has it, empty where it failed."""
+    """The result of a shard. record: the content of its JSON file, empty if the shard failed."""
 
     source: str
     status: Literal["done", "before", "failed"]  # before: by an earlier run
@@ -61,7 +61,7 @@ class Job:
     before: dict[str, Any]
 
     def do(self, pool: Executor, on_picture: OnPicture = lambda *_: None) -> Shard:
-        """Make the shard, unless it is there. What goes wrong is its reason."""
+        """Make the shard, unless it exists already. An error becomes the reason of a failed shard."""
         try:
             (source, path), (target, folder) = storage_of(self.path), storage_of(self.output)
             place = target.join(folder, name_of(path))
@@ -155,8 +155,8 @@ class Shards:
         return len(self.jobs)
 
     def run(self, engine: Engine = here) -> Iterator[Shard]:
-        """Make the shards. What is wrong with one is its reason, and the others go on. The summary is written
-        at the end.
+        """Make the shards. If one fails, its reason says why, and the others go on. Write the summary at the
+        end.
         """
         total, started = Tally(), time.perf_counter()
         counts = {"done": 0, "before": 0, "failed": 0}
@@ -178,7 +178,7 @@ class Shards:
         _write_json(self._storage, self._output, SUMMARY, self.summary)
 
     def _record(self, name: str) -> dict[str, Any]:
-        """That an earlier run has left; empty where there is none."""
+        """The record of an earlier run, or an empty one."""
         state = _state(self._storage, self._output, f"{name}.json")
         if self._storage.size(state) is None:
             return {}

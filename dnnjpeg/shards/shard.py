@@ -1,4 +1,4 @@
-"""What the kinds of shards share: how pictures in them are made anew, and what is counted."""
+"""Common to tar and Parquet shards: encoding the pictures in them, and counting."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -21,7 +21,9 @@ class ShardError(ValueError):
 
 @dataclass
 class Tally:
-    """Of one shard, or of several. bytes_before, bytes_after: of the pictures that are done."""
+    """Counts of one shard, or of several. bytes_before, bytes_after: of the pictures that were encoded or
+    copied.
+    """
 
     encoded: int = 0
     copied: int = 0  # pictures that would not have become smaller
@@ -66,7 +68,7 @@ def converter(
     ahead: int,
     on_picture: OnPicture,
 ) -> Convert:
-    """How the pictures of a shard are made anew: `ahead` items in advance, in the threads of the pool."""
+    """A function that encodes the pictures of a shard, up to `ahead` items in advance, in the pool."""
 
     def convert(
         items: Iterable[Item], pictures: Callable[[Item], list[tuple[str, bytes]]]

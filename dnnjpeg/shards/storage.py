@@ -1,4 +1,4 @@
-"""Where shards lie: this disk, or anything that fsspec reaches by URL. Files appear whole or not at all."""
+"""Storage of shards: this disk, or any URL that fsspec reaches. A file appears when it is complete."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ class Storage(Protocol):
         """In bytes; None where there is no such file."""
 
     def stamp(self, path: str) -> str:
-        """Another one where the file has changed."""
+        """A text that changes when the file changes."""
 
     def open(self, path: str) -> IO[bytes]:
         """For reading, anywhere in the file."""
@@ -49,7 +49,7 @@ class Storage(Protocol):
         """Make a folder to write to, and remove what killed runs have left in it."""
 
     def writing(self, path: str) -> Any:
-        """A context manager with a file, which becomes `path` where the block ends well."""
+        """A context manager that gives a file. It becomes `path` if the block ends without an error."""
 
     def write(self, path: str, data: bytes) -> None: ...
 
@@ -103,7 +103,7 @@ class Disk:
 
 
 class Remote:
-    """A shard that is written lies in a temporary file here, until it is whole."""
+    """Any URL. A new shard is written to a temporary file on this disk first, and uploaded when complete."""
 
     def __init__(self, url: str) -> None:
         try:

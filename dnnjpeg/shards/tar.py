@@ -1,4 +1,4 @@
-"""Tar shards, as webdataset has them: JPEG members are made anew, everything else is copied byte by byte.
+"""Tar shards in webdataset's format: JPEG members are encoded again, all others are copied byte by byte.
 
 Members are read and written by their place in the file. Their names are never paths on a disk.
 """

@@ -1,8 +1,7 @@
 """Bits of quantized coefficients, differentiable in the coefficients, the steps and the hardness.
 
 `entropy_rate` is J4D's rate: the entropy of each frequency's indices under the CPMF. `scan_rate` counts the
-bits of
-a file: DC differences, runs of zeros, ends of blocks, extra bits, Huffman tables, headers.
+bits of a file: DC differences, runs of zeros, ends of blocks, extra bits, Huffman tables, headers.
 
 An index i drawn from the CPMF has the mean cost E[C(i)]. Its derivatives are covariances of C(i) with the
 offset of i from the nearest index. They are computed together with the value, and only their sums by table

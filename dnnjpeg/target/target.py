@@ -218,8 +218,10 @@ def _relaxed(
     note: str,
     ask: Callable[[Sequence[int], Iterable[Encoded]], "Sequence[Reading]"],
 ) -> list[Encoded]:
-    """All but a `share` of the files may break the criterion: those that save most if they get the median
-    quality of all. It is theirs, whatever the networks read.
+    """Let some files break the criterion, but keep it in a `share` of them.
+
+    The files that may break it get the median quality of all files. They are those that save most bytes by
+    this.
     """
     usual = sorted(found, key=lambda one: one.quality)[len(found) // 2]
     spare = int((1 - share) * len(found) + 1e-9)
