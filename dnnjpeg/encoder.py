@@ -140,7 +140,7 @@ def _file(pixels: Pixels, point: OperatingPoint, options: EncodeOptions, head: b
     coding, work = _prepared(point, options, pixels.width, pixels.height, pixels.mode)
     if options.progressive:
         return coding.smallest(head, picture_planes(pixels, work, threads))
-    return coding.baseline(head, picture_scan(pixels, work, threads, coding.known_tables))
+    return coding.baseline(head, picture_scan(pixels, work, threads, coding.known_huffman))
 
 
 @lru_cache(maxsize=256)

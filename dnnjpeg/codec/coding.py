@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import ScanTables, standard_tables
+from dnnjpeg.codec.huffman import ScanTables, standard_huffman
 from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval
 from dnnjpeg.codec.stream import Scan, with_headers
 from dnnjpeg.jpeg import markers
@@ -17,10 +17,10 @@ from dnnjpeg.options import EncodeOptions
 
 @dataclass(frozen=True)
 class Coding:
-    """How the indices of a picture become a file; `tables`: the quantization tables in use."""
+    """How the indices of a picture become a file; `quantization_tables`: those in use."""
 
     frame: Frame
-    tables: tuple[Steps, ...]
+    quantization_tables: tuple[Steps, ...]
     options: EncodeOptions
 
     @cached_property
@@ -33,16 +33,16 @@ class Coding:
         """The abbreviated stream of tables (T.81 B.5)."""
         return (
             markers.SOI
-            + markers.dqt(self.tables)
-            + markers.dht(standard_tables(self.frame.codes).dht)
+            + markers.dqt(self.quantization_tables)
+            + markers.dht(standard_huffman(self.frame.huffman_pairs).dht)
             + markers.EOI
         )
 
     @cached_property
-    def known_tables(self) -> ScanTables | None:
+    def known_huffman(self) -> ScanTables | None:
         """The Huffman tables of a baseline scan; None for those made for the picture."""
         own = not self.options.abbreviated and self.options.optimize is not False
-        return None if own else standard_tables(self.frame.codes)
+        return None if own else standard_huffman(self.frame.huffman_pairs)
 
     def baseline(self, head: bytes, scan: Scan) -> bytes:
         """The file of one baseline scan; `head`: the segments of metadata."""
@@ -53,7 +53,7 @@ class Coding:
         options, files = self.options, []
         if options.progressive is not True:
             files.append(
-                self.baseline(head, baseline_scan(self.frame, planes, self.interval, self.known_tables))
+                self.baseline(head, baseline_scan(self.frame, planes, self.interval, self.known_huffman))
             )
         if options.progressive:
             scans = progressive_scans(self.frame, planes, options.restart_blocks, options.restart_rows)
@@ -69,9 +69,9 @@ class Coding:
     def _fronts(self) -> tuple[bytes, bytes]:
         """DQT and SOF of a baseline and of a progressive file."""
         frame = self.frame
-        dqt = markers.dqt(self.tables) if not self.options.abbreviated else b""
-        components = [(c.h, c.v, c.steps) for c in frame.components]
-        sequential = int(max(map(max, self.tables)) > 255)  # baseline has steps of 8 bits only
+        dqt = markers.dqt(self.quantization_tables) if not self.options.abbreviated else b""
+        components = [(c.h, c.v, c.quantization_table) for c in frame.components]
+        sequential = int(max(map(max, self.quantization_tables)) > 255)  # baseline has steps of 8 bits only
         baseline, progressive = (
             markers.sof(kind, frame.width, frame.height, components) for kind in (sequential, 2)
         )

@@ -21,28 +21,28 @@ def beyond_decoders(width: int, height: int) -> str:
 
 @dataclass(frozen=True)
 class FrameComponent:
-    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `steps`: quantization table.
-    `code`: Huffman tables.
+    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `quantization_table`,
+    `huffman_table`: the numbers of its tables; the DC and the AC table have the same number.
     """
 
     h: int
     v: int
     columns: int
     rows: int
-    steps: int
-    code: int
+    quantization_table: int
+    huffman_table: int
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and
-    quantization table `steps[c]`.
+    quantization table `quantization_tables[c]`.
     """
 
     width: int
     height: int
     sampling: tuple[tuple[int, int], ...]
-    steps: tuple[int, ...]
+    quantization_tables: tuple[int, ...]
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height)):
@@ -75,16 +75,16 @@ class Frame:
                 v,
                 ceil(ceil(self.width * h / self.h) / 8),
                 ceil(ceil(self.height * v / self.v) / 8),
-                self.steps[c],
+                self.quantization_tables[c],
                 int(colour and c > 0),
             )
             for c, (h, v) in enumerate(self.sampling)
         )
 
     @cached_property
-    def codes(self) -> int:
-        """Pairs of Huffman tables that components have of their own: 2 where there is chroma."""
-        return 1 + max(component.code for component in self.components)
+    def huffman_pairs(self) -> int:
+        """Pairs of Huffman tables, DC and AC: 2 where there is chroma, else 1."""
+        return 1 + max(component.huffman_table for component in self.components)
 
     @cached_property
     def every(self) -> tuple[int, ...]:
@@ -111,6 +111,6 @@ class Frame:
         for part in self.components:
             # batches of blocks are written whole
             stride = -(-self.mcus * part.h // LANES) * LANES
-            rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.code))
+            rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.huffman_table))
             blocks += stride * part.v * (self.mcu_rows if whole_picture else 1)
         return np.array(rows, np.int64), blocks

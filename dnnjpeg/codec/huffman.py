@@ -290,7 +290,7 @@ def chosen_tables(chosen: int, choice: np.ndarray) -> ScanTables:
     return ScanTables(dht, ((0, 0), (chosen & 1, chosen >> 1 & 1)), choice["lut"][0])
 
 
-def optimal_tables(counts: np.ndarray) -> ScanTables:
+def optimal_huffman(counts: np.ndarray) -> ScanTables:
     """The smallest tables for the symbols counted, uint32[n, 1024] rows to be added up: two of a kind, or one
     where that is smaller.
     """
@@ -299,8 +299,8 @@ def optimal_tables(counts: np.ndarray) -> ScanTables:
 
 
 @cache
-def standard_tables(codes: int) -> ScanTables:
-    """The tables of T.81 K.3; the two for luminance alone where `codes` is 1."""
+def standard_huffman(pairs: int) -> ScanTables:
+    """The tables of T.81 K.3; the two for luminance alone where `pairs` is 1."""
     lut, bits, values = (
         np.empty(SYMBOLS, np.uint32),
         np.zeros((4, 17), np.uint8),
@@ -312,6 +312,6 @@ def standard_tables(codes: int) -> ScanTables:
     _look_up(lut, bits, values)
     dht = b"".join(
         bytes([(row >> 1) << 4 | row & 1]) + STANDARD[row].bits[1:] + STANDARD[row].values
-        for row in (range(4) if codes == 2 else (0, AC))
+        for row in (range(4) if pairs == 2 else (0, AC))
     )
     return ScanTables(dht, ((0, 0), (1, 1)), lut)

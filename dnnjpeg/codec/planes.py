@@ -95,7 +95,7 @@ def _progressive_scan(
         blocks = part.columns * part.rows
         memory, bounds = _room(blocks * MAX_BLOCK_TOKENS + MAX_CORRECTIONS, blocks, restart)
         place = (int(geometry[c, PLANE]), part.columns, part.rows, int(geometry[c, STRIDE]))
-        where = (memory, planes, *place, AC + part.code << 8)
+        where = (memory, planes, *place, AC + part.huffman_table << 8)
         if step.high == 0:
             written = ac_first_tokens(*where, step.start, step.end, step.low, restart, bounds)
         else:

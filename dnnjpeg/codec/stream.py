@@ -11,7 +11,7 @@ import numpy as np
 
 from dnnjpeg.codec.bits import CHUNK, COUNT_ROWS, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_tables
+from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_huffman
 from dnnjpeg.jpeg import markers
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.memory import empty
@@ -52,13 +52,13 @@ class Tokens:
 
 
 class Scan(NamedTuple):
-    """A coded scan: the Huffman tables, and the bytes behind its header.
+    """A coded scan: its Huffman tables, and the bytes behind its header.
 
     `restart`: MCUs between restarts, or 0. `band`, `bits`: Ss, Se and Ah, Al.
     """
 
     components: tuple[int, ...]
-    tables: ScanTables
+    huffman: ScanTables
     data: bytes | memoryview
     restart: int = 0
     band: tuple[int, int] = (0, 63)
@@ -100,19 +100,19 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
     interval = 0
     for scan in scans:
         if tables:
-            parts.append(markers.dht(scan.tables.dht))
+            parts.append(markers.dht(scan.huffman.dht))
         if scan.restart != interval:
             parts.append(markers.dri(scan.restart))
             interval = scan.restart
-        places = scan.tables.destinations
-        selectors = tuple((c, *places[frame.components[c].code]) for c in scan.components)
+        places = scan.huffman.destinations
+        selectors = tuple((c, *places[frame.components[c].huffman_table]) for c in scan.components)
         parts += (markers.sos(selectors, scan.band, scan.bits), scan.data)
     return parts
 
 
 def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
     """Tables, the `known` ones or the best, and the data of a scan."""
-    tables = known or optimal_tables(tokens.counts)
+    tables = known or optimal_huffman(tokens.counts)
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
@@ -127,7 +127,7 @@ def code_pieces(
 
     Where in a byte a piece begins is known from those before it.
     """
-    tables = known or optimal_tables(np.concatenate([tokens.counts for tokens in pieces]))
+    tables = known or optimal_huffman(np.concatenate([tokens.counts for tokens in pieces]))
     sizes = (tables.lut & 31).astype(np.int64)
     lengths = [int(tokens.counts.sum(axis=0) @ sizes) for tokens in pieces]
     phases = [0, *(total & 7 for total in accumulate(lengths[:-1]))]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode
-from dnnjpeg.codec.huffman import RAW, STANDARD, HuffmanTable, optimal_tables, standard_tables
+from dnnjpeg.codec.huffman import RAW, STANDARD, HuffmanTable, optimal_huffman, standard_huffman
 
 Counts = Mapping[int, int]
 DC_0, DC_1, AC_0, AC_1 = range(4)
@@ -26,7 +26,7 @@ counts_of = st.one_of(
 
 
 def packed(**tables: Counts) -> np.ndarray:
-    """Counts by table name as `optimal_tables` takes them, spread over its rows."""
+    """Counts by table name as `optimal_huffman` takes them, spread over its rows."""
     most = max((count for counts in tables.values() for count in counts.values()), default=0)
     rows = np.zeros((3 + (most >> 31), 1024), np.uint32)
     for name, counts in tables.items():
@@ -52,7 +52,7 @@ def parsed(dht: bytes) -> dict[int, HuffmanTable]:
 
 def optimal(counts: Counts) -> HuffmanTable:
     """The table of a scan with these AC symbols alone."""
-    ((place, table),) = parsed(optimal_tables(packed(AC_0=counts)).dht).items()
+    ((place, table),) = parsed(optimal_huffman(packed(AC_0=counts)).dht).items()
     assert place == 0x10
     return table
 
@@ -166,7 +166,7 @@ def test_any_number_of_equal_symbols(symbols: int) -> None:
 
 
 def test_no_symbols_no_tables() -> None:
-    assert optimal_tables(packed()).dht == b""
+    assert optimal_huffman(packed()).dht == b""
 
 
 # --- one table or two ---
@@ -181,7 +181,7 @@ def test_components_share_a_table_only_where_the_file_gets_smaller(first: Counts
         table = optimal(counts)
         return cost(counts, table) + 8 * (17 + len(table.values))
 
-    chosen = optimal_tables(packed(AC_0=first, AC_1=second))
+    chosen = optimal_huffman(packed(AC_0=first, AC_1=second))
     both = {symbol: first.get(symbol, 0) + second.get(symbol, 0) for symbol in {**first, **second}}
     together, apart = bits(both), (bits(first) if first else 0) + bits(second)
     if first and abs(together - apart) > 0:
@@ -195,10 +195,10 @@ def test_components_share_a_table_only_where_the_file_gets_smaller(first: Counts
 
 def test_dc_and_ac_are_chosen_apart() -> None:
     alike, other = {0: 90, 1: 5, 2: 3}, dict.fromkeys(range(100, 180), 1000)
-    chosen = optimal_tables(packed(DC_0=alike, DC_1=alike, AC_0=alike, AC_1=other))
+    chosen = optimal_huffman(packed(DC_0=alike, DC_1=alike, AC_0=alike, AC_1=other))
     assert chosen.destinations == ((0, 0), (0, 1))
     assert list(parsed(chosen.dht)) == [0x00, 0x10, 0x11]
-    chosen = optimal_tables(packed(DC_0={0: 9000, 1: 50}, DC_1={5: 9000, 6: 50}, AC_0=alike, AC_1=alike))
+    chosen = optimal_huffman(packed(DC_0={0: 9000, 1: 50}, DC_1={5: 9000, 6: 50}, AC_0=alike, AC_1=alike))
     assert chosen.destinations == ((0, 0), (1, 0))
     assert list(parsed(chosen.dht)) == [0x00, 0x01, 0x10]
 
@@ -234,7 +234,7 @@ ac_symbols = (
     ac=st.dictionaries(st.sampled_from(ac_symbols), st.integers(0, 40).map(lambda n: 1 << n), min_size=1),
 )
 def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
-    chosen = optimal_tables(packed(DC_0=dc, AC_0=ac, DC_1=dc, AC_1={0: 3}))
+    chosen = optimal_huffman(packed(DC_0=dc, AC_0=ac, DC_1=dc, AC_1={0: 3}))
     tables = parsed(chosen.dht)
     for code, dc_used, ac_used in ((0, dc, ac), (1, dc, {0: 3})):
         for kind, counts in ((0, dc_used), (1, ac_used)):
@@ -247,7 +247,7 @@ def test_lookup_holds_the_canonical_codes(dc: Counts, ac: Counts) -> None:
 
 
 def test_raw_bits_have_no_code() -> None:
-    for tables in (optimal_tables(packed(DC_0={0: 1, RAW + 3: 99})), standard_tables(2)):
+    for tables in (optimal_huffman(packed(DC_0={0: 1, RAW + 3: 99})), standard_huffman(2)):
         assert [int(tables.lut[RAW + n]) for n in range(1, 16)] == list(range(1, 16))
         assert not any(
             value >= RAW
@@ -276,9 +276,9 @@ def test_standard_tables_are_those_that_pillow_writes(photo: Image.Image) -> Non
         image.save(buffer, "JPEG")
         expected = parsed(b"".join(dht_segments(buffer.getvalue())))
         assert len(expected) == 2 * codes
-        assert parsed(standard_tables(codes).dht) == expected
+        assert parsed(standard_huffman(codes).dht) == expected
         assert parsed(b"".join(dht_segments(encode(image, optimize=False)))) == expected
-    assert parsed(standard_tables(2).dht) == dict(zip((0x00, 0x01, 0x10, 0x11), STANDARD, strict=True))
+    assert parsed(standard_huffman(2).dht) == dict(zip((0x00, 0x01, 0x10, 0x11), STANDARD, strict=True))
     for table in STANDARD:
         assert_legal(table)
 
