@@ -2,11 +2,15 @@
 
 Machine code is unpickled and run. So it is loaded only from folders that nobody but the user and root can
 write to, and only if its digest is right. If there is no such folder, kernels are compiled in each process.
+
+A container image or a shared disk can carry kernels: `ship_kernels` makes such a folder, and the environment
+variable DNNJPEG_KERNELS names it.
 """
 
 import atexit
 import hashlib
 import inspect
+import json
 import logging
 import os
 import pickle
@@ -16,13 +20,13 @@ import stat
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import llvmlite
 import numba
 import platformdirs
 from numba.core.caching import Cache
@@ -35,6 +39,12 @@ KERNEL_ROOMS = ("machine", "codec", "sparse")  # every kernel lives in one of th
 SUFFIX = ".nbc"  # numba's, of files with machine code
 _OLD = 30 * 24 * 60 * 60  # seconds
 _DIGEST = hashlib.sha256().digest_size
+_VERSIONS = {
+    "python": sys.implementation.cache_tag,
+    "numba": numba.__version__,
+    "llvmlite": llvmlite.__version__,
+}
+_MANIFEST = "kernels.json"  # of a shipped folder: versions, and the processors that it has kernels for
 
 
 @cache
@@ -43,12 +53,16 @@ def _warn(text: str) -> None:
     logging.getLogger("dnnjpeg").warning(text)
 
 
-def _fingerprint() -> str:
-    """A text that changes with the sources of kernels. Numba checks only the outermost function's file."""
+def _folder_name() -> str:
+    """It changes with the sources of kernels and with what compiles them.
+
+    Numba checks only the outermost function's file.
+    """
     home = Path(__file__).parents[1]
-    stats = [(path, path.stat()) for room in KERNEL_ROOMS for path in sorted(home.glob(f"{room}/*.py"))]
-    facts = [(str(path.relative_to(home)), found.st_mtime_ns, found.st_size) for path, found in stats]
-    return f"{zlib.crc32(repr(facts).encode()):08x}"
+    digest = hashlib.sha256(repr(_VERSIONS).encode())
+    for path in sorted(path for room in KERNEL_ROOMS for path in home.glob(f"{room}/*.py")):
+        digest.update(path.relative_to(home).as_posix().encode() + path.read_bytes())
+    return f"kernels-{digest.hexdigest()[:8]}"
 
 
 @cache
@@ -59,8 +73,7 @@ def kernel_folder() -> Path | None:
     NUMBA_CACHE_DIR, the user's cache folder, the temporary folder. If all of them fail, it is a new temporary
     folder for this process alone.
     """
-    name = f"kernels-{_fingerprint()}"
-    reason = ""
+    name, reason = _folder_name(), ""
     for root in _roots():
         try:
             folder = root / name
@@ -84,6 +97,71 @@ def kernel_folder() -> Path | None:
         return None
     atexit.register(_remove, folder, os.getpid())
     return folder
+
+
+@cache
+def _shipped_folder() -> Path | None:
+    """The folder with kernels of this version in the folder that DNNJPEG_KERNELS names, or None."""
+    root = os.environ.get("DNNJPEG_KERNELS")
+    if not root:
+        return None
+    folder = Path(root).absolute() / _folder_name()
+    try:
+        check_private(folder)
+        _processors(folder)
+        return folder
+    except FileNotFoundError:
+        found = ", ".join(path.read_text() for path in Path(root).glob(f"*/{_MANIFEST}"))
+        reason = (
+            f"it has no kernels of this version, {json.dumps(_VERSIONS)}; it has {found or 'none at all'}"
+        )
+    except (NotPrivate, OSError, ValueError) as error:
+        reason = str(error)
+    _refuse_shipped(reason)
+    return None
+
+
+def _processors(folder: Path) -> list[str]:
+    """Those that a shipped folder has kernels for. Raises OSError and ValueError."""
+    path = folder / _MANIFEST
+    with suppress(ValueError, TypeError, KeyError):
+        found = json.loads(path.read_text())["processors"]
+        if isinstance(found, list):
+            return found
+    raise ValueError(f"{path} is damaged")
+
+
+def _refuse_shipped(reason: str) -> None:
+    root = os.environ["DNNJPEG_KERNELS"]
+    _warn(
+        f"DNNJPEG_KERNELS is {root}, and its kernels are not used: {reason}. They are compiled again; "
+        f"`dnnjpeg warmup --into {root}` adds those of this machine"
+    )
+
+
+def ship_kernels(root: Path) -> Path:
+    """Copy the machine code that this process has loaded or compiled into a folder for other machines.
+
+    All users may read the copy; only the user can write to it. One folder can hold the kernels of several
+    versions and processors. Returns the subfolder for this version. Raises OSError if it cannot be written,
+    ValueError if its list of processors is damaged.
+    """
+    folder = root.absolute() / _folder_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    for path in KernelCache.used:
+        _write(folder / path.name, path.read_bytes(), 0o644)
+    known = _processors(folder) if (folder / _MANIFEST).exists() else []
+    facts = _VERSIONS | {"processors": sorted({*known, *KernelCache.processors})}
+    _write(folder / _MANIFEST, json.dumps(facts).encode(), 0o644)
+    return folder
+
+
+def is_kept(name: str) -> bool:
+    """Whether a kernel's machine code is on the disk; name: as in "module.function"."""
+    return any(
+        folder and any(folder.glob(f"{name}-*{SUFFIX}")) for folder in (_shipped_folder(), kernel_folder())
+    )
 
 
 def remove_old_kernels() -> None:
@@ -124,11 +202,14 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
     write at the same time.
     """
 
+    used: ClassVar[set[Path]] = set()  # files that this process has loaded or written
+    processors: ClassVar[set[str]] = set()  # those that they are for
+
     def __init__(self, function: Callable[..., Any]) -> None:
         self._py_func = function
         self._folder = kernel_folder()
         source = Path(inspect.getfile(function)).absolute()
-        self._source = (str(source), hashlib.sha256(source.read_bytes()).hexdigest())
+        self._source = (source.name, hashlib.sha256(source.read_bytes()).hexdigest())
         qualified = function.__qualname__.replace("<", "").replace(">", "")
         self._name = f"{source.stem}.{qualified}-{function.__code__.co_firstlineno}"
         self.enable()
@@ -138,35 +219,55 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         """The folder, for numba's statistics."""
         return str(self._folder)
 
-    def _path(self, signature: Any, codegen: Any) -> Path:
-        assert self._folder is not None
-        versions = (numba.__version__, sys.implementation.cache_tag)
-        parts = repr((versions, self._source, self._index_key(signature, codegen)))
-        return self._folder / f"{self._name}.{hashlib.sha256(parts.encode()).hexdigest()[:32]}{SUFFIX}"
+    def _file(self, signature: Any, codegen: Any) -> str:
+        """The name of a signature's file."""
+        parts = repr((_VERSIONS, self._source, self._index_key(signature, codegen)))
+        return f"{self._name}.{hashlib.sha256(parts.encode()).hexdigest()[:32]}{SUFFIX}"
 
     def _load_overload(self, sig: Any, target_context: Any) -> Any:
-        if not self._enabled or self._folder is None:
+        if not self._enabled:
             return None
-        path = self._path(sig, target_context.codegen())
+        codegen = target_context.codegen()
+        name = self._file(sig, codegen)
+        _, processor, features = codegen.magic_tuple()
+        processor = f"{processor}/{hashlib.sha256(features.encode()).hexdigest()[:6]}"
+        self.processors.add(processor)
+        if shipped := _shipped_folder():
+            if processor not in (has := _processors(shipped)):
+                _refuse_shipped(f"they are for {', '.join(has)}, and this processor is {processor}")
+            elif found := self._rebuild(shipped / name, target_context):
+                return found
+        return self._rebuild(self._folder / name, target_context) if self._folder else None
+
+    def _rebuild(self, path: Path, target_context: Any) -> Any:
         try:
             data = path.read_bytes()
             if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
                 raise ValueError("its digest is wrong")
-            return CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
+            made = CompileResult._rebuild(target_context, *pickle.loads(data[_DIGEST:]))
         except FileNotFoundError:
             return None
         except Exception as error:  # numba and pickle raise many kinds
-            _warn(f"{path} cannot be used ({error}): it is deleted, and its kernel is compiled again")
-            with suppress(OSError):
-                path.unlink()
+            own = path.parent == self._folder
+            _warn(
+                f"{path} cannot be used ({error}): {'it is deleted, and ' if own else ''}"
+                "its kernel is compiled again"
+            )
+            if own:
+                with suppress(OSError):
+                    path.unlink()
             return None
+        self.used.add(path)
+        return made
 
     def _save_overload(self, sig: Any, data: Any) -> None:
         if not self._enabled or self._folder is None or data.library.has_dynamic_globals:
             return
         payload = dumps(data._reduce())
+        path = self._folder / self._file(sig, data.codegen)
         try:
-            _write(self._path(sig, data.codegen), hashlib.sha256(payload).digest() + payload)
+            _write(path, hashlib.sha256(payload).digest() + payload)
+            self.used.add(path)
         except OSError as error:
             _warn(
                 f"compiled kernels cannot be kept in {self._folder} ({error.strerror}): "
@@ -174,8 +275,8 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
             )
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that only the user can read, whole or not at all."""
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     temporary = Path(name)
     try:
@@ -183,6 +284,7 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
