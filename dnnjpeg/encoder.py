@@ -3,33 +3,34 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_array, check_integer, check_items, check_quality
-from dnnjpeg.codec.coding import Coding
-from dnnjpeg.codec.frame import MAX_SIDE, Frame, beyond_decoders
-from dnnjpeg.codec.picture import MIN_BLOCKS, Work, picture_planes, picture_scan
+from dnnjpeg.codec.frame import MAX_SIDE, beyond_decoders
+from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
 from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
-from dnnjpeg.codec.quantize import Quantizer, quantizer_of
+from dnnjpeg.codec.prepare import (
+    DEFAULT_QUALITY,
+    by_component,
+    coding_of,
+    for_all,
+    operating_point,
+    prepared,
+    sampling_of,
+)
 from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
-from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.kernel_cache import is_kept
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
-from dnnjpeg.table.fields import check_steps, spread
-from dnnjpeg.table.library import chosen_table, load_table, standard_table
+from dnnjpeg.table.fields import check_steps
+from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
-
-DEFAULT_QUALITY = 75  # of a table, unless told otherwise
-T = TypeVar("T")
 
 
 def encode(
@@ -137,28 +138,10 @@ YARDSTICK_HEAD = signature_segment("standard", YARDSTICK)  # the law was fitted 
 
 
 def _file(pixels: Pixels, point: OperatingPoint, options: EncodeOptions, head: bytes, threads: int) -> bytes:
-    coding, work = _prepared(point, options, pixels.width, pixels.height, pixels.mode)
+    coding, work = prepared(point, options, pixels.width, pixels.height, pixels.mode)
     if options.progressive:
         return coding.smallest(head, picture_planes(pixels, work, threads))
     return coding.baseline(head, picture_scan(pixels, work, threads, coding.known_huffman))
-
-
-@lru_cache(maxsize=256)
-def _prepared(
-    point: OperatingPoint, options: EncodeOptions, width: int, height: int, mode: str
-) -> tuple[Coding, Work]:
-    """What all pictures of one size and mode share."""
-    components = mode_components(mode)
-    coding = coding_of(
-        width,
-        height,
-        sampling_of(components, options.subsampling or point.subsampling),
-        _for_all(point.tables, components),
-        options,
-    )
-    quantizer = quantizer_for(point, options.hardness, components)
-    restart = 0 if options.progressive else coding.interval
-    return coding, Work.of(coding.frame, mode, quantizer, options.seed, bool(options.progressive), restart)
 
 
 def tables_only(
@@ -180,7 +163,7 @@ def tables_only(
         raise ValueError(f"components is {brief(components)}, expected 1, 3 or 4")
     point, _ = operating_point(chosen_table(table, model), quality)
     sampling = sampling_of(components, point.subsampling)
-    return coding_of(8, 8, sampling, _for_all(point.tables, components), DEFAULTS).tables_only
+    return coding_of(8, 8, sampling, for_all(point.tables, components), DEFAULTS).tables_only
 
 
 def write_coefficients(
@@ -247,60 +230,6 @@ def _whole_steps(table: Any, name: str) -> Steps:
     """64 steps of a table of numbers, floats among them where they are whole."""
     values = check_array(table, name, "64 steps, or 8x8").ravel().tolist()
     return check_steps([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], name)
-
-
-def operating_point(
-    table: str | os.PathLike[str] | Table | OperatingPoint, quality: float | None
-) -> tuple[OperatingPoint, str]:
-    """The operating point, and the name of the table it is from."""
-    if isinstance(table, OperatingPoint):
-        if quality is not None:
-            raise ValueError(f"table is an OperatingPoint, its quality is {table.quality}: leave out quality")
-        return table, "custom"
-    if not isinstance(table, Table):
-        if not isinstance(table, str | os.PathLike):
-            raise TypeError(
-                f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
-            )
-        table = load_table(table)
-    return table.at(DEFAULT_QUALITY if quality is None else quality), table.name
-
-
-def coding_of(
-    width: int,
-    height: int,
-    sampling: tuple[tuple[int, int], ...],
-    tables: tuple[Steps, ...],
-    options: EncodeOptions,
-) -> Coding:
-    """Of components with such sampling factors and tables."""
-    used = tuple(dict.fromkeys(tables))  # equal tables are written once
-    return Coding(Frame(width, height, sampling, tuple(used.index(table) for table in tables)), used, options)
-
-
-def sampling_of(components: int, subsampling: str) -> tuple[tuple[int, int], ...]:
-    return SUBSAMPLINGS[subsampling] if components == 3 else ((1, 1),) * components
-
-
-@lru_cache(maxsize=64)
-def quantizer_for(point: OperatingPoint, hardness: Any, components: int) -> Quantizer:
-    """Of a point, or of it with another hardness, for pictures of so many components."""
-    if hardness is not None:
-        point = replace(point, hardness=hardness)
-    kappas, limits = tuple(map(spread, point.hardness)), tuple(map(spread, point.max_index))
-    return quantizer_of(
-        _for_all(point.divisors, components), _for_all(kappas, components), _for_all(limits, components)
-    )
-
-
-def _for_all(rows: tuple[T, ...], components: int) -> tuple[T, ...]:
-    """By component; gray and CMYK have what is for luma alone."""
-    return by_component(rows if components == 3 else rows[:1], components)
-
-
-def by_component(rows: tuple[T, ...], components: int) -> tuple[T, ...]:
-    """The last one serves all further components."""
-    return (rows + rows[-1:] * 3)[:components]
 
 
 def is_warm() -> bool:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
+from dnnjpeg.codec.prepare import coding_of, operating_point, quantizer_for
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.reader import (
     MAX_MCU_BLOCKS,
@@ -24,15 +25,7 @@ from dnnjpeg.codec.reader import (
     read_source,
 )
 from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
-from dnnjpeg.encoder import (
-    AT_YARDSTICK,
-    YARDSTICK_HEAD,
-    coding_of,
-    encode,
-    operating_point,
-    own_quality,
-    quantizer_for,
-)
+from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
 from dnnjpeg.files.images import SRGB
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, signature_segment

@@ -6,7 +6,7 @@ python examples/shards.py 'shards/*.tar' out
 import sys
 
 import dnnjpeg
-from dnnjpeg.jobs.run import FileOptions
+from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.shards.run import ShardOptions, Shards
 
 pattern, output = sys.argv[1:]

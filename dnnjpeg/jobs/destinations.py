@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
-from dnnjpeg.jobs.run import describe
+from dnnjpeg.jobs.file import describe
 from dnnjpeg.jobs.tasks import Result, Task
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dnnjpeg.jobs.run import encode_file, in_advance
+from dnnjpeg.jobs.file import encode_file
+from dnnjpeg.jobs.run import in_advance
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task
 
 Item = TypeVar("Item")

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import dnnjpeg
+from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.made import is_done, made_before
-from dnnjpeg.jobs.run import encode_file
 from dnnjpeg.jobs.tasks import FileOptions, Task
 from dnnjpeg.jpeg.signature import signature_of
 from dnnjpeg.options import EncodeOptions

@@ -12,7 +12,8 @@ from PIL import Image
 
 from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import run as batch
-from dnnjpeg.jobs.run import describe, encode_file, run
+from dnnjpeg.jobs.file import describe, encode_file
+from dnnjpeg.jobs.run import run
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task, Totals
 from dnnjpeg.table.library import load_table
 
