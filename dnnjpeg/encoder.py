@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_array, check_integer, check_items, check_quality
 from dnnjpeg.codec.frame import MAX_SIDE, beyond_decoders
 from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
-from dnnjpeg.codec.pixels import Pixels, as_pixels, mode_components
+from dnnjpeg.codec.pixels import Pixels, as_image, as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.prepare import (
     DEFAULT_QUALITY,
@@ -27,6 +28,7 @@ from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.kernel_cache import is_kept
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
+from dnnjpeg.reader import divergence
 from dnnjpeg.table.fields import check_steps
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
@@ -40,7 +42,7 @@ def encode(
     *,
     model: str | None = None,
     mode: str | None = None,
-    adaptive: bool = False,
+    adaptive: bool | str = False,
     hardness: Any = None,
     seed: int = 0,
     subsampling: str | int | None = None,
@@ -69,8 +71,10 @@ def encode(
     model: name of an installed table, in place of `table`.
     mode: channels of an array: "L", "RGB", "BGR", "YCbCr", "RGBX", "BGRX", "CMYK". None: L or RGB, by the
         shape.
-    adaptive: complex pictures get a lower quality, simple ones a higher one; `quality` is the average for
-        pictures of about the size that networks see. Takes twice as long.
+    adaptive: each picture gets its own quality, and `quality` is the average for pictures of about the size
+        that networks see. True: complex pictures get a lower quality, simple ones a higher one. Takes twice
+        as long. "read": pictures that are hard to read get a higher quality, too. The reader, a small
+        classifier, reads a coarse file of each (`dnnjpeg reader` makes it).
     hardness: κ >= 0.01 of the probabilistic quantizer, which draws each index i from exp(-κ (c/q - i)²), or
         inf, which rounds to the nearest index. A number, 64 numbers, or a list of these by table. None: the
         point's, and the nearest index if it has none.
@@ -112,7 +116,11 @@ def encode_pixels(
     """What `encode` returns, for options that are checked."""
     threads = check_integer(threads, "threads", 1, 1024)
     if options.adaptive:
-        quality = own_quality(table, quality, lambda: bits_at_yardstick(pixels, threads))
+        bits, lost = (
+            partial(bits_at_yardstick, pixels, threads),
+            partial(_lost_at_yardstick, pixels, metadata),
+        )
+        quality = own_quality(table, quality, bits, lost if options.adaptive == "read" else None)
     point, name = operating_point(table, quality)
     head = metadata.segments(mode_components(pixels.mode))
     if options.signature:
@@ -120,17 +128,28 @@ def encode_pixels(
     return _file(pixels, point, options, head, threads)
 
 
-def own_quality(table: Any, quality: float | None, bits: Callable[[], float]) -> float:
-    """The quality of a picture that costs so many `bits` a pixel at the yardstick. Raises ValueError."""
+def own_quality(
+    table: Any, quality: float | None, bits: Callable[[], float], lost: Callable[[], float] | None
+) -> float:
+    """The quality of a picture that costs so many `bits` a pixel at the yardstick, where the reader has
+    `lost` so much divergence, in nat. Raises ValueError.
+    """
     if isinstance(table, OperatingPoint):
-        raise ValueError("adaptive=True needs a Table, not an OperatingPoint")
-    return adapted_quality(check_quality(DEFAULT_QUALITY if quality is None else quality), bits())
+        raise ValueError(f"adaptive={'read' if lost else True!r} needs a Table, not an OperatingPoint")
+    usual = check_quality(DEFAULT_QUALITY if quality is None else quality)
+    return adapted_quality(usual, bits(), lost and lost())
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
     """What `adapted_quality` asks of a picture, in bits a pixel."""
     file = _file(pixels, standard_table().at(YARDSTICK), AT_YARDSTICK, YARDSTICK_HEAD, threads)
     return 8 * len(file) / (pixels.width * pixels.height)
+
+
+def _lost_at_yardstick(pixels: Pixels, metadata: Metadata) -> float:
+    original, turn = as_image(pixels), Metadata(exif=metadata.exif, xmp=metadata.xmp)
+    original.info.update(exif=metadata.exif, xmp=metadata.xmp)
+    return divergence(original, encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn))
 
 
 AT_YARDSTICK = EncodeOptions(optimize=False, abbreviated=True)

@@ -20,7 +20,7 @@ class EncodeOptions:
     Raises ValueError for a value out of range, and for options that exclude each other.
     """
 
-    adaptive: bool = False
+    adaptive: bool | str = False
     hardness: Any = None
     seed: int = 0
     subsampling: Any = None  # kept as a name
@@ -33,7 +33,7 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         for name, value in (
-            ("adaptive", check_flag(self.adaptive, "adaptive")),
+            ("adaptive", check_flag(self.adaptive, "adaptive", "read")),
             ("hardness", _hashable(self.hardness)),
             ("seed", check_integer(self.seed, "seed", 0, 2**63 - 1)),
             ("subsampling", None if self.subsampling is None else subsampling_of(self.subsampling)),

@@ -1,5 +1,6 @@
 """From JPEG to JPEG without pixels: coefficients decoded, requantized and coded again."""
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, sign
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
+from dnnjpeg.reader import divergence
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
@@ -50,7 +52,7 @@ def transcode(
     *,
     model: str | None = None,
     subsampling: str | int | None = None,
-    adaptive: bool = False,
+    adaptive: bool | str = False,
     hardness: Any = None,
     seed: int = 0,
     progressive: bool | str = False,
@@ -167,7 +169,8 @@ class Decoded:
     ) -> bytes:
         """A file of a table; `head`: the segments of metadata, whole, but for the signature."""
         if options.adaptive:
-            quality = own_quality(table, quality, self.bits_at_yardstick)
+            lost = self._lost_at_yardstick if options.adaptive == "read" else None
+            quality = own_quality(table, quality, self.bits_at_yardstick, lost)
         point, name = operating_point(table, quality)
         if options.signature:
             head += signature_segment(name, point.quality)
@@ -193,6 +196,14 @@ class Decoded:
         """What `adapted_quality` asks of a picture, in bits a pixel."""
         file = self._file(standard_table().at(YARDSTICK), AT_YARDSTICK, YARDSTICK_HEAD)
         return 8 * len(file) / (self.source.frame.width * self.source.frame.height)
+
+    def at_yardstick(self) -> bytes:
+        """The coarse file that says how hard the picture is to read."""
+        return self.encode("standard", YARDSTICK, head=self.head(False))
+
+    def _lost_at_yardstick(self) -> float:
+        with Image.open(io.BytesIO(self.data)) as original:
+            return divergence(original, self.at_yardstick())
 
     def head(self, strip: bool, signed: bool = True) -> bytes:
         """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not

@@ -15,7 +15,18 @@ from dnnjpeg.checks import one_line
 
 from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
 
-COMMANDS = ("demo", "encode", "evaluate", "inspect", "learn-table", "sparse", "tables", "train", "warmup")
+COMMANDS = (
+    "demo",
+    "encode",
+    "evaluate",
+    "inspect",
+    "learn-table",
+    "reader",
+    "sparse",
+    "tables",
+    "train",
+    "warmup",
+)
 
 
 class _Commands(click.Group):

@@ -57,9 +57,12 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--quality", type=click.FloatRange(1, 100),
               help="Quality 1 to 100: the network loses about as much as with a standard JPEG of this "
                    "quality.  [default: 75]")
-@click.option("--adaptive", is_flag=True,
+@click.option("--adaptive", "adaptive", flag_value="bits",
               help="Complex pictures get a lower quality, simple ones a higher one; --quality is the "
                    "average. Networks read the pictures a little better, for the same bytes in all.")
+@click.option("--adaptive-read", "adaptive", flag_value="read",
+              help="As --adaptive, and pictures that are hard to read get a higher quality, too. The reader, "
+                   "a small classifier, finds them: `dnnjpeg reader` makes it.")
 @target_options
 @subsampling_option(help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 "
                          "and 4:4:4.")
@@ -226,6 +229,7 @@ def _recipe(
 
     if only_if_smaller == "yes" and strip:
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
+    options["adaptive"] = {None: False, "bits": True}.get(options["adaptive"], "read")
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
         if value and (keep or target_bytes or target_bpp):

@@ -87,6 +87,21 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
     return Pixels(_PIL_MODES[image.mode], image.width, image.height, rows, image)
 
 
+def as_image(pixels: Pixels) -> Any:
+    """The pixels as a PIL image in the mode RGB or L."""
+    from PIL import Image
+
+    if pixels.image is not None:
+        return pixels.image.convert("L" if pixels.mode == "L" else "RGB")
+    assert pixels.rows is not None
+    array = pixels.rows[2]
+    if pixels.mode in ("L", "CMYK", "YCbCr"):
+        image = Image.fromarray(array, "L" if pixels.mode == "L" else pixels.mode)
+        return image if pixels.mode == "L" else image.convert("RGB")
+    channels = array[..., 2::-1] if pixels.mode.startswith("BGR") else array[..., :3]
+    return Image.fromarray(np.ascontiguousarray(channels))
+
+
 _arrow = (ctypes.c_uint64 * 7).from_address
 """What is read of Arrow's struct ArrowArray at an address: length, null count, offset, numbers of buffers and
 of children, their addresses.

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 if all have the same size
@@ -67,6 +67,14 @@ class View:
             _weights(height, top, bottom, self.size, self.interpolation),
             _weights(width, left, right, self.size, self.interpolation),
         )
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image, turned as its EXIF says. EXIF that cannot be read is ignored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's parser raises many kinds
+        return image
 
 
 @lru_cache(maxsize=64)

@@ -3,18 +3,17 @@
 import math
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dnnjpeg.checks import check_quality
-from dnnjpeg.files.view import View
+from dnnjpeg.files.view import View, upright
 from dnnjpeg.networks.load import Network
 
 BATCH = 25  # pictures of which gradients are taken together
@@ -176,6 +175,4 @@ class Judges:
 
 def view(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The square that networks see, uint8 size x size x 3: turned as the EXIF says, cropped as by `View`."""
-    with suppress(Exception):  # EXIF that cannot be read is ignored
-        ImageOps.exif_transpose(image, in_place=True)
-    return np.asarray(View(size).show(image.convert("RGB")))
+    return np.asarray(View(size).show(upright(image).convert("RGB")))

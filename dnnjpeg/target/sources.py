@@ -124,7 +124,7 @@ class JPEGSource(Source):
         return Encoded(data, quality, subsampling)
 
     def at_yardstick(self) -> bytes:
-        return self.decoded.encode("standard", YARDSTICK, head=self.decoded.head(False))
+        return self.decoded.at_yardstick()
 
     def bits_at_yardstick(self) -> float:
         return self.decoded.bits_at_yardstick()

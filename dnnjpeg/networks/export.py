@@ -1,0 +1,47 @@
+"""Networks as ONNX files: the reader of adaptive="read"."""
+
+import json
+import logging
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.networks.load import Network
+from dnnjpeg.reader import ENTRY, PICTURES, Reader
+
+
+def write_reader(network: Network, path: Path) -> None:
+    """Write a network as a reader. The file replaces an older one when it is whole.
+
+    Raises ValueError if a package is missing, or if the network cannot be exported. Raises OSError if the
+    file cannot be written.
+    """
+    size = network.preprocess.size
+    told = {"name": network.name, "digest": network.digest, "preprocess": asdict(network.preprocess)}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "reader.onnx"
+        try:
+            import onnx
+
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pixels = torch.zeros(PICTURES, 3, size, size, device=network.device)
+                torch.onnx.export(network.module, (pixels,), str(file), external_data=False, verbose=False)
+            model = onnx.load(str(file))
+            onnx.helper.set_model_props(model, {ENTRY: json.dumps(told)})
+            file.write_bytes(model.SerializeToString())
+        except ImportError as error:
+            raise ValueError(
+                f"{error.name} is missing, and the export needs it: pip install onnx onnxscript"
+            ) from None
+        except Exception as error:  # torch's exporter raises many kinds
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{network.name} cannot be exported as ONNX: {line}") from error
+        Reader(file)  # it can be loaded
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, file.read_bytes())
