@@ -28,7 +28,7 @@ from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.kernel_cache import is_kept
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
-from dnnjpeg.reader import divergence
+from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.fields import check_steps
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
@@ -149,7 +149,9 @@ def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
 def _lost_at_yardstick(pixels: Pixels, metadata: Metadata) -> float:
     original, turn = as_image(pixels), Metadata(exif=metadata.exif, xmp=metadata.xmp)
     original.info.update(exif=metadata.exif, xmp=metadata.xmp)
-    return divergence(original, encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn))
+    return installed_reader().divergence(
+        original, encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn)
+    )
 
 
 AT_YARDSTICK = EncodeOptions(optimize=False, abbreviated=True)

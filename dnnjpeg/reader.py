@@ -79,20 +79,19 @@ def reader_file() -> Path:
     return platformdirs.user_data_path("dnnjpeg") / "reader.onnx"
 
 
-def divergence(original: Image.Image, file: bytes) -> float:
-    """What the installed reader says, see `Reader.divergence`.
+def installed_reader() -> Reader:
+    """The reader in `reader_file`. It is loaded once, and again after the file has changed.
 
-    Raises ValueError if no reader is in `reader_file`.
+    Raises ValueError if there is none.
     """
     path = reader_file()
     try:
-        reader = _load(path, path.stat().st_mtime_ns)
+        return _load(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise ValueError(
             f"adaptive is 'read', and no reader is in {path} ({error.strerror}): make one with "
             "`dnnjpeg reader NETWORK`"
         ) from None
-    return reader.divergence(original, file)
 
 
 @lru_cache(maxsize=2)

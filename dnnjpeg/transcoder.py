@@ -33,7 +33,7 @@ from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, sign
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
-from dnnjpeg.reader import divergence
+from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
@@ -203,7 +203,7 @@ class Decoded:
 
     def _lost_at_yardstick(self) -> float:
         with Image.open(io.BytesIO(self.data)) as original:
-            return divergence(original, self.at_yardstick())
+            return installed_reader().divergence(original, self.at_yardstick())
 
     def head(self, strip: bool, signed: bool = True) -> bytes:
         """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not

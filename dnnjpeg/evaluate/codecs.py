@@ -21,6 +21,7 @@ from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.plugins.pillow import refuse_takeover
+from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table
@@ -167,12 +168,13 @@ def _key(table: Table, options: EncodeOptions, quality: float) -> Key:
     if not options.adaptive:
         return point_key(table.at(quality), options)
     points = ((point.quality, *point_key(point, options)) for point in table.points)
-    return "dnnjpeg", "adaptive", quality, tuple(points)
+    reader = installed_reader().digest if options.adaptive == "read" else ""
+    return "dnnjpeg", "adaptive", quality, reader, tuple(points)
 
 
 _FLAGS = {"true": True, "false": False}
 _OWN: dict[str, Expected] = {
-    "adaptive": _FLAGS,
+    "adaptive": _FLAGS | {"read": "read"},
     "subsampling": tuple(SUBSAMPLINGS),
     "hardness": float,
     "seed": int,
