@@ -26,19 +26,18 @@ from common import write
 @click.option("--size", default=500, show_default=True, help="Pictures a shard.")
 @click.option("--turns", default=3, show_default=True)
 def main(shards: int, size: int, turns: int) -> None:
-    data = Path(os.environ["DNNJPEG_DATA"]) / "data"
-    files = [p for name in ("full", "flowers17") for p in sorted((data / name).rglob("*")) if _is_jpeg(p)]
+    files = jpeg_files()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
         chosen = [files[i % len(files)] for i in range(shards * size)]
-        _lay_out(folder, chosen, size)
+        lay_out(folder, chosen, size)
         found: dict[str, list[tuple[float, float, float]]] = {"folder": [], "shards": []}
         for _ in range(turns):
             for kind, sources in (("folder", folder / "files"), ("shards", folder / "shards" / "*.tar")):
                 found[kind].append(_measure(folder, sources))
         memory = {}
         for count in (2, 20):
-            _lay_out(folder, files[:200] * (count // 2), 100)
+            lay_out(folder, files[:200] * (count // 2), 100)
             memory[str(count)] = _measure(folder, folder / "shards" / "*.tar")[2]
     wall, cpu = (
         median(one[i] / other[i] for one, other in zip(found["folder"], found["shards"], strict=True))
@@ -58,11 +57,14 @@ def main(shards: int, size: int, turns: int) -> None:
     click.echo(json.dumps(result, indent=1))
 
 
-def _is_jpeg(path: Path) -> bool:
-    return path.suffix.lower() in (".jpg", ".jpeg")
+def jpeg_files() -> list[Path]:
+    """Those of full/ and flowers17."""
+    data = Path(os.environ["DNNJPEG_DATA"]) / "data"
+    found = [path for name in ("full", "flowers17") for path in sorted((data / name).rglob("*"))]
+    return [path for path in found if path.suffix.lower() in (".jpg", ".jpeg")]
 
 
-def _lay_out(folder: Path, files: list[Path], size: int) -> None:
+def lay_out(folder: Path, files: list[Path], size: int) -> None:
     for name in ("files", "shards"):
         subprocess.run(["rm", "-rf", folder / name], check=True)
         (folder / name).mkdir()

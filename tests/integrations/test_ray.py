@@ -95,3 +95,22 @@ def test_command(cluster: Any, tmp_path: Path) -> None:
     refused = subprocess.run([*command, both.address, "--report", "r.html"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--report with --engine ray: not for shards" in refused.stderr
+
+
+def test_the_benchmark_of_clusters(tmp_path: Path) -> None:
+    home = Path(__file__).parents[2] / "benchmarks"
+    pictures = tmp_path / "data" / "full"
+    pictures.mkdir(parents=True)
+    for i in range(4):
+        (pictures / f"{i}.jpg").write_bytes(jpeg(i))
+    command = [sys.executable, str(home / "cluster.py"), "--shards", "2", "--size", "4", "--turns", "1"]
+    own = {"DNNJPEG_DATA": str(tmp_path), "DNNJPEG_RESULTS": str(tmp_path)}
+    done = subprocess.run(
+        command, env=os.environ | own, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "cluster.json").read_text())
+    assert set(result["seconds"]) == {
+        "this process, 1 job", "this process, 2 jobs", "Ray, 1 nodes", "Ray, 2 nodes",
+    }  # fmt: skip
+    assert result["two_nodes_by_one"] > 0
