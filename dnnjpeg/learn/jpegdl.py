@@ -8,7 +8,7 @@ steps, with an optimizer of their own, without weight decay.
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,11 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from dnnjpeg.checks import check_array, check_integer, is_number
+from dnnjpeg.checks import check_integer, is_number
 from dnnjpeg.encoder import encode
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.learn.frozen import FrozenJPEG
-from dnnjpeg.learn.layer_points import to_point, without_limits
+from dnnjpeg.learn.layer_points import first_tables, to_point, without_limits
 from dnnjpeg.networks.readings import decode
 from dnnjpeg.soft.jpeg import MaxIndices, component_tables, roundtrip, to_coefficients
 from dnnjpeg.soft.rate import scan_rate
@@ -107,7 +107,7 @@ class JPEGLayer(nn.Module):
         self.published = published
         self.form: Form = "soft"
         self._is_checked = False
-        q = torch.tensor(_tables(steps), dtype=torch.float32).clamp(least, 255)
+        q = torch.tensor(first_tables(steps), dtype=torch.float32).clamp(least, 255)
         q = q.repeat(check_integer(rounds, "rounds", 1, 100), 1, 1)
         if published:
             self.q = nn.Parameter(q)
@@ -290,13 +290,3 @@ def _warn_of_range(pixels: Tensor) -> None:
         f"{remedy}.",
         stacklevel=3,
     )
-
-
-def _tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:
-    expected = "1 to 3 tables x 64"
-    array = np.ones((2, 64)) if steps is None else check_array(steps, "steps", expected, float)
-    if array.ndim != 2 or not 1 <= len(array) <= 3 or array.shape[1] != 64:
-        raise ValueError(f"steps has the shape {array.shape}, expected {expected}")
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError("steps holds numbers that are not above 0, expected finite numbers > 0")
-    return array

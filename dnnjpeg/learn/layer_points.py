@@ -4,12 +4,14 @@ Files have no steps below 1. A layer's step below 1 becomes a step of 1 with a l
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from dnnjpeg.checks import check_array
 from dnnjpeg.soft.jpeg import MaxIndices
 from dnnjpeg.table.fields import MaxIndex, spread
 from dnnjpeg.table.point import OperatingPoint
@@ -47,3 +49,14 @@ def _entry(limit: int | Tensor | None) -> MaxIndex:
         return limit
     held: list[int] = limit.int().tolist()
     return held[0] if len(set(held)) == 1 else tuple(held)
+
+
+def first_tables(steps: ArrayLike | Sequence[Sequence[float]] | None) -> NDArray[np.float64]:
+    """The first steps of a layer as tables x 64. Raises ValueError."""
+    expected = "1 to 3 tables x 64"
+    array = np.ones((2, 64)) if steps is None else check_array(steps, "steps", expected, float)
+    if array.ndim != 2 or not 1 <= len(array) <= 3 or array.shape[1] != 64:
+        raise ValueError(f"steps has the shape {array.shape}, expected {expected}")
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError("steps holds numbers that are not above 0, expected finite numbers > 0")
+    return array
