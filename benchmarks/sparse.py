@@ -15,8 +15,11 @@ all of them, and prints what is published wherever it was measured.
 """
 
 import json
+import logging
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +133,8 @@ def peers(geometry: Geometry, weights: Tensor, bias: Tensor) -> dict[str, Callab
 
 
 def measure_network(name: str, seconds: float) -> dict[str, Any]:
-    """Milliseconds of the network as it is, compiled by torch, and with the plan, on real pictures that
-    take turns; the plan is made for the first.
+    """Milliseconds of the network as it is, compiled by torch, in ONNX Runtime and OpenVINO, and with the
+    plan, on real pictures that take turns; the plan is made for the first.
     """
     from dnnjpeg.files.dataset import load_dataset
     from dnnjpeg.networks.load import load_network
@@ -161,10 +164,11 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
     compiled = torch.compile(load_network(spec).module, dynamic=False)
     planned = load_network(spec).module
     apply_(planned, report.plan)
-    functions: dict[str, Callable[[Pair], Tensor]] = {
+    functions: dict[str, Callable[[Pair], Any]] = {
         "eager": lambda x: eager_first(x[0]),
         "eager_channels_last": lambda x: module(x[1]),
         "compiled": lambda x: compiled(x[1]),
+        **servers(eager_first, inputs[0][0]),
         "plan": lambda x: planned(x[1]),
     }
     found = clock({name: over(inputs, function) for name, function in functions.items()}, seconds)
@@ -180,6 +184,33 @@ def measure_network(name: str, seconds: float) -> dict[str, Any]:
         "difference": report.difference,
         "report": report.to_json(),
     }
+
+
+def servers(module: torch.nn.Module, example: Tensor) -> dict[str, Callable[[Pair], Any]]:
+    """The network in ONNX Runtime and in OpenVINO, in float32, on as many threads as torch has; those that
+    are installed.
+    """
+    threads = torch.get_num_threads()
+    found: dict[str, Callable[[Pair], Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "network.onnx")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(module, (example,), file, external_data=False, verbose=False)
+        with suppress(ImportError):
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.log_severity_level = threads, 3
+            session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+            name = session.get_inputs()[0].name
+            found["onnxruntime"] = lambda x: session.run(None, {name: x[0].numpy()})
+        with suppress(ImportError):
+            import openvino
+
+            hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+            request = openvino.Core().compile_model(file, "CPU", hints).create_infer_request()
+            found["openvino"] = lambda x: request.infer([x[0].numpy()])
+    return found
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -8,6 +8,14 @@ from typing import Any
 from dnnjpeg.sparse.tiling import SPARSE
 
 TORCH = ("torch", "channels_last", "prepacked")
+NETWORK = {
+    "eager": "torch",
+    "eager_channels_last": "torch, channels last",
+    "compiled": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "plan": "dnnjpeg",
+}
 METHODS = {
     "im2col": "im2col and BLAS",
     "mec": "MEC",
@@ -41,19 +49,12 @@ def as_markdown(results: dict[str, Any]) -> str:
         if threads == "1":
             lines += _smaller(columns)
         lines.append("")
-    titles = [
-        "eager",
-        "eager, channels last",
-        "torch.compile",
-        "dnnjpeg",
-        "speed",
-        "convolutions over im2col",
-    ]
+    titles = [*NETWORK.values(), "speed", "convolutions over im2col"]
     lines += _head("milliseconds a picture", titles)
     for threads, items in results["networks"].items():
         for name, item in items.items():
             times, convolutions = item["milliseconds"], item["convolutions"]
-            cells = [f"{times[key]:.2f}" for key in ("eager", "eager_channels_last", "compiled", "plan")]
+            cells = [f"{times[key]:.2f}" if key in times else "" for key in NETWORK]
             cells += [
                 f"{_network_speed(times):.2f}x",
                 f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
