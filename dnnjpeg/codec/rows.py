@@ -117,6 +117,32 @@ def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, 
         _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed)
 
 
+@inlined
+def transform(
+    job, room, strips, coefficients, geometry, kinds, scale, law, reach, limit, keys, base, mcu_row
+):  # fmt: skip
+    """Quantized coefficients of a row of MCUs from its strips. `base`: the row that planes begin with."""
+    for c in range(geometry.shape[0]):
+        strip = strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
+        strip_stride = job.c_stride if c else job.y_stride
+        h, v, stride = geometry[c, H], geometry[c, V], geometry[c, STRIDE]
+        rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
+        for y in range(v):
+            row = (mcu_row - base) * v + y
+            for x in range(0, job.mcus * h, LANES):
+                forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
+                if kinds[c] == NEAREST:
+                    _quantize_nearest(rows, indices, address(scale) + c * 256)
+                else:
+                    first_block = (mcu_row * v + y) * job.mcus * h + x
+                    _quantize_sampled(
+                        rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
+                        address(law) + c * 512, address(reach) + c * 512, address(limit) + c * 128,
+                        address(keys) + c * 264, first_block,
+                    )  # fmt: skip
+                transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
+
+
 @kernel
 def encode_rows(
     jobs,
@@ -153,7 +179,6 @@ def encode_rows(
     """
     job, desk = jobs[0], desks[0]
     room = address(memory) + 63 & ~63
-    rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
     coefficients = address(planes) if job.whole_picture else room + job.coefficients
     start = room + job.tokens
     out = start + 4 * count
@@ -164,24 +189,10 @@ def encode_rows(
             job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
         base = 0 if job.whole_picture else mcu_row
-        for c in range(geometry.shape[0]):
-            strip = room + job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
-            strip_stride = job.c_stride if c else job.y_stride
-            h, v, stride = geometry[c, H], geometry[c, V], geometry[c, STRIDE]
-            for y in range(v):
-                row = (mcu_row - base) * v + y
-                for x in range(0, job.mcus * h, LANES):
-                    forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
-                    if kinds[c] == NEAREST:
-                        _quantize_nearest(rows, indices, address(scale) + c * 256)
-                    else:
-                        first_block = (mcu_row * v + y) * job.mcus * h + x
-                        _quantize_sampled(
-                            rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
-                            address(law) + c * 512, address(reach) + c * 512, address(limit) + c * 128,
-                            address(keys) + c * 264, first_block,
-                        )  # fmt: skip
-                    transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
+        transform(
+            job, room, room + job.strips, coefficients, geometry, kinds, scale, law, reach, limit, keys,
+            base, mcu_row,
+        )  # fmt: skip
         if not job.whole_picture:
             begin = out
             out = mcu_row_tokens(

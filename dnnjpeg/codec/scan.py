@@ -21,6 +21,8 @@ from dnnjpeg.machine.simd import (
     load_scalar,
     magnitude_bits,
     mask_bits,
+    pick_bytes,
+    reinterpret,
     select,
     shuffler,
     splat,
@@ -110,7 +112,59 @@ def _append_one_by_one(values, positions, block, chroma):
     return n, bits
 
 
-_append_non_zeros = _append_compressed if host_has("avx512vbmi2") else _append_one_by_one
+def _compressing() -> tuple[np.ndarray, np.ndarray]:
+    """By the mask of eight lanes: the numbers of its bytes, and of its lanes, that are moved to the front."""
+    lanes = [[k for k in range(8) if mask >> k & 1] for mask in range(256)]
+    numbers = np.array([row + [0] * (8 - len(row)) for row in lanes], np.uint8)
+    return (2 * numbers[:, :, None] + np.array([0, 1], np.uint8)).reshape(256, 16), numbers
+
+
+_BYTES, _LANES = _compressing()
+
+
+@inlined
+def _append_eight(values, positions, block, bits, first, chroma):
+    """Entries of the coefficients first..first + 7."""
+    mask = np.int64(bits >> np.uint64(first) & np.uint64(255))
+    n = np.int64(count_ones(bits & ((np.uint64(1) << np.uint64(first)) - np.uint64(1))))
+    numbers = load(address(_BYTES) + 16 * mask, "u8x16")
+    store(values + 2 * n, pick_bytes(load(block + 2 * first, "u8x16"), numbers))
+    store(positions + n, load(address(_LANES) + 8 * mask, "u8x8") + (chroma + first))
+
+
+@inlined
+def _append_by_eights(values, positions, block, chroma):
+    low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
+    bits = mask_bits(low != 0) | mask_bits(high != 0) << np.uint64(32)
+    if bits == 1:
+        store(positions, np.uint8(chroma))
+        return 1, bits
+    for half in range(0, 64, 32):
+        _append_eight(values, positions, block, bits, half, chroma)
+        _append_eight(values, positions, block, bits, half + 8, chroma)
+        _append_eight(values, positions, block, bits, half + 16, chroma)
+        _append_eight(values, positions, block, bits, half + 24, chroma)
+        if bits >> np.uint64(32) == 0:
+            break
+    return np.int64(count_ones(bits)), bits
+
+
+if host_has("avx512vbmi2"):
+    _append_non_zeros = _append_compressed
+elif host_has("ssse3"):
+    _append_non_zeros = _append_by_eights
+else:
+    _append_non_zeros = _append_one_by_one
+
+
+@inlined
+def _size_by_float(value):
+    """Size category of each lane: the exponent of a float32, which holds 24 bits."""
+    exponent = (reinterpret(convert(value, "f32x16"), "i32x16") >> 23 & 255) - 126
+    return select(exponent > 0, exponent, splat(0, "i32x16"))
+
+
+_size = magnitude_bits if host_has("avx512bw") else _size_by_float
 
 
 @inlined
@@ -135,40 +189,42 @@ def _append_nothing(values, positions, chroma):
 @inlined
 def _put_entries(out, values, positions, count):
     """Tokens of `count` entries; reads one position before them. Returns the address behind the tokens."""
-    for i in range(0, count, 16):
+    i = 0
+    while i < count:
         here = convert(load(positions + i, "u8x16"), "i32x16")
         run = here - convert(load(positions + i - 1, "u8x16"), "i32x16") - 1
         value = convert(load(values + 2 * i, "i16x16"), "i32x16")
-        size = magnitude_bits(value)
+        size = _size(value)
         table = (here & _CHROMA) << 1
         position = here & (_CHROMA - 1)
         is_dc, is_eob = position == 0, position == _EOB
         prefix = select(is_dc | is_eob, splat(0, "i32x16"), run << 4)
         symbol = select(is_dc, table, table + (AC << 8)) | prefix | size
         extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
+        store(out, (symbol << 16) | extra)
         n = min(count - i, 16)
-        if mask_bits(prefix > 0xF0) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1)) == 0:
-            store(out, (symbol << 16) | extra)
+        long = mask_bits(prefix > 0xF0) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1))
+        if long != 0:  # a run of more than 15 zeros, which ends the tokens that are right
+            n = np.int64(count_zeros_low(long))
+            out = _put_long_run(out + 4 * n, values + 2 * (i + n), positions + i + n)
+            i += n + 1
+        else:
             out += 4 * n
-            continue
-        for k in range(i, i + n):  # a run of more than 15 zeros is somewhere among the sixteen
-            place = np.int64(load_scalar(positions + k, "u8"))
-            table_bits = (place & _CHROMA) << 1
-            amount = np.int64(load_scalar(values + 2 * k, "i16"))
-            if place & (_CHROMA - 1) == 0:
-                out = put_dc(out, table_bits >> 8, amount)
-                continue
-            table_bits += AC << 8
-            if place & (_CHROMA - 1) == _EOB:
-                out = put_token(out, table_bits, 0, 0)
-                continue
-            zeros = place - np.int64(load_scalar(positions + k - 1, "u8")) - 1
-            while zeros > 15:
-                out = put_token(out, table_bits | 0xF0, 0, 0)
-                zeros -= 16
-            bits = category(amount)
-            out = put_token(out, table_bits | zeros << 4 | bits, bits, amount - (amount < 0))
+            i += n
     return out
+
+
+@inlined
+def _put_long_run(out, value, position):
+    """Tokens of the entry at two addresses, which more than 15 zeros come before."""
+    place, amount = np.int64(load_scalar(position, "u8")), np.int64(load_scalar(value, "i16"))
+    table = AC << 8 | (place & _CHROMA) << 1
+    zeros = place - np.int64(load_scalar(position - 1, "u8")) - 1
+    while zeros > 15:
+        out = put_token(out, table | 0xF0, 0, 0)
+        zeros -= 16
+    size = category(amount)
+    return put_token(out, table | zeros << 4 | size, size, amount - (amount < 0))
 
 
 @inlined

@@ -178,6 +178,16 @@ def compress(typingctx: Any, value: Any, mask: Any) -> Any:
     return value(value, mask), codegen
 
 
+@intrinsic
+def pick_bytes(typingctx: Any, value: Any, numbers: Any) -> Any:
+    """Byte numbers[i] of sixteen bytes in lane i, all of them u8x16, the numbers 0..15. Needs SSSE3."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return call(builder, "llvm.x86.ssse3.pshuf.b.128", value.ir, args)
+
+    return value(value, numbers), codegen
+
+
 # --- arithmetic ---
 
 _PMADDWD = (("llvm.x86.avx512.pmaddw.d.512", "avx512bw", 32), ("llvm.x86.avx2.pmadd.wd", "avx2", 16))
