@@ -85,14 +85,18 @@ def splat(typingctx: Any, value: Any, kind: Any) -> Any:
     return vec(value, kind), codegen
 
 
+def _of_elements(kind: str, like: Vector) -> Vector:
+    return vector(kind if "x" in kind else f"{kind}x{like.lanes}")
+
+
 @intrinsic(prefer_literal=True)
 def convert(typingctx: Any, value: Any, kind: Any) -> Any:
-    """Convert each lane to another element type.
+    """Convert each lane to another element type: `kind` is a vector's, or that of its elements.
 
     Widening follows the source's sign. Narrowing is modulo. Float to int rounds towards zero.
     """
     source = value
-    target = vector(kind.literal_value)
+    target = _of_elements(kind.literal_value, value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         if source.is_float:
@@ -109,8 +113,8 @@ def convert(typingctx: Any, value: Any, kind: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def reinterpret(typingctx: Any, value: Any, kind: Any) -> Any:
-    """The same bits as another vector type of equal size."""
-    target = vector(kind.literal_value)
+    """The same bits as another vector type of equal size; `kind` is that, or that of its elements."""
+    target = _of_elements(kind.literal_value, value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.bitcast(args[0], target.ir)
@@ -134,14 +138,25 @@ def shuffler(mask: Sequence[int]) -> Any:
     return shuffle
 
 
+def _filled(
+    context: Any, builder: ir.IRBuilder, kind: Vector, given: Sequence[types.Type], values: Sequence[ir.Value]
+) -> list[ir.Value]:
+    """The values, numbers among them in every lane of a vector."""
+    return [
+        value if ty == kind else fill(builder, context.cast(builder, value, ty, kind.scalar), kind)
+        for ty, value in zip(given, values, strict=True)
+    ]
+
+
 @intrinsic
 def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
-    """a where the mask is set, else b."""
+    """a where the mask is set, else b. One of them may be a number that fills all lanes."""
+    kind = a if isinstance(a, Vector) else b
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return builder.select(*args)
+        return builder.select(args[0], *_filled(context, builder, kind, sig.args[1:], args[1:]))
 
-    return a(mask, a, a), codegen
+    return kind(mask, a, b), codegen
 
 
 @intrinsic
@@ -195,12 +210,15 @@ _PMADDWD = (("llvm.x86.avx512.pmaddw.d.512", "avx512bw", 32), ("llvm.x86.avx2.pm
 
 @intrinsic
 def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction)."""
+    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction).
+
+    b and c may be numbers that fill all lanes.
+    """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return call(builder, named("fma", a), a.ir, args)
+        return call(builder, named("fma", a), a.ir, _filled(context, builder, a, sig.args, args))
 
-    return a(a, a, a), codegen
+    return a(a, b, c), codegen
 
 
 @intrinsic
