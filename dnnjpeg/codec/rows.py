@@ -42,10 +42,11 @@ LATER, WITH_TABLES, OPTIMAL = range(3)
 
 _LANE_NUMBERS = np.array(ORDER, np.uint32)
 _ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
+_PLACES = 64 * np.argsort(NATURAL)
 
 
 # Vectors of 64 bytes leave the indices of a batch as int16[64 zigzag][16]. Smaller ones leave them as the low
-# halves of int32[64 natural][16], for they are not narrowed by one instruction that keeps lanes in order.
+# halves of int32, for they are not narrowed by one instruction that keeps lanes in order.
 
 
 @inlined
@@ -56,7 +57,7 @@ def _put_short(indices, k, index):
 
 @inlined
 def _put_word(indices, k, index):
-    store(indices + k * 64, index)
+    store(indices + load_scalar(address(_PLACES) + 8 * k, "i64"), index)
 
 
 _put_index = _put_short if WIDTH == 16 else _put_word
