@@ -279,6 +279,28 @@ def multiply_pairs(typingctx: Any, a: Any, b: Any) -> Any:
     return wide(a, a), codegen
 
 
+_PACKS = {"i32": ("llvm.x86.avx2.packssdw", "i16", 8), "i16": ("llvm.x86.avx2.packuswb", "u8", 16)}
+
+
+@intrinsic
+def pack(typingctx: Any, a: Any, b: Any) -> Any:
+    """Two i32x8 as one i16x16, or two i16x16 as one u8x32, in which all lanes fit.
+
+    The lanes of the first 16 bytes of a come first, then those of b, then those of the second 16 bytes.
+    """
+    native, element, lanes = _PACKS[a.element]
+    target, half = Vector(element, 2 * lanes), lanes // 2
+    order = [first + lane for first in (0, lanes, half, lanes + half) for lane in range(half)]
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        if host_has("avx2"):
+            return call(builder, native, target.ir, args)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), 2 * lanes), order)
+        return builder.trunc(builder.shuffle_vector(*args, mask), target.ir)
+
+    return target(a, a), codegen
+
+
 @intrinsic
 def count_zeros_low(typingctx: Any, value: Any) -> Any:
     """Number of zero bits below the lowest set bit of a non-zero uint64."""
