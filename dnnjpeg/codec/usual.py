@@ -1,4 +1,4 @@
-"""The most usual pictures, of which two by two pixels share a sample of chroma, for vectors of 32 bytes or less:
+"""The most usual pictures, whose two by two pixels share a chroma sample, for vectors of 32 bytes or fewer:
 eight pixels a vector, lanes put in order once. `colour` has all others.
 """
 
