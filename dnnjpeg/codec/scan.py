@@ -14,6 +14,7 @@ from dnnjpeg.machine.simd import (
     compress,
     convert,
     count_ones,
+    count_set,
     count_zeros_low,
     highest_bit,
     lanes_of,
@@ -22,7 +23,6 @@ from dnnjpeg.machine.simd import (
     magnitude_bits,
     mask_bits,
     pick_bytes,
-    reinterpret,
     select,
     shuffler,
     splat,
@@ -42,6 +42,7 @@ _POSITIONS = np.arange(64, dtype=np.uint8)
 _DC = np.array([1] + [0] * 31, dtype=np.int16)
 _FIRST_HALF = shuffler(range(32))
 _FIRST_16 = shuffler(range(16))
+_TOKENS = shuffler([lane + part for lane in range(16) for part in (0, 16)])  # extra bits below the symbol
 _MOST_BLOCKS = 10  # of an MCU (T.81 B.2.3)
 
 
@@ -112,41 +113,47 @@ def _append_one_by_one(values, positions, block, chroma):
     return n, bits
 
 
-def _compressing() -> tuple[np.ndarray, np.ndarray]:
-    """By the mask of eight lanes: the numbers of its bytes, and of its lanes, that are moved to the front."""
-    lanes = [[k for k in range(8) if mask >> k & 1] for mask in range(256)]
-    numbers = np.array([row + [0] * (8 - len(row)) for row in lanes], np.uint8)
-    return (2 * numbers[:, :, None] + np.array([0, 1], np.uint8)).reshape(256, 16), numbers
+def _compressing() -> np.ndarray:
+    """By the mask of eight coefficients, 32 bytes: the numbers of their bytes that are moved to the front,
+    then their own numbers.
+    """
+    table = np.zeros((256, 32), np.uint8)
+    for mask in range(256):
+        lanes = np.array([k for k in range(8) if mask >> k & 1], np.uint8)
+        table[mask, : 2 * lanes.size] = (2 * lanes[:, None] + np.array([0, 1], np.uint8)).ravel()
+        table[mask, 16 : 16 + lanes.size] = lanes
+    return table
 
 
-_BYTES, _LANES = _compressing()
+_EIGHTS = _compressing()
+_EVERY_BYTE = 0x0101010101010101
 
 
 @inlined
-def _append_eight(values, positions, block, bits, first, chroma):
-    """Entries of the coefficients first..first + 7."""
-    mask = np.int64(bits >> np.uint64(first) & np.uint64(255))
-    n = np.int64(count_ones(bits & ((np.uint64(1) << np.uint64(first)) - np.uint64(1))))
-    numbers = load(address(_BYTES) + 16 * mask, "u8x16")
-    store(values + 2 * n, pick_bytes(load(block + 2 * first, "u8x16"), numbers))
-    store(positions + n, load(address(_LANES) + 8 * mask, "u8x8") + (chroma + first))
+def _append_eight(values, positions, n, block, bits, k, added):
+    """Entries of the coefficients k..k + 7, behind n others; returns how many there are then."""
+    row = address(_EIGHTS) + (bits >> k & 255) * 32
+    store(values + 2 * n, pick_bytes(load(block + 2 * k, "u8x16"), load(row, "u8x16")))
+    store(positions + n, load_scalar(row + 16, "i64") + (added + k * _EVERY_BYTE))
+    return n + np.int64(count_ones(np.uint64(bits >> k & 255)))
 
 
 @inlined
 def _append_by_eights(values, positions, block, chroma):
     low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
-    bits = mask_bits(low != 0) | mask_bits(high != 0) << np.uint64(32)
-    if bits == 1:
-        store(positions, np.uint8(chroma))
-        return 1, bits
-    for half in range(0, 64, 32):
-        _append_eight(values, positions, block, bits, half, chroma)
-        _append_eight(values, positions, block, bits, half + 8, chroma)
-        _append_eight(values, positions, block, bits, half + 16, chroma)
-        _append_eight(values, positions, block, bits, half + 24, chroma)
-        if bits >> np.uint64(32) == 0:
-            break
-    return np.int64(count_ones(bits)), bits
+    low_bits, high_bits = np.int64(mask_bits(low != 0)), np.int64(mask_bits(high != 0))
+    added = chroma * _EVERY_BYTE
+    n = _append_eight(values, positions, 0, block, low_bits, 0, added)
+    if low_bits > 255:
+        n = _append_eight(values, positions, n, block, low_bits, 8, added)
+        n = _append_eight(values, positions, n, block, low_bits, 16, added)
+        n = _append_eight(values, positions, n, block, low_bits, 24, added)
+    if high_bits != 0:
+        n = _append_eight(values, positions, n, block + 64, high_bits, 0, added + 32 * _EVERY_BYTE)
+        n = _append_eight(values, positions, n, block + 64, high_bits, 8, added + 32 * _EVERY_BYTE)
+        n = _append_eight(values, positions, n, block + 64, high_bits, 16, added + 32 * _EVERY_BYTE)
+        n = _append_eight(values, positions, n, block + 64, high_bits, 24, added + 32 * _EVERY_BYTE)
+    return n, np.uint64(low_bits | high_bits << 32)
 
 
 if host_has("avx512vbmi2"):
@@ -155,16 +162,6 @@ elif host_has("ssse3"):
     _append_non_zeros = _append_by_eights
 else:
     _append_non_zeros = _append_one_by_one
-
-
-@inlined
-def _size_by_float(value):
-    """Size category of each lane: the exponent of a float32, which holds 24 bits."""
-    exponent = (reinterpret(convert(value, "f32x16"), "i32x16") >> 23 & 255) - 126
-    return select(exponent > 0, exponent, splat(0, "i32x16"))
-
-
-_size = magnitude_bits if host_has("avx512bw") else _size_by_float
 
 
 @inlined
@@ -187,23 +184,53 @@ def _append_nothing(values, positions, chroma):
 
 
 @inlined
+def _tokens_wide(here, before, value):
+    """Sixteen tokens of entries, u32x16, and a mask of those that a long run of zeros makes wrong. All are
+    addresses: of positions, of those one before, of values.
+    """
+    here, value = convert(load(here, "u8x16"), "i32x16"), convert(load(value, "i16x16"), "i32x16")
+    run = here - convert(load(before, "u8x16"), "i32x16") - 1
+    size = magnitude_bits(value)
+    table = (here & _CHROMA) << 1
+    position = here & (_CHROMA - 1)
+    is_dc, is_eob = position == 0, position == _EOB
+    prefix = select(is_dc | is_eob, 0, run << 4)
+    symbol = select(is_dc, table, table + (AC << 8)) | prefix | size
+    extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
+    return (symbol << 16) | extra, mask_bits(prefix > 0xF0)
+
+
+@inlined
+def _tokens_narrow(here, before, value):
+    """The same in vectors of int16."""
+    here, value = convert(load(here, "u8x16"), "i16x16"), load(value, "i16x16")
+    run = here - convert(load(before, "u8x16"), "i16x16") - 1
+    # ones from the highest set bit on downwards
+    ones = select(value < 0, 0 - value, value)
+    ones = ones | ones >> 1
+    ones = ones | ones >> 2
+    ones = ones | ones >> 4
+    ones = ones | ones >> 8
+    table = (here & _CHROMA) << 1
+    position = here & (_CHROMA - 1)
+    is_dc, is_eob = position == 0, position == _EOB
+    prefix = select(is_dc | is_eob, 0, run << 4)
+    symbol = select(is_dc, table, table + (AC << 8)) | prefix | count_set(ones)
+    return _TOKENS((value + (value >> 15)) & ones, symbol), mask_bits(prefix > 0xF0)
+
+
+_sixteen_tokens = _tokens_wide if host_has("avx512bw") else _tokens_narrow
+
+
+@inlined
 def _put_entries(out, values, positions, count):
     """Tokens of `count` entries; reads one position before them. Returns the address behind the tokens."""
     i = 0
     while i < count:
-        here = convert(load(positions + i, "u8x16"), "i32x16")
-        run = here - convert(load(positions + i - 1, "u8x16"), "i32x16") - 1
-        value = convert(load(values + 2 * i, "i16x16"), "i32x16")
-        size = _size(value)
-        table = (here & _CHROMA) << 1
-        position = here & (_CHROMA - 1)
-        is_dc, is_eob = position == 0, position == _EOB
-        prefix = select(is_dc | is_eob, splat(0, "i32x16"), run << 4)
-        symbol = select(is_dc, table, table + (AC << 8)) | prefix | size
-        extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
-        store(out, (symbol << 16) | extra)
+        tokens, long = _sixteen_tokens(positions + i, positions + i - 1, values + 2 * i)
+        store(out, tokens)
         n = min(count - i, 16)
-        long = mask_bits(prefix > 0xF0) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1))
+        long &= (np.uint64(1) << np.uint64(n)) - np.uint64(1)
         if long != 0:  # a run of more than 15 zeros, which ends the tokens that are right
             n = np.int64(count_zeros_low(long))
             out = _put_long_run(out + 4 * n, values + 2 * (i + n), positions + i + n)

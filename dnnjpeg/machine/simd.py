@@ -246,6 +246,16 @@ def magnitude_bits(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def count_set(typingctx: Any, value: Any) -> Any:
+    """Number of set bits in each lane."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return call(builder, named("ctpop", value), value.ir, args)
+
+    return value(value), codegen
+
+
+@intrinsic
 def multiply_pairs(typingctx: Any, a: Any, b: Any) -> Any:
     """i32 lane k = a[2k]·b[2k] + a[2k+1]·b[2k+1] of i16 vectors."""
     wide = Vector("i32", a.lanes // 2)
