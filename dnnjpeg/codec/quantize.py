@@ -152,19 +152,29 @@ def _clamped(y):
 
 
 @inlined
-def one_of_two(c, scale, hashed, law, key, steep):
-    """int32: floor(t), or with probability sigmoid(κ (2f - 1)) the next integer; t = c · scale,
-    f = t - floor(t).
-
-    `law`: address of κ and -2κ in bits. `steep`: whether κ may be above `STEEP`.
+def between_two(c, scale, law):
+    """floor(t) as int32, t = c · scale; and the exponent of 2 of the odds against the next integer, which has
+    probability sigmoid(κ (2f - 1)), f = t - floor(t). `law`: address of κ and -2κ in bits.
     """
     t = c * scale
     below = floor(t)
     exponent = fused(t - below, load_scalar(law + 4, "f32"), load_scalar(law, "f32"))
+    return convert(below, "i32"), exponent
+
+
+@inlined
+def step_up(exponent, hashed, key, steep):
+    """int32 1 where the next integer is drawn, else 0. `steep`: whether κ may be above `STEEP`."""
     odds_against = _exp2(_clamped(exponent) if steep else exponent)
     u = uniform(hashed, key)
-    step = convert(fused(u, odds_against, u) < 1.0, "i32")
-    return convert(below, "i32") + step
+    return convert(fused(u, odds_against, u) < 1.0, "i32")
+
+
+@inlined
+def one_of_two(c, scale, hashed, law, key, steep):
+    """int32: one of the two integers around c · scale."""
+    below, exponent = between_two(c, scale, law)
+    return below + step_up(exponent, hashed, key, steep)
 
 
 @inlined

@@ -9,11 +9,13 @@ from dnnjpeg.codec.quantize import (
     NEAREST,
     NO_LIMIT,
     TWO,
+    between_two,
     block_hash,
     legal,
     nearest,
     one_of_two,
     sample_16,
+    step_up,
 )
 from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
 from dnnjpeg.codec.stream import code_in_place
@@ -109,11 +111,32 @@ def _two_at_once(rows, columns, indices, scale, law, keys, hashed):
 
 
 @inlined
+def _begin_draw(columns, indices, k, value, scale, law):
+    below, exponent = between_two(value, load_scalar(scale + 4 * k, "f32"), law + 8 * k)
+    _put_index(indices, k, below)
+    store(columns + 64 * k, exponent)
+
+
+@inlined
 def _two_in_turn(rows, columns, indices, scale, law, keys, hashed):
-    """The same where registers do not hold both."""
-    _store_columns(rows, columns)
+    """The same in two loops: in one, what waits for its results leaves no registers for the next draw."""
+    for u in range(8):
+        for lane in range(0, LANES, WIDTH):
+            a, b, c, d, e, f, g, h = forward_column(rows + u * 64 + lane * 4)
+            exponents, to = columns + lane * 4, indices + lane * 4
+            _begin_draw(exponents, to, u, a, scale, law)
+            _begin_draw(exponents, to, u + 8, b, scale, law)
+            _begin_draw(exponents, to, u + 16, c, scale, law)
+            _begin_draw(exponents, to, u + 24, d, scale, law)
+            _begin_draw(exponents, to, u + 32, e, scale, law)
+            _begin_draw(exponents, to, u + 40, f, scale, law)
+            _begin_draw(exponents, to, u + 48, g, scale, law)
+            _begin_draw(exponents, to, u + 56, h, scale, law)
     for k in range(64):
-        _draw(indices, k, load(columns + k * 64, "f32x16"), scale, law, keys, hashed)
+        place = indices + load_scalar(address(_PLACES) + 8 * k, "i64")
+        key = load_scalar(keys + 8 + 4 * k, "u32")
+        step = step_up(load(columns + 64 * k, "f32x16"), hashed, key, False)
+        store(place, legal(load(place, "i32x16") + step, k, NO_LIMIT))
 
 
 _quantize_two = _two_at_once if WIDTH == 16 else _two_in_turn
