@@ -12,7 +12,8 @@ import numpy as np
 
 from dnnjpeg.codec.usual import usual_spans
 from dnnjpeg.machine.jit import host_has, inlined
-from dnnjpeg.machine.simd import convert, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+from dnnjpeg.machine.native import multiply_pairs
+from dnnjpeg.machine.simd import convert, load, load_scalar, reinterpret, shuffler, store
 
 PLANE, PACKED_3, PACKED_4 = range(3)
 """How many bytes a pixel has: one, three, four."""

@@ -3,7 +3,8 @@ eight pixels a vector, lanes put in order once. `colour` has all others.
 """
 
 from dnnjpeg.machine.jit import inlined
-from dnnjpeg.machine.simd import load, multiply_pairs, pack, reinterpret, shuffler, store
+from dnnjpeg.machine.native import multiply_pairs, pack
+from dnnjpeg.machine.simd import load, reinterpret, shuffler, store
 
 _JOIN = shuffler(range(32))
 _SPREAD = shuffler([16 * (k // 4) + 3 * (k % 4) + byte for k in range(8) for byte in range(4)])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.native import multiply_pairs, pick_bytes
 from dnnjpeg.machine.simd import (
     address,
     big_endian,
@@ -23,8 +24,6 @@ from dnnjpeg.machine.simd import (
     load_where,
     magnitude_bits,
     mask_bits,
-    multiply_pairs,
-    pick_bytes,
     reinterpret,
     select,
     shuffler,
