@@ -4,7 +4,6 @@ python benchmarks/stages.py
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,20 @@ import numpy as np
 from common import RESULTS, SIZES, pictures, write
 from PIL import Image
 
+from dnnjpeg.codec.bits import COUNT_ROWS, count_symbols, pack
+from dnnjpeg.codec.colour import fill_strips
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import SYMBOLS, optimal_huffman
+from dnnjpeg.codec.picture import Work
+from dnnjpeg.codec.pixels import as_pixels
+from dnnjpeg.codec.rows import transform
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, plane_tokens
+from dnnjpeg.codec.stream import BIT_SCRATCH, SLACK, interval_bounds
+from dnnjpeg.encoder import quantizer_for, sampling_of
+from dnnjpeg.machine.jit import kernel
+from dnnjpeg.machine.simd import address
+from dnnjpeg.table.library import standard_table
+
 Stages = dict[str, Callable[[], Any]]
 CASES: dict[str, tuple[int, float | None]] = {
     **{f"quality {quality}": (quality, None) for quality in (1, 50, 75, 90)},
@@ -22,47 +35,36 @@ CASES: dict[str, tuple[int, float | None]] = {
 }
 
 
+@kernel
+def colour(jobs, pixels, row_bytes, mix, components, strips, size, rows, memory):
+    job = jobs[0]
+    for row in range(rows):
+        fill_strips(
+            pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
+            row * 8 * job.v, job.h, job.v, address(mix), components, address(strips) + row * size,
+            job.y_stride, job.c_stride, (address(memory) + 63 & ~63) + job.edge,
+        )  # fmt: skip
+
+
+@kernel
+def quantized(
+    jobs, strips, size, rows, memory, planes, geometry, kinds, scale, law, reach, limit, keys
+):  # fmt: skip
+    room = address(memory) + 63 & ~63
+    for row in range(rows):
+        transform(
+            jobs[0], room, address(strips) + row * size, address(planes), geometry, kinds, scale, law,
+            reach, limit, keys, 0, row,
+        )  # fmt: skip
+
+
+@kernel
+def counted(tokens, count, counts):
+    count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
+
+
 def stages(image: Image.Image, quality: int, hardness: float | None) -> tuple[Stages, int]:
     """Functions that do one stage each, on what those before have left, and the picture's blocks."""
-    from dnnjpeg.codec.bits import COUNT_ROWS, count_symbols, pack
-    from dnnjpeg.codec.colour import fill_strips
-    from dnnjpeg.codec.frame import Frame
-    from dnnjpeg.codec.huffman import SYMBOLS, optimal_huffman
-    from dnnjpeg.codec.picture import Work
-    from dnnjpeg.codec.pixels import as_pixels
-    from dnnjpeg.codec.rows import transform
-    from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, plane_tokens
-    from dnnjpeg.codec.stream import BIT_SCRATCH, SLACK, interval_bounds
-    from dnnjpeg.encoder import quantizer_for, sampling_of
-    from dnnjpeg.machine.jit import kernel
-    from dnnjpeg.machine.simd import address
-    from dnnjpeg.table.library import standard_table
-
-    @kernel
-    def colour(jobs, pixels, row_bytes, mix, components, strips, size, rows, memory):
-        job = jobs[0]
-        for row in range(rows):
-            fill_strips(
-                pixels, row_bytes, job.layout, job.pixel_bytes, job.width, job.height, job.mcus * 8 * job.h,
-                row * 8 * job.v, job.h, job.v, address(mix), components, address(strips) + row * size,
-                job.y_stride, job.c_stride, (address(memory) + 63 & ~63) + job.edge,
-            )  # fmt: skip
-
-    @kernel
-    def quantized(
-        jobs, strips, size, rows, memory, planes, geometry, kinds, scale, law, reach, limit, keys
-    ):  # fmt: skip
-        room = address(memory) + 63 & ~63
-        for row in range(rows):
-            transform(
-                jobs[0], room, address(strips) + row * size, address(planes), geometry, kinds, scale, law,
-                reach, limit, keys, 0, row,
-            )  # fmt: skip
-
-    @kernel
-    def counted(tokens, count, counts):
-        count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
-
     point = standard_table().at(quality)
     pixels = as_pixels(image, None)
     frame = Frame(image.width, image.height, sampling_of(3, "4:2:0"), (0, 1, 1))
@@ -129,16 +131,11 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=100, show_default=True)
-@click.option(
-    "--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand."
-)
+@click.option("--name", default="stages", show_default=True, help="Of the results.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
-def main(rounds: int, cpu: str | None, show: bool) -> None:
-    """Measure pictures of 768x512, print a Markdown table, and write benchmarks/results/stages[-CPU].json."""
-    name = f"stages-{cpu}" if cpu else "stages"
+def main(rounds: int, name: str, show: bool) -> None:
+    """Measure pictures of 768x512, print a Markdown table, and write benchmarks/results/NAME.json."""
     if not show:
-        if cpu:
-            os.environ.update(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="")
         images = pictures()[SIZES[1]]
         cases = {}
         for title, (quality, hardness) in CASES.items():
@@ -146,7 +143,7 @@ def main(rounds: int, cpu: str | None, show: bool) -> None:
             cases[title] = {
                 stage: round(sum(one[stage] for one in found) / len(found), 1) for stage in found[0]
             }
-        write(name, {"pictures": len(images), "kernels_for": cpu or "host", "nanoseconds a block": cases})
+        write(name, {"pictures": len(images), "nanoseconds a block": cases})
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
 

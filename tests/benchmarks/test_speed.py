@@ -25,7 +25,7 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_encode(run, written, photographs) -> None:
-    for package in ("cv2", "jpeglib", "simplejpeg"):
+    for package in ("cv2", "jpeglib", "pyjpegli", "simplejpeg"):
         pytest.importorskip(package)
     table = run("encode.py", "--seconds", "0", "--only", "500x375", data=photographs)
     found = written("encode")
