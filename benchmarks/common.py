@@ -86,6 +86,7 @@ def _machine() -> dict[str, Any]:
         "pillow",
         "opencv-python-headless",
         "simplejpeg",
+        "pyjpegli",
         "jpeglib",
     ]
     return {

@@ -1,6 +1,7 @@
 """Speed and size of dnnjpeg beside other encoders, in one process and one thread, at quality 75 and 4:2:0.
 
-python benchmarks/encode.py
+python benchmarks/encode.py                          on a Zen 4
+python benchmarks/encode.py --name encode-znver3     on a Zen 3, which has no AVX-512
 """
 
 import io
@@ -19,6 +20,16 @@ from PIL import Image
 
 QUALITY = 75
 PILLOW, OPTIMIZED = "Pillow", "Pillow, optimize"
+PROCESSORS = {"encode": "Zen 4, AVX-512", "encode-znver3": "Zen 3, AVX2"}
+SUMMARY = (
+    "dnnjpeg",
+    "dnnjpeg, hardness 30",
+    "dnnjpeg, progressive",
+    "Pillow",
+    "Pillow, optimize",
+    "OpenCV",
+    "simplejpeg",
+)
 ONE_THREAD, TWO_THREADS = "dnnjpeg", "dnnjpeg, 2 threads"
 
 
@@ -26,6 +37,7 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
     """Functions that encode the picture and return the number of bytes."""
     import cv2
     import jpeglib
+    import pyjpegli
     import simplejpeg
 
     import dnnjpeg
@@ -33,6 +45,7 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
     cv2.setNumThreads(1)
     rgb = np.ascontiguousarray(image)
     bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+    packed = rgb.tobytes()
     one = jpeglib.from_spatial(rgb)
     one.samp_factor = "4:2:0"
 
@@ -62,6 +75,7 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
         "OpenCV": opencv,
         "OpenCV, optimize": lambda: opencv(cv2.IMWRITE_JPEG_OPTIMIZE, 1),
         "simplejpeg": lambda: len(simplejpeg.encode_jpeg(rgb, QUALITY, "RGB", "420")),
+        "jpegli (pyjpegli)": lambda: len(pyjpegli.encode(packed, *image.size, quality=QUALITY)),
         "jpeglib, to a file": to_file,
     }
     if image.width * image.height > 10_000_000:
@@ -125,13 +139,15 @@ def _speed(row: dict[str, float]) -> str:
 
 
 def as_summary(size: str) -> str:
-    """Milliseconds and speed over Pillow of a few encoders, with AVX-512 and without."""
+    """Milliseconds and speed over Pillow of a few encoders, by processor."""
     columns = [
-        json.loads((RESULTS / f"{name}.json").read_text())["groups"][size]["encoders"]
-        for name in ("encode", "encode-x86-64-v3")
+        json.loads((RESULTS / f"{name}.json").read_text())["groups"][size]["encoders"] for name in PROCESSORS
     ]
-    lines = [f"| {size}, quality {QUALITY}, 4:2:0 | with AVX-512 | with AVX2 |", "|---|---:|---:|"]
-    for name in ("dnnjpeg", "dnnjpeg, progressive", "Pillow", "Pillow, optimize", "OpenCV", "simplejpeg"):
+    lines = [
+        f"| {size}, quality {QUALITY}, 4:2:0 | {' | '.join(PROCESSORS.values())} |",
+        f"|---|{'---:|' * len(columns)}",
+    ]
+    for name in SUMMARY:
         cells = [
             f"{row[name]['milliseconds']:.2f} ms, {row[name]['speed_over_pillow']:.2f}x" for row in columns
         ]
@@ -144,15 +160,17 @@ def as_summary(size: str) -> str:
 @click.option(
     "--cpu", help="Compile the kernels for this processor, such as x86-64-v3, in place of the one at hand."
 )
+@click.option("--name", default="encode", show_default=True, help="Of the results.")
 @click.option("--only", multiple=True, type=click.Choice(SIZES), help="Pictures of this size.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and measure nothing.")
-@click.option("--summary", is_flag=True, help="Print a short table of both runs, with AVX-512 and without.")
-def main(seconds: float, cpu: str | None, only: tuple[str, ...], show: bool, summary: bool) -> None:
-    """Measure, print a Markdown table, and write benchmarks/results/encode[-CPU].json."""
+@click.option("--summary", is_flag=True, help="Print a short table of all processors.")
+def main(
+    seconds: float, cpu: str | None, name: str, only: tuple[str, ...], show: bool, summary: bool
+) -> None:
+    """Measure, print a Markdown table, and write benchmarks/results/NAME.json."""
     if summary:
         click.echo(as_summary(SIZES[0]))
         return
-    name = f"encode-{cpu}" if cpu else "encode"
     if not show:
         if cpu:
             os.environ.update(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES="")

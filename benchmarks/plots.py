@@ -172,7 +172,7 @@ def speed(theme: Theme) -> Figure:
     """Milliseconds to encode a picture of 500 x 375, with AVX-512 and without."""
     names = ("dnnjpeg", "simplejpeg", "OpenCV", "Pillow", "Pillow, optimize")
     figure = Figure(figsize=(9.2, 2.2), layout="constrained")
-    kinds = {"encode": "AVX-512", "encode-x86-64-v3": "AVX2"}
+    kinds = {"encode": "Zen 4, AVX-512", "encode-znver3": "Zen 3, AVX2"}
     for panel, (name, title) in zip(
         figure.subplots(1, 2, sharex=True, sharey=True), kinds.items(), strict=True
     ):

@@ -1,6 +1,7 @@
 """The options and metadata of `encode`, checked once. Equal options are equal objects."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral
@@ -32,6 +33,8 @@ class EncodeOptions:
     abbreviated: bool = False
 
     def __post_init__(self) -> None:
+        if _are_defaults(self):
+            return
         for name, value in (
             ("adaptive", check_flag(self.adaptive, "adaptive", "read")),
             ("hardness", _hashable(self.hardness)),
@@ -75,6 +78,8 @@ class Metadata:
     jfif: bool = False
 
     def __post_init__(self) -> None:
+        if _are_defaults(self):
+            return
         for name in ("exif", "xmp", "icc_profile", "comment"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
@@ -104,6 +109,12 @@ class Metadata:
         )
 
 
+def _are_defaults(options: EncodeOptions | Metadata) -> bool:
+    """Whether nothing was given that is to be checked, as for most pictures."""
+    return all(map(operator.is_, vars(options).values(), _DEFAULT_VALUES[type(options)]))
+
+
+_DEFAULT_VALUES = {kind: [field.default for field in fields(kind)] for kind in (EncodeOptions, Metadata)}
 _NAMES, _METADATA = (tuple(field.name for field in fields(kind)) for kind in (EncodeOptions, Metadata))
 
 

@@ -10,8 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from dnnjpeg.codec.usual import usual_spans
 from dnnjpeg.machine.jit import host_has, inlined
-from dnnjpeg.machine.simd import convert, load, load_scalar, multiply_pairs, reinterpret, shuffler, store
+from dnnjpeg.machine.native import multiply_pairs
+from dnnjpeg.machine.simd import convert, load, load_scalar, reinterpret, shuffler, store
 
 PLANE, PACKED_3, PACKED_4 = range(3)
 """How many bytes a pixel has: one, three, four."""
@@ -152,6 +154,19 @@ def _spans(
 
 
 @inlined
+def _usual_wide(source_0, source_1, y_0, y_1, chroma, plane, width, layout, pixel_bytes, parts, mix):
+    _spans(source_0, source_1, y_0, y_1, chroma, plane, width, layout, pixel_bytes, 2, 2, parts, mix, 3)
+
+
+@inlined
+def _usual_narrow(source_0, source_1, y_0, y_1, chroma, plane, width, layout, pixel_bytes, parts, mix):
+    usual_spans(source_0, source_1, y_0, y_1, chroma, plane, width, pixel_bytes, mix)
+
+
+_usual = _usual_wide if host_has("avx512bw") else _usual_narrow
+
+
+@inlined
 def _copy_end(source, count, pixel_bytes, target, total):
     """The last `count` pixels of a row, which begin at `source`, then the last one repeated up to `total`."""
     size = count * pixel_bytes
@@ -213,9 +228,9 @@ def fill_strips(
         # the most usual pictures have loops of their own, without the branches
         usual = True
         if layout == PACKED_3 and h == 2 and v == 2:
-            _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, 2, 2, parts, mix, 3)
+            _usual(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_3, 3, parts, mix)
         elif layout == PACKED_4 and h == 2 and v == 2:
-            _spans(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_4, 4, 2, 2, parts, mix, 3)
+            _usual(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_4, 4, parts, mix)
         else:
             usual = False
         _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)

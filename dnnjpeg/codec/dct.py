@@ -6,17 +6,28 @@ frequency that `SCALE` undoes for nothing inside the quantizer's own multiplicat
 
 import numpy as np
 
-from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.jit import host_has, inlined
 from dnnjpeg.machine.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
 
 LANES = 16  # blocks a batch
+WIDTH = 16 if host_has("avx512bw") else 8 if host_has("avx2") else 4
+"""Blocks a vector: eight of these, which the DCT works on, are to fit the registers."""
+
+ORDER = (0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15) if WIDTH == 8 else tuple(range(LANES))
+"""The block of each lane: those of 32 bytes are loaded by shuffles that do not leave 16."""
+
+_FLOATS, _WORDS, _BYTES = f"f32x{WIDTH}", f"u32x{WIDTH}", f"u8x{4 * WIDTH}"
 
 _AAN = np.array([1.0] + [np.sqrt(2.0) * np.cos(k * np.pi / 16) for k in range(1, 8)])
 SCALE = (1.0 / (8.0 * np.outer(_AAN, _AAN))).reshape(64)
 """float64[64], natural order: what `forward_16` returns times this is the orthonormal DCT of T.81."""
 
-_LEFT_HALVES = shuffler(range(0, 32, 2))
-_RIGHT_HALVES = shuffler(range(1, 32, 2))
+_LEFT_HALVES = shuffler([2 * block for block in ORDER[:WIDTH]])
+_RIGHT_HALVES = shuffler([2 * block + 1 for block in ORDER[:WIDTH]])
+_BYTE_0, _BYTE_1, _BYTE_2, _BYTE_3 = (
+    shuffler([4 * lane + byte if place == 1 else 4 * WIDTH for lane in range(WIDTH) for place in range(4)])
+    for byte in range(4)
+)
 _PAIRS = shuffler([lane + row for lane in range(16) for row in (0, 16)])
 _LOW = shuffler([lane + row for lane in range(8) for row in (0, 16)])
 _HIGH = shuffler([lane + row for lane in range(8, 16) for row in (0, 16)])
@@ -30,11 +41,6 @@ SIN_2 = 1.3065629648763766  # √2 cos(2π/16)
 
 
 @inlined
-def _times_plus(a, factor, b):
-    return fused(a, splat(factor, "f32x16"), b)
-
-
-@inlined
 def _dct_8(a, b, c, d, e, f, g, h):
     """Eight-point DCT-II over eight vectors, each output k scaled by 8-point AAN factor k."""
     s0, s1, s2, s3 = a + h, b + g, c + f, d + e
@@ -45,18 +51,44 @@ def _dct_8(a, b, c, d, e, f, g, h):
 
     u0, u1, u2 = d3 + d2, d2 + d1, d1 + d0
     shared = (u0 - u2) * COS_6
-    v0, v2 = _times_plus(u0, COS_2, shared), _times_plus(u2, SIN_2, shared)
-    w0, w1 = _times_plus(u1, COS_4, d0), _times_plus(u1, -COS_4, d0)
+    v0, v2 = fused(u0, COS_2, shared), fused(u2, SIN_2, shared)
+    w0, w1 = fused(u1, COS_4, d0), fused(u1, -COS_4, d0)
     return (
-        t0 + t1, w0 + v2, _times_plus(turned, COS_4, t3), w1 - v0,
-        t0 - t1, w1 + v0, _times_plus(turned, -COS_4, t3), w0 - v2,
+        t0 + t1, w0 + v2, fused(turned, COS_4, t3), w1 - v0,
+        t0 - t1, w1 + v0, fused(turned, -COS_4, t3), w0 - v2,
     )  # fmt: skip
 
 
 @inlined
-def _as_float(moved):
-    """256 + x of a byte x that was moved to bits 15-22, the mantissa of a number from 256 to 511."""
-    return reinterpret((moved & 0x007F8000) | 0x43800000, "f32x16")
+def _moved_bits(four):
+    """256 + x of each of four bytes, moved to bits 15-22, the mantissa of a number from 256 to 511."""
+    return (
+        _with_exponent(four << 15),
+        _with_exponent(four << 7),
+        _with_exponent(four >> 1),
+        _with_exponent(four >> 9),
+    )
+
+
+@inlined
+def _with_exponent(moved):
+    return reinterpret((moved & 0x007F8000) | 0x43800000, "f32")
+
+
+@inlined
+def _moved_bytes(four):
+    """32768 + x of each of four bytes, which are moved to bits 8-15."""
+    v, zero = reinterpret(four, _BYTES), splat(0, _BYTES)
+    return (
+        reinterpret(reinterpret(_BYTE_0(v, zero), _WORDS) | 0x47000000, "f32"),
+        reinterpret(reinterpret(_BYTE_1(v, zero), _WORDS) | 0x47000000, "f32"),
+        reinterpret(reinterpret(_BYTE_2(v, zero), _WORDS) | 0x47000000, "f32"),
+        reinterpret(reinterpret(_BYTE_3(v, zero), _WORDS) | 0x47000000, "f32"),
+    )
+
+
+# sums of eight such numbers are exact, so it does not matter what has been added to x
+_as_floats, _ADDED = (_moved_bits, 256) if WIDTH == 16 else (_moved_bytes, 32768)
 
 
 @inlined
@@ -78,29 +110,26 @@ def forward_rows_16(source, stride, out):
     frequencies][16] at `out`.
     """
     for y in range(8):
-        row = source + y * stride
-        # a block's row of 8 samples is two 32-bit words
-        first, second = load(row, "u32x16"), load(row + 64, "u32x16")
-        left, right = _LEFT_HALVES(first, second), _RIGHT_HALVES(first, second)
-        a, b, c, d, e, f, g, h = _dct_8(
-            _as_float(left << 15), _as_float(left << 7), _as_float(left >> 1), _as_float(left >> 9),
-            _as_float(right << 15), _as_float(right << 7), _as_float(right >> 1), _as_float(right >> 9),
-        )  # fmt: skip
-        # the level shift (A.3.1) matters to the mean alone
-        store_8(out + y * 512, 64, a - 8 * (256 + 128), b, c, d, e, f, g, h)
+        for lane in range(0, LANES, WIDTH):
+            row = source + y * stride + lane * 8
+            # a block's row of 8 samples is two 32-bit words
+            first, second = load(row, _WORDS), load(row + 4 * WIDTH, _WORDS)
+            left, right = _LEFT_HALVES(first, second), _RIGHT_HALVES(first, second)
+            a, b, c, d, e, f, g, h = _dct_8(*_as_floats(left), *_as_floats(right))
+            # the level shift (A.3.1) matters to the mean alone
+            store_8(out + y * 512 + lane * 4, 64, a - 8 * (_ADDED + 128), b, c, d, e, f, g, h)
 
 
 @inlined
-def forward_column_16(rows, u):
-    """Column pass at horizontal frequency `u` over the output of `forward_rows_16`: the eight vertical
-    frequencies, [16] each.
+def forward_column(at):
+    """Column pass over the output of `forward_rows_16`, from address `at`: the eight vertical frequencies of
+    `WIDTH` blocks.
     """
-    at = rows + u * 64
     return _dct_8(
-        load(at, "f32x16"), load(at + 512, "f32x16"),
-        load(at + 1024, "f32x16"), load(at + 1536, "f32x16"),
-        load(at + 2048, "f32x16"), load(at + 2560, "f32x16"),
-        load(at + 3072, "f32x16"), load(at + 3584, "f32x16"),
+        load(at, _FLOATS), load(at + 512, _FLOATS),
+        load(at + 1024, _FLOATS), load(at + 1536, _FLOATS),
+        load(at + 2048, _FLOATS), load(at + 2560, _FLOATS),
+        load(at + 3072, _FLOATS), load(at + 3584, _FLOATS),
     )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-"""Huffman tables: the optimal ones for counted symbols (T.81 K.2), and the standard ones (T.81 K.3)."""
+"""Huffman tables: the optimal ones for counted symbols (T.81 K.2), and codes of the standard ones."""
 
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from dnnjpeg.jpeg.standard import STANDARD_HUFFMAN
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, convert, load, splat, store
 
@@ -28,16 +28,6 @@ CHOICE = np.dtype(
 """What `choose` fills, `lut` and `dht`, and works in; `total` is what `add_up` fills."""
 
 
-@dataclass(frozen=True)
-class HuffmanTable:
-    """`bits[k]`: number of codes of length k, k = 1..16 (bits[0] unused); `values`: the symbols in order of
-    code.
-    """
-
-    bits: bytes
-    values: bytes
-
-
 class ScanTables(NamedTuple):
     """What a scan is coded with.
 
@@ -49,31 +39,6 @@ class ScanTables(NamedTuple):
     dht: bytes
     destinations: tuple[tuple[int, int], tuple[int, int]]
     lut: np.ndarray
-
-
-_DC_VALUES = bytes(range(12))
-_LONG_TAIL = "".join(f"{run:x}{size:x}" for run in range(16) for size in range(1, 11))
-
-
-def _standard_ac(bits: tuple[int, ...], first: str) -> HuffmanTable:
-    """The symbols of long codes are simply those that `first` leaves over, in order."""
-    listed = bytes.fromhex(first)
-    return HuffmanTable(bytes(bits), listed + bytes(v for v in bytes.fromhex(_LONG_TAIL) if v not in listed))
-
-
-STANDARD = (
-    HuffmanTable(bytes([0, 0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]), _DC_VALUES),
-    HuffmanTable(bytes([0, 0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]), _DC_VALUES),
-    _standard_ac(
-        (0, 0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125),
-        "01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282",
-    ),
-    _standard_ac(
-        (0, 0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119),
-        "000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f1",
-    ),
-)
-"""DC luminance, DC chrominance, AC luminance, AC chrominance: T.81 Tables K.3 to K.6."""
 
 
 # The kernels below take a row's number, not the row: numpy's own operations inside them cost seconds of
@@ -306,12 +271,12 @@ def standard_huffman(pairs: int) -> ScanTables:
         np.zeros((4, 17), np.uint8),
         np.zeros((4, 256), np.uint8),
     )
-    for row, table in enumerate(STANDARD):
+    for row, table in enumerate(STANDARD_HUFFMAN):
         bits[row] = np.frombuffer(table.bits, np.uint8)
         values[row, : len(table.values)] = np.frombuffer(table.values, np.uint8)
     _look_up(lut, bits, values)
     dht = b"".join(
-        bytes([(row >> 1) << 4 | row & 1]) + STANDARD[row].bits[1:] + STANDARD[row].values
+        bytes([(row >> 1) << 4 | row & 1]) + STANDARD_HUFFMAN[row].bits[1:] + STANDARD_HUFFMAN[row].values
         for row in (range(4) if pairs == 2 else (0, AC))
     )
     return ScanTables(dht, ((0, 0), (1, 1)), lut)

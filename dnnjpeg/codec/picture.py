@@ -60,7 +60,7 @@ class Work:
         batch = 64 * LANES
         sizes = (
             8 * (frame.v * y_stride + (len(frame.sampling) - 1) * c_stride), 1088,
-            4 * batch, 4 * batch, 2 * batch, 4 * LANES * quantizer.candidates,
+            4 * batch, 4 * batch, 4 * batch, 4 * LANES * quantizer.candidates,
             entry_bytes(frame.mcus * frame.blocks), 4 * BIT_SCRATCH, 0 if whole_picture else 128 * blocks,
         )  # fmt: skip
         ends = list(accumulate((size + 63 & ~63 for size in sizes), initial=0))

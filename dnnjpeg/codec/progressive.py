@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnnjpeg.codec.entries import put_dc, put_token
 from dnnjpeg.codec.huffman import RAW
-from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval, put_dc, put_token
+from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, count_zeros_low, highest_bit, load, load_scalar, mask_bits, store
 

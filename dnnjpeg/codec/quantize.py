@@ -1,4 +1,4 @@
-"""From DCT coefficients to integer indices, sixteen blocks at a time: nearest rounding, or sampled.
+"""From DCT coefficients to integer indices, of several blocks at a time: nearest rounding, or sampled.
 
 The probabilistic quantizer draws index i of a coefficient c with divisor q from P(i|c) ∝ exp(-κ (c/q - i)²),
 κ being the hardness (alpha times the divisor squared). Random numbers are a function of (seed, component,
@@ -97,7 +97,7 @@ def quantizer_of(
 @lru_cache(maxsize=64)
 def random_keys(seed: int, components: int) -> np.ndarray:
     """uint32[components, 66]: what makes the random numbers of a picture encoded with `seed`; see
-    `block_hash` and `uniform_16`.
+    `block_hash` and `uniform`.
     """
     keys = np.random.SeedSequence(seed).generate_state(components * 66, np.uint32).reshape(components, 66)
     keys[:, 2:] |= 1
@@ -105,20 +105,20 @@ def random_keys(seed: int, components: int) -> np.ndarray:
 
 
 @inlined
-def nearest_16(c, scale):
-    """int16x16 nearest integers, ties to even, of float32x16 c · scale, |c · scale| < 2^15."""
-    return convert(reinterpret(_rounded(c, scale), "i32x16"), "i16x16")
+def nearest(c, scale):
+    """The nearest integers, ties to even, of c · scale, |c · scale| < 2^15, in the low halves of int32."""
+    return reinterpret(_rounded(c, scale), "i32")
 
 
 @inlined
 def _rounded(c, scale):
     """The nearest integer in the low bits of a float32; subtract `ROUNDER` for its value."""
-    return fused(c, splat(scale, "f32x16"), splat(ROUNDER, "f32x16"))
+    return fused(c, scale, ROUNDER)
 
 
 @inlined
 def block_hash(blocks, keys):
-    """u32x16 hash of the block numbers (u32x16) under a component's first two keys, at address `keys`."""
+    """Hash of the block numbers (u32) under a component's first two keys, at address `keys`."""
     # consecutive numbers are torn apart before the keys, or their hashes are a little too evenly spread
     x = blocks * np.uint32(0x9E3779B1)
     x = (x ^ (x >> 15)) * np.uint32(0x85EBCA6B)
@@ -130,51 +130,58 @@ def block_hash(blocks, keys):
 
 
 @inlined
-def uniform_16(hashed, key):
-    """float32x16 in (0, 1) from the hashes of sixteen blocks and the odd key of a coefficient."""
+def uniform(hashed, key):
+    """float32 in (0, 1) from the hashes of blocks and the odd key of a coefficient."""
     # 23 bits behind a 1: multiples of 2^-23 from 1 to 2
-    return reinterpret(((hashed * key) >> 9) | 0x3F800000, "f32x16") - (1.0 - 2.0**-24)
+    return reinterpret(((hashed * key) >> 9) | 0x3F800000, "f32") - (1.0 - 2.0**-24)
 
 
 @inlined
 def _exp2(y):
-    """2^y of float32x16, |y| <= 120, to 1e-4, which changes a probability p by less than 1e-4 p (1 - p)."""
+    """2^y, |y| <= 120, to 1e-4, which changes a probability p by less than 1e-4 p (1 - p)."""
     shifted = y + ROUNDER
     z = y - (shifted - ROUNDER)
-    p = fused(z, splat(_EXP2[3], "f32x16"), splat(_EXP2[2], "f32x16"))
-    p = fused(p, z, splat(_EXP2[1], "f32x16"))
-    p = fused(p, z, splat(_EXP2[0], "f32x16"))
-    return reinterpret(reinterpret(p, "i32x16") + (reinterpret(shifted, "i32x16") << 23), "f32x16")
+    p = fused(fused(fused(z, _EXP2[3], _EXP2[2]), z, _EXP2[1]), z, _EXP2[0])
+    return reinterpret(reinterpret(p, "i32") + (reinterpret(shifted, "i32") << 23), "f32")
 
 
 @inlined
 def _clamped(y):
-    y = select(y < 100.0, y, splat(100.0, "f32x16"))
-    return select(y > -100.0, y, splat(-100.0, "f32x16"))
+    y = select(y < 100.0, y, 100.0)
+    return select(y > -100.0, y, -100.0)
+
+
+@inlined
+def between_two(c, scale, law):
+    """floor(t) as int32, t = c · scale; and the exponent of 2 of the odds against the next integer, which has
+    probability sigmoid(κ (2f - 1)), f = t - floor(t). `law`: address of κ and -2κ in bits.
+    """
+    t = c * scale
+    below = floor(t)
+    exponent = fused(t - below, load_scalar(law + 4, "f32"), load_scalar(law, "f32"))
+    return convert(below, "i32"), exponent
+
+
+@inlined
+def step_up(exponent, hashed, key, steep):
+    """int32 1 where the next integer is drawn, else 0. `steep`: whether κ may be above `STEEP`."""
+    odds_against = _exp2(_clamped(exponent) if steep else exponent)
+    u = uniform(hashed, key)
+    return convert(fused(u, odds_against, u) < 1.0, "i32")
 
 
 @inlined
 def one_of_two(c, scale, hashed, law, key, steep):
-    """int16x16: floor(t), or with probability sigmoid(κ (2f - 1)) the next integer; t = c · scale,
-    f = t - floor(t).
-
-    `law`: address of κ and -2κ in bits. `steep`: whether κ may be above `STEEP`.
-    """
-    t = c * scale
-    below = floor(t)
-    bits, slope = splat(load_scalar(law, "f32"), "f32x16"), splat(load_scalar(law + 4, "f32"), "f32x16")
-    exponent = fused(t - below, slope, bits)
-    odds_against = _exp2(_clamped(exponent) if steep else exponent)
-    u = uniform_16(hashed, key)
-    step = select(fused(u, odds_against, u) < 1.0, splat(1, "i32x16"), splat(0, "i32x16"))
-    return convert(convert(below, "i32x16") + step, "i16x16")
+    """int32: one of the two integers around c · scale."""
+    below, exponent = between_two(c, scale, law)
+    return below + step_up(exponent, hashed, key, steep)
 
 
 @inlined
 def _one_of_many(c, scale, hashed, law, k_max, key, weights):
     """One of the 2K + 1 integers around the nearest; `weights` is room for 2K + 1 vectors."""
     rounded = _rounded(c, scale)
-    offset = fused(c, splat(scale, "f32x16"), ROUNDER - rounded)
+    offset = fused(c, scale, ROUNDER - rounded)
     bits = load_scalar(law, "f32")
     slope = offset * (bits + bits)
     total = splat(0.0, "f32x16")
@@ -183,13 +190,11 @@ def _one_of_many(c, scale, hashed, law, k_max, key, weights):
         exponent = slope * k - bits * (k * k)
         total = total + _exp2(_clamped(exponent))
         store(weights + j * 64, total)
-    draw = uniform_16(hashed, key) * total
-    index = reinterpret(rounded, "i32x16") - k_max
+    draw = uniform(hashed, key) * total
+    index = reinterpret(rounded, "i32") - k_max
     for j in range(2 * k_max):
-        index = index + select(
-            draw >= load(weights + j * 64, "f32x16"), splat(1, "i32x16"), splat(0, "i32x16")
-        )
-    return convert(index, "i16x16")
+        index = index + convert(draw >= load(weights + j * 64, "f32x16"), "i32")
+    return convert(index, "i16")
 
 
 @inlined
@@ -198,18 +203,18 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
     scratch.
     """
     if reach == TWO:
-        return one_of_two(c, scale, hashed, law, key, True)
+        return convert(one_of_two(c, scale, hashed, law, key, True), "i16")
     if reach == NEAREST:
-        return nearest_16(c, scale)
+        return convert(nearest(c, scale), "i16")
     return _one_of_many(c, scale, hashed, law, reach, key, weights)
 
 
 @inlined
 def legal(index, k, limit):
-    """int16x16 indices of coefficient `k` held to ±limit, and to what T.81 F.1.2 has room for: DC
+    """Indices of coefficient `k` held to ±limit, and to what T.81 F.1.2 has room for: DC
     -1024..1023, AC -1023..1023.
     """
     high = min(limit, 1023)
     low = -limit if k == 0 else -high
-    index = select(index < low, splat(low, "i16x16"), index)
-    return select(index > high, splat(high, "i16x16"), index)
+    index = select(index < low, low, index)
+    return select(index > high, high, index)

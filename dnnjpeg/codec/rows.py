@@ -4,22 +4,25 @@ import numpy as np
 
 from dnnjpeg.codec.bits import count_symbols
 from dnnjpeg.codec.colour import fill_strips
-from dnnjpeg.codec.dct import LANES, forward_column_16, forward_rows_16, store_8, transpose_16
+from dnnjpeg.codec.dct import LANES, ORDER, WIDTH, forward_column, forward_rows_16, store_8, transpose_16
 from dnnjpeg.codec.quantize import (
     NEAREST,
     NO_LIMIT,
     TWO,
+    between_two,
     block_hash,
     legal,
-    nearest_16,
+    nearest,
     one_of_two,
     sample_16,
+    step_up,
 )
 from dnnjpeg.codec.scan import PLANE, STRIDE, H, V, mcu_row_tokens
 from dnnjpeg.codec.stream import code_in_place
+from dnnjpeg.codec.transpose import transpose_words
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load, load_scalar, splat, store
+from dnnjpeg.machine.simd import address, convert, load, load_scalar, splat, store
 
 JOB = np.dtype(
     [
@@ -39,46 +42,64 @@ JOB = np.dtype(
 LATER, WITH_TABLES, OPTIMAL = range(3)
 """When tokens are coded, and how."""
 
-_LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
+_LANE_NUMBERS = np.array(ORDER, np.uint32)
 _ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
+_PLACES = 64 * np.argsort(NATURAL)
+
+
+# Vectors of 64 bytes leave the indices of a batch as int16[64 zigzag][16]. Smaller ones leave them as the low
+# halves of int32, for they are not narrowed by one instruction that keeps lanes in order.
+
+
+@inlined
+def _put_short(indices, k, index):
+    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
+    store(indices + zigzag * 32, convert(index, "i16"))
+
+
+@inlined
+def _put_word(indices, k, index):
+    store(indices + load_scalar(address(_PLACES) + 8 * k, "i64"), index)
+
+
+_put_index = _put_short if WIDTH == 16 else _put_word
+_transpose = transpose_16 if WIDTH == 16 else transpose_words
 
 
 @inlined
 def _put(indices, k, value, scale):
-    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
-    store(indices + zigzag * 32, nearest_16(value, load_scalar(scale + 4 * k, "f32")))
+    _put_index(indices, k, nearest(value, load_scalar(scale + 4 * k, "f32")))
 
 
 @inlined
 def _quantize_nearest(rows, indices, scale):
-    """Column pass and rounding of a batch: float32 `rows` to `indices`, int16[64 zigzag][16]. All are
-    addresses.
-    """
+    """Column pass and rounding of a batch: float32 `rows` to `indices`. All are addresses."""
     for u in range(8):
-        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
-        _put(indices, u, a, scale)
-        _put(indices, u + 8, b, scale)
-        _put(indices, u + 16, c, scale)
-        _put(indices, u + 24, d, scale)
-        _put(indices, u + 32, e, scale)
-        _put(indices, u + 40, f, scale)
-        _put(indices, u + 48, g, scale)
-        _put(indices, u + 56, h, scale)
+        for lane in range(0, LANES, WIDTH):
+            a, b, c, d, e, f, g, h = forward_column(rows + u * 64 + lane * 4)
+            to = indices + lane * 4
+            _put(to, u, a, scale)
+            _put(to, u + 8, b, scale)
+            _put(to, u + 16, c, scale)
+            _put(to, u + 24, d, scale)
+            _put(to, u + 32, e, scale)
+            _put(to, u + 40, f, scale)
+            _put(to, u + 48, g, scale)
+            _put(to, u + 56, h, scale)
 
 
 @inlined
 def _draw(indices, k, value, scale, law, keys, hashed):
-    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
     scaled, key = load_scalar(scale + 4 * k, "f32"), load_scalar(keys + 8 + 4 * k, "u32")
     drawn = one_of_two(value, scaled, hashed, law + 8 * k, key, False)
-    store(indices + zigzag * 32, legal(drawn, k, NO_LIMIT))
+    _put_index(indices, k, legal(drawn, k, NO_LIMIT))
 
 
 @inlined
-def _quantize_two(rows, indices, scale, law, keys, hashed):
+def _two_at_once(rows, columns, indices, scale, law, keys, hashed):
     """Column pass and drawing from two candidates each."""
     for u in range(8):
-        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
+        a, b, c, d, e, f, g, h = forward_column(rows + u * 64)
         _draw(indices, u, a, scale, law, keys, hashed)
         _draw(indices, u + 8, b, scale, law, keys, hashed)
         _draw(indices, u + 16, c, scale, law, keys, hashed)
@@ -90,21 +111,58 @@ def _quantize_two(rows, indices, scale, law, keys, hashed):
 
 
 @inlined
+def _begin_draw(columns, indices, k, value, scale, law):
+    below, exponent = between_two(value, load_scalar(scale + 4 * k, "f32"), law + 8 * k)
+    _put_index(indices, k, below)
+    store(columns + 64 * k, exponent)
+
+
+@inlined
+def _two_in_turn(rows, columns, indices, scale, law, keys, hashed):
+    """The same in two loops: in one, what waits for its results leaves no registers for the next draw."""
+    for u in range(8):
+        for lane in range(0, LANES, WIDTH):
+            a, b, c, d, e, f, g, h = forward_column(rows + u * 64 + lane * 4)
+            exponents, to = columns + lane * 4, indices + lane * 4
+            _begin_draw(exponents, to, u, a, scale, law)
+            _begin_draw(exponents, to, u + 8, b, scale, law)
+            _begin_draw(exponents, to, u + 16, c, scale, law)
+            _begin_draw(exponents, to, u + 24, d, scale, law)
+            _begin_draw(exponents, to, u + 32, e, scale, law)
+            _begin_draw(exponents, to, u + 40, f, scale, law)
+            _begin_draw(exponents, to, u + 48, g, scale, law)
+            _begin_draw(exponents, to, u + 56, h, scale, law)
+    for k in range(64):
+        place = indices + load_scalar(address(_PLACES) + 8 * k, "i64")
+        key = load_scalar(keys + 8 + 4 * k, "u32")
+        step = step_up(load(columns + 64 * k, "f32x16"), hashed, key, False)
+        store(place, legal(load(place, "i32x16") + step, k, NO_LIMIT))
+
+
+_quantize_two = _two_at_once if WIDTH == 16 else _two_in_turn
+
+
+@inlined
+def _store_columns(rows, columns):
+    """Column pass: float32[64 natural][16] at `columns`."""
+    for u in range(8):
+        for lane in range(0, LANES, WIDTH):
+            a, b, c, d, e, f, g, h = forward_column(rows + u * 64 + lane * 4)
+            store_8(columns + u * 64 + lane * 4, 512, a, b, c, d, e, f, g, h)
+
+
+@inlined
 def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed):
     """Column pass and drawing, each coefficient from as many candidates as its hardness wants."""
-    for u in range(8):
-        a, b, c, d, e, f, g, h = forward_column_16(rows, u)
-        store_8(columns + u * 64, 512, a, b, c, d, e, f, g, h)
+    _store_columns(rows, columns)
     for k in range(64):
         drawn = sample_16(
             load(columns + k * 64, "f32x16"), load_scalar(scale + 4 * k, "f32"), hashed,
             law + 8 * k, load_scalar(reach + 8 * k, "i64"),
             load_scalar(keys + 8 + 4 * k, "u32"), weights,
         )  # fmt: skip
-        store(
-            indices + np.int64(load_scalar(address(_ZIGZAG) + k, "u8")) * 32,
-            legal(drawn, k, np.int64(load_scalar(limit + 2 * k, "i16"))),
-        )
+        index = legal(drawn, k, np.int64(load_scalar(limit + 2 * k, "i16")))
+        _put_index(indices, k, convert(index, "i32"))
 
 
 @inlined
@@ -112,9 +170,35 @@ def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, 
     """Column pass and drawing of a batch whose blocks are numbered from `first_block`."""
     hashed = block_hash(load(address(_LANE_NUMBERS), "u32x16") + splat(first_block, "u32x16"), keys)
     if kind == TWO:
-        _quantize_two(rows, indices, scale, law, keys, hashed)
+        _quantize_two(rows, columns, indices, scale, law, keys, hashed)
     else:
         _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed)
+
+
+@inlined
+def transform(
+    job, room, strips, coefficients, geometry, kinds, scale, law, reach, limit, keys, base, mcu_row
+):  # fmt: skip
+    """Quantized coefficients of a row of MCUs from its strips. `base`: the row that planes begin with."""
+    for c in range(geometry.shape[0]):
+        strip = strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
+        strip_stride = job.c_stride if c else job.y_stride
+        h, v, stride = geometry[c, H], geometry[c, V], geometry[c, STRIDE]
+        rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
+        for y in range(v):
+            row = (mcu_row - base) * v + y
+            for x in range(0, job.mcus * h, LANES):
+                forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
+                if kinds[c] == NEAREST:
+                    _quantize_nearest(rows, indices, address(scale) + c * 256)
+                else:
+                    first_block = (mcu_row * v + y) * job.mcus * h + x
+                    _quantize_sampled(
+                        rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
+                        address(law) + c * 512, address(reach) + c * 512, address(limit) + c * 128,
+                        address(keys) + c * 264, first_block,
+                    )  # fmt: skip
+                _transpose(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
 
 
 @kernel
@@ -153,7 +237,6 @@ def encode_rows(
     """
     job, desk = jobs[0], desks[0]
     room = address(memory) + 63 & ~63
-    rows, columns, indices = room + job.rows, room + job.columns, room + job.indices
     coefficients = address(planes) if job.whole_picture else room + job.coefficients
     start = room + job.tokens
     out = start + 4 * count
@@ -164,24 +247,10 @@ def encode_rows(
             job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
         base = 0 if job.whole_picture else mcu_row
-        for c in range(geometry.shape[0]):
-            strip = room + job.strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
-            strip_stride = job.c_stride if c else job.y_stride
-            h, v, stride = geometry[c, H], geometry[c, V], geometry[c, STRIDE]
-            for y in range(v):
-                row = (mcu_row - base) * v + y
-                for x in range(0, job.mcus * h, LANES):
-                    forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
-                    if kinds[c] == NEAREST:
-                        _quantize_nearest(rows, indices, address(scale) + c * 256)
-                    else:
-                        first_block = (mcu_row * v + y) * job.mcus * h + x
-                        _quantize_sampled(
-                            rows, columns, indices, room + job.weights, kinds[c], address(scale) + c * 256,
-                            address(law) + c * 512, address(reach) + c * 512, address(limit) + c * 128,
-                            address(keys) + c * 264, first_block,
-                        )  # fmt: skip
-                    transpose_16(indices, coefficients + (geometry[c, PLANE] + row * stride + x) * 128)
+        transform(
+            job, room, room + job.strips, coefficients, geometry, kinds, scale, law, reach, limit, keys,
+            base, mcu_row,
+        )  # fmt: skip
         if not job.whole_picture:
             begin = out
             out = mcu_row_tokens(

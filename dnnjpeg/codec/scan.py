@@ -7,25 +7,9 @@ most 27 bits.
 
 import numpy as np
 
-from dnnjpeg.codec.huffman import AC
-from dnnjpeg.machine.jit import host_has, inlined, kernel
-from dnnjpeg.machine.simd import (
-    address,
-    compress,
-    convert,
-    count_ones,
-    count_zeros_low,
-    highest_bit,
-    lanes_of,
-    load,
-    load_scalar,
-    magnitude_bits,
-    mask_bits,
-    select,
-    shuffler,
-    splat,
-    store,
-)
+from dnnjpeg.codec.entries import CHROMA, append_block, append_nothing, put_entries
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, load_scalar, store
 
 H, V, COLUMNS, ROWS, STRIDE, PLANE, CODE = range(7)
 """Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows of
@@ -34,141 +18,7 @@ its plane of coefficients; first block of that plane; Huffman table pair.
 
 MAX_BLOCK_TOKENS = 64 + 2  # DC, 63 AC or fewer with ZRL and EOB
 
-_EOB = 64  # position of the end of a block among the entries below
-_CHROMA = 128  # added to the positions of entries that are coded with the second pair of tables
-_POSITIONS = np.arange(64, dtype=np.uint8)
-_DC = np.array([1] + [0] * 31, dtype=np.int16)
-_FIRST_HALF = shuffler(range(32))
-_FIRST_16 = shuffler(range(16))
 _MOST_BLOCKS = 10  # of an MCU (T.81 B.2.3)
-
-
-@inlined
-def category(value):
-    """Bits of |value| (T.81 Table F.1)."""
-    return highest_bit(np.uint64(2 * abs(value) + 1))
-
-
-@inlined
-def put_token(out, symbol, size, extra):
-    """Write one token at `out`; return the address behind it."""
-    store(out, np.uint32(symbol << 16 | extra & ((1 << size) - 1)))
-    return out + 4
-
-
-@inlined
-def put_dc(out, table, difference):
-    """DC difference (T.81 F.1.2.1)."""
-    size = category(difference)
-    return put_token(out, table << 8 | size, size, difference - (difference < 0))
-
-
-# A row of MCUs is first laid out as entries: the DC difference, the AC coefficients that are not zero, and
-# the EOB of each block, one after another, as int16 values and uint8 positions. Then all of them become
-# tokens, sixteen at a time, whatever block they are of.
-
-
-@inlined
-def _append_compressed(values, positions, block, chroma):
-    """Entries of a block but for its DC's value; returns how many, and the bits of its non-zeros, DC counted
-    as one.
-    """
-    low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
-    in_low, in_high = low != 0, high != 0
-    low_bits, high_bits = mask_bits(in_low), mask_bits(in_high)
-    bits = low_bits | high_bits << np.uint64(32)
-    if bits == 1:
-        store(positions, np.uint8(chroma))
-        return 1, bits
-    packed = compress(low, in_low)
-    here = count_ones(low_bits)
-    if here <= 16:
-        store(values, _FIRST_16(packed, packed))
-    else:
-        store(values, packed)
-    placed = compress(load(address(_POSITIONS), "u8x64") + chroma, lanes_of(bits, "i1x64"))
-    if high_bits == 0:  # stores as wide as these cost more than what is compressed
-        store(positions, _FIRST_HALF(placed, placed))
-    else:
-        store(values + 2 * np.int64(here), compress(high, in_high))
-        store(positions, placed)
-    return np.int64(count_ones(bits)), bits
-
-
-@inlined
-def _append_one_by_one(values, positions, block, chroma):
-    low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
-    bits = mask_bits(low != 0) | mask_bits(high != 0) << np.uint64(32)
-    left = bits
-    n = 0
-    while left != 0:
-        k = np.int64(count_zeros_low(left))
-        left &= left - np.uint64(1)
-        store(values + 2 * n, load_scalar(block + 2 * k, "i16"))
-        store(positions + n, np.uint8(k + chroma))
-        n += 1
-    return n, bits
-
-
-_append_non_zeros = _append_compressed if host_has("avx512vbmi2") else _append_one_by_one
-
-
-@inlined
-def _append_block(values, positions, block, chroma, difference):
-    """Entries of a block; returns how many."""
-    n, bits = _append_non_zeros(values, positions, block, chroma)
-    store(values, np.int16(difference))
-    store(values + 2 * n, np.int16(0))
-    store(positions + n, np.uint8(_EOB + chroma))
-    return n + 1 - np.int64(bits >> np.uint64(63))  # the last coefficient is its own end
-
-
-@inlined
-def _append_nothing(values, positions, chroma):
-    """Entries of a block outside the picture: nothing is cheaper than no change of DC and no AC."""
-    store(values, np.uint32(0))
-    store(positions, np.uint8(chroma))
-    store(positions + 1, np.uint8(_EOB + chroma))
-    return 2
-
-
-@inlined
-def _put_entries(out, values, positions, count):
-    """Tokens of `count` entries; reads one position before them. Returns the address behind the tokens."""
-    for i in range(0, count, 16):
-        here = convert(load(positions + i, "u8x16"), "i32x16")
-        run = here - convert(load(positions + i - 1, "u8x16"), "i32x16") - 1
-        value = convert(load(values + 2 * i, "i16x16"), "i32x16")
-        size = magnitude_bits(value)
-        table = (here & _CHROMA) << 1
-        position = here & (_CHROMA - 1)
-        is_dc, is_eob = position == 0, position == _EOB
-        prefix = select(is_dc | is_eob, splat(0, "i32x16"), run << 4)
-        symbol = select(is_dc, table, table + (AC << 8)) | prefix | size
-        extra = (value + (value >> 31)) & ((splat(1, "i32x16") << size) - 1)
-        n = min(count - i, 16)
-        if mask_bits(prefix > 0xF0) & ((np.uint64(1) << np.uint64(n)) - np.uint64(1)) == 0:
-            store(out, (symbol << 16) | extra)
-            out += 4 * n
-            continue
-        for k in range(i, i + n):  # a run of more than 15 zeros is somewhere among the sixteen
-            place = np.int64(load_scalar(positions + k, "u8"))
-            table_bits = (place & _CHROMA) << 1
-            amount = np.int64(load_scalar(values + 2 * k, "i16"))
-            if place & (_CHROMA - 1) == 0:
-                out = put_dc(out, table_bits >> 8, amount)
-                continue
-            table_bits += AC << 8
-            if place & (_CHROMA - 1) == _EOB:
-                out = put_token(out, table_bits, 0, 0)
-                continue
-            zeros = place - np.int64(load_scalar(positions + k - 1, "u8")) - 1
-            while zeros > 15:
-                out = put_token(out, table_bits | 0xF0, 0, 0)
-                zeros -= 16
-            bits = category(amount)
-            out = put_token(out, table_bits | zeros << 4 | bits, bits, amount - (amount < 0))
-    return out
 
 
 @inlined
@@ -205,7 +55,7 @@ def mcu_row_tokens(
                 store(end, row + x * 128)
                 store(end + 8, row + geometry[c, COLUMNS] * 128 * (y < geometry[c, ROWS]))
                 store(end + 16, h * 128)
-                store(end + 24, geometry[c, CODE] * _CHROMA)
+                store(end + 24, geometry[c, CODE] * CHROMA)
                 store(end + 32, address(state) + 8 * c)
                 end += 40
     values = positions + 65 * blocks + 64
@@ -213,7 +63,7 @@ def mcu_row_tokens(
     for mcu in range(mcus + 1):
         begins = restart > 0 and mcu < mcus and (mcu_row * mcus + mcu) % restart == 0
         if begins or mcu == mcus:
-            out = _put_entries(out, values, positions, n)
+            out = put_entries(out, values, positions, n)
             n = 0
         if begins:
             for c in range(geometry.shape[0]):
@@ -227,12 +77,12 @@ def mcu_row_tokens(
             if block < load_scalar(at + 8, "i64"):
                 prediction = load_scalar(at + 32, "i64")
                 dc = np.int64(load_scalar(block, "i16"))
-                n += _append_block(
+                n += append_block(
                     values + 2 * n, positions + n, block, chroma, dc - load_scalar(prediction, "i64")
                 )
                 store(prediction, dc)
             else:
-                n += _append_nothing(values + 2 * n, positions + n, chroma)
+                n += append_nothing(values + 2 * n, positions + n, chroma)
     return out
 
 

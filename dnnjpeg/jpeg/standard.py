@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 Steps = tuple[int, ...]
@@ -69,3 +70,38 @@ def nearest_quality(steps: Steps, base: Steps, near: int = 100) -> tuple[int, bo
 
     best = min(range(1, 101), key=lambda quality: (distance(quality), abs(quality - near)))
     return best, steps == ijg_scale(base, best, largest)
+
+
+@dataclass(frozen=True)
+class HuffmanTable:
+    """`bits[k]`: number of codes of length k, k = 1..16 (bits[0] unused); `values`: the symbols in order of
+    code.
+    """
+
+    bits: bytes
+    values: bytes
+
+
+_DC_VALUES = bytes(range(12))
+_LONG_TAIL = "".join(f"{run:x}{size:x}" for run in range(16) for size in range(1, 11))
+
+
+def _standard_ac(bits: tuple[int, ...], first: str) -> HuffmanTable:
+    """The symbols of long codes are simply those that `first` leaves over, in order."""
+    listed = bytes.fromhex(first)
+    return HuffmanTable(bytes(bits), listed + bytes(v for v in bytes.fromhex(_LONG_TAIL) if v not in listed))
+
+
+STANDARD_HUFFMAN = (
+    HuffmanTable(bytes([0, 0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]), _DC_VALUES),
+    HuffmanTable(bytes([0, 0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]), _DC_VALUES),
+    _standard_ac(
+        (0, 0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125),
+        "01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282",
+    ),
+    _standard_ac(
+        (0, 0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119),
+        "000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f1",
+    ),
+)
+"""DC luminance, DC chrominance, AC luminance, AC chrominance: T.81 Tables K.3 to K.6."""

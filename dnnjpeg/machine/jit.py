@@ -127,7 +127,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     )(function)  # fmt: skip
 
 
-_LEVELS = {"x86-64-v3": {"avx2"}, "x86-64-v4": {"avx2", "avx512bw"}}
+_LEVELS = {
+    "x86-64-v2": {"ssse3"},
+    "x86-64-v3": {"ssse3", "avx2"},
+    "x86-64-v4": {"ssse3", "avx2", "avx512bw"},
+}
 
 
 @cache

@@ -19,7 +19,6 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.machine.jit import host_has
 from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, vector
 
 # --- memory ---
@@ -85,14 +84,18 @@ def splat(typingctx: Any, value: Any, kind: Any) -> Any:
     return vec(value, kind), codegen
 
 
+def _of_elements(kind: str, like: Vector) -> Vector:
+    return vector(kind if "x" in kind else f"{kind}x{like.lanes}")
+
+
 @intrinsic(prefer_literal=True)
 def convert(typingctx: Any, value: Any, kind: Any) -> Any:
-    """Convert each lane to another element type.
+    """Convert each lane to another element type: `kind` is a vector's, or that of its elements.
 
     Widening follows the source's sign. Narrowing is modulo. Float to int rounds towards zero.
     """
     source = value
-    target = vector(kind.literal_value)
+    target = _of_elements(kind.literal_value, value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         if source.is_float:
@@ -109,8 +112,8 @@ def convert(typingctx: Any, value: Any, kind: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def reinterpret(typingctx: Any, value: Any, kind: Any) -> Any:
-    """The same bits as another vector type of equal size."""
-    target = vector(kind.literal_value)
+    """The same bits as another vector type of equal size; `kind` is that, or that of its elements."""
+    target = _of_elements(kind.literal_value, value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.bitcast(args[0], target.ir)
@@ -134,14 +137,25 @@ def shuffler(mask: Sequence[int]) -> Any:
     return shuffle
 
 
+def _filled(
+    context: Any, builder: ir.IRBuilder, kind: Vector, given: Sequence[types.Type], values: Sequence[ir.Value]
+) -> list[ir.Value]:
+    """The values, numbers among them in every lane of a vector."""
+    return [
+        value if ty == kind else fill(builder, context.cast(builder, value, ty, kind.scalar), kind)
+        for ty, value in zip(given, values, strict=True)
+    ]
+
+
 @intrinsic
 def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
-    """a where the mask is set, else b."""
+    """a where the mask is set, else b. One of them may be a number that fills all lanes."""
+    kind = a if isinstance(a, Vector) else b
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return builder.select(*args)
+        return builder.select(args[0], *_filled(context, builder, kind, sig.args[1:], args[1:]))
 
-    return a(mask, a, a), codegen
+    return kind(mask, a, b), codegen
 
 
 @intrinsic
@@ -180,17 +194,18 @@ def compress(typingctx: Any, value: Any, mask: Any) -> Any:
 
 # --- arithmetic ---
 
-_PMADDWD = (("llvm.x86.avx512.pmaddw.d.512", "avx512bw", 32), ("llvm.x86.avx2.pmadd.wd", "avx2", 16))
-
 
 @intrinsic
 def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction)."""
+    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction).
+
+    b and c may be numbers that fill all lanes.
+    """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return call(builder, named("fma", a), a.ir, args)
+        return call(builder, named("fma", a), a.ir, _filled(context, builder, a, sig.args, args))
 
-    return a(a, a, a), codegen
+    return a(a, b, c), codegen
 
 
 @intrinsic
@@ -218,37 +233,13 @@ def magnitude_bits(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
-def multiply_pairs(typingctx: Any, a: Any, b: Any) -> Any:
-    """i32 lane k = a[2k]·b[2k] + a[2k+1]·b[2k+1] of i16 vectors."""
-    wide = Vector("i32", a.lanes // 2)
-    # x86 does it in one instruction, which LLVM does not always see in the generic form
-    native = next((name for name, feature, lanes in _PMADDWD if lanes <= a.lanes and host_has(feature)), None)
+def count_set(typingctx: Any, value: Any) -> Any:
+    """Number of set bits in each lane."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        def lanes(value: ir.Value, numbers: Sequence[int]) -> ir.Value:
-            return builder.shuffle_vector(
-                value, value, ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
-            )
+        return call(builder, named("ctpop", value), value.ir, args)
 
-        if native == "llvm.x86.avx2.pmadd.wd" and a.lanes == 32:
-            halves = []
-            for part in (list(range(16)), list(range(16, 32))):
-                operands = [lanes(value, part) for value in args]
-                halves.append(call(builder, native, Vector("i32", 8).ir, operands))
-            return builder.shuffle_vector(
-                *halves, ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(16)))
-            )
-        if native:
-            return call(builder, native, wide.ir, args)
-        products = [
-            builder.mul(
-                *(builder.sext(lanes(value, list(range(first, a.lanes, 2))), wide.ir) for value in args)
-            )
-            for first in (0, 1)
-        ]
-        return builder.add(*products)
-
-    return wide(a, a), codegen
+    return value(value), codegen
 
 
 @intrinsic

@@ -26,7 +26,7 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_encode(run, written, photographs) -> None:
-    for package in ("cv2", "jpeglib", "simplejpeg"):
+    for package in ("cv2", "jpeglib", "pyjpegli", "simplejpeg"):
         pytest.importorskip(package)
     table = run("encode.py", "--seconds", "0", "--only", "500x375", data=photographs)
     found = written("encode")
@@ -41,6 +41,19 @@ def test_encode(run, written, photographs) -> None:
         assert 0.8 < row["size_over_pillow"] < 1.2
     assert "500x375" in table.splitlines()[0]
     assert first_cells(table)[2:] == list(encoders)
+
+
+def test_stages(run, written, photographs) -> None:
+    """The stages are those of an encoder, so what costs more at a higher quality is seen."""
+    told = run("stages.py", "--rounds", "1", data=photographs)
+    cases = written("stages")["nanoseconds a block"]
+    assert list(cases) == [*(f"quality {q}" for q in (1, 50, 75, 90)), "75, hardness 30", "75, hardness 15"]
+    for case in cases.values():
+        *parts, total = case.values()
+        assert all(0 < value < 10_000 for value in parts)
+        assert sum(parts) == pytest.approx(total, abs=0.5)
+    assert cases["quality 1"]["tokens"] < cases["quality 90"]["tokens"]
+    assert first_cells(told)[2:] == list(cases["quality 1"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the most memory held")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode
-from dnnjpeg.codec.huffman import RAW, STANDARD, HuffmanTable, optimal_huffman, standard_huffman
+from dnnjpeg.codec.huffman import RAW, optimal_huffman, standard_huffman
+from dnnjpeg.jpeg.standard import STANDARD_HUFFMAN, HuffmanTable
 
 Counts = Mapping[int, int]
 DC_0, DC_1, AC_0, AC_1 = range(4)
@@ -278,8 +279,10 @@ def test_standard_tables_are_those_that_pillow_writes(photo: Image.Image) -> Non
         assert len(expected) == 2 * codes
         assert parsed(standard_huffman(codes).dht) == expected
         assert parsed(b"".join(dht_segments(encode(image, optimize=False)))) == expected
-    assert parsed(standard_huffman(2).dht) == dict(zip((0x00, 0x01, 0x10, 0x11), STANDARD, strict=True))
-    for table in STANDARD:
+    assert parsed(standard_huffman(2).dht) == dict(
+        zip((0x00, 0x01, 0x10, 0x11), STANDARD_HUFFMAN, strict=True)
+    )
+    for table in STANDARD_HUFFMAN:
         assert_legal(table)
 
 

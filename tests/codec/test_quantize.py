@@ -12,7 +12,7 @@ from scipy.special import entr, expit, softmax
 from scipy.stats import chi2, kstest, norm, poisson
 
 from dnnjpeg import OperatingPoint, encode
-from dnnjpeg.codec.quantize import uniform_16
+from dnnjpeg.codec.quantize import uniform
 from dnnjpeg.machine.simd import address, load, select, splat, store
 from dnnjpeg.table.fields import MIN_HARDNESS
 
@@ -283,7 +283,7 @@ def _extremes(batches: int, key: Any, lanes: np.ndarray, out: np.ndarray) -> Non
     least = splat(2.0, "f32x16")
     most = splat(-1.0, "f32x16")
     for _ in range(batches):
-        u = uniform_16(hashes, key)
+        u = uniform(hashes, key)
         least = select(u < least, u, least)
         most = select(u > most, u, most)
         hashes = hashes + 16

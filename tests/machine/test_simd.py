@@ -6,6 +6,8 @@ import numba
 import numpy as np
 import pytest
 
+from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.native import multiply_pairs, pick_bytes
 from dnnjpeg.machine.simd import (
     address,
     big_endian,
@@ -22,7 +24,6 @@ from dnnjpeg.machine.simd import (
     load_where,
     magnitude_bits,
     mask_bits,
-    multiply_pairs,
     reinterpret,
     select,
     shuffler,
@@ -115,6 +116,21 @@ def test_lanes(bits: int) -> None:
     assert masks.tolist() == [bits & 0xFFFF, bits, bits & 0xFF]
     chosen = a[[bool(bits >> i & 1) for i in range(16)]]
     assert np.array_equal(compressed[: chosen.size], chosen)
+
+
+@numba.njit
+def _picked(bytes_, numbers, out):
+    store(address(out), pick_bytes(load(address(bytes_), "u8x16"), load(address(numbers), "u8x16")))
+
+
+@pytest.mark.skipif(not host_has("ssse3"), reason="this processor has no such instruction")
+def test_bytes_are_picked_by_number() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        bytes_, numbers = rng.integers(0, 256, 16, np.uint8), rng.integers(0, 16, 16, np.uint8)
+        out = np.zeros(16, np.uint8)
+        _picked(bytes_, numbers, out)
+        assert np.array_equal(out, bytes_[numbers])
 
 
 @numba.njit
