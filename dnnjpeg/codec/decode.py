@@ -8,11 +8,20 @@ takes more than `SLACK` bytes.
 
 import numpy as np
 
-from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, looked_up, part
+from dnnjpeg.codec.lookup import END, LONG, PART, behind, entry_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import big_endian, count_zeros_low, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.machine.simd import (
+    address,
+    big_endian,
+    count_zeros_low,
+    load,
+    load_scalar,
+    mask_bits,
+    splat,
+    store,
+)
 
-BEYOND = 224  # positions behind the last that an entry may lead to, `BAD` and one more at the most
+BEYOND = 31  # positions behind the last that an entry may lead to
 SLACK = 320  # bytes: 64 codes of 16 bits with 10 more, a word that is read ahead, and a vector that is stored
 
 FINE, BAD_CODE, TOO_MANY, TOO_SHORT, TOO_LARGE, WRONG_MARKER, TOO_LONG = range(7)
@@ -22,8 +31,8 @@ early, a coefficient out of range, a marker that is not the restart expected, by
 
 NOTE = np.dtype(
     [
-        ("error", np.int64),
-        ("interval", np.int64), ("bits", np.int64),  # where: address of the interval's data, bits into them
+        # where an error is: address of the interval's data, in the end its place in the file; bits into them
+        ("interval", np.int64), ("bits", np.int64),
         # between rows: the bytes to come, the word at hand and how many bits of it count, where the copy ends
         ("source", np.int64), ("at", np.int64), ("word", np.uint64), ("count", np.int64), ("end", np.int64),
         ("left", np.int64), ("restarts", np.int64),  # MCUs of the interval, restarts so far
@@ -49,13 +58,29 @@ def refilled(at, word, count):
     return at + ((63 - count) >> 3), word, count | 56
 
 
-@inlined
-def behind(word, entry):
-    """The word without the bits of an entry."""
-    return word << (entry & np.uint64(63))
-
-
 # --- intervals ---
+
+
+@kernel
+def find_mark(data, at):
+    """The next 0xFF that neither stuffing nor a restart follows; -1 if there is none. `data`: uint8."""
+    begin = address(data)
+    at, end = begin + at, begin + data.size
+    while at + 1 < end:
+        if at + 64 <= end:
+            marks = mask_bits(load(at, "u8x64") == 255)
+            if marks == 0:
+                at += 64
+                continue
+            at += np.int64(count_zeros_low(marks))
+            if at + 1 == end:
+                break
+        if load_scalar(at, "u8") == 255:
+            following = load_scalar(at + 1, "u8")
+            if following != 0 and following >> 3 != 0xD0 >> 3:
+                return at - begin
+        at += 1
+    return -1
 
 
 @inlined
@@ -112,7 +137,7 @@ def begin_interval(note, end, room, interval, total):
 
 @inlined
 def begin_scan(note, source):
-    note.source, note.left, note.restarts, note.error = source, 0, -1, FINE
+    note.source, note.left, note.restarts = source, 0, -1
     note.interval, note.bits = source, 0
 
 
@@ -142,12 +167,22 @@ def decoded_dc(at, word, count, table):
     """The DC difference; the error, and the bits after it."""
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
-    if part(entry, 3) == BAD:
-        entry = entry_of(table, word)
-        if part(entry, 3) == BAD:
+    difference = np.int64(np.int16(entry >> np.uint64(48)))
+    if entry & np.uint64(PART):
+        entry, size = coded(table, word, entry)
+        if entry == LONG:
             return at, word, count, 0, BAD_CODE
-    difference = extra_value(word, entry)
-    return at, behind(word, entry), count - part(entry, 0), difference, FINE
+        word, count = behind(word, entry), count - field(entry, 0, 6)
+        return at, word << np.uint64(size), count - size, extra_value(word, size), FINE
+    return at, behind(word, entry), count - field(entry, 0, 6), difference, FINE
+
+
+@inlined
+def coded(table, word, entry):
+    """The part at the top of the word, and the number of its extra bits; `entry` is what is looked up."""
+    if entry & np.uint64(PART) == 0 or entry == LONG:
+        entry = entry_of(table, word)
+    return entry, field(entry, 32, 8)
 
 
 @inlined
@@ -159,32 +194,44 @@ def _store_at(block, order, k, value):
 def _decode_ac(at, word, count, table, block, order):
     """The AC coefficients of a block of zeros; an error, and the bits after them."""
     k = 1
+    at, word, count = refilled(at, word, count)
+    entry = looked_up(table, word)
     while True:
-        at, word, count = refilled(at, word, count)  # a look into memory that the next code waits for
-        for turn in range(4):
-            if turn > 1 and count < 26:
+        for _ in range(4):  # as many as 56 bits have, all of them whole
+            if entry & np.uint64(PART):
                 break
-            entry = looked_up(table, word)
-            # whatever the entry, both are stored, and before the end is seen: that of one may be 0
-            first = k + part(entry, 3)
-            _store_at(block, order, first + part(entry, 6), np.int64(entry >> np.uint64(32)))
-            _store_at(block, order, first, extra_value(word, entry))
-            k += part(entry, 7)
-            if k > BAD:
-                k -= BAD + 1
-                entry = entry_of(table, word)
-                first = k + part(entry, 3)
-                _store_at(block, order, first, extra_value(word, entry))
-                k += part(entry, 7)
-                if k > BAD:
-                    return at, word, count, BAD_CODE
-            if first == 63:  # what follows is not of this block
-                used = part(entry, 1) + 63 - part(entry, 2)
-                return at, word << np.uint64(used), count - used, FINE
+            # whatever the entry, both are stored: no branch to guess
+            _store_at(block, order, k + field(entry, 24, 8), np.int16(entry >> np.uint64(48)))
+            _store_at(block, order, k + field(entry, 16, 8), np.int16(entry >> np.uint64(32)))
+            on = k + field(entry, 10, 6)
+            if on > 63:
+                if on == 64 or k + field(entry, 24, 8) < 63:
+                    return at, behind(word, entry), count - field(entry, 0, 6), FINE
+                break  # a coefficient ends the block, and what follows is not of it
+            k = on
             word = behind(word, entry)
-            count -= part(entry, 0)
-            if k > 63:
-                return at, word, count, FINE if k == 64 or END + 1 < k < END + 65 else TOO_MANY
+            count -= field(entry, 0, 6)
+            entry = looked_up(table, word)
+        else:
+            at, word, count = refilled(at, word, count)
+            continue
+        # one code by itself
+        at, word, count = refilled(at, word, count)
+        entry, size = coded(table, word, entry)
+        word, count = behind(word, entry), count - field(entry, 0, 6)
+        if entry & np.uint64(END):
+            return at, word, count, FINE
+        k += field(entry, 16, 8)
+        if k > 63:
+            return at, word, count, BAD_CODE if entry == LONG else TOO_MANY
+        _store_at(block, order, k, extra_value(word, size))
+        word <<= np.uint64(size)
+        count -= size
+        k += 1
+        if k == 64:
+            return at, word, count, FINE
+        at, word, count = refilled(at, word, count)
+        entry = looked_up(table, word)
 
 
 @inlined
@@ -264,11 +311,20 @@ def _decode_row(note, end, room, planes, parts, first_row, mcu_row, mcus, mcu_ro
 
 
 @kernel
-def sequential_scan(notes, source, end, room, planes, parts, mcus, mcu_rows, interval, order):
-    """All rows of MCUs of a scan; what is wrong with it is in the note, `notes` being an array of one."""
-    note = notes[0]
-    begin_scan(note, source)
+def sequential_scan(notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order):
+    """All rows of MCUs of a scan, bytes `first`..`end`-1 of the file; returns an error, and the note where.
+
+    `notes`: an array of one. `data`, `memory`: uint8. `planes`: int16. `parts`, `order`: see `_decode_row`.
+    """
+    note, source, room = notes[0], address(data), address(memory)
+    begin_scan(note, source + first)
+    error = FINE
     for mcu_row in range(mcu_rows):
-        note.error = _decode_row(note, end, room, planes, parts, 0, mcu_row, mcus, mcu_rows, interval, order)
-        if note.error != FINE:
+        error = _decode_row(
+            note, source + end, room, address(planes), parts, 0, mcu_row, mcus, mcu_rows, interval,
+            address(order),
+        )  # fmt: skip
+        if error != FINE:
             break
+    note.interval -= source
+    return error

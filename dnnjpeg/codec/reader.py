@@ -156,7 +156,7 @@ class _Reader:
     def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool):
         self.order, self.max_pixels, self.salvage = order, max_pixels, salvage
         self.quantization: dict[int, Steps] = {}
-        self.huffman: dict[int, tuple[bytes, bytes]] = {}
+        self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
         self.interval = self.scans = 0
         self.damaged = False
@@ -169,17 +169,16 @@ class _Reader:
     def follow(self, data: bytes, tables_only: bool = False) -> None:
         """All segments of a stream."""
         array = bytes_array(data)
-        start = _address(array)
         names = set()
         header = b""
-        for name, first, end, body in self._segments(data):
+        for name, first, end, body in self._segments(data, array):
             names.add(name)
             wrong = ""
             try:
                 if name == "SOS":
                     header = body
                 elif name == "scan":
-                    wrong = self._scan(header, data, start, first, end)
+                    wrong = self._scan(header, data, array, first, end)
                 elif name == "trailing" and any(one[4:].startswith(MPF) for one in self.segments):
                     raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
@@ -199,10 +198,10 @@ class _Reader:
                 else f"data has no frame header (SOF), at byte {len(data)}"
             )
 
-    def _segments(self, data: bytes) -> Iterator[tuple[str, int, int, bytes]]:
+    def _segments(self, data: bytes, array: np.ndarray) -> Iterator[tuple[str, int, int, bytes]]:
         """Name, first byte, end, content."""
         end = 0
-        segments = read_segments(data)
+        segments = read_segments(data, lambda _, at: decode.find_mark(array, at))
         while True:
             try:
                 name, size, body = next(segments)
@@ -227,7 +226,7 @@ class _Reader:
         elif name == "DQT":
             self.quantization |= read_quantization(body)
         elif name == "DHT":
-            self.huffman |= {number: (lengths, symbols) for number, lengths, symbols in read_huffman(body)}
+            self.huffman |= {number: lengths + symbols for number, lengths, symbols in read_huffman(body)}
         elif name == "DRI":
             if len(body) != 2:
                 raise ValueError(f"DRI has {len(body)} bytes of content, expected 2")
@@ -264,7 +263,7 @@ class _Reader:
         if kind == "progressive" or self.salvage:
             self.planes.fill(0)
 
-    def _scan(self, header: bytes, data: bytes, address: int, first: int, end: int) -> str:
+    def _scan(self, header: bytes, data: bytes, array: np.ndarray, first: int, end: int) -> str:
         """What is wrong with its data."""
         if self.frame is None:
             raise ValueError("a scan before the frame header (SOF)")
@@ -277,35 +276,25 @@ class _Reader:
         geometry = frame.planes(True)[0].tolist()
         many = len(members) > 1
         huffman = [self._huffman(selector, *band) for selector in selectors]  # alive until they are used
-        places = np.array(
-            [
-                (
-                    *(geometry[c][:2] if many else (1, 1)),
-                    geometry[c][STRIDE],
-                    geometry[c][PLANE],
-                    *(one.address for one in pair),
-                )
-                for c, pair in zip(members, huffman, strict=True)
-            ],
-            np.int64,
-        )
+        fields = []
+        for c, (dc, ac) in zip(members, huffman, strict=True):
+            h, v, *_ = geometry[c] if many else (1, 1)
+            fields += [h, v, geometry[c][STRIDE], geometry[c][PLANE], dc.address, ac.address]
         part = frame.components[members[0]]
         mcus, rows = (frame.mcus, frame.mcu_rows) if many else (part.columns, part.rows)
-        room = empty(end - first + decode.SLACK, np.uint8)
         note = np.zeros(1, decode.NOTE)
         where = (
-            note, address + first, address + end, _address(room), _address(self.planes), places, mcus, rows,
-            self.interval, _address(self.order),
+            note, array, first, end, np.empty(end - first + decode.SLACK, np.uint8), self.planes,
+            np.array(fields).reshape(-1, 6), mcus, rows, self.interval, self.order,
         )  # fmt: skip
         if self.kind == "progressive":
-            bands.progressive_scan(*where, np.array([band], bands.BAND))
+            error = bands.progressive_scan(*where, np.array([band], bands.BAND))
         else:
-            decode.sequential_scan(*where)
-        error = int(note["error"][0])
+            error = decode.sequential_scan(*where)
         if not error:
             return ""
-        begin = int(note["interval"][0]) - address
-        return f"{_WRONG[error]} at byte {_stuffed(data, begin, int(note['bits'][0]) // 8)}"
+        begin, bits = (int(note[name][0]) for name in ("interval", "bits"))
+        return f"{_WRONG[error]} at byte {_stuffed(data, begin, bits // 8)}"
 
     def _scan_header(self, body: bytes) -> tuple[list[int], tuple[int, int, int, int], list[tuple[int, int]]]:
         """Components, the band and the bits, numbers of DC and AC tables (T.81 B.2.3)."""
@@ -340,7 +329,7 @@ class _Reader:
                 if number not in self.quantization:
                     raise ValueError(f"quantization table {number} is missing")
                 self.tables[c] = self.quantization[number]
-                if not all(self.tables[c]):
+                if 0 in self.tables[c]:
                     raise ValueError(f"quantization table {number} has a step of 0")
             known = self.known[c]
             if start and known[0] < 0:
@@ -368,7 +357,7 @@ class _Reader:
     def _table(self, number: int, kind: int) -> Lookup:
         if number not in self.huffman:
             raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
-        return lookup_table(*self.huffman[number], kind)
+        return lookup_table(self.huffman[number], kind)
 
     def source(self) -> Source:
         assert self.frame is not None
@@ -415,10 +404,6 @@ _NO_TABLE = Lookup(np.zeros(1, np.uint8), 0)
 def bytes_array(data: bytes) -> np.ndarray:
     """The bytes in place."""
     return np.frombuffer(data, np.uint8)
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def _stuffed(data: bytes, begin: int, count: int) -> int:

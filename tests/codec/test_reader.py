@@ -16,8 +16,10 @@ from PIL import Image
 from test_write_coefficients import Case, cases
 
 from dnnjpeg import Coefficients, encode, read_coefficients, tables_only, write_coefficients
-from dnnjpeg.codec.reader import MAX_SCANS
+from dnnjpeg.codec import decode
+from dnnjpeg.codec.reader import MAX_SCANS, bytes_array
 from dnnjpeg.jpeg.markers import segment
+from dnnjpeg.jpeg.segments import find_mark
 
 
 def check(data: bytes, read_dct: Read) -> Coefficients:
@@ -154,6 +156,14 @@ def test_segments_are_kept_as_they_are(photo: Image.Image) -> None:
 
 
 # --- what is refused ---
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Before anything is timed."""
+    for data in (GOOD, PROGRESSIVE):
+        read_coefficients(data)
+
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 GOOD = encode(PICTURE, signature=False)
@@ -362,3 +372,16 @@ def test_malformed(data_dir: Path) -> None:
             except ValueError as error:
                 assert "\n" not in str(error)
             assert time.perf_counter() - start < 2
+
+
+def test_marks_are_found_as_by_search() -> None:
+    generator = np.random.default_rng(0)
+    for size in (0, 1, 2, 63, 64, 65, 200, 1000):
+        for others in (np.array([0]), np.array([0, 0xD0, 0xD7, 7]), np.array([0, 0xCF, 0xD8, 255])):
+            array = np.where(generator.random(size) < 0.3, 255, generator.choice(others, size))
+            data = array.astype(np.uint8).tobytes()
+            expected = [i for i in range(size - 1) if re.match(rb"\xff[^\0\xd0-\xd7]", data[i:], re.S)]
+            for start in range(size):
+                due = next((i for i in expected if i >= start), -1)
+                assert find_mark(data, start) == due
+                assert decode.find_mark(bytes_array(data), start) == due

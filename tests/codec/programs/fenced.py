@@ -120,6 +120,7 @@ def read(data: bytes, salvage: bool) -> bytes:
 def fence(data: bytes) -> np.ndarray:
     array = fenced(len(data), np.uint8)
     array[:] = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False  # as what it stands for
     return array
 
 
