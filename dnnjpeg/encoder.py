@@ -21,7 +21,7 @@ from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
-from dnnjpeg.machine.kernel_cache import SUFFIX, kernel_folder
+from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
 from dnnjpeg.table.fields import check_steps, spread
 from dnnjpeg.table.library import chosen_table, load_table, standard_table
@@ -305,8 +305,7 @@ def by_component(rows: tuple[T, ...], components: int) -> tuple[T, ...]:
 
 def is_warm() -> bool:
     """Whether the kernels are compiled, in this process or in the cache of an earlier one."""
-    folder = kernel_folder()
-    return bool(encode_rows.signatures) or bool(folder and any(folder.glob(f"rows.encode_rows*{SUFFIX}")))
+    return is_compiled(encode_rows)
 
 
 def warmup() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
+from dnnjpeg.codec.decode import sequential_scan
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.reader import (
     MAX_MCU_BLOCKS,
@@ -23,7 +24,7 @@ from dnnjpeg.codec.reader import (
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
+from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize, requantize_batches
 from dnnjpeg.encoder import (
     AT_YARDSTICK,
     YARDSTICK_HEAD,
@@ -38,6 +39,7 @@ from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
@@ -312,10 +314,15 @@ def _unsigned(segment: bytes) -> list[bytes]:
     return [segment]
 
 
+def is_warm() -> bool:
+    """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
+    return is_compiled(sequential_scan) and is_compiled(requantize_batches)
+
+
 def warmup() -> None:
     """Compile every kernel of this, or load it from the cache; `encoder.warmup` has the rest."""
     picture = np.zeros((8, 8, 3), np.uint8)
     for progressive in (False, True):
         data = encode(picture, subsampling="4:4:4", progressive=progressive)
-        transcode(data, quality=20)
-        transcode(data, quality=20, subsampling="4:4:4")
+        transcode(data, quality=20, subsampling="4:2:0")
+        transcode(data, quality=20, hardness=2)

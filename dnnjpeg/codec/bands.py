@@ -4,19 +4,16 @@ begin with or one bit more.
 
 import numpy as np
 
-from dnnjpeg.codec.decode import (
+from dnnjpeg.codec.decode import coded, decoded_dc
+from dnnjpeg.codec.intervals import (
     BAD_CODE,
     FINE,
     TOO_LARGE,
     TOO_MANY,
     TOO_SHORT,
-    begin_interval,
     begin_scan,
-    coded,
-    decoded_dc,
-    end_interval,
-    lay_out,
     refilled,
+    row_decoder,
     used_bits,
 )
 from dnnjpeg.codec.lookup import END, LONG, behind, extra_value, field, looked_up
@@ -126,51 +123,36 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 
 @inlined
-def _mcu(note, blocks, at, word, count, order, band, most, room):
-    for n in range(blocks):
-        block, table = note.blocks[n, 0], note.blocks[n, 4]
-        note.blocks[n, 0] = block + note.blocks[n, 1]
-        if band.start == 0:
-            at, word, count, error = _dc_block(note, at, word, count, n, block, band)
-        elif band.high == 0:
-            at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
-        else:
-            at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
-        if used_bits(at, count, room) > most:
-            error = TOO_SHORT
-        if error != FINE:
-            note.bits = min(used_bits(at, count, room), most)
-            return at, word, count, error
-    return at, word, count, FINE
-
-
-@inlined
-def _decode_row(note, end, room, planes, parts, mcu_row, mcus, mcu_rows, interval, order, band):
-    """One row of MCUs; returns an error."""
-    blocks = lay_out(note, planes, parts, 0, mcu_row)
-    for mcu in range(mcus):
-        last = mcu_row * mcus + mcu + 1 == mcus * mcu_rows
-        if note.left == 0:
-            left = mcus * mcu_rows - mcu_row * mcus - mcu
-            error = begin_interval(note, end, room, interval, left)
+def _decode_mcus(note, blocks, mcus, order, room, band):
+    """So many MCUs of one interval; returns an error."""
+    at, word, count = note.at, note.word, note.count
+    most = 8 * (note.end - room)
+    error = FINE
+    for _ in range(mcus):
+        for n in range(blocks):
+            block, table = note.blocks[n, 0], note.blocks[n, 4]
+            note.blocks[n, 0] = block + note.blocks[n, 1]
+            if band.start == 0:
+                at, word, count, error = _dc_block(note, at, word, count, n, block, band)
+            elif band.high == 0:
+                at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
+            else:
+                at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
+            if used_bits(at, count, room) > most:
+                error = TOO_SHORT
             if error != FINE:
+                note.bits = min(used_bits(at, count, room), most)
                 return error
-        note.at, note.word, note.count, error = _mcu(
-            note, blocks, note.at, note.word, note.count, order, band, 8 * (note.end - room), room
-        )
-        if error != FINE:
-            return error
-        note.left -= 1
-        if note.left == 0:
-            error = end_interval(note, end, room, last)
-            if error != FINE:
-                return error
+    note.at, note.word, note.count = at, word, count
     return FINE
+
+
+_decode_row = row_decoder(_decode_mcus)
 
 
 @kernel
 def progressive_scan(
-    notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, bands
+    notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage, bands
 ):  # fmt: skip
     """`decode.sequential_scan` of a progressive scan, to planes that hold what earlier scans have left.
 
@@ -178,13 +160,10 @@ def progressive_scan(
     """
     note, band, source, room = notes[0], bands[0], address(data), address(memory)
     begin_scan(note, source + first)
-    error = FINE
     for mcu_row in range(mcu_rows):
-        error = _decode_row(
+        if not _decode_row(
             note, source + end, room, address(planes), parts, mcu_row, mcus, mcu_rows, interval,
-            address(order), band,
-        )  # fmt: skip
-        if error != FINE:
+            address(order), band, salvage,
+        ):  # fmt: skip
             break
     note.interval -= source
-    return error

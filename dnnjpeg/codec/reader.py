@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from dnnjpeg.checks import check_integer
-from dnnjpeg.codec import bands, decode
+from dnnjpeg.codec import bands, decode, intervals
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, Lookup, lookup_table
 from dnnjpeg.codec.scan import PLANE, STRIDE
@@ -42,12 +42,12 @@ class Unsupported(ValueError):
 
 
 _WRONG = {
-    decode.BAD_CODE: "has a Huffman code that is none",
-    decode.TOO_MANY: "has coefficients beyond the last one of a block",
-    decode.TOO_SHORT: "has a scan that breaks off",
-    decode.TOO_LARGE: "has a coefficient beyond 1,023",
-    decode.WRONG_MARKER: "has a marker that is not due",
-    decode.TOO_LONG: "has a scan with bytes left over",
+    intervals.BAD_CODE: "has a Huffman code that is none",
+    intervals.TOO_MANY: "has coefficients beyond the last one of a block",
+    intervals.TOO_SHORT: "has a scan that breaks off",
+    intervals.TOO_LARGE: "has a coefficient beyond 1,023",
+    intervals.WRONG_MARKER: "has a marker that is not due",
+    intervals.TOO_LONG: "has a scan with bytes left over",
 }
 _COLOURS = {0: {3: "RGB", 4: "CMYK"}, 1: {3: "YCbCr"}, 2: {4: "YCCK"}}
 """By Adobe's transform and number of components."""
@@ -145,7 +145,7 @@ def read_source(
             raise TypeError(f"{name} is a {type(value).__name__}, expected the bytes of a JPEG file")
     if salvage not in (False, True):
         raise ValueError(f"salvage is {salvage!r}, expected True or False")
-    reader = _Reader(order, check_integer(max_pixels, "max_pixels", 1, 2**63 - 1), salvage)
+    reader = _Reader(order, check_integer(max_pixels, "max_pixels", 1, 2**63 - 1), bool(salvage))
     if tables:
         reader.follow(tables, tables_only=True)
     reader.follow(data)
@@ -201,7 +201,7 @@ class _Reader:
     def _segments(self, data: bytes, array: np.ndarray) -> Iterator[tuple[str, int, int, bytes]]:
         """Name, first byte, end, content."""
         end = 0
-        segments = read_segments(data, lambda _, at: decode.find_mark(array, at))
+        segments = read_segments(data, lambda _, at: intervals.find_mark(array, at))
         while True:
             try:
                 name, size, body = next(segments)
@@ -282,18 +282,18 @@ class _Reader:
             fields += [h, v, geometry[c][STRIDE], geometry[c][PLANE], dc.address, ac.address]
         part = frame.components[members[0]]
         mcus, rows = (frame.mcus, frame.mcu_rows) if many else (part.columns, part.rows)
-        note = np.zeros(1, decode.NOTE)
+        note = np.zeros(1, intervals.NOTE)
         where = (
-            note, array, first, end, np.empty(end - first + decode.SLACK, np.uint8), self.planes,
-            np.array(fields).reshape(-1, 6), mcus, rows, self.interval, self.order,
+            note, array, first, end, np.empty(end - first + intervals.SLACK, np.uint8), self.planes,
+            np.array(fields).reshape(-1, 6), mcus, rows, self.interval, self.order, self.salvage,
         )  # fmt: skip
         if self.kind == "progressive":
-            error = bands.progressive_scan(*where, np.array([band], bands.BAND))
+            bands.progressive_scan(*where, np.array([band], bands.BAND))
         else:
-            error = decode.sequential_scan(*where)
+            decode.sequential_scan(*where)
+        error, begin, bits = (int(note[name][0]) for name in ("error", "interval", "bits"))
         if not error:
             return ""
-        begin, bits = (int(note[name][0]) for name in ("interval", "bits"))
         return f"{_WRONG[error]} at byte {_stuffed(data, begin, bits // 8)}"
 
     def _scan_header(self, body: bytes) -> tuple[list[int], tuple[int, int, int, int], list[tuple[int, int]]]:

@@ -138,6 +138,10 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         """The folder, for numba's statistics."""
         return str(self._folder)
 
+    def holds_any(self) -> bool:
+        """Whether there is machine code of the function, for any signature."""
+        return self._folder is not None and any(self._folder.glob(f"{self._name}.*{SUFFIX}"))
+
     def _path(self, signature: Any, codegen: Any) -> Path:
         assert self._folder is not None
         versions = (numba.__version__, sys.implementation.cache_tag)
