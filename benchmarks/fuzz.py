@@ -24,10 +24,10 @@ from common import write
 from mutations import seeds
 
 from dnnjpeg import read_coefficients, transcode
-from dnnjpeg.codec import reader
+from dnnjpeg.codec import read_scans, reader
 from dnnjpeg.jpeg import segments
 
-WATCHED = (segments, reader, reader._Reader)
+WATCHED = (segments, reader, reader._Reader, read_scans, read_scans.Scans)
 SLOWEST = 1.0  # seconds of a file
 
 

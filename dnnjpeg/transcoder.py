@@ -14,10 +14,9 @@ from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.decode import sequential_scan
 from dnnjpeg.codec.quantize import Quantizer
+from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
 from dnnjpeg.codec.reader import (
-    MAX_MCU_BLOCKS,
     MAX_PIXELS,
-    ZIGZAG_ORDER,
     Coefficients,
     Source,
     Unsupported,

@@ -17,7 +17,8 @@ from test_write_coefficients import Case, cases
 
 from dnnjpeg import Coefficients, encode, read_coefficients, tables_only, write_coefficients
 from dnnjpeg.codec import intervals
-from dnnjpeg.codec.reader import MAX_SCANS, bytes_array
+from dnnjpeg.codec.read_scans import MAX_SCANS
+from dnnjpeg.codec.reader import bytes_array
 from dnnjpeg.jpeg.markers import segment
 from dnnjpeg.jpeg.segments import find_mark
 
