@@ -28,7 +28,7 @@ from dnnjpeg.codec import read_scans, reader
 from dnnjpeg.jpeg import segments
 
 WATCHED = (segments, reader, reader._Reader, read_scans, read_scans.Scans)
-SLOWEST = 1.0  # seconds of a file
+SLOWEST = 1.0  # seconds of a file, of its thread: other programs may have the processor
 
 
 def fuzz(counts: Path, arguments: list[str]) -> None:
@@ -48,7 +48,7 @@ def fuzz(counts: Path, arguments: list[str]) -> None:
     def one(data: bytes) -> None:
         nonlocal slowest
         salvage = len(data) % 2 == 0
-        start = time.perf_counter()
+        start = time.thread_time()
         try:
             read_coefficients(data, max_pixels=1_000_000, salvage=salvage)
             found["read"] += 1
@@ -57,7 +57,7 @@ def fuzz(counts: Path, arguments: list[str]) -> None:
         except ValueError as error:
             assert "\n" not in str(error), error
             found["refused"] += 1
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.thread_time() - start)
         assert slowest < SLOWEST, slowest
         found["files"] += 1
         if found["files"] % 1000 == 0:
