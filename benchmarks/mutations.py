@@ -13,11 +13,11 @@ from collections import Counter
 import click
 import numpy as np
 from common import write
-from draw import draw
 from PIL import Image
 
 from dnnjpeg import encode, read_coefficients
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.tools.demo import draw
 
 
 def seeds() -> list[bytes]:

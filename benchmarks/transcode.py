@@ -1,14 +1,20 @@
-"""Transcoding beside decoding and encoding: speed in one process and one thread, and bytes for what is read.
+"""Transcoding beside decoding and encoding: speed in one thread, folders, and bytes for what is read.
 
-    python benchmarks/transcode.py speed    the web photographs and full/val of $DNNJPEG_DATA/data
-    python benchmarks/transcode.py worth    full/val as it is stored, read by mobilenet_v2
+    python benchmarks/transcode.py speed     the web photographs and full/val of $DNNJPEG_DATA/data
+    python benchmarks/transcode.py folder    the same files ten times, by `dnnjpeg encode --jobs 2`
+    python benchmarks/transcode.py worth     100 pictures of full/learn, read by mobilenet_v2
 
-speed: functions take turns, file by file; a file counts with its fastest turn, in seconds of its thread.
-jpeglib reads coefficients by libjpeg-turbo out of a file in memory (/dev/shm) and copies them for Python.
-worth: files of quality 35, 50 and 75 against Pillow's, which decodes and saves with `optimize=True`, at equal
-mean divergence from what the network reads in the source.
+speed: functions take turns, file by file; a file counts with its fastest turn, in seconds of its thread. Both
+encoders make files of the standard table. libjpeg-turbo's own reading of coefficients is
+`jpeg_read_coefficients` of the library that Pillow brings, called from Python, on bytes in memory.
+folder: the pictures a second of the whole command, against that with --pixels; the two take turns.
+worth: the bytes of files made from the source's coefficients against those made from its decoded pixels, at
+equal mean divergence from what the network reads in the source. Sources are the pictures saved by Pillow. The
+curve of the pixels is straight between two qualities in the logarithms. Intervals are of 95 %, by drawing the
+pictures again.
 """
 
+import ctypes
 import io
 import json
 import os
@@ -20,29 +26,36 @@ from typing import Any
 
 import click
 import numpy as np
-from common import RESULTS, write
+import PIL
+from common import DNNJPEG, RESULTS, run, write
 from PIL import Image
 
 from dnnjpeg import encode, read_coefficients, transcode
 
 QUALITY = 75
-CURVE = (22, 30, 40, 50, 60, 70, 78, 85)  # of Pillow's
-ASKED = (35, 50, 75)
+FOLDERS = ("photos/web", "full/val")
+COPIES = 10  # of a folder's files, so that starting the command does not count
+
+# by quality and subsampling of the source: the qualities asked
+SOURCES = {
+    (75, "4:2:0"): (35, 50, 65),
+    (85, "4:2:0"): (35, 50, 75),
+    (95, "4:2:0"): (35, 50, 75),
+    (95, "4:4:4"): (35, 50, 75),
+}
+CURVE = (20, 28, 36, 44, 52, 60, 67, 73, 78, 83)
+DRAWS = 1000
 
 
-def _data(folder: str, count: int | None) -> list[bytes]:
+def _paths(folder: str, count: int | None) -> list[Path]:
     root = Path(os.environ["DNNJPEG_DATA"]) / "data" / folder
-    return [
-        path.read_bytes()
-        for path in sorted(root.iterdir())[:count]
-        if path.suffix.lower() in (".jpg", ".jpeg")
-    ]
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")][:count]
 
 
-def _pillow(data: bytes, quality: int = QUALITY) -> bytes:
+def _pillow(data: bytes) -> bytes:
     file = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
-        image.save(file, "JPEG", quality=quality, optimize=True)
+        image.save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()
 
 
@@ -56,32 +69,42 @@ def _decode(data: bytes) -> None:
         image.load()
 
 
+def libjpegs_reading() -> Callable[[bytes], None]:
+    """Header and coefficients of bytes in memory, by the libjpeg-turbo in Pillow's wheel."""
+    (path,) = (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libjpeg*")
+    library = ctypes.CDLL(str(path))
+    library.jpeg_std_error.restype = ctypes.c_void_p
+    version, size = 62, ctypes.c_size_t(632)  # of the interface, and of a jpeg_decompress_struct in it
+
+    def read(data: bytes) -> None:
+        info, errors = (ctypes.create_string_buffer(1000) for _ in range(2))
+        ctypes.c_void_p.from_buffer(info).value = library.jpeg_std_error(errors)
+        library.jpeg_CreateDecompress(info, version, size)
+        library.jpeg_mem_src(info, data, ctypes.c_ulong(len(data)))
+        library.jpeg_read_header(info, 1)
+        library.jpeg_read_coefficients(info)
+        library.jpeg_destroy_decompress(info)
+
+    return read
+
+
 def speed_of(files: list[bytes], turns: int) -> dict[str, float]:
     """By function, mean milliseconds a file, and how many times as fast transcoding and reading are."""
-    import jpeglib
-
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        path = Path(folder) / "x.jpg"
-
-        def libjpeg(data: bytes) -> None:
-            jpeglib.read_dct(str(path)).load()
-
-        functions: dict[str, Callable[[bytes], Any]] = {
-            "Pillow decodes and encodes": _pillow,
-            "Pillow decodes, dnnjpeg encodes": _ours,
-            "transcode": lambda data: transcode(data, quality=QUALITY),
-            "Pillow decodes": _decode,
-            "jpeglib reads coefficients": libjpeg,
-            "read_coefficients": read_coefficients,
-        }
-        best = {name: np.full(len(files), np.inf) for name in functions}
-        for _ in range(turns):
-            for i, data in enumerate(files):
-                path.write_bytes(data)
-                for name, function in functions.items():
-                    start = time.thread_time()
-                    function(data)
-                    best[name][i] = min(best[name][i], time.thread_time() - start)
+    functions: dict[str, Callable[[bytes], Any]] = {
+        "Pillow decodes and encodes": _pillow,
+        "Pillow decodes, dnnjpeg encodes": _ours,
+        "transcode": lambda data: transcode(data, "standard", QUALITY),
+        "Pillow decodes": _decode,
+        "libjpeg-turbo reads coefficients": libjpegs_reading(),
+        "read_coefficients": read_coefficients,
+    }
+    best = {name: np.full(len(files), np.inf) for name in functions}
+    for _ in range(turns):
+        for i, data in enumerate(files):
+            for name, function in functions.items():
+                start = time.thread_time()
+                function(data)
+                best[name][i] = min(best[name][i], time.thread_time() - start)
 
     def ratio(slow: str, fast: str) -> float:
         return round(float(np.exp(np.mean(np.log(best[slow] / best[fast])))), 3)
@@ -94,53 +117,105 @@ def speed_of(files: list[bytes], turns: int) -> dict[str, float]:
     return found
 
 
-def worth_of(files: list[bytes], tables: tuple[str, ...]) -> dict[str, list[float]]:
-    """By codec, the changes of bytes in per cent at the qualities asked."""
+def folder_of(paths: list[Path], turns: int) -> dict[str, float]:
+    """Pictures a second, by coefficients and by pixels; medians, and that of the turns' ratios."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        source = Path(folder) / "source"
+        source.mkdir()
+        for path in paths:
+            for i in range(COPIES):
+                (source / f"{path.stem}_{i}.jpg").write_bytes(path.read_bytes())
+        command = (
+            DNNJPEG,
+            "encode",
+            source,
+            "-o",
+            Path(folder) / "out",
+            "--jobs",
+            "2",
+            "--table",
+            "standard",
+        )
+        times = []
+        for turn in range(turns + 1):
+            pair = [run([*command, *more])["wall"] for more in ((), ("--pixels",))]
+            times += [pair] * (turn > 0)  # the first compiles
+    coefficients, pixels = np.array(times).T
+    count = len(paths) * COPIES
+    return {
+        "pictures": count,
+        "coefficients, pictures a second": round(count / float(np.median(coefficients)), 1),
+        "pixels, pictures a second": round(count / float(np.median(pixels)), 1),
+        "coefficients over pixels": round(float(np.median(pixels / coefficients)), 3),
+    }
+
+
+def _saved(picture: Image.Image, quality: int, subsampling: str) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
+    return file.getvalue()
+
+
+def worth_of(sources: list[bytes], table: str, asked: tuple[int, ...]) -> dict[str, list[float]]:
+    """By quality asked, the change of bytes in per cent, from coefficients over from pixels; the interval."""
     from dnnjpeg.networks.load import load_network
     from dnnjpeg.networks.readings import compare, decode
 
     network = load_network(f"{Path(os.environ['DNNJPEG_DATA']) / 'models' / 'zoo.py'}:mobilenet_v2")
-    clean = network.read([decode(data) for data in files])
+    clean = network.read([decode(data) for data in sources])
 
-    def point(make: Callable[[bytes], bytes]) -> tuple[float, float]:
-        made = [make(data) for data in files]
-        divergence = compare(network.read([decode(data) for data in made]), clean).divergence.mean()
-        return float(np.log(np.mean([len(data) for data in made]))), float(np.log(divergence))
+    def measured(make: Callable[[bytes], bytes]) -> np.ndarray:
+        """Bytes and divergence by picture."""
+        made = [make(data) for data in sources]
+        read = network.read([decode(data) for data in made])
+        return np.array([[len(data) for data in made], compare(read, clean).divergence])
 
-    sizes, divergences = np.array([point(lambda data, q=q: _pillow(data, q)) for q in CURVE]).T
+    curve = [measured(lambda data, q=q: _ours(data, q, table)) for q in CURVE]
+    ours = [measured(lambda data, q=q: transcode(data, table, q)) for q in asked]
+    rng = np.random.default_rng(0)
+    draws = [np.arange(len(sources)), *rng.integers(0, len(sources), (DRAWS, len(sources)))]
     found = {}
-    for table in tables:
-        ways: dict[str, Callable[[bytes, int], bytes]] = {
-            "pixels": lambda data, q, table=table: _ours(data, q, table),
-            "coefficients": lambda data, q, table=table: transcode(data, table, q, strip=True),
-        }
-        for way, make in ways.items():
-            changes = []
-            for q in ASKED:
-                size, divergence = point(lambda data, q=q, make=make: make(data, q))
-                at_equal = np.interp(divergence, divergences[::-1], sizes[::-1])
-                changes.append(round(100 * float(np.expm1(size - at_equal)), 2))
-            found[f"{table}, {way}"] = changes
-            click.echo(f"{table}, {way}: {changes}", err=True)
+    for q, one in zip(asked, ours, strict=True):
+        changes = []
+        for drawn in draws:
+            sizes, divergences = np.log([other[:, drawn].mean(axis=1) for other in curve]).T
+            size, divergence = np.log(one[:, drawn].mean(axis=1))
+            at_equal = np.interp(divergence, divergences[::-1], sizes[::-1])
+            changes.append(100 * float(np.expm1(size - at_equal)))
+        found[str(q)] = [round(value, 2) for value in (changes[0], *np.percentile(changes, [2.5, 97.5]))]
     return found
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["speed", "worth"]))
-@click.option("--count", type=int, help="Pictures of a folder.  [default: all]")
-@click.option("--turns", default=7, show_default=True, help="Of each function.")
-@click.option("--table", "tables", multiple=True, default=("standard", "mobilenet_v2"), show_default=True)
+@click.argument("what", type=click.Choice(["speed", "folder", "worth"]))
+@click.option("--count", type=int, help="Pictures of a folder.  [default: all; for worth 100]")
+@click.option("--turns", default=7, show_default=True, help="Of each function or command.")
+@click.option("--pictures", default="full/learn", show_default=True, help="The folder for worth.")
 @click.option("--show", is_flag=True, help="Print the last run, and measure nothing.")
-def main(what: str, count: int | None, turns: int, tables: tuple[str, ...], show: bool) -> None:
+def main(what: str, count: int | None, turns: int, pictures: str, show: bool) -> None:
     """Measure, print, and write benchmarks/results/transcode_WHAT.json."""
     name = f"transcode_{what}"
+    if pictures != "full/learn":
+        name += f"_{Path(pictures).name}"
     if not show:
-        if what == "speed":
-            folders = ("photos/web", "full/val")
-            groups: dict[str, Any] = {folder: speed_of(_data(folder, count), turns) for folder in folders}
+        groups: dict[str, Any] = {}
+        if what == "worth":
+            images = [Image.open(path).convert("RGB") for path in _paths(pictures, count or 100)]
+            for (quality, subsampling), asked in SOURCES.items():
+                sources = [_saved(image, quality, subsampling) for image in images]
+                for table in ("standard", "universal"):
+                    key = f"{table}, {quality} {subsampling}"
+                    groups[key] = worth_of(sources, table, asked)
+                    click.echo(f"{key}: {groups[key]}", err=True)
+            write(name, {"pictures": pictures, "count": len(images), "groups": groups})
         else:
-            groups = {"full/val": worth_of(_data("full/val", count), tables)}
-        write(name, {"quality": QUALITY, "count": count, "groups": groups})
+            for folder in FOLDERS:
+                paths = _paths(folder, count)
+                if what == "speed":
+                    groups[folder] = speed_of([path.read_bytes() for path in paths], turns)
+                else:
+                    groups[folder] = folder_of(paths, turns)
+            write(name, {"quality": QUALITY, "count": count, "groups": groups})
     click.echo(json.dumps(json.loads((RESULTS / f"{name}.json").read_text())["groups"], indent=2))
 
 

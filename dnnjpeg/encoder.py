@@ -26,7 +26,7 @@ from dnnjpeg.codec.prepare import (
 from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
-from dnnjpeg.machine.kernel_cache import is_kept
+from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
 from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.fields import check_steps
@@ -255,7 +255,7 @@ def _whole_steps(table: Any, name: str) -> Steps:
 
 def is_warm() -> bool:
     """Whether the kernels are compiled, in this process or in the cache of an earlier one."""
-    return bool(encode_rows.signatures) or is_kept("rows.encode_rows")
+    return is_compiled(encode_rows)
 
 
 def warmup() -> None:

@@ -2,36 +2,34 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
+from dnnjpeg.codec.decode import sequential_scan
+from dnnjpeg.codec.metadata import kept_segments, orientation_of
 from dnnjpeg.codec.prepare import coding_of, operating_point, quantizer_for
 from dnnjpeg.codec.quantize import Quantizer
+from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
 from dnnjpeg.codec.reader import (
-    MAX_MCU_BLOCKS,
     MAX_PIXELS,
-    ZIGZAG_ORDER,
     Coefficients,
     Source,
     Unsupported,
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize
+from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize, requantize_batches
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
-from dnnjpeg.files.images import SRGB
-from dnnjpeg.jpeg import markers
-from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment, read_signature, signature_segment
+from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
 from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.library import chosen_table, standard_table
@@ -42,7 +40,6 @@ __all__ = ["Coefficients", "Decoded", "Unsupported", "read_coefficients", "trans
 
 _ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
 """By component, whether it is luma or alike, Cb or Cr."""
-ORIENTATION = 0x0112
 
 
 def transcode(
@@ -130,7 +127,7 @@ class Decoded:
     @property
     def orientation(self) -> int:
         """That the EXIF says; 1 where there is none."""
-        return next((n for n in _orientations(self.source) if n in range(1, 9)), 1)
+        return orientation_of(self.source.segments)
 
     def transcode(
         self,
@@ -206,16 +203,8 @@ class Decoded:
             return installed_reader().divergence(original, self.at_yardstick())
 
     def head(self, strip: bool, signed: bool = True) -> bytes:
-        """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not
-        true of another file.
-        """
-        source = self.source
-        kept = list(_stripped(source) if strip else source.segments)
-        if not signed:
-            kept = [other for one in kept for other in _unsigned(one)]
-        if source.colour == "RGB" and not any(one[1] == 0xEE for one in kept):
-            kept.append(markers.adobe())  # the components' names, which said so, are gone
-        return b"".join(kept)
+        """See `kept_segments`."""
+        return kept_segments(self.source.segments, self.source.colour, strip, signed)
 
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source, frame = self.source, self.source.frame
@@ -285,35 +274,9 @@ def _writable(sampling: Sampling) -> Sampling:
     return sampling
 
 
-def _stripped(source: Source) -> list[bytes]:
-    """The segments that change how the picture looks."""
-    adobe = [] if source.colour in ("gray", "YCbCr") else _segments(source, 0xEE, b"Adobe")
-    profile = _segments(source, 0xE2, b"ICC_PROFILE\0")
-    is_usual = any(name in b"".join(profile) for name in SRGB)
-    turned = [markers.orientation(n) for n in _orientations(source) if n in range(2, 9)]
-    return [*turned[:1], *([] if is_usual else profile), *adobe]
-
-
-def _segments(source: Source, marker: int, start: bytes) -> list[bytes]:
-    return [one for one in source.segments if one[1] == marker and one[4:].startswith(start)]
-
-
-def _orientations(source: Source) -> Iterator[int]:
-    for one in _segments(source, 0xE1, b"Exif\0"):
-        exif = Image.Exif()
-        with suppress(Exception):  # what cannot be read turns no picture
-            exif.load(one[4:])
-            yield exif[ORIENTATION]
-
-
-def _unsigned(segment: bytes) -> list[bytes]:
-    """A segment of metadata, unless it is of dnnjpeg's own making."""
-    marker, body = segment[1], segment[4:]
-    if marker == 0xE9 and body.startswith(SIGNATURE):
-        return []
-    if marker == 0xFE and bare_comment(body) != body:
-        return [other] if (other := markers.comment(bare_comment(body))) else []
-    return [segment]
+def is_warm() -> bool:
+    """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
+    return is_compiled(sequential_scan) and is_compiled(requantize_batches)
 
 
 def warmup() -> None:
@@ -321,5 +284,5 @@ def warmup() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     for progressive in (False, True):
         data = encode(picture, subsampling="4:4:4", progressive=progressive)
-        transcode(data, quality=20)
-        transcode(data, quality=20, subsampling="4:4:4")
+        transcode(data, quality=20, subsampling="4:2:0")
+        transcode(data, quality=20, hardness=2)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -329,3 +330,10 @@ def test_warmup_compiles_every_kernel_once() -> None:
     """Nothing that a caller can ask for makes one be compiled later, when somebody waits for it."""
     program = Path(__file__).parent / "codec" / "programs" / "signatures.py"
     subprocess.run([sys.executable, str(program)], check=True)
+
+
+def test_nothing_is_warm_with_an_empty_cache(tmp_path: Path) -> None:
+    program = "from dnnjpeg import encoder, transcoder; print(encoder.is_warm(), transcoder.is_warm())"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, env=environment)
+    assert done.stdout == b"False False\n"

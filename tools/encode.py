@@ -188,7 +188,7 @@ def encode(
     if first is None:
         click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
-    _prepare(recipe)
+    _prepare(recipe, _is_jpeg(first))
 
     skips = "" if skip_existing or in_place else " with --skip-existing"
     hint = "" if to_stream else f"; the same command{skips} goes on from here"
@@ -198,6 +198,14 @@ def encode(
 
 def _is_single(paths: tuple[Path, ...]) -> bool:
     return len(paths) == 1 and not paths[0].is_dir()
+
+
+def _is_jpeg(task: "Task | Result") -> bool:
+    from dnnjpeg.files.images import JPEG_EXTENSIONS
+    from dnnjpeg.jpeg.segments import is_jpeg
+
+    content = getattr(task, "content", None)
+    return is_jpeg(content) if content else task.source.suffix.lower() in JPEG_EXTENSIONS
 
 
 def _recipe(
@@ -317,22 +325,28 @@ def _where(
 
 def _prepared(how: dict[str, Any]) -> "FileOptions":
     recipe = _recipe(**how, threads=1)
-    _prepare(recipe)
+    _prepare(recipe, True)
     return recipe
 
 
-def _prepare(recipe: "FileOptions") -> None:
-    """Compile if need be, and let the codec judge the options before it sees a picture."""
+def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
+    """Compile if need be, also what reads coefficients, and let the codec judge the options before it sees a
+    picture.
+    """
     with _no_collection():
         from PIL import Image
 
-        from dnnjpeg import encoder
+        from dnnjpeg import encoder, transcoder
 
-        if not encoder.is_warm():
+        reads_coefficients = from_jpeg and not recipe.pixels
+        is_cold = reads_coefficients and not transcoder.is_warm()
+        if is_cold or not encoder.is_warm():
             click.echo("compiling the codec for this processor, once: some seconds", err=True)
         try:
             picture = Image.new("RGB", (8, 8))
             encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
+            if is_cold:
+                transcoder.warmup()
             if recipe.target:
                 from dnnjpeg.target.target import encode_to_target
 

@@ -18,14 +18,13 @@ def warmup(into: Path | None) -> None:
     Without this command, the first encoding compiles the codec. Machine code that was not used for 30 days is
     removed from the cache.
     """
-    from dnnjpeg import encoder
+    from dnnjpeg import encoder, transcoder
     from dnnjpeg.machine.kernel_cache import remove_old_kernels, ship_kernels
-    from dnnjpeg.transcoder import warmup as warm_transcoder
 
     start = time.perf_counter()
-    cold = not encoder.is_warm()
+    cold = not (encoder.is_warm() and transcoder.is_warm())
     encoder.warmup()
-    warm_transcoder()
+    transcoder.warmup()
     remove_old_kernels()
     seconds = time.perf_counter() - start
     click.echo(f"{'compiled' if cold else 'was compiled already, loaded'} in {seconds:.1f} s")

@@ -4,24 +4,21 @@ begin with or one bit more.
 
 import numpy as np
 
-from dnnjpeg.codec.decode import (
+from dnnjpeg.codec.decode import coded, decoded_dc
+from dnnjpeg.codec.intervals import (
     BAD_CODE,
     FINE,
     TOO_LARGE,
     TOO_MANY,
     TOO_SHORT,
-    begin_interval,
     begin_scan,
-    behind,
-    decoded_dc,
-    end_interval,
-    lay_out,
     refilled,
+    row_decoder,
     used_bits,
 )
-from dnnjpeg.codec.lookup import BAD, END, entry_of, extra_value, is_end, looked_up, part
+from dnnjpeg.codec.lookup import END, LONG, behind, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import load_scalar, store
+from dnnjpeg.machine.simd import address, load_scalar, store
 
 BAND = np.dtype([(name, np.int64) for name in ("start", "end", "high", "low")])
 """Ss, Se, Ah, Al of a scan."""
@@ -44,21 +41,17 @@ def _dc_block(note, at, word, count, n, block, band):
 
 
 @inlined
-def _coded(at, word, count, table):
-    """The next entry, of a code of any length."""
+def _next(at, word, count, table):
+    """The next code's part, the number of its extra bits, and the bits after the code."""
     at, word, count = refilled(at, word, count)
-    entry = looked_up(table, word)
-    if part(entry, 3) == BAD:
-        entry = entry_of(table, word)
-    return at, word, count, entry
+    entry, size = coded(table, word, looked_up(table, word))
+    return at, behind(word, entry), count - field(entry, 0, 6), entry, size
 
 
 @inlined
-def _end_run(word, entry):
+def _end_run(word, size):
     """Blocks, this one with them, that an EOB run ends."""
-    size = 63 - part(entry, 2)
-    code = np.uint64(part(entry, 1))
-    return (1 << size) + np.int64(((word << code) >> np.uint64(1)) >> np.uint64(63 - size))
+    return (1 << size) + np.int64((word >> np.uint64(1)) >> np.uint64(63 - size))
 
 
 @inlined
@@ -69,21 +62,21 @@ def _ac_first(note, at, word, count, block, table, order, band):
         return at, word, count, FINE
     k = band.start
     while k <= band.end:
-        at, word, count, entry = _coded(at, word, count, table)
-        if part(entry, 3) == BAD:
+        at, word, count, entry, size = _next(at, word, count, table)
+        if entry == LONG:
             return at, word, count, BAD_CODE
-        k += part(entry, 3)
-        if is_end(k):
-            note.run = _end_run(word, entry) - 1
-            return at, behind(word, entry), count - part(entry, 0), FINE
+        k += field(entry, 16, 8)
+        if entry & np.uint64(END):
+            note.run = _end_run(word, size) - 1
+            return at, word << np.uint64(size), count - size, FINE
         if k > band.end:
             return at, word, count, TOO_MANY
-        value = extra_value(word, entry) << band.low
+        value = extra_value(word, size) << band.low
         if abs(value) > 1023:
             return at, word, count, TOO_LARGE
         store(block + np.int64(load_scalar(order + k, "u8")), np.int16(value))
-        word = behind(word, entry)
-        count -= part(entry, 0)
+        word <<= np.uint64(size)
+        count -= size
         k += 1
     return at, word, count, FINE
 
@@ -96,15 +89,15 @@ def _ac_refine(note, at, word, count, block, table, order, band):
     while k <= band.end:
         zeros, fresh = 64, 0  # behind the last new coefficient, those that are known are refined to the end
         if note.run == 0:
-            at, word, count, entry = _coded(at, word, count, table)
-            if part(entry, 3) == BAD:
+            at, word, count, entry, size = _next(at, word, count, table)
+            if entry == LONG:
                 return at, word, count, BAD_CODE
-            if part(entry, 3) == END:
-                note.run = _end_run(word, entry)
+            if entry & np.uint64(END):
+                note.run = _end_run(word, size)
             else:
-                zeros, fresh = part(entry, 3), extra_value(word, entry) * bit
-            word = behind(word, entry)
-            count -= part(entry, 0)
+                zeros, fresh = field(entry, 16, 8), extra_value(word, size) * bit
+            word <<= np.uint64(size)
+            count -= size
         while k <= band.end:
             place = block + np.int64(load_scalar(order + k, "u8"))
             value = np.int64(load_scalar(place, "i16"))
@@ -130,47 +123,47 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 
 @inlined
-def _mcu(note, blocks, at, word, count, order, band, most, room):
-    for n in range(blocks):
-        block, table = note.blocks[n, 0], note.blocks[n, 4]
-        note.blocks[n, 0] = block + note.blocks[n, 1]
-        if band.start == 0:
-            at, word, count, error = _dc_block(note, at, word, count, n, block, band)
-        elif band.high == 0:
-            at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
-        else:
-            at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
-        if used_bits(at, count, room) > most:
-            error = TOO_SHORT
-        if error != FINE:
-            note.bits = min(used_bits(at, count, room), most)
-            return at, word, count, error
-    return at, word, count, FINE
+def _decode_mcus(note, blocks, mcus, order, room, band):
+    """So many MCUs of one interval; returns an error."""
+    at, word, count = note.at, note.word, note.count
+    most = 8 * (note.end - room)
+    error = FINE
+    for _ in range(mcus):
+        for n in range(blocks):
+            block, table = note.blocks[n, 0], note.blocks[n, 4]
+            note.blocks[n, 0] = block + note.blocks[n, 1]
+            if band.start == 0:
+                at, word, count, error = _dc_block(note, at, word, count, n, block, band)
+            elif band.high == 0:
+                at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
+            else:
+                at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
+            if used_bits(at, count, room) > most:
+                error = TOO_SHORT
+            if error != FINE:
+                note.bits = min(used_bits(at, count, room), most)
+                return error
+    note.at, note.word, note.count = at, word, count
+    return FINE
+
+
+_decode_row = row_decoder(_decode_mcus)
 
 
 @kernel
-def progressive_scan(notes, source, end, room, planes, parts, mcus, mcu_rows, interval, order, bands):
+def progressive_scan(
+    notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage, bands
+):  # fmt: skip
     """`decode.sequential_scan` of a progressive scan, to planes that hold what earlier scans have left.
 
     `bands`: an array of one record of `BAND`.
     """
-    note, band = notes[0], bands[0]
-    begin_scan(note, source)
+    note, band, source, room = notes[0], bands[0], address(data), address(memory)
+    begin_scan(note, source + first)
     for mcu_row in range(mcu_rows):
-        blocks = lay_out(note, planes, parts, 0, mcu_row)
-        for mcu in range(mcus):
-            last = mcu_row * mcus + mcu + 1 == mcus * mcu_rows
-            if note.left == 0:
-                note.error = begin_interval(note, end, room, interval, mcus * mcu_rows - mcu_row * mcus - mcu)
-                if note.error != FINE:
-                    return
-            note.at, note.word, note.count, note.error = _mcu(
-                note, blocks, note.at, note.word, note.count, order, band, 8 * (note.end - room), room
-            )
-            if note.error != FINE:
-                return
-            note.left -= 1
-            if note.left == 0:
-                note.error = end_interval(note, end, room, last)
-                if note.error != FINE:
-                    return
+        if not _decode_row(
+            note, source + end, room, address(planes), parts, mcu_row, mcus, mcu_rows, interval,
+            address(order), band, salvage,
+        ):  # fmt: skip
+            break
+    note.interval -= source

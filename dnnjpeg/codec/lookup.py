@@ -1,10 +1,13 @@
-"""Huffman tables for decoding (T.81 F.2.2.3): the next bits looked up, many at once.
+"""Huffman tables for decoding (T.81 F.2.2.3): the next bits looked up, two coefficients and an end at once.
 
-An entry is a uint64, a number in each byte. 0: the bits that it takes, codes and extra bits together. 1, 2
-and 3 are about the first code: its bits; 63 - its extra bits; the zeros before the coefficient, or `END` for
-the end of a block, or `BAD` where the code is longer than what is looked up, or none that T.81 allows here.
-Where a second code of a sequential scan was looked up whole, 4 and 5 are its coefficient, 6 how far that
-stands behind the first. 7: how far on the next coefficient is.
+A whole entry, a uint64, holds values. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6,
+`END`: the block ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63
+behind the end. Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A
+coefficient stands for a second that lacks, and 0 for a first.
+
+A part, with bit 7, `PART`, is one code without its extra bits. Bits 0-5: those of the code; bit 6 and byte 2
+as above; byte 4: the number of extra bits. `LONG` is a code that is longer than what is looked up, or none
+that T.81 allows here: `entry_of` says which.
 """
 
 from functools import lru_cache
@@ -13,35 +16,22 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load_scalar
+from dnnjpeg.machine.simd import address, load, load_scalar, store
 
-LOOKUP = 10  # bits; hardly a code is longer, and two tables leave the fastest cache room for the picture
-END, BAD = 96, 192  # so far from 63 and from each other that what is added up with a position stays apart
+LOOKUP = 10  # bits; two tables of more would fill the fastest cache
+END, PART = 1 << 6, 1 << 7
+LONG = PART | 255 << 16  # a part of more zeros than there are
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
 """What is coded: DC differences, AC coefficients of a sequential scan, of first and refining scans."""
 
-TABLE = np.dtype(
-    [
-        ("entries", np.uint64, 1 << LOOKUP),
-        # by length of code: the first sixteen bits beyond its codes; from code to number of its symbol
-        ("limits", np.int32, 18),
-        ("symbols", np.int32, 18),
-        ("values", np.uint8, 256),
-        ("kind", np.int32),
-    ],
-    align=True,
-)
-_LIMITS, _SYMBOLS, _VALUES, _KIND = (
-    dict(TABLE.fields or {})[name][1] for name in ("limits", "symbols", "values", "kind")
-)
-_NO_CODE = np.uint64((BAD + 1) << 56 | 1 << 48 | BAD << 24 | 63 << 16)
-
-
-@inlined
-def is_end(k):
-    """Whether a position and the zeros of an entry add up to the end of a block."""
-    return END <= k < BAD
+# A table: entries, uint64[1 << LOOKUP]; by length of code, int32[18], the first sixteen bits beyond its
+# codes, and from code to number of its symbol; symbols, uint8[256]; the kind, int64.
+_LIMITS = 8 << LOOKUP
+_NUMBERS = _LIMITS + 72
+_SYMBOLS = _NUMBERS + 72
+_KIND = _SYMBOLS + 256
+_BYTES = _KIND + 8
 
 
 @inlined
@@ -51,116 +41,137 @@ def looked_up(table, word):
 
 
 @inlined
-def part(entry, number):
-    """A byte of an entry."""
-    return np.int64(entry >> np.uint64(8 * number) & np.uint64(255))
+def field(entry, first, bits):
+    return np.int64(entry >> np.uint64(first) & np.uint64((1 << bits) - 1))
 
 
 @inlined
-def extra_value(word, entry):
-    """The value of the extra bits of the first code (T.81 F.2.2.1), of all entries alike: no branch to
-    guess.
-    """
-    bits = np.int64(word << (entry >> np.uint64(8) & np.uint64(63)))
+def behind(word, entry):
+    """The word without the bits of an entry."""
+    return word << (entry & np.uint64(63))
+
+
+@inlined
+def extra_value(word, size):
+    """The value of the `size` extra bits at the top of the word (T.81 F.2.2.1)."""
+    bits = np.int64(word)
     negative = ~(bits >> 63)
-    room = entry >> np.uint64(16) & np.uint64(63)
-    magnitude = np.int64((np.uint64(bits ^ negative) >> np.uint64(1)) >> room)
+    magnitude = np.int64((np.uint64(bits ^ negative) >> np.uint64(1)) >> np.uint64(63 - size))
     return (magnitude ^ negative) - negative
 
 
 @inlined
-def _entry(symbol, length, kind):
+def _part(symbol, length, kind):
+    """The entry of one code, or `LONG`."""
     run, size = symbol >> 4, symbol & 15
     most = 11 if kind == DC else 1 if kind == AC_REFINE else 10
+    end = 0
     if kind == DC:
         run, size = 0, symbol
     elif size == 0 and run < 15:
         if run > 0 and kind == AC:
-            return _NO_CODE
-        run, size, most = END, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
+            return np.uint64(LONG)
+        end, run, size, most = END, 0, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
-        return _NO_CODE
-    return np.uint64(
-        (run + 1) << 56 | 1 << 48 | run << 24 | (63 - size) << 16 | length << 8 | (length + size)
-    )
+        return np.uint64(LONG)
+    return np.uint64(size << 32 | run << 16 | PART | end | length)
 
 
 @inlined
 def entry_of(table, word):
-    """The entry of a code that is longer than what is looked up; `BAD` for any other."""
+    """The part at the top of the word; `LONG` where there is none."""
     code = np.int64(word >> np.uint64(48))
-    if code < np.int64(load_scalar(table + _LIMITS + 4 * LOOKUP, "i32")):
-        return _NO_CODE
-    for length in range(LOOKUP + 1, 17):
+    for length in range(1, 17):
         if code < np.int64(load_scalar(table + _LIMITS + 4 * length, "i32")):
-            number = (code >> (16 - length)) + np.int64(load_scalar(table + _SYMBOLS + 4 * length, "i32"))
-            symbol = np.int64(load_scalar(table + _VALUES + (number & 255), "u8"))
-            return _entry(symbol, length, np.int64(load_scalar(table + _KIND, "i32")))
-    return _NO_CODE
+            number = (code >> (16 - length)) + np.int64(load_scalar(table + _NUMBERS + 4 * length, "i32"))
+            symbol = np.int64(load_scalar(table + _SYMBOLS + (number & 255), "u8"))
+            return _part(symbol, length, load_scalar(table + _KIND, "i64"))
+    return np.uint64(LONG)
+
+
+# No branches to guess below: what a table holds is another matter in each entry.
 
 
 @inlined
-def _with_second(table, i):
-    """The entry of ten bits, and of a second code in them."""
-    first = table.entries[i]
-    used = part(first, 0)
-    if part(first, 3) >= END or used >= LOOKUP:
-        return first
-    word = np.uint64(i) << np.uint64(64 - LOOKUP + used)
-    second = looked_up(address(table.entries), word)
-    both, run = used + part(second, 1) + 63 - part(second, 2), part(second, 3)  # of its first code alone
-    if run == BAD or both > LOOKUP:
-        return first
-    first = first & np.uint64(0xFFFFFF00) | np.uint64(both)
-    on = part(first, 3) + 1
-    if run == END:
-        return first | np.uint64((on + 1 + END) << 56 | 1 << 48)
-    value = np.uint64(extra_value(word, second) & 0xFFFF)
-    return first | np.uint64((on + 1 + run) << 56 | (1 + run) << 48) | value << np.uint64(32)
+def _whole(part, bits):
+    """The entry of a part and its extra bits, both in `bits`; the part, where these are not all of it."""
+    length, run, size = field(part, 0, 6), field(part, 16, 8), field(part, 32, 8)
+    value = extra_value(np.uint64(bits) << np.uint64(64 - LOOKUP + length), size)
+    both = np.uint64(value & 0xFFFF) * np.uint64(0x10001) << np.uint64(32)
+    some = np.uint64(run * 0x101 << 16 | run + 1 << 10 | (size > 0) << 8 | (length + size))
+    end = np.uint64(63 << 10 | END | length)
+    whole = end if part & np.uint64(END) else both | some
+    return whole if (length + size <= LOOKUP) & (part != LONG) else part
+
+
+@inlined
+def _joined(one, two):
+    """One entry of two, where both fit: the first has a coefficient, the second has one or is the end."""
+    bits = field(one, 0, 6) + field(two, 0, 6)
+    on = field(one, 10, 6)
+    with_end = one & np.uint64(0xFFFFFFFFFFFF0000) | np.uint64(63 << 10 | 1 << 8 | END | bits)
+    rest = np.uint64((on + field(two, 24, 8)) << 24 | (on + field(two, 10, 6)) << 10 | 2 << 8 | bits)
+    with_two = one & np.uint64(0xFFFF00FF0000) | rest | two & np.uint64(0xFFFF << 48)
+    joined = with_end if two & np.uint64(END) else with_two
+    fits = (bits <= LOOKUP) & (one & np.uint64(3 << 8 | PART) == 1 << 8)
+    fits &= (two & np.uint64(PART) == 0) & (two & np.uint64(3 << 8 | END) != 0)
+    return joined if fits else one
 
 
 @kernel
-def _fill(tables, lengths, symbols, kind):
-    """Returns whether there are as many codes as the lengths say."""
-    table = tables[0]
-    table.kind = kind
-    code, number, filled = 0, 0, 0
+def _fill(memory, codes, kind):
+    """Returns whether there are as many codes as the lengths say. `memory`, `codes`: uint8."""
+    table, lengths = address(memory), address(codes)
+    symbols = lengths + 16
+    store(table + _KIND, kind)
+    code, number, at = 0, 0, table
     for length in range(1, 17):
-        table.symbols[length] = number - code
-        for _ in range(lengths[length - 1]):
+        store(table + _NUMBERS + 4 * length, np.int32(number - code))
+        for _ in range(load_scalar(lengths + length - 1, "u8")):
             if code >> length:
                 return False
-            table.values[number] = symbols[number]
+            symbol = load_scalar(symbols + number, "u8")
+            store(table + _SYMBOLS + number, symbol)
             if length <= LOOKUP:
-                entry = _entry(np.int64(symbols[number]), length, kind)
+                entry = _part(np.int64(symbol), length, kind)
                 for _ in range(1 << (LOOKUP - length)):
-                    table.entries[filled] = entry
-                    filled += 1
+                    store(at, entry)
+                    at += 8
             code += 1
             number += 1
-        table.limits[length] = code << (16 - length)
+        store(table + _LIMITS + 4 * length, np.int32(code << (16 - length)))
         code <<= 1
-    for i in range(filled, 1 << LOOKUP):
-        table.entries[i] = _NO_CODE
+    while at < table + _LIMITS:
+        store(at, np.uint64(LONG))
+        at += 8
+    if kind <= AC:
+        for i in range(1 << LOOKUP):
+            store(table + 8 * i, _whole(load_scalar(table + 8 * i, "u64"), i))
     if kind == AC:
-        for i in range(filled):
-            table.entries[i] = _with_second(table, i)
+        copied = np.empty(1 << LOOKUP, np.uint64)
+        singles = address(copied)
+        for i in range(0, 8 << LOOKUP, 64):
+            store(singles + i, load(table + i, "u8x64"))
+        for i in range(1 << LOOKUP):
+            one = load_scalar(singles + 8 * i, "u64")
+            two = looked_up(singles, np.uint64(i) << np.uint64(64 - LOOKUP + field(one, 0, 6)))
+            store(table + 8 * i, _joined(one, two))
     return True
 
 
 class Lookup(NamedTuple):
-    """A table, kept alive, and its address: numpy takes long to say that of a record's array."""
+    """A table, kept alive, and its address."""
 
     table: np.ndarray
     address: int
 
 
 @lru_cache(maxsize=64)
-def lookup_table(lengths: bytes, symbols: bytes, kind: int) -> Lookup:
-    """Of a table of a DHT segment. Raises ValueError for lengths that no codes can have."""
-    memory = np.zeros(TABLE.itemsize, np.uint8)
-    table = memory.view(TABLE)
-    counts, values = (np.frombuffer(part, np.uint8) for part in (lengths, symbols))
-    if not _fill(table, counts, values, kind):
+def lookup_table(codes: bytes, kind: int) -> Lookup:
+    """Of a table of a DHT segment: lengths, then symbols. Raises ValueError for lengths that no codes can
+    have.
+    """
+    table = np.empty(_BYTES, np.uint8)
+    if not _fill(table, np.frombuffer(codes, np.uint8), kind):
         raise ValueError("there are more Huffman codes than their lengths allow")
-    return Lookup(table, memory.__array_interface__["data"][0])
+    return Lookup(table, table.ctypes.data)

@@ -40,7 +40,8 @@ from dnnjpeg.machine.simd import (
 )
 
 _NATURAL = np.array(NATURAL, np.uint8)
-_ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
+_ACROSS_FIRST = np.argsort(NATURAL).reshape(8, 8).T.ravel().astype(np.uint8)
+"""By frequencies across, then down: the place in zigzag order."""
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
 
 
@@ -89,8 +90,8 @@ def _add(total, vector, weight):
 
 
 @inlined
-def _take_across(room, count, matrix, columns):
-    """The frequencies across of `count` columns taken through a matrix: a lane of float32[64][16]."""
+def _take_across(room, count, matrix):
+    """The frequencies across of `count` columns taken through a matrix, in place: to [8 across][8 down]."""
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     for i in range(count):
@@ -107,10 +108,67 @@ def _take_across(room, count, matrix, columns):
     store(room + 160, f)
     store(room + 192, g)
     store(room + 224, h)
-    for across in range(8):
-        for down in range(8):
-            k = np.int64(load_scalar(address(_ZIGZAG) + down * 8 + across, "u8"))
-            store(columns + k * 64, load_scalar(room + across * 32 + down * 4, "f32"))
+
+
+@inlined
+def _reduce(
+    source,
+    stride,
+    source_columns,
+    source_rows,
+    x,
+    y,
+    across,
+    down,
+    matrices_across,
+    matrices_down,
+    steps,
+    room,
+):
+    """The coefficients of a block of averages in `room`, float32[8 across][8 down]."""
+    high, wide = min(down, source_rows - y * down), min(across, source_columns - x * across)
+    for i in range(0, 256 * across, 32):
+        store(room + i, splat(np.float32(0), "f32x8"))
+    for j in range(high):
+        for i in range(wide):
+            block = (y * down + j) * stride + x * across + i
+            _add_down(source + block * 128, steps, matrices_down + (high * down + j) * 256, room + i * 256)
+    _take_across(room, 8 * wide, matrices_across + wide * across * 256)
+
+
+@kernel
+def reduce_blocks(
+    source, source_stride, source_columns, source_rows, target, target_stride, columns, rows, across, down,
+    matrices_across, matrices_down, steps, scale, memory,
+):  # fmt: skip
+    """`requantize_batches` of averages to the nearest integer: block by block, and of what is not zero."""
+    room = memory + 63 & ~63
+    scales, indices = room + 1024, room + 1280
+    for i in range(64):
+        place = np.int64(load_scalar(address(_ACROSS_FIRST) + i, "u8"))
+        store(scales + 4 * i, load_scalar(scale + 4 * place, "f32"))
+    for y in range(rows):
+        for x in range(columns):
+            _reduce(
+                source, source_stride, source_columns, source_rows, x, y, across, down,
+                matrices_across, matrices_down, steps, room,
+            )  # fmt: skip
+            left = np.uint64(0)
+            for i in range(0, 64, 16):
+                value, by = load(room + 4 * i, "f32x16"), load(scales + 4 * i, "f32x16")
+                rounded = reinterpret(fused(value, by, splat(ROUNDER, "f32x16")), "i32x16")
+                index = convert(rounded, "i16x16")
+                store(indices + 2 * i, index)
+                left |= mask_bits(index != 0) << np.uint64(i)
+            block = target + (y * target_stride + x) * 128
+            store(block, splat(0, "u8x64"))
+            store(block + 64, splat(0, "u8x64"))
+            while left != 0:
+                i = np.int64(count_zeros_low(left))
+                left &= left - np.uint64(1)
+                value = np.int64(load_scalar(indices + 2 * i, "i16"))
+                place = np.int64(load_scalar(address(_ACROSS_FIRST) + i, "u8"))
+                store(block + 2 * place, np.int16(max(min(value, 1023), -1023 - (i == 0))))
 
 
 @kernel
@@ -121,28 +179,23 @@ def requantize_batches(
     """Sixteen blocks at a time: averages of `across` x `down` samples, or with 1 x 1 the indices as they are,
     times `scale`, to the nearest integer or one that is drawn (see `quantize`). Tables are in zigzag order.
 
-    matrices: float32[n, j, 8, 8], of the j-th of n blocks that there are. `memory`: uint8, scratch.
+    matrices: float32[n, j, 8, 8], of the j-th of n blocks that there are. `memory`: address of scratch.
     """
-    values = address(memory) + 63 & ~63
+    values = memory + 63 & ~63
     indices, room, weights = values + 4096, values + 6144, values + 7168
     for y in range(rows):
         for x in range(0, columns, 16):
             if across * down == 1:
                 _gather(source + (y * source_stride + x) * 128, values)
             else:
-                high = min(down, source_rows - y * down)
                 for lane in range(min(16, columns - x)):
-                    wide = min(across, source_columns - (x + lane) * across)
-                    for i in range(0, 256 * across, 32):
-                        store(room + i, splat(np.float32(0), "f32x8"))
-                    for j in range(high):
-                        for i in range(wide):
-                            block = (y * down + j) * source_stride + (x + lane) * across + i
-                            _add_down(
-                                source + block * 128, steps,
-                                matrices_down + (high * down + j) * 256, room + i * 256,
-                            )  # fmt: skip
-                    _take_across(room, 8 * wide, matrices_across + wide * across * 256, values + lane * 4)
+                    _reduce(
+                        source, source_stride, source_columns, source_rows, x + lane, y, across, down,
+                        matrices_across, matrices_down, steps, room,
+                    )  # fmt: skip
+                    for i in range(64):
+                        k = np.int64(load_scalar(address(_ACROSS_FIRST) + i, "u8"))
+                        store(values + k * 64 + lane * 4, load_scalar(room + 4 * i, "f32"))
             numbers = load(address(_LANE_NUMBERS), "u32x16") + splat(y * first_stride + x, "u32x16")
             hashed = block_hash(numbers, keys)
             for k in range(64):
@@ -189,7 +242,9 @@ def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
 
 
 class Law(NamedTuple):
-    """What is done to a component, tables in zigzag order, see the kernels; `near`: by `nearest_blocks`."""
+    """What is done to a component, tables in zigzag order, see the kernels; `near`: by `nearest_blocks` or
+    `reduce_blocks`.
+    """
 
     across: int
     down: int
@@ -227,7 +282,7 @@ class Laws(NamedTuple):
                 reach[by == step] = NEAREST
             scale = ((step if whole else 1) / by).astype(np.float32)
             limit = quantizer.limit[c][_NATURAL]
-            near = whole and not reach.any() and bool(scale.max() <= 1 and limit.min() == NO_LIMIT)
+            near = not reach.any() and bool(limit.min() == NO_LIMIT and (not whole or scale.max() <= 1))
             laws.append(Law(across, down, near, step, scale, quantizer.law[c][_NATURAL], reach, limit))
         return cls(tuple(laws), quantizer.sampled, quantizer.candidates)
 
@@ -239,22 +294,23 @@ def requantize(source: Frame, planes: np.ndarray, target: Frame, laws: Laws, see
     here, there = (frame.planes(True)[0].tolist() for frame in (source, target))
     out = empty(target.planes(True)[1] * 64, np.int16)
     begin, end = _address(planes), _address(out)
-    batches = []
+    memory = np.empty(7168 + 64 * laws.candidates + 64, np.uint8)
+    room = _address(memory)
+    keys = _address(random_keys(seed if laws.sampled else 0, len(here)))
     for c, law in enumerate(laws.components):
-        first = begin + here[c][PLANE] * 128
+        stride, columns, rows = here[c][STRIDE], here[c][COLUMNS], here[c][ROWS]
+        first, scale = begin + here[c][PLANE] * 128, _address(law.scale)
         place = (end + there[c][PLANE] * 128, there[c][STRIDE], there[c][COLUMNS], there[c][ROWS])
+        if law.near and law.across * law.down == 1:
+            nearest_blocks(first, stride, *place, scale)
+            continue
+        matrices = (_address(_averaging(law.across)), _address(_averaging(law.down)), _address(law.steps))
+        where = (first, stride, columns, rows, *place, law.across, law.down, *matrices, scale)
         if law.near:
-            nearest_blocks(first, here[c][STRIDE], *place, _address(law.scale))
+            reduce_blocks(*where, room)
         else:
-            batches.append((c, law, (first, here[c][STRIDE], here[c][COLUMNS], here[c][ROWS], *place)))
-    if batches:
-        keys = _address(random_keys(seed if laws.sampled else 0, len(here)))
-        memory = empty(7168 + 64 * laws.candidates + 64, np.uint8)
-    for c, law, where in batches:
-        wide, high = _averaging(law.across), _averaging(law.down)
-        requantize_batches(
-            *where, law.across, law.down, _address(wide), _address(high), _address(law.steps),
-            _address(law.scale), _address(law.law), _address(law.reach), _address(law.limit),
-            keys + c * 264, target.mcus * there[c][H], memory,
-        )  # fmt: skip
+            requantize_batches(
+                *where, _address(law.law), _address(law.reach), _address(law.limit),
+                keys + c * 264, target.mcus * there[c][H], room,
+            )  # fmt: skip
     return out.reshape(-1, 64)

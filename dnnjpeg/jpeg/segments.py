@@ -1,7 +1,7 @@
 """Reading the segments of a JPEG file: frames, quantization tables, Huffman tables (T.81 Annex B)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +26,7 @@ _NAMES = (
 # follow one count: any other is damage, and stays with the scan, as it does in a decoder.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _MARKER_AFTER_SCAN = re.compile(rb"\xff(?:[\xc4\xcc\xd9-\xdb\xe0-\xef\xfe]|[\xdc\xdd]\x00\x04)")
+_PART_OF_SCAN = {b"", b"\0", *(bytes([one]) for one in range(0xD0, 0xD8))}  # behind an ff
 # The place of each coefficient of natural order in a segment, which is in zigzag order.
 _RANK = sorted(range(64), key=NATURAL.__getitem__)
 
@@ -45,8 +46,24 @@ class Component:
     table: int
 
 
-def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """Yield (name, size in bytes, content) of each segment in order. Fill bytes count for the next marker."""
+def find_mark(data: bytes, start: int) -> int:
+    """The next ff that neither stuffing nor a restart follows; -1 if there is none.
+
+    Going from one ff to the next is faster than a search with a pattern.
+    """
+    at = data.find(b"\xff", start)
+    while at >= 0 and data[at + 1 : at + 2] in _PART_OF_SCAN:
+        at = data.find(b"\xff", at + 1)
+    return at
+
+
+def read_segments(
+    data: bytes, find: Callable[[bytes, int], int] = find_mark
+) -> Iterator[tuple[str, int, bytes]]:
+    """Yield (name, size in bytes, content) of each segment in order. Fill bytes count for the next marker.
+
+    find: does what `find_mark` does.
+    """
     if not data.startswith(b"\xff\xd8"):
         raise ValueError(f"not a JPEG: it starts with {data[:4].hex(' ') or 'nothing'}, expected ff d8")
     yield "SOI", 2, b""
@@ -73,21 +90,20 @@ def read_segments(data: bytes) -> Iterator[tuple[str, int, bytes]]:
         yield name, end - start, data[begin + 2 : end]
         start = end
         if name == "SOS":
-            scan = len(data[start : _scan_end(data, start)].rstrip(b"\xff"))
-            yield "scan", scan, b""
-            start += scan
+            end = _scan_end(data, start, find)
+            while end > start and data[end - 1] == 255:
+                end -= 1
+            yield "scan", end - start, b""
+            start = end
     if start < len(data):
         yield "stray", len(data) - start, b""
 
 
-def _scan_end(data: bytes, start: int) -> int:
-    """The position of the marker after the scan, or of the end of the data.
-
-    Going from one ff to the next is faster than a search with the pattern.
-    """
-    at = data.find(b"\xff", start)
-    while at >= 0 and (data.startswith(b"\0", at + 1) or not _MARKER_AFTER_SCAN.match(data, at)):
-        at = data.find(b"\xff", at + 1)
+def _scan_end(data: bytes, start: int, find: Callable[[bytes, int], int]) -> int:
+    """The position of the marker after the scan, or of the end of the data."""
+    at = find(data, start)
+    while at >= 0 and not _MARKER_AFTER_SCAN.match(data, at):
+        at = find(data, at + 1)
     return at if at >= 0 else len(data)
 
 
@@ -97,6 +113,7 @@ def exactly(size: int, name: str, body: bytes) -> bytes:
     return body
 
 
+@lru_cache(maxsize=64)
 def read_frame(body: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
     """Precision, height, width and components of a SOF segment (T.81 B.2.2)."""
     count = body[5] if len(body) > 5 else 0

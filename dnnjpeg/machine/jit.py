@@ -106,6 +106,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     return made
 
 
+def is_compiled(kernel: Any) -> bool:
+    """Whether a kernel is compiled, in this process or in the cache of an earlier one."""
+    return bool(kernel.signatures) or kernel._cache.holds_any()
+
+
 def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
     """Compile now, as a C function for any kind of thread, and cache the machine code on disk.
 

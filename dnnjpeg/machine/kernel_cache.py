@@ -157,13 +157,6 @@ def ship_kernels(root: Path) -> Path:
     return folder
 
 
-def is_kept(name: str) -> bool:
-    """Whether a kernel's machine code is on the disk; name: as in "module.function"."""
-    return any(
-        folder and any(folder.glob(f"{name}-*{SUFFIX}")) for folder in (_shipped_folder(), kernel_folder())
-    )
-
-
 def remove_old_kernels() -> None:
     """Delete the folders of kernels that no process has used for 30 days. Errors are ignored.
 
@@ -218,6 +211,11 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
     def cache_path(self) -> str:
         """The folder, for numba's statistics."""
         return str(self._folder)
+
+    def holds_any(self) -> bool:
+        """Whether there is machine code of the function on the disk, for any signature."""
+        folders = filter(None, (_shipped_folder(), self._folder))
+        return any(any(folder.glob(f"{self._name}.*{SUFFIX}")) for folder in folders)
 
     def _file(self, signature: Any, codegen: Any) -> str:
         """The name of a signature's file."""

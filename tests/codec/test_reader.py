@@ -16,8 +16,11 @@ from PIL import Image
 from test_write_coefficients import Case, cases
 
 from dnnjpeg import Coefficients, encode, read_coefficients, tables_only, write_coefficients
-from dnnjpeg.codec.reader import MAX_SCANS
+from dnnjpeg.codec import intervals
+from dnnjpeg.codec.read_scans import MAX_SCANS
+from dnnjpeg.codec.reader import bytes_array
 from dnnjpeg.jpeg.markers import segment
+from dnnjpeg.jpeg.segments import find_mark
 
 
 def check(data: bytes, read_dct: Read) -> Coefficients:
@@ -154,6 +157,14 @@ def test_segments_are_kept_as_they_are(photo: Image.Image) -> None:
 
 
 # --- what is refused ---
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """Before anything is timed."""
+    for data in (GOOD, PROGRESSIVE):
+        read_coefficients(data)
+
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 GOOD = encode(PICTURE, signature=False)
@@ -311,6 +322,55 @@ def test_salvage_of_what_is_cut_short(data: bytes) -> None:
         assert all(map(np.array_equal, found.planes, whole.planes))
 
 
+def intervals_of(data: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """What is before the last scan's data, the intervals without their restarts, the end."""
+    start = data.rindex(b"\xff\xda")
+    start += 2 + int.from_bytes(data[start + 2 : start + 4])
+    return data[:start], re.split(rb"\xff[\xd0-\xd7]", data[start:-2]), data[-2:]
+
+
+def joined(front: bytes, intervals: list[tuple[int, bytes]], end: bytes) -> bytes:
+    """A file of intervals, each with the number of the restart before it."""
+    restarts = b"".join(bytes((0xFF, 0xD0 + number % 8)) + part for number, part in intervals)
+    return front + restarts[2:] + end
+
+
+DAMAGE: dict[str, Callable[[list[tuple[int, bytes]]], None]] = {
+    "an interval is empty": lambda parts: parts.__setitem__(5, (5, b"")),
+    "an interval is too long": lambda parts: parts.__setitem__(5, (5, parts[5][1] + bytes(9))),
+    "an interval is noise": lambda parts: parts.__setitem__(5, (5, bytes([0xF7, 0xFE] * 40))),
+    "a marker in an interval": lambda parts: parts.__setitem__(5, (5, b"\xff\x3c" + parts[5][1])),
+    "an interval is lost": lambda parts: parts.pop(5),
+    "two intervals are lost": lambda parts: parts.__delitem__(slice(4, 6)),
+    "an interval comes twice": lambda parts: parts.insert(5, parts[4]),
+    "a restart is another": lambda parts: parts.__setitem__(5, (9, parts[5][1])),
+}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_salvage_goes_on_at_a_restart(name: str, progressive: bool, read_dct: Read) -> None:
+    """As libjpeg does, but that it fills damaged intervals with what it takes for data."""
+    rng = np.random.default_rng(0)
+    size = 12 * 16
+    picture = np.kron(rng.integers(0, 256, (12, 24), np.uint8), np.ones((16, 8), np.uint8))
+    picture ^= rng.integers(0, 32, picture.shape, np.uint8)
+    data = encode(picture, "standard", 90, restart_rows=1, progressive=progressive)
+    front, parts, end = intervals_of(data)
+    assert len(parts) == 2 * 12
+    numbered = [*enumerate(parts, -1)]
+    assert joined(front, numbered, end) == data
+    DAMAGE[name](numbered)
+    damaged = joined(front, numbered, end)
+    with pytest.raises(ValueError, match="at byte"):
+        read_coefficients(damaged)
+    found, whole = read_coefficients(damaged, salvage=True).planes[0], read_coefficients(data).planes[0]
+    (theirs,), _ = read_dct(damaged)
+    good = [*range(3), *range(8, size // 8)]
+    assert np.array_equal(theirs.reshape(whole.shape)[good], whole[good])
+    assert np.array_equal(found[good], whole[good])
+
+
 def seeds() -> list[bytes]:
     files = []
     for mode, options in (
@@ -362,3 +422,16 @@ def test_malformed(data_dir: Path) -> None:
             except ValueError as error:
                 assert "\n" not in str(error)
             assert time.perf_counter() - start < 2
+
+
+def test_marks_are_found_as_by_search() -> None:
+    generator = np.random.default_rng(0)
+    for size in (0, 1, 2, 63, 64, 65, 200, 1000):
+        for others in (np.array([0]), np.array([0, 0xD0, 0xD7, 7]), np.array([0, 0xCF, 0xD8, 255])):
+            array = np.where(generator.random(size) < 0.3, 255, generator.choice(others, size))
+            data = array.astype(np.uint8).tobytes()
+            expected = [i for i in range(size - 1) if re.match(rb"\xff[^\0\xd0-\xd7]", data[i:], re.S)]
+            for start in range(size):
+                due = next((i for i in expected if i >= start), -1)
+                assert find_mark(data, start) == due
+                assert intervals.find_mark(bytes_array(data), start) == due

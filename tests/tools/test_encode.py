@@ -298,6 +298,21 @@ def test_compiling_is_announced(source, out, monkeypatch):
     assert result.stderr.startswith("compiling the codec")
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "is_due"),
+    [("b.jpg", (), True), ("b.jpg", ("--pixels",), False), ("a.png", (), False)],
+)
+def test_compiling_what_reads_coefficients_is_announced(source, out, monkeypatch, name, options, is_due):
+    from dnnjpeg import transcoder
+
+    compiled = []
+    monkeypatch.setattr(transcoder, "is_warm", lambda: False)
+    monkeypatch.setattr(transcoder, "warmup", lambda: compiled.append(True))
+    result = encode(source / name, "-o", out, *options)
+    assert result.exit_code == 0
+    assert ("compiling the codec" in result.stderr) == bool(compiled) == is_due
+
+
 def test_nothing_to_do(tmp_path, out):
     (tmp_path / "empty").mkdir()
     result = encode(tmp_path / "empty", "-o", out)

@@ -9,6 +9,7 @@ ends the process; the last line printed is the case it was at.
 import ctypes
 import itertools
 import mmap
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -120,6 +121,7 @@ def read(data: bytes, salvage: bool) -> bytes:
 def fence(data: bytes) -> np.ndarray:
     array = fenced(len(data), np.uint8)
     array[:] = np.frombuffer(data, np.uint8)
+    array.flags.writeable = False  # as what it stands for
     return array
 
 
@@ -137,7 +139,10 @@ def reading(rng: np.random.Generator) -> None:
             noise = bytearray(data)
             for place in rng.integers(data.rindex(b"\xff\xda"), len(data), 3):
                 noise[place] = rng.integers(256)
-            for one, salvage in itertools.product((data, *cuts, bytes(noise)), (False, True)):
+            marks = [found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+            lost = [data[: marks[i]] + data[marks[i + 2] :] for i in range(0, len(marks) - 2, 40)]
+            other = [data[: at + 1] + b"\x3c" + data[at + 2 :] for at in marks[-2:]]
+            for one, salvage in itertools.product((data, *cuts, *lost, *other, bytes(noise)), (False, True)):
                 check(read, one, salvage)
 
 

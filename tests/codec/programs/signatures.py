@@ -7,10 +7,16 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from PIL import Image
 
-from dnnjpeg import OperatingPoint, encode, read_coefficients, transcode, write_coefficients
+from dnnjpeg import (
+    OperatingPoint,
+    encode,
+    encoder,
+    read_coefficients,
+    transcode,
+    transcoder,
+    write_coefficients,
+)
 from dnnjpeg.codec.pixels import MODES
-from dnnjpeg.encoder import is_warm, warmup
-from dnnjpeg.transcoder import warmup as warm_transcoder
 
 
 def compiled() -> dict[str, list[Any]]:
@@ -37,9 +43,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"table": OperatingPoint(50, "4:2:2", (9,) * 64, (8,) * 64)},
 ]
 
-warmup()
-warm_transcoder()
-assert is_warm()
+for part in (encoder, transcoder):
+    part.warmup()
+    assert part.is_warm()
 before = compiled()
 rng = np.random.default_rng(0)
 for mode, channels in MODES.items():

@@ -1,0 +1,59 @@
+"""Segments of metadata that go from one file into another (APPn and COM)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from PIL import Image
+
+from dnnjpeg.files.images import SRGB
+from dnnjpeg.jpeg import markers
+from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment
+
+ORIENTATION = 0x0112
+
+
+def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: bool) -> bytes:
+    """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not true
+    of another file. `strip`: those alone that change how the picture looks.
+    """
+    kept = _looks(segments, colour) if strip else list(segments)
+    if not signed:
+        kept = [other for one in kept for other in _unsigned(one)]
+    if colour == "RGB" and not any(one[1] == 0xEE for one in kept):
+        kept.append(markers.adobe())  # the components' names, which said so, are gone
+    return b"".join(kept)
+
+
+def orientation_of(segments: Sequence[bytes]) -> int:
+    """That the EXIF says; 1 where there is none."""
+    return next((n for n in _orientations(segments) if n in range(1, 9)), 1)
+
+
+def _looks(segments: Sequence[bytes], colour: str) -> list[bytes]:
+    adobe = [] if colour in ("gray", "YCbCr") else _named(segments, 0xEE, b"Adobe")
+    profile = _named(segments, 0xE2, b"ICC_PROFILE\0")
+    is_usual = any(name in b"".join(profile) for name in SRGB)
+    turned = [markers.orientation(n) for n in _orientations(segments) if n in range(2, 9)]
+    return [*turned[:1], *([] if is_usual else profile), *adobe]
+
+
+def _named(segments: Sequence[bytes], marker: int, start: bytes) -> list[bytes]:
+    return [one for one in segments if one[1] == marker and one[4:].startswith(start)]
+
+
+def _orientations(segments: Sequence[bytes]) -> Iterator[int]:
+    for one in _named(segments, 0xE1, b"Exif\0"):
+        exif = Image.Exif()
+        with suppress(Exception):  # what cannot be read turns no picture
+            exif.load(one[4:])
+            yield exif[ORIENTATION]
+
+
+def _unsigned(segment: bytes) -> list[bytes]:
+    """A segment of metadata, unless it is of dnnjpeg's own making."""
+    marker, body = segment[1], segment[4:]
+    if marker == 0xE9 and body.startswith(SIGNATURE):
+        return []
+    if marker == 0xFE and bare_comment(body) != body:
+        return [other] if (other := markers.comment(bare_comment(body))) else []
+    return [segment]
