@@ -27,8 +27,8 @@ from dnnjpeg.codec.rows import encode_rows
 from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.jit import is_compiled
+from dnnjpeg.networks.reader import installed_reader
 from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
-from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.fields import check_steps
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
@@ -30,8 +31,8 @@ from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
+from dnnjpeg.networks.reader import installed_reader
 from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
-from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table

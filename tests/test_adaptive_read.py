@@ -29,7 +29,7 @@ from dnnjpeg.jpeg.markers import orientation  # noqa: E402
 from dnnjpeg.networks.criterion import divergence  # noqa: E402
 from dnnjpeg.networks.export import write_reader  # noqa: E402
 from dnnjpeg.networks.load import Network  # noqa: E402
-from dnnjpeg.reader import Reader  # noqa: E402
+from dnnjpeg.networks.reader import Reader  # noqa: E402
 
 SPEC = f"{Path(tiny.__file__)}:classifier"
 PICTURES = [Image.fromarray(picture) for picture in tiny.pictures(6, seed=3, width=56, height=48)]

@@ -30,7 +30,7 @@ def reader(network: str, output: Path | None) -> None:  # fmt: skip
         raise missing("torch", "dnnjpeg reader") from None
     from dnnjpeg.networks.export import write_reader
     from dnnjpeg.networks.load import load_network
-    from dnnjpeg.reader import reader_file
+    from dnnjpeg.networks.reader import reader_file
 
     path = output or reader_file()
     try:

@@ -19,9 +19,9 @@ from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.encoder import encode_pixels
 from dnnjpeg.evaluate.peers import PEERS, Encode, Expected, Picture
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
+from dnnjpeg.networks.reader import installed_reader
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.plugins.pillow import refuse_takeover
-from dnnjpeg.reader import installed_reader
 from dnnjpeg.table.library import load_table
 from dnnjpeg.table.point import point_key
 from dnnjpeg.table.table import Table

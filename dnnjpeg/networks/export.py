@@ -11,7 +11,7 @@ import torch
 
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.networks.load import Network
-from dnnjpeg.reader import ENTRY, PICTURES, Reader
+from dnnjpeg.networks.reader import ENTRY, PICTURES, Reader
 
 
 def write_reader(network: Network, path: Path) -> None:
