@@ -23,7 +23,6 @@ PILLOW, OPTIMIZED = "Pillow", "Pillow, optimize"
 PROCESSORS = {"encode": "Zen 4, AVX-512", "encode-znver3": "Zen 3, AVX2"}
 SUMMARY = (
     "dnnjpeg",
-    "dnnjpeg, hardness 30",
     "dnnjpeg, progressive",
     "Pillow",
     "Pillow, optimize",

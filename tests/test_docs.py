@@ -101,10 +101,11 @@ SHOWN = {
     "docs/results/sparse.md": [("sparse.py", "show")],
     "docs/results/speed.md": [
         ("encode.py", "--show"),
-        ("encode.py", "--show", "--cpu", "x86-64-v3"),
+        ("encode.py", "--show", "--name", "encode-znver3"),
         ("tables.py", "startup"),
         ("tables.py", "memory"),
     ],
+    "docs/internals/kernels.md": [("stages.py", "--show")],
     "docs/results/rate.md": [("tables.py", "rate")],
 }
 

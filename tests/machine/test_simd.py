@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from dnnjpeg.machine.jit import host_has
-from dnnjpeg.machine.native import multiply_pairs, pick_bytes
+from dnnjpeg.machine.native import multiply_pairs, pack, pick_bytes
 from dnnjpeg.machine.simd import (
     address,
     big_endian,
     compress,
     convert,
     count_ones,
+    count_set,
     count_zeros_low,
     fetch_add,
     fused,
@@ -131,6 +132,24 @@ def test_bytes_are_picked_by_number() -> None:
         out = np.zeros(16, np.uint8)
         _picked(bytes_, numbers, out)
         assert np.array_equal(out, bytes_[numbers])
+
+
+@numba.njit
+def _packed(words, shorts, narrow, bytes_, ones):
+    a, b = load(address(shorts), "i16x16"), load(address(shorts) + 32, "i16x16")
+    store(address(narrow), pack(load(address(words), "i32x8"), load(address(words) + 32, "i32x8")))
+    store(address(bytes_), pack(a, b))
+    store(address(ones), count_set(a))
+
+
+def test_lanes_that_fit_are_packed_by_sixteen_bytes() -> None:
+    rng = np.random.default_rng(0)
+    words, shorts = rng.integers(-(2**15), 2**15, 16, np.int32), rng.integers(0, 256, 32, np.int16)
+    narrow, bytes_, ones = np.zeros(16, np.int16), np.zeros(32, np.uint8), np.zeros(16, np.int16)
+    _packed(words, shorts, narrow, bytes_, ones)
+    assert np.array_equal(narrow.reshape(2, 2, 4), words.reshape(2, 2, 4).swapaxes(0, 1))
+    assert np.array_equal(bytes_.reshape(2, 2, 8), shorts.reshape(2, 2, 8).swapaxes(0, 1))
+    assert ones.tolist() == [int(value).bit_count() for value in shorts[:16]]
 
 
 @numba.njit
