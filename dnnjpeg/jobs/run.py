@@ -104,8 +104,8 @@ def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
         return None
     if task.content is None:
         with task.source.open("rb") as file:
-            start = file.read(3)
-            data = start + file.read() if is_jpeg(start) else start
+            start = file.peek(3)[:3]
+            data = file.read() if is_jpeg(start) else start
     else:
         data = task.content
     if not is_jpeg(data):
