@@ -207,7 +207,7 @@ def main(what: str, count: int | None, turns: int, pictures: str, show: bool) ->
                     key = f"{table}, {quality} {subsampling}"
                     groups[key] = worth_of(sources, table, asked)
                     click.echo(f"{key}: {groups[key]}", err=True)
-            write(name, {"pictures": pictures, "count": len(images), "groups": groups})
+                    write(name, {"pictures": pictures, "count": len(images), "groups": groups})
         else:
             for folder in FOLDERS:
                 paths = _paths(folder, count)

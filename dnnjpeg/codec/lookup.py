@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load, load_scalar, store
+from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, store
 
 LOOKUP = 10  # bits; two tables of more would fill the fastest cache
 END, PART = 1 << 6, 1 << 7
@@ -32,6 +32,8 @@ _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
 _BYTES = _KIND + 8
+
+_EIGHT = np.arange(8, dtype=np.uint64)
 
 
 @inlined
@@ -89,33 +91,34 @@ def entry_of(table, word):
     return np.uint64(LONG)
 
 
-# No branches to guess below: what a table holds is another matter in each entry.
+# Eight entries at a time below, and no branches to guess: what a table holds is another matter in each.
 
 
 @inlined
 def _whole(part, bits):
-    """The entry of a part and its extra bits, both in `bits`; the part, where these are not all of it."""
-    length, run, size = field(part, 0, 6), field(part, 16, 8), field(part, 32, 8)
-    value = extra_value(np.uint64(bits) << np.uint64(64 - LOOKUP + length), size)
-    both = np.uint64(value & 0xFFFF) * np.uint64(0x10001) << np.uint64(32)
-    some = np.uint64(run * 0x101 << 16 | run + 1 << 10 | (size > 0) << 8 | (length + size))
-    end = np.uint64(63 << 10 | END | length)
-    whole = end if part & np.uint64(END) else both | some
-    return whole if (length + size <= LOOKUP) & (part != LONG) else part
+    """The entries of parts and their extra bits, both in `bits`; the part, where these are not all of it."""
+    length, run, size = part & 63, part >> 16 & 255, part >> 32 & 255
+    word = bits << length << (64 - LOOKUP)
+    negative = select(word >> 63 == 0, splat(-1, "u64x8"), splat(0, "u64x8"))
+    magnitude = (word ^ negative) >> 1 >> (splat(63, "u64x8") - size)
+    value = (magnitude ^ negative) - negative & 0xFFFF
+    ones = select(size > 0, splat(1 << 8, "u64x8"), splat(0, "u64x8"))
+    some = value << 48 | value << 32 | run << 24 | run << 16 | (run + 1) << 10 | ones | (length + size)
+    whole = select(part & END != 0, length | (63 << 10 | END), some)
+    return select((length + size <= LOOKUP) & (part != LONG), whole, part)
 
 
 @inlined
 def _joined(one, two):
-    """One entry of two, where both fit: the first has a coefficient, the second has one or is the end."""
-    bits = field(one, 0, 6) + field(two, 0, 6)
-    on = field(one, 10, 6)
-    with_end = one & np.uint64(0xFFFFFFFFFFFF0000) | np.uint64(63 << 10 | 1 << 8 | END | bits)
-    rest = np.uint64((on + field(two, 24, 8)) << 24 | (on + field(two, 10, 6)) << 10 | 2 << 8 | bits)
-    with_two = one & np.uint64(0xFFFF00FF0000) | rest | two & np.uint64(0xFFFF << 48)
-    joined = with_end if two & np.uint64(END) else with_two
-    fits = (bits <= LOOKUP) & (one & np.uint64(3 << 8 | PART) == 1 << 8)
-    fits &= (two & np.uint64(PART) == 0) & (two & np.uint64(3 << 8 | END) != 0)
-    return joined if fits else one
+    """Entries of two, where both fit: the first has a coefficient, the second has one or is the end."""
+    bits, on = (one & 63) + (two & 63), one >> 10 & 63
+    with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
+    last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
+    with_two = one & 0xFFFF00FF0000 | last | two >> 48 << 48
+    joined = select(two & END != 0, with_end, with_two)
+    fits = (bits <= LOOKUP) & (one & (3 << 8 | PART) == 1 << 8)
+    fits = fits & (two & PART == 0) & (two & (3 << 8 | END) != 0)
+    return select(fits, joined, one)
 
 
 @kernel
@@ -144,18 +147,23 @@ def _fill(memory, codes, kind):
     while at < table + _LIMITS:
         store(at, np.uint64(LONG))
         at += 8
-    if kind <= AC:
-        for i in range(1 << LOOKUP):
-            store(table + 8 * i, _whole(load_scalar(table + 8 * i, "u64"), i))
+    if kind > AC:
+        return True
+    copied = np.empty((1 << LOOKUP) + 8, np.uint64)
+    singles = address(copied)
+    seconds = singles + _LIMITS
+    for i in range(0, 1 << LOOKUP, 8):
+        bits = load(address(_EIGHT), "u64x8") + i
+        entries = _whole(load(table + 8 * i, "u64x8"), bits)
+        store(table + 8 * i, entries)
+        store(singles + 8 * i, entries)
     if kind == AC:
-        copied = np.empty(1 << LOOKUP, np.uint64)
-        singles = address(copied)
-        for i in range(0, 8 << LOOKUP, 64):
-            store(singles + i, load(table + i, "u8x64"))
-        for i in range(1 << LOOKUP):
-            one = load_scalar(singles + 8 * i, "u64")
-            two = looked_up(singles, np.uint64(i) << np.uint64(64 - LOOKUP + field(one, 0, 6)))
-            store(table + 8 * i, _joined(one, two))
+        for i in range(0, 1 << LOOKUP, 8):
+            for j in range(8):
+                used = load_scalar(singles + 8 * (i + j), "u64") & np.uint64(63)
+                word = np.uint64(i + j) << used << np.uint64(64 - LOOKUP)
+                store(seconds + 8 * j, looked_up(singles, word))
+            store(table + 8 * i, _joined(load(singles + 8 * i, "u64x8"), load(seconds, "u64x8")))
     return True
 
 

@@ -70,18 +70,22 @@ def _gather(blocks, columns):
 
 @inlined
 def _add_down(block, steps, matrix, columns):
-    """Add a block, its frequencies down taken through a matrix, to float32[8 across][8 down]."""
+    """Add a block, its frequencies down taken through a matrix, to float32[8 across][8 down]; returns the
+    columns that it adds to, a bit each.
+    """
     low, high = mask_bits(load(block, "i16x32") != 0), mask_bits(load(block + 64, "i16x32") != 0)
-    left = low | high << np.uint64(32)
+    left, used = low | high << np.uint64(32), np.uint64(0)
     while left != 0:
         k = np.int64(count_zeros_low(left))
         left &= left - np.uint64(1)
         value = np.float32(load_scalar(block + 2 * k, "i16")) * load_scalar(steps + 4 * k, "f32")
         place = np.int64(load_scalar(address(_NATURAL) + k, "u8"))
         row = columns + (place & 7) * 32
+        used |= np.uint64(1) << np.uint64(place & 7)
         store(
             row, fused(splat(value, "f32x8"), load(matrix + (place >> 3) * 32, "f32x8"), load(row, "f32x8"))
         )
+    return used
 
 
 @inlined
@@ -90,11 +94,13 @@ def _add(total, vector, weight):
 
 
 @inlined
-def _take_across(room, count, matrix):
-    """The frequencies across of `count` columns taken through a matrix, in place: to [8 across][8 down]."""
+def _take_across(room, used, matrix):
+    """The frequencies across of the `used` columns taken through a matrix, in place: to [across][down]."""
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-    for i in range(count):
+    while used != 0:
+        i = np.int64(count_zeros_low(used))
+        used &= used - np.uint64(1)
         vector, weights = load(room + i * 32, "f32x8"), matrix + i * 32
         a, b = _add(a, vector, weights), _add(b, vector, weights + 4)
         c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
@@ -129,11 +135,13 @@ def _reduce(
     high, wide = min(down, source_rows - y * down), min(across, source_columns - x * across)
     for i in range(0, 256 * across, 32):
         store(room + i, splat(np.float32(0), "f32x8"))
+    used = np.uint64(0)
     for j in range(high):
         for i in range(wide):
-            block = (y * down + j) * stride + x * across + i
-            _add_down(source + block * 128, steps, matrices_down + (high * down + j) * 256, room + i * 256)
-    _take_across(room, 8 * wide, matrices_across + wide * across * 256)
+            block = source + ((y * down + j) * stride + x * across + i) * 128
+            matrix = matrices_down + (high * down + j) * 256
+            used |= _add_down(block, steps, matrix, room + i * 256) << np.uint64(8 * i)
+    _take_across(room, used, matrices_across + wide * across * 256)
 
 
 @kernel
