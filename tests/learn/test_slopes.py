@@ -20,7 +20,8 @@ from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.slopes import learn  # noqa: E402
 from dnnjpeg.learn.smooth import Slope, SmoothTables, coordinate  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
@@ -56,7 +57,7 @@ def loss_at(some: Objective, which: int, steps: np.ndarray, subsampling: str) ->
         seen = from_coefficients(planes, *pixels.shape[-2:], subsampling)
         clean = torch.from_numpy(some.clean[which][numbers]).log_softmax(1)
         with torch.no_grad():
-            read = some.logits(which, seen).log_softmax(1)
+            read = some.output(which, seen).log_softmax(1)
         total += float(F.kl_div(read, clean, log_target=True, reduction="sum"))
     return total / len(index)
 

@@ -107,7 +107,7 @@ def test_target_bytes_and_bpp(source, out):
         (
             "nets.py:net",
             "top3",
-            "keep is 'top3', expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X",
+            "keep is 'top3', expected same, distance=X, accuracy=X% or price=X",
         ),
         ("nets.py:none", "top1", "net"),
         ("missing.py:net", "top1", "missing.py"),
