@@ -63,6 +63,7 @@ def load_network(
     task, or if the task's distance is not 0 for equal outputs, negative, NaN, or of a wrong shape.
     """
     origin, _, name = spec.rpartition(":")
+    module: Any
     is_onnx = spec.endswith(".onnx")
     if not is_onnx and not (origin and name):
         raise ValueError(f"{spec!r} names no network, expected {_FORMS}")
@@ -73,8 +74,8 @@ def load_network(
 
         if weights is not None:
             raise ValueError(f"weights is {os.fspath(weights)}, and {spec} has its own: leave out weights")
-        name, given = Path(spec).name, None
-        module = load_onnx(Path(spec), place, threads)
+        name = Path(spec).name
+        module, given = load_onnx(Path(spec), place, threads), None
     elif origin == "torchvision":
         module, given = _from_torchvision(spec, name, weights is None)
     elif origin == "timm":
@@ -89,7 +90,7 @@ def load_network(
         _load_weights(module, Path(weights))
     module = module.float().eval().requires_grad_(False)
     digest = _digest(module)
-    module = module.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(place).to(memory_format=torch.channels_last)
     own = as_task(getattr(module, "task", None) or Classification() if task is None else task, "task")
     network = Network(name, spec, digest, module, preprocess, place, own)
     side = preprocess.size

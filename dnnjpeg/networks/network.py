@@ -68,7 +68,7 @@ class Network:
             raise ValueError(
                 f"{self.name} returns {given} for {len(pixels)} pictures, expected {self.task.expects}"
             )
-        return each(Tensor.float, output)  # type: ignore[no-any-return]
+        return each(Tensor.float, output)
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """The module's input for pixels like those of `__call__`: N x 3 x the view's sides, channels last."""
@@ -117,7 +117,7 @@ class Network:
         if isinstance(outputs, list):
             return [row for _, row in sorted(zip(order, outputs, strict=True), key=lambda pair: pair[0])]
         places = np.argsort(order)
-        return outputs if len(groups) == 1 else each(lambda array: array[places], outputs)  # type: ignore[no-any-return]
+        return outputs if len(groups) == 1 else each(lambda array: array[places], outputs)
 
     def _read(self, shown: NDArray[np.uint8], numbers: list[int]) -> Outputs:
         with torch.inference_mode():

@@ -1,18 +1,18 @@
 """Outputs of networks: a tensor, or a dict of tensors, whose first axis is the picture."""
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dnnjpeg.files.cache import Arrays
 
-Output = Tensor | dict[str, Tensor]  # of N pictures
-Stored = NDArray[Any] | dict[str, NDArray[Any]]  # the same as arrays
-Outputs = Stored | list[Stored]  # a list: one entry a picture, where their shapes differ
+# Each is a tensor (array) or a dict of them. Only the task knows which.
+Output = Any  # tensors of N pictures
+Outputs = Any  # arrays of N pictures, or a list with one entry a picture, where their shapes differ
 
 _TENSOR = "logits"  # the name of a single tensor among stored arrays
 
@@ -38,8 +38,8 @@ def join(parts: Sequence[Outputs]) -> Outputs:
     """One after the other. A list if not all pictures have outputs of the same shape."""
     if len(kinds := {_kind(part) for part in parts}) == 1 and None not in kinds:
         if isinstance(first := parts[0], dict):
-            return {name: np.concatenate([part[name] for part in parts]) for name in first}  # type: ignore[call-overload,index]
-        return np.concatenate(parts)  # type: ignore[arg-type]
+            return {name: np.concatenate([part[name] for part in parts]) for name in first}
+        return np.concatenate(parts)
     return [row for part in parts for row in _rows(part)]
 
 
@@ -47,14 +47,14 @@ def take(outputs: Outputs, index: Sequence[int] | NDArray[np.int64]) -> Output:
     """The outputs of some pictures, as tensors. Their shapes must be equal."""
     if isinstance(outputs, list):
         first = outputs[index[0]]
-        some: Stored
-        if isinstance(first, dict):
-            some = {name: np.stack([outputs[i][name] for i in index]) for name in first}  # type: ignore[call-overload]
-        else:
-            some = np.stack([outputs[i] for i in index])  # type: ignore[arg-type]
+        some: Any = (
+            {name: np.stack([outputs[i][name] for i in index]) for name in first}
+            if isinstance(first, dict)
+            else np.stack([outputs[i] for i in index])
+        )
     else:
         some = each(lambda array: array[np.asarray(index)], outputs)
-    return each(torch.from_numpy, some)  # type: ignore[no-any-return]
+    return each(torch.from_numpy, some)
 
 
 def by_shape(outputs: Outputs, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -102,7 +102,7 @@ def _kind(part: Outputs) -> object:
     return str(each(lambda array: array.shape[1:], part))
 
 
-def _rows(part: Outputs) -> list[Stored]:
+def _rows(part: Outputs) -> list[Any]:
     if isinstance(part, list):
         return part
-    return [each(lambda array, i=i: array[i], part) for i in range(length(part))]
+    return [each(itemgetter(i), part) for i in range(length(part))]

@@ -32,7 +32,7 @@ class Readings:
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         try:
-            return self.__dict__["metrics"][name]  # type: ignore[no-any-return]
+            return self.__dict__["metrics"][name]
         except KeyError:
             raise AttributeError(f"there is no metric {name!r}") from None
 

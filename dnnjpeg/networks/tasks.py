@@ -244,7 +244,7 @@ TASKS: dict[str, type[Task]] = {
 
 def _one(output: Output) -> Tensor:
     (value,) = tensors(output)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _divergence(logits: Tensor, clean: Tensor, axis: int) -> Tensor:

@@ -96,7 +96,8 @@ def test_dense_is_the_mean_over_pixels() -> None:
         agree = np.mean(read.argmax(1) == clean.argmax(1))
         assert Dense().agrees(one, other)[i] == pytest.approx(agree)
     maps = one[:, :1], other[:, :1]
-    np.testing.assert_allclose(Dense().distance(*maps), np.abs(maps[0] - maps[1]).mean((1, 2, 3)), rtol=1e-5)
+    expected = np.abs(maps[0].numpy() - maps[1].numpy()).mean((1, 2, 3))
+    np.testing.assert_allclose(Dense().distance(*maps), expected, rtol=1e-5)
 
 
 def test_tokens_are_the_mean_over_positions() -> None:
@@ -130,15 +131,14 @@ def test_a_heat_map_is_compared_place_by_place() -> None:
 def test_sampled_targets_show_the_curvature(name: str) -> None:
     """The mean squared gradient over targets is twice what a small error costs, divided by its square."""
     task, clean = load_task(name), made(1, *{"tokens": (2, 5)}.get(name, (5,)), seed=3)
-    step = 1e-2 * made(*clean.shape, seed=4)
+    step = 1e-3 * made(*clean.shape, seed=4)
     cost = float(task.distance((clean + step).double(), clean.double()))
-    rng, found = np.random.default_rng(0), []
-    for _ in range(4000):
-        leaf = clean.clone().requires_grad_()
-        loss = task.surprise(leaf, task.sample_target(clean, rng))
-        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-        found.append(float((gradient * step).sum()) ** 2)
-    assert np.mean(found) / 2 == pytest.approx(cost, rel=0.1)
+    many = clean.expand(40_000, *clean.shape[1:])
+    leaf = many.clone().requires_grad_()
+    loss = task.surprise(leaf, task.sample_target(many, np.random.default_rng(0)))
+    (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+    found = (gradient * step).flatten(1).sum(1).square().mean()
+    assert float(found) / 2 == pytest.approx(cost, rel=0.05)
 
 
 class Wrong(Task):
@@ -154,7 +154,7 @@ class Wrong(Task):
         (Wrong(lambda a, b: torch.full((len(a),), torch.nan)), "distance of the task mine returns NaN"),
         (
             Wrong(lambda a, b: (a - b).square()),
-            r"distance .* returns \(2, 9\), expected one number a picture",
+            r"returns \(2, 9\), expected one number a picture",
         ),
         (Wrong(lambda a, b: (a - b).mean(1)), "distance of the task mine returns -.*, expected at least 0"),
         (Wrong(lambda a, b: 1 + (a - b).abs().mean(1)), "is 1 for equal outputs, expected 0"),

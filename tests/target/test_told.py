@@ -79,5 +79,5 @@ def test_accuracy_spares_the_costliest_pictures(network):
 def test_wrong_accuracies(network, keep):
     with pytest.raises(ValueError, match="expected same, distance=X, accuracy=X%"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
-    with pytest.raises(ValueError, match="prune needs keep same, .* and keep is 'accuracy=90%'"):
+    with pytest.raises(ValueError, match=r"prune needs keep same, .* and keep is 'accuracy=90%'"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep="accuracy=90%", prune=True)
