@@ -188,6 +188,21 @@ class Objective:
             raise ValueError("a network returns NaN or infinity for a compressed picture")
         return losses, gradients
 
+    def losses(self, which: int, pixels: Tensor, index: NDArray[np.int64]) -> Tensor:
+        """The loss of each picture for the network number `which`, float32 N, without gradients.
+
+        The arguments are those of `gradient`. Raises ValueError if a loss is not finite.
+        """
+        with torch.inference_mode():
+            parts = [
+                self._loss(which, pixels[start : start + self.batch], index[start : start + self.batch])
+                for start in range(0, len(pixels), self.batch)
+            ]
+        losses = torch.cat(parts).float()
+        if not bool(torch.isfinite(losses).all()):
+            raise ValueError("a network returns NaN or infinity for a compressed picture")
+        return losses
+
     def _loss(self, which: int, pixels: Tensor, index: NDArray[np.int64]) -> Tensor:
         output, task = self.output(which, pixels), self.networks[which].task
         if self.loss == "cross-entropy":
