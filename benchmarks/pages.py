@@ -1,8 +1,9 @@
 """Pages and signs with known text: drawn over photographs, and degraded as scans are.
 
 A page has some lines of small text on paper, with a photograph in it or faintly behind it. A sign has a few
-larger words on a plate in a photograph. Then the picture is turned a little, blurred, unevenly lit, and noisy.
-Each is drawn from its number alone. Even numbers have other fonts, photographs and words than odd ones.
+larger words on plates in a photograph. Then the picture is turned a little, blurred, unevenly lit, and made
+noisy. Each is drawn from its number alone. Even and odd numbers have different fonts, photographs and
+words.
 """
 
 import math
@@ -21,7 +22,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from dnnjpeg.tools.demo import draw as draw_photo
 
-ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 384, 256
 _FAMILIES = "DejaVu|Liberation|FreeSans|FreeSerif|FreeMono|Nimbus|URW|C059|P052"
 
@@ -165,8 +165,7 @@ def fonts() -> list[str]:
 
 @cache
 def _vocabulary(half: int) -> list[str]:
-    text = " ".join(file.read_text() for file in sorted((ROOT / "docs").rglob("*.md")))
-    words = sorted(set(re.findall(r"(?<![\w/.-])[A-Za-z]{2,12}(?![\w/.-])", text)))
+    words = Path(__file__).with_name("words.txt").read_text().split()
     return words[half::2]
 
 

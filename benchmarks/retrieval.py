@@ -3,9 +3,9 @@
     python benchmarks/retrieval.py measure    results/retrieval.json; needs DNNJPEG_DATA
     python benchmarks/retrieval.py show
 
-An embedding is what the last layer of a classifier reads. The index holds the embeddings of all originals of a
-data set. A query is an encoded picture. recall@1: the nearest of all other originals is the one that is nearest
-to the query's own original. No table was learned for these embeddings.
+An embedding is what the last layer of a classifier reads. The index holds the embeddings of all originals of
+a data set. A query is an encoded picture. recall@1: the nearest of all other originals is the one that is
+nearest to the query's own original. No table was learned for these embeddings.
 """
 
 import importlib.util
@@ -139,7 +139,7 @@ def _compared(measurer: Any, name: str) -> dict[str, Any]:
     for quality in (30, 50, 75):
         ladders[REFERENCE].at(quality, [name])
     scores = {name: Retrieval.scores}
-    climb(ladders, dict.fromkeys(codecs, [name]), [REFERENCE], AT, scores)
+    climb(ladders, {key: [name] for key in codecs}, [REFERENCE], AT, scores)
     return report(
         {one: ladder.settings for one, ladder in ladders.items()},
         measurer.originals,
