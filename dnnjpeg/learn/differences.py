@@ -15,7 +15,7 @@ from torch import Tensor
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.soft.jpeg import from_coefficients
 
-PICTURES = 32  # of a trial: each is read twice for each group
+PICTURES = 16  # of a trial: each is read twice for each group
 
 _BORDERS = (1, 2, 3, 4, 5, 7, 9)  # of u + v, where groups begin
 _GROUPS = np.digitize(np.add.outer(np.arange(8), np.arange(8)).ravel(), _BORDERS)
