@@ -29,6 +29,7 @@ from PIL import Image
 
 LEARNED, HELD_OUT = 140, 60  # pages
 LINES = 3  # of a page that are read, the first ones
+PART = 160, 224  # height and width of the part of a page that is learned from: there its text begins
 TABLE = Path(__file__).parents[1] / "tables" / "ocr.json"
 REFERENCE, AT = "pillow", (20, 50, 75)
 # The qualities reach from the error of the reference at 20 to that at 75, and beyond.
@@ -61,7 +62,8 @@ def draw(folder: Path) -> None:
     from recognizer import model
 
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "learned.npy", np.stack([page(2 * i).pixels for i in range(LEARNED)]))
+    parts = [page(2 * i).pixels[: PART[0], : PART[1]] for i in range(LEARNED)]
+    np.save(folder / "learned.npy", np.stack(parts))
     shutil.copy(model("det"), folder / "detector.onnx")
     (folder / "detector.yaml").write_text(SETTINGS)
 
