@@ -113,8 +113,8 @@ def measured(
     with tqdm(unit=" readings", disable=not sys.stderr.isatty()) as bar:
         for ladder in ladders.values():
             ladder.on_reading = bar.update
-        metrics = ("divergence", "loss") if labelled else ("divergence",)
-        climb(ladders, readers, [REFERENCE], qualities, metrics)
+        scores = {name: {"loss": -1} if labelled else {} for name in measurer.networks}
+        climb(ladders, readers, [REFERENCE], qualities, scores)
     return {
         row: [one for codec in dict.fromkeys(own.values()) for one in ladders[codec].settings]
         for row, own in wanted.items()
@@ -244,7 +244,7 @@ def main(
             [REFERENCE],
             columns,
             pixels=dataset.pixels,
-            labelled=labelled,
+            scores={key: one.task.scores if labelled else {} for key, one in networks.items()},
             headerless=False,
         )
         facts = {"pictures": len(dataset), "crop": crop, "qualities": columns}

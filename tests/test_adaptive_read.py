@@ -26,7 +26,6 @@ from dnnjpeg.adaptive import YARDSTICK, adapted_quality  # noqa: E402
 from dnnjpeg.codec.pixels import as_pixels  # noqa: E402
 from dnnjpeg.encoder import bits_at_yardstick  # noqa: E402
 from dnnjpeg.jpeg.markers import orientation  # noqa: E402
-from dnnjpeg.networks.criterion import divergence  # noqa: E402
 from dnnjpeg.networks.export import write_reader  # noqa: E402
 from dnnjpeg.networks.load import Network  # noqa: E402
 from dnnjpeg.networks.reader import Reader  # noqa: E402
@@ -54,11 +53,18 @@ def reader(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+def divergence(clean: Any, read: Any) -> float:
+    """KL(clean || read) of logits, 1 x classes."""
+    return float(
+        nn.functional.kl_div(read.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="sum")
+    )
+
+
 def read_by(network: Network, original: Image.Image, file: bytes) -> float:
     """By torch."""
     pictures = [np.asarray(image.convert("RGB")) for image in (original, Image.open(io.BytesIO(file)))]
     clean, read = torch.from_numpy(network.read(pictures)).double().split(1)
-    return float(divergence(read, clean))
+    return divergence(clean, read)
 
 
 def quality_of(data: bytes) -> float:
@@ -121,7 +127,7 @@ def test_pictures_are_read_upright(network: Network, reader: Path) -> None:
     file = encode(turned, "standard", YARDSTICK, exif=exif)
     shown = [np.asarray(image.rotate(-90)) for image in (turned, Image.open(io.BytesIO(file)))]
     clean, read = torch.from_numpy(network.read(shown)).double().split(1)
-    lost = float(divergence(read, clean))
+    lost = divergence(clean, read)
     bits = bits_at_yardstick(as_pixels(turned, None))
     assert quality_of(encode(turned, exif=exif, adaptive="read")) == adapted_quality(75, bits, lost)
     assert adapted_quality(75, bits, lost) != quality_of(encode(turned, adaptive="read"))
@@ -196,6 +202,9 @@ def test_what_cannot_be_exported_is_said(network: Network, tmp_path: Path) -> No
     with warnings.catch_warnings(), pytest.raises(ValueError, match="odd cannot be exported as ONNX"):
         warnings.simplefilter("ignore")
         write_reader(odd, tmp_path / "reader.onnx")
+    whole = load_network(SPEC, task="embedding")
+    with pytest.raises(ValueError, match="classifier cannot be a reader: expected a classifier"):
+        write_reader(whole, tmp_path / "reader.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -182,7 +182,7 @@ def encode(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
     tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
-    recipe = _recipe(**how, threads=jobs if _is_single(paths) else 1)
+    recipe = _recipe(**how, pictures=jobs if _is_single(paths) else 1)
     todo = tasks(recipe)
     first = next(todo, None)
     if first is None:
@@ -216,6 +216,8 @@ def _recipe(
     networks: tuple[str, ...],
     keep: str | None,
     prune: bool,
+    task: str | None,
+    threads: int | None,
     weights: Path | None,
     device: str,
     target_bytes: int | None,
@@ -228,7 +230,7 @@ def _recipe(
     fsync: bool,
     pixels: bool,
     salvage: bool,
-    threads: int,
+    pictures: int,
     **options: Any,
 ) -> "FileOptions":
     from dnnjpeg.jobs.tasks import FileOptions
@@ -242,7 +244,7 @@ def _recipe(
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
         if value and (keep or target_bytes or target_bpp):
             raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
-    aim = target(networks, keep, prune, weights, device, target_bytes, target_bpp)
+    aim = target(networks, keep, prune, task, threads, weights, device, target_bytes, target_bpp)
     if pixels and salvage:
         raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
     readers = aim.get("networks", ())
@@ -258,7 +260,7 @@ def _recipe(
         loaded,
         quality or 75,
         encode_options,
-        threads,
+        pictures,
         aim,
         pixels,
         salvage,
@@ -324,7 +326,7 @@ def _where(
 
 
 def _prepared(how: dict[str, Any]) -> "FileOptions":
-    recipe = _recipe(**how, threads=1)
+    recipe = _recipe(**how, pictures=1)
     _prepare(recipe, True)
     return recipe
 

@@ -177,8 +177,8 @@ def _summary(totals: "Totals", recipe: "FileOptions", seconds: float) -> str:
         )
     if read := totals.read.pictures:
         lines.append(
-            f"the networks name the same class in {100 * totals.read.agrees / read:.1f} % of the pictures; "
-            f"divergence {totals.read.divergence / read:.3f} nat on average, {totals.read.worst:.3f} at "
+            f"the networks read the same in {100 * totals.read.agrees / read:.1f} % of the pictures; "
+            f"distance {totals.read.divergence / read:.3f} on average, {totals.read.worst:.3f} at "
             f"worst; {totals.read.tried:,} files tried"
         )
     return "\n".join(lines + (["dry run: nothing was written"] if recipe.dry_run else []))

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,8 @@ from .options import (
     plan_option,
     qualities_option,
     seed_option,
+    task_option,
+    threads_option,
     weights_option,
 )
 from .paths import NamedPath, printable
@@ -67,6 +69,8 @@ def _split(text: str) -> tuple[str, tuple[float, ...] | None]:
 @click.command(short_help="Compare codecs by bytes and by what networks read.")
 @network_option("specs", multiple=True, required=True,
                 help=f"Network: {SPEC}. Repeat it for several networks.")
+@task_option()
+@threads_option()
 @weights_option()
 @data_option()
 @labels_option()
@@ -113,7 +117,8 @@ def evaluate(
 
     The tables show how many more or fewer bytes a codec takes than the reference, at equal loss of the
     networks, for each quality of the reference. Loss is the divergence from the networks' predictions on the
-    originals; with labels, also cross-entropy and top-1. Each codec is measured at enough of its own
+    originals (the distance of the --task); with labels, also the metrics of the task, for classifiers
+    cross-entropy and top-1. Each codec is measured at enough of its own
     qualities: the two around an answer differ by less than 10 % in bytes. Intervals are 95 %, by a bootstrap
     over pictures.
 
@@ -143,8 +148,9 @@ def evaluate(
     _warn_of_labels(measurer)
     dataset = measurer.dataset
     labelled = dataset.labels is not None
+    scores = {name: n.task.scores if labelled else {} for name, n in measurer.networks.items()}
     try:
-        _measure(ladders, wanted, list(measurer.networks), against, qualities, labelled)
+        _measure(ladders, wanted, against, qualities, scores)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -157,7 +163,7 @@ def evaluate(
         against,
         qualities,
         pixels=dataset.pixels,
-        labelled=labelled,
+        scores=scores,
         headerless=headerless,
     )
     title = f"{len(dataset)} pictures of {dataset.pixels / 1e6:.2f} megapixels"
@@ -185,6 +191,8 @@ def _prepare(
     rate: str,
     *,
     specs: Sequence[str],
+    task: str | None,
+    threads: int | None,
     weights: Path | None,
     data: Path,
     labels: Path | None,
@@ -207,7 +215,10 @@ def _prepare(
     from dnnjpeg.networks.measurer import Measurer, by_name
 
     loaded = {name: load_codec(name) for name in wanted}
-    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
+    networks = [
+        load_network(spec, weights=weights, device=device, task=task, threads=threads)
+        for spec in dict.fromkeys(specs)
+    ]
     if plan:
         from dnnjpeg.sparse.plan import Plan, apply_
 
@@ -228,30 +239,35 @@ def _prepare(
 def _measure(
     ladders: "dict[str, Ladder]",
     wanted: dict[str, set[float]],
-    networks: Sequence[str],
     references: Sequence[str],
     qualities: Sequence[float],
-    labelled: bool,
+    scores: Mapping[str, Mapping[str, int]],
 ) -> None:
     from tqdm import tqdm
 
     from dnnjpeg.evaluate.ladder import climb
 
+    networks = list(scores)
     with tqdm(unit=" readings", leave=False, disable=not sys.stderr.isatty()) as bar:
         for ladder in ladders.values():
             ladder.on_reading = bar.update
         for name, own in wanted.items():
             for quality in sorted(own):
                 ladders[name].at(quality, networks)
-        readers = dict.fromkeys(ladders, networks)
-        metrics = ("divergence", "loss") if labelled else ("divergence",)
-        climb(ladders, readers, references, qualities, metrics)
+        # top-1 is too coarse to climb by: it is read off the settings of the loss
+        climbed = {name: {m: s for m, s in own.items() if m != "top1"} for name, own in scores.items()}
+        climb(ladders, dict.fromkeys(ladders, networks), references, qualities, climbed)
 
 
 def _warn_of_labels(measurer: "Measurer") -> None:
-    """Warn if a network is worse than a guess on the originals: then the labels are not its own."""
+    """Warn if a classifier is worse than a guess on the originals: then the labels are not its own."""
+    from dnnjpeg.networks.outputs import tensors
+    from dnnjpeg.networks.tasks import Classification
+
     for name, read in measurer.originals.items():
-        guess = math.log(measurer.clean[name].shape[1])
+        if not isinstance(measurer.networks[name].task, Classification) or not read.metrics:
+            continue
+        guess = math.log(tensors(measurer.clean[name])[0].shape[1])
         if (loss := float(read.loss.mean())) > guess:
             text = (
                 f"warning: {name} has a mean loss of {loss:.2f} on the originals, and a guess {guess:.2f}: "
@@ -278,6 +294,7 @@ def _provenance(measurer: "Measurer") -> dict[str, Any]:
             "pixels": round(dataset.pixels),
         },
         "networks": {
-            name: {"spec": short(n.spec), "weights": n.digest} for name, n in measurer.networks.items()
+            name: {"spec": short(n.spec), "weights": n.digest, "task": n.task.name}
+            for name, n in measurer.networks.items()
         },
     }

@@ -155,7 +155,12 @@ def _provenance(objective: "Objective", held_out: "Objective", search: "MethodOp
     accuracies = objective.clean_top1 or (None,) * len(objective.networks)
     return {
         "models": [
-            {"name": network.name, "weights": network.digest, "clean_top1": top1}
+            {
+                "name": network.name,
+                "weights": network.digest,
+                "task": network.task.name,
+                "clean_top1": top1,
+            }
             for network, top1 in zip(objective.networks, accuracies, strict=True)
         ],
         "data": {

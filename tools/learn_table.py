@@ -34,6 +34,8 @@ from .options import (
     resume_option,
     seed_option,
     subsampling_option,
+    task_option,
+    threads_option,
     weights_option,
 )
 from .paths import NamedPath
@@ -50,14 +52,17 @@ _PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardnes
 @click.command(short_help="Learn a quantization table for networks from pictures.")
 @network_option("specs", multiple=True, required=True,
                 help=f"Network: {SPEC}. Repeat it to learn one table for several networks.")
+@task_option()
+@threads_option()
 @weights_option()
 @data_option()
 @labels_option(help=f"{LABELS} Labels add top-1 to the report. They change what is learned only with --loss "
                     "cross-entropy.")
 @click.option("--loss", type=click.Choice(["divergence", "cross-entropy"]), default="divergence",
               show_default=True,
-              help="Loss to minimise: the divergence from the networks' predictions on the originals, or the "
-                   "cross-entropy with the labels, minus that of the originals.")
+              help="Loss to minimise: the divergence from the networks' predictions on the originals, which "
+                   "is the distance of the --task, or the cross-entropy with the labels, minus that of the "
+                   "originals.")
 @click.option("-o", "--output", metavar="FILE.json", required=True, type=NamedPath(dir_okay=False),
               help="Where to write the table. The folder FILE.report beside it gets all measurements and a "
                    "plot.")
@@ -173,10 +178,11 @@ def learn_table(
 # fmt: on
 
 
-def _advice(output: Path, *, specs: Sequence[str], weights: Path | None, crop: int | None, headerless: bool,
-            **_: Any) -> str:  # fmt: skip
+def _advice(output: Path, *, specs: Sequence[str], task: str | None, weights: Path | None, crop: int | None,
+            headerless: bool, **_: Any) -> str:  # fmt: skip
     """A line that says how to measure the gains on other pictures."""
     options = [part for spec in specs for part in ("--network", spec)]
+    options += ["--task", task] if task else []
     options += ["--weights", str(weights)] if weights else []
     options += ["--crop", str(crop)] if crop else []
     options += ["--headerless"] if headerless else []
@@ -202,6 +208,8 @@ def _prepare(
     *,
     began: float,
     specs: Sequence[str],
+    task: str | None,
+    threads: int | None,
     weights: Path | None,
     data: Path,
     labels: Path | None,
@@ -237,7 +245,13 @@ def _prepare(
 
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    networks = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(specs)]
+    networks = [
+        load_network(spec, weights=weights, device=device, task=task, threads=threads)
+        for spec in dict.fromkeys(specs)
+    ]
+    if (method := search["method"]) in ("j4d", "sensitivity"):
+        for network in networks:
+            network.need_gradients(f"--method {method}", "use --method slopes")
     dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
     kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
 

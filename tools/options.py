@@ -14,7 +14,7 @@ from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 
 from .paths import NamedPath
 
-SPEC = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION or MODULE:FUNCTION"
+SPEC = "torchvision:NAME, timm:NAME, FILE.py:FUNCTION, MODULE:FUNCTION or FILE.onnx"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PATH = click.Path(exists=True, path_type=Path)
 
@@ -50,6 +50,20 @@ device_option = partial(
     default="cpu",
     show_default=True,
     help="Device that runs the networks, for example cuda.",
+)
+task_option = partial(
+    click.option,
+    "--task",
+    metavar="NAME|FILE.py:CLASS",
+    help="What the networks' outputs mean: classification, embedding, dense, detection, tokens, or a class "
+    "of your own.  [default: what the network says, else classification]",
+)
+threads_option = partial(
+    click.option,
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    help="Threads of a network that is an ONNX file.  [default: one for each processor]",
 )
 bfloat16_option = partial(
     click.option,

@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 
 import click
 
-from .options import SPEC, check_single, device_option, missing, network_option, weights_option
+from .options import (
+    SPEC,
+    check_single,
+    device_option,
+    missing,
+    network_option,
+    task_option,
+    threads_option,
+    weights_option,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -17,16 +26,19 @@ _OPTIONS = (
                    help=f"Make each file as small as --keep allows, for this network: {SPEC}. Repeat it for "
                         "each network that will read the files: other networks may read something else."),
     click.option("--keep", metavar="CRITERION",
-                 help="What the networks must still read. top1: the same class first, if the answer is all "
-                      "that counts. top5: the same five classes first. accuracy=99%: as top1, in at least "
-                      "99 % of the pictures, if a few mistakes are allowed. divergence=0.3: the same "
-                      "probabilities, but for 0.3 nat, if scores count. price=1e-4: minimise divergence + "
-                      "1e-4 x bytes, if all files share one budget. quality=75: the average quality, and a "
+                 help="What the networks must still read. same: the same answer, if the answer is all that "
+                      "counts. accuracy=99%: as same, in at least 99 % of the pictures, if a few mistakes "
+                      "are allowed. distance=0.3: the task's distance from the original is below 0.3, if "
+                      "scores count. price=1e-4: minimise distance + 1e-4 x bytes, if all files share one "
+                      "budget. For classifiers also top1, which is same; top5: the same five classes first; "
+                      "divergence=0.3, which is distance, in nat; quality=75: the average quality, and a "
                       "higher one for pictures that are hard to read, if networks that you cannot name read "
                       "the files too."),
     click.option("--prune", is_flag=True,
                  help="Also drop the coefficients that the networks need least. This saves half of the bytes "
                       "or more, and removes most of what other networks, and people, see."),
+    task_option(),
+    threads_option(),
     weights_option(),
     device_option(),
     click.option("--target-bytes", metavar="N", type=click.IntRange(1),
@@ -48,6 +60,8 @@ def target(
     networks: tuple[str, ...],
     keep: str | None,
     prune: bool,
+    task: str | None,
+    threads: int | None,
     weights: Path | None,
     device: str,
     target_bytes: int | None,
@@ -77,9 +91,17 @@ def target(
         criterion = Criterion.parse(keep)
         if prune and not criterion.is_bound:
             raise click.UsageError(
-                f"--prune needs --keep top1, top5 or divergence=X, and --keep {keep} is given"
+                f"--prune needs --keep same, top1, top5, distance=X or divergence=X, and --keep {keep} is "
+                "given"
             )
-        loaded = [load_network(spec, weights=weights, device=device) for spec in dict.fromkeys(networks)]
+        loaded = [
+            load_network(spec, weights=weights, device=device, task=task, threads=threads)
+            for spec in dict.fromkeys(networks)
+        ]
+        for network in loaded:
+            criterion.check(network)
+            if prune:
+                network.need_gradients("--prune", "leave out --prune")
     except ImportError as error:
         raise missing(error.name, "--network") from None
     except (OSError, ValueError) as error:
@@ -90,7 +112,12 @@ def target(
 def describe(target: Mapping[str, Any]) -> dict[str, Any]:
     """The target for a JSON report."""
     networks = [
-        {"name": network.name, "spec": network.spec, "digest": network.digest}
+        {
+            "name": network.name,
+            "spec": network.spec,
+            "digest": network.digest,
+            "task": network.task.name,
+        }
         for network in target.get("networks", ())
     ]
     return {**target, "networks": networks} if networks else dict(target)

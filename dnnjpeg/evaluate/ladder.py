@@ -24,16 +24,17 @@ _MARGIN = (
 Measure = Callable[[Codec, float, Collection[str]], Measurement]
 
 
-def goodness(read: Readings, metric: str) -> float:
+def goodness(read: Readings, metric: str, sign: int = -1) -> float:
     """The mean of a metric as goodness. See `shaped`."""
-    return float(shaped(np.asarray(np.mean(getattr(read, metric))), metric))
+    return float(shaped(np.asarray(np.mean(getattr(read, metric))), metric, sign))
 
 
-def shaped(values: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
-    """Means of a metric as goodness, which is nearly linear in log bytes: -log divergence, -loss, top-1."""
-    if metric == "divergence":
-        return -np.log(np.maximum(values, 1e-9))
-    return values if metric == "top1" else -values
+def shaped(values: NDArray[np.float64], metric: str, sign: int = -1) -> NDArray[np.float64]:
+    """Means of a metric as goodness, which is nearly linear in log bytes: -log divergence, or the metric.
+
+    sign: 1 if more of the metric is better, -1 if less is (`Task.scores`).
+    """
+    return -np.log(np.maximum(values, 1e-9)) if metric == "divergence" else sign * values
 
 
 class Ladder:
@@ -67,27 +68,30 @@ class Ladder:
             self._settings[quality] = replace(found, readings=both)
         return self._settings[quality]
 
-    def settle(self, network: str, metric: str, target: float, width: float = WIDTH) -> bool:
+    def settle(self, network: str, metric: str, target: float, width: float = WIDTH, sign: int = -1) -> bool:
         """Add settings until the two settings around a goodness are close. Returns whether any was added.
 
         target: the goodness (see `shaped`).
         width: largest difference of the two settings, in the logarithms of bytes and entropy-coded data.
+        sign: that of the metric (see `shaped`).
 
         There must be one setting already. New qualities come from interpolation, a little below or above the
         target by turns. After two of them, every third quality halves the interval. The search ends early at
         quality 1 or 100, or if no quality is left between two settings.
         """
         for turn in range(_MOST):
-            quality = self._next(network, metric, target, width, halve=turn % 3 == 2)
+            quality = self._next(network, metric, target, width, sign, halve=turn % 3 == 2)
             if quality is None:
                 return turn > 0
             self.at(quality, [network])
         return True
 
-    def _next(self, network: str, metric: str, target: float, width: float, halve: bool) -> float | None:
+    def _next(
+        self, network: str, metric: str, target: float, width: float, sign: int, halve: bool
+    ) -> float | None:
         """The quality to measure next, or None if the settings are close enough."""
         read = sorted((one for one in self.settings if network in one.readings), key=self._bytes)
-        values = np.array([[goodness(one.readings[network], metric) for one in read]])
+        values = np.array([[goodness(one.readings[network], metric, sign) for one in read]])
         curve = Curve(np.array([[self._bytes(one) for one in read]]), values)
         (log_bytes,), (rising,) = curve.rising
         above = int(np.sum(rising <= target))
@@ -138,7 +142,7 @@ def climb(
     readers: Mapping[str, Collection[str]],
     references: Sequence[str],
     qualities: Sequence[float],
-    metrics: Sequence[str],
+    scores: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Measure all that a report needs: each codec at the metrics of the first reference at its qualities.
 
@@ -146,7 +150,7 @@ def climb(
     readers: names of the networks that read each codec's files.
     references: names of the references among the codecs.
     qualities: qualities of the first reference.
-    metrics: names of the metrics.
+    scores: by network, the metrics besides the divergence that are settled, with their signs (`Task.scores`).
     """
     first = references[0]
     for quality in qualities:
@@ -159,12 +163,12 @@ def climb(
         questions = []
         for network in readers[codec]:
             read = [ladders[first].at(quality, [network]).readings[network] for quality in qualities]
-            for metric in metrics:
-                targets = [goodness(one, metric) for one in read]
-                questions += [(network, metric, target, WIDTH) for target in targets]
+            for metric, sign in {"divergence": -1, **scores.get(network, {})}.items():
+                targets = [goodness(one, metric, sign) for one in read]
+                questions += [(network, metric, target, WIDTH, sign) for target in targets]
                 if metric == "divergence":
                     ends = min(targets) - _MARGIN, max(targets) + _MARGIN
-                    questions += [(network, metric, target, math.inf) for target in ends]
+                    questions += [(network, metric, target, math.inf, sign) for target in ends]
         for _ in range(_ROUNDS):
             added = [ladder.settle(*question) for question in questions]
             if not any(added):

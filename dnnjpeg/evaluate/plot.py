@@ -31,17 +31,18 @@ _MARKERS = "osD^vP*Xph<>"
 def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
     """Plot an evaluation. Returns a PNG file.
 
-    Each network has a row of panels: divergence over bytes, and with labels also cross-entropy and accuracy.
-        Each
-    codec has a line, and a band for its 95 % intervals. Lines of dnnjpeg are thicker. A dashed line shows the
-    network on the originals. All curves share their pictures. So codecs can differ even if their bands
-    overlap.
+    Each network has a row of panels: divergence over bytes, and with labels also the metrics of its task, for
+    example cross-entropy and accuracy. Each codec has a line, and a band for its 95 % intervals. Lines of
+    dnnjpeg are thicker. A dashed line shows the network on the originals. All curves share their pictures. So
+    codecs can differ even if their bands overlap.
 
     report: from `dnnjpeg.evaluate.report.report`.
     caption: text below the panels, for example the command.
     """
     networks = list(report["clean"])
-    metrics = [metric for metric in _LABELS if metric in report["clean"][networks[0]]]
+    every = report["clean"].values()
+    shared = [name for name in report["clean"][networks[0]] if all(name in clean for clean in every)]
+    metrics = [name for name in shared if name not in ("agreement", "top5")]
     figure = Figure(figsize=(6.5 * len(metrics), 4.6 * len(networks) + 0.9), dpi=120, layout="constrained")
     panels = figure.subplots(len(networks), len(metrics), squeeze=False)
     for row, network in zip(panels, networks, strict=True):
@@ -158,8 +159,8 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
         clean = scale * report["clean"][network][metric]["value"]
         panel.axhline(clean, color="black", linestyle="--", linewidth=1, label="originals")
     _axes(panel, rate)
-    panel.set_ylabel(_LABELS[metric])
-    panel.set_title(f"{network}: {_NAMES[metric]}", fontsize=10)
+    panel.set_ylabel(_LABELS.get(metric, f"mean {metric}"))
+    panel.set_title(f"{network}: {_NAMES.get(metric, metric)}", fontsize=10)
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -32,7 +32,7 @@ def report(
     qualities: Sequence[float],
     *,
     pixels: float,
-    labelled: bool,
+    scores: Mapping[str, Mapping[str, int]],
     headerless: bool,
 ) -> dict[str, Any]:
     """Make the report of an evaluation, as a JSON object.
@@ -43,17 +43,19 @@ def report(
     references: names of the codecs to compare with.
     qualities: qualities of the first reference at which codecs are compared. Each must be among its settings.
     pixels: mean number of pixels of a picture.
-    labelled: whether pictures have labels.
+    scores: by network, the metrics with labels at which codecs are compared, with their signs
+        (`Task.scores`). Empty without labels.
     headerless: compare entropy-coded data in place of whole files.
 
     An estimate is {value, low, high}, with a 95 % interval. null means: beyond the measured settings.
 
-    - `clean`: estimates for each network on the originals: divergence and loss (cross-entropy), in nat;
-      top1, top5 and agreement with the originals, 0..1.
+    - `clean`: estimates for each network on the originals: divergence, which is the distance of the network's
+      task (of classifiers in nat), the metrics of its task (of classifiers loss, the cross-entropy in nat,
+      top1 and top5, 0..1) and agreement with the originals, 0..1.
     - `settings`: means for each codec and quality: bytes, scan_bytes (entropy-coded data; null if not JPEG),
       bits_per_pixel, psnr (dB), and `networks` with the fields of `clean`.
-    - `comparisons`: a row for each metric (divergence; with labels also loss and top1), codec, reference and
-      network. `bd_rate` is the mean change of bytes at equal metric, in %. `points` has an entry for each
+    - `comparisons`: a row for each metric (divergence, and those of `scores`), codec, reference and network.
+      `bd_rate` is the mean change of bytes at equal metric, in %. `points` has an entry for each
       quality of the first reference: the reference's metric; the codec's bytes at this metric; their change
       from the reference's (bytes_change, %); the change of the metric at the point's bytes (metric_change).
       If several networks read both codecs, a row with the network null has the mean of their bytes_change
@@ -66,12 +68,17 @@ def report(
     for name, some in measurements.items():
         if headerless and any(one.scan_bytes is None for one in some):
             raise ValueError(f"{name} writes no JPEG, which headerless needs: leave out one of them")
-    settings = {name: [_setting(one, labelled) for one in some] for name, some in measurements.items()}
+    settings = {name: [_setting(one) for one in some] for name, some in measurements.items()}
     rate = "scan_bytes" if headerless else "bytes"
+    signs = {"divergence": -1, **{key: sign for own in scores.values() for key, sign in own.items()}}
+    having = {
+        metric: [name for name in originals if metric == "divergence" or metric in scores[name]]
+        for metric in signs
+    }
     pairs = [(name, reference) for reference in references for name in settings if name != reference]
     return {
         "rate": rate,
-        "clean": {name: _estimates(_samples(_values(read, labelled))) for name, read in originals.items()},
+        "clean": {name: _estimates(_samples(_values(read))) for name, read in originals.items()},
         "settings": [
             {
                 "codec": name,
@@ -86,25 +93,26 @@ def report(
         ],
         "comparisons": [
             row
-            for metric in (("divergence", "loss", "top1") if labelled else ("divergence",))
-            for row in _Comparison(settings, references[0], qualities, rate, metric).rows(pairs, originals)
+            for metric, sign in signs.items()
+            for row in _Comparison(settings, references[0], qualities, rate, metric, sign).rows(
+                pairs, having[metric]
+            )
         ],
         "nominal": list(_nominal(settings, references[0], qualities)),
     }
 
 
-def _values(read: Readings, labelled: bool) -> dict[str, ArrayLike]:
-    to_labels = {"loss": read.loss, "top1": read.top1, "top5": read.top5} if labelled else {}
-    return {"divergence": read.divergence, **to_labels, "agreement": read.agrees}
+def _values(read: Readings) -> dict[str, ArrayLike]:
+    return {"divergence": read.divergence, **read.metrics, "agreement": read.agrees}
 
 
 def _samples(values: Mapping[str, ArrayLike]) -> dict[str, Samples]:
     return dict(zip(values, means(values.values()).T, strict=True))
 
 
-def _setting(one: Measurement, labelled: bool) -> _Setting:
+def _setting(one: Measurement) -> _Setting:
     sizes = {"bytes": one.bytes} | ({} if one.scan_bytes is None else {"scan_bytes": one.scan_bytes})
-    networks = {name: _samples(_values(read, labelled)) for name, read in one.readings.items()}
+    networks = {name: _samples(_values(read)) for name, read in one.readings.items()}
     return _Setting(one.quality, _samples({**sizes, "psnr": one.psnr}), networks)
 
 
@@ -117,10 +125,9 @@ class _Comparison:
     qualities: Sequence[float]
     rate: str
     metric: str
+    sign: int
 
-    def rows(
-        self, pairs: Sequence[tuple[str, str]], networks: Mapping[str, Readings]
-    ) -> Iterator[dict[str, Any]]:
+    def rows(self, pairs: Sequence[tuple[str, str]], networks: Sequence[str]) -> Iterator[dict[str, Any]]:
         for name, reference in pairs:
             both = [one for one in networks if self._read(name, one) and self._read(reference, one)]
             changes = {}
@@ -141,7 +148,7 @@ class _Comparison:
         )
 
     def _goodness(self, one: _Setting, network: str) -> Samples:
-        return shaped(one.networks[network][self.metric], self.metric)
+        return shaped(one.networks[network][self.metric], self.metric, self.sign)
 
     def _row(self, codec: str, reference: str, network: str) -> tuple[dict[str, Any], list[Samples]]:
         """A row of `comparisons`, and the logarithms of its ratios of bytes for each quality."""
@@ -178,7 +185,7 @@ class _Comparison:
         """Turn goodness back into the metric."""
         if self.metric == "divergence":
             return _exp(-values)
-        return values if self.metric == "top1" else -values
+        return self.sign * values
 
     def _mean(self, codec: str, reference: str, changes: Mapping[str, list[Samples]]) -> dict[str, Any]:
         points = []

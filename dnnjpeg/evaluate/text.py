@@ -19,7 +19,8 @@ _NOTE = (
     "(a..b) is the 95 % interval. at least, at most: the other end lies beyond the qualities measured.",
     "not reached: the codec has no file that is as good, or none that is as bad, within its qualities.",
 )
-_METRICS = {"top1": "top-1", "loss": "cross-entropy", "divergence": "divergence"}
+_METRICS = {"top1": "top-1", "loss": "cross-entropy"}
+_COLUMNS = {"top1": "top-1 %", "top5": "top-5 %", "loss": "cross-entropy"}
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -45,7 +46,7 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
     size = "bytes" if rate == "bytes" else "headerless bytes"
     points = [f"q{point['quality']:g}" for point in rows[0]["points"]]
     who = network or "mean of the networks, and the worst of them"
-    yield f"{who}: {size} at equal {_METRICS[metric]}, % of change from {reference}"
+    yield f"{who}: {size} at equal {_METRICS.get(metric, metric)}, % of change from {reference}"
     if network is None:
         cells = (
             [row["codec"], *(in_words(mean_and_worst(point)) for point in row["points"])] for row in rows
@@ -57,7 +58,7 @@ def _comparison(rows: Sequence[dict[str, Any]], rate: str) -> Iterator[str]:
         changes = [point["bytes_change"] for point in row["points"]]
         table.append([row["codec"], *(in_words(interval(x, 1)) for x in (*changes, row["bd_rate"]))])
     yield from _aligned(table)
-    if metric == "top1":
+    if metric == "top1":  # a share
         yield f"{network}: top-1 at equal {size}, points more than {reference}"
         table = [["codec", *points]]
         for row in rows:
@@ -99,10 +100,10 @@ def _ratio(estimate: Estimated) -> str:
 
 def _settings(report: dict[str, Any], network: str) -> Iterator[str]:
     clean = report["clean"][network]
-    labelled = "loss" in clean
-    yield f"{network}, of the originals: {_clean(clean) if labelled else 'no labels'}"
+    own = [name for name in clean if name not in ("divergence", "agreement")]
+    yield f"{network}, of the originals: {_clean(clean, own) if own else 'no labels'}"
     rows = [["codec", "quality", "bytes", "headerless", "bpp", "divergence", "agreement %"]]
-    rows[0] += ["cross-entropy", "top-1 %", "top-5 %"] if labelled else []
+    rows[0] += [_COLUMNS.get(name, name) for name in own]
     rows[0] += ["PSNR dB"]
     for one in report["settings"]:
         if network not in one["networks"]:
@@ -111,15 +112,22 @@ def _settings(report: dict[str, Any], network: str) -> Iterator[str]:
         row = [one["codec"], f"{one['quality']:g}", f"{one['bytes']['value']:,.0f}"]
         row += [f"{scan['value']:,.0f}" if scan else "-", f"{one['bits_per_pixel']:.3f}"]
         row += [_spread(read["divergence"], 1, 3), f"{100 * read['agreement']['value']:.1f}"]
-        if labelled:
-            row += [_spread(read["loss"], 1, 3), _spread(read["top1"], 100, 1)]
-            row += [f"{100 * read['top5']['value']:.1f}"]
+        row += [_metric(read[name], name) for name in own]
         rows.append([*row, "-" if psnr is None else f"{psnr:.2f}"])
     yield from _aligned(rows)
 
 
-def _clean(clean: dict[str, Estimated]) -> str:
-    return f"top-1 {_spread(clean['top1'], 100, 1)} %, cross-entropy {_spread(clean['loss'], 1, 3)}"
+def _clean(clean: dict[str, Estimated], own: Sequence[str]) -> str:
+    if "top1" in own:
+        return f"top-1 {_metric(clean['top1'], 'top1')} %, cross-entropy {_metric(clean['loss'], 'loss')}"
+    return ", ".join(f"{name} {_metric(clean[name], name)}" for name in own)
+
+
+def _metric(estimate: Estimated, name: str) -> str:
+    """A metric of a task. top-1 and top-5 are in per cent."""
+    if name == "top5":
+        return f"{100 * (estimate['value'] or 0):.1f}"
+    return _spread(estimate, 100, 1) if name == "top1" else _spread(estimate, 1, 3)
 
 
 def _spread(estimate: Estimated, scale: float, digits: int) -> str:

@@ -12,6 +12,8 @@ Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Pictures = Sequence[Picture] | NDArray[np.uint8]  # an array N x H x W x 3 if all have the same size
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FITS = ("crop", "letterbox", "whole")
+_BORDER = 114  # grey around a letterbox, as detectors have it
 _REACH = {"bilinear": 1.0, "bicubic": 2.0}  # of the kernels, in pixels of the coarser grid
 
 
@@ -19,19 +21,39 @@ _REACH = {"bilinear": 1.0, "bicubic": 2.0}  # of the kernels, in pixels of the c
 class View:
     """Resize a picture, and crop its centre to `size` x `size` pixels.
 
-    resize: length of the shorter side after resizing, as with torchvision's `Resize` and `CenterCrop`. None:
-        a shorter side above 8/7 of `size` is reduced to that, one below `size` is enlarged to `size`, and
-        others stay as they are. A picture of `size` x `size` is never resized.
+    fit: "crop" does that. "letterbox" shows the whole picture in the square, its proportions kept, between
+        grey borders. "whole" shows the whole picture at its own size, its sides rounded to multiples of
+        `size`.
+    resize: for "crop", length of the shorter side after resizing, as with torchvision's `Resize` and
+        `CenterCrop`. None: a shorter side above 8/7 of `size` is reduced to that, one below `size` is
+        enlarged to `size`, and others stay as they are. A picture of `size` x `size` is never resized.
     interpolation: "bilinear" or "bicubic", both with Pillow's antialiasing.
     """
 
     size: int
     resize: int | None = None
     interpolation: str = "bicubic"
+    fit: str = "crop"
+
+    def shape(self, width: int, height: int) -> tuple[int, int]:
+        """Height and width of the view of a picture."""
+        if self.fit != "whole":
+            return self.size, self.size
+        rows, columns = (max(round(side / self.size), 1) * self.size for side in (height, width))
+        return rows, columns
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the part of a picture that is shown, in pixels."""
+        """Left, top, right and bottom of the part of a picture that is shown, in pixels.
+
+        A letterbox shows more than the picture has.
+        """
         size, short = self.size, min(width, height)
+        if self.fit == "whole":
+            return 0, 0, width, height
+        if self.fit == "letterbox":
+            wide, high = self._inside(width, height)
+            left, top = (size - wide) // 2 * width / wide, (size - high) // 2 * height / high
+            return -left, -top, size * width / wide - left, size * height / high - top
         if (width, height) == (size, size):
             return 0, 0, size, size
         if self.resize is None:
@@ -47,26 +69,50 @@ class View:
 
     def show(self, image: Image.Image) -> Image.Image:
         """The view of a Pillow image, in its mode."""
-        box = self.box(*image.size)
-        return image.resize((self.size, self.size), FILTERS[self.interpolation], box)
+        how = FILTERS[self.interpolation]
+        if self.fit == "letterbox":
+            wide, high = self._inside(*image.size)
+            square = Image.new(image.mode, (self.size, self.size), (_BORDER,) * len(image.getbands()))
+            square.paste(image.resize((wide, high), how), ((self.size - wide) // 2, (self.size - high) // 2))
+            return square
+        rows, columns = self.shape(*image.size)
+        return image.resize((columns, rows), how, self.box(*image.size))
 
     def of(self, picture: Picture) -> Picture:
-        """The view of an array, uint8 size x size x 3."""
-        if picture.shape == (self.size, self.size, 3):
+        """The view of an array, uint8 height x width x 3 with the sides of `shape`."""
+        height, width = picture.shape[:2]
+        if (height, width) == self.shape(width, height):
             return picture
         return np.asarray(self.show(Image.fromarray(picture)))
 
     def matrices(self, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The view as two matrices, for gradients: down @ channel @ across.T is the view of a channel.
 
-        Returns down, float32 size x height, and across, float32 size x width. The result is Pillow's, but in
-        floating point and not clipped to 0..255.
+        Returns down, float32 with a row for each row of the view and a column for each of the picture, and
+        across, the same for columns. The result is Pillow's, but in floating point and not clipped to 0..255.
+        The border of a letterbox is 0: `border` adds it.
         """
         left, top, right, bottom = self.box(width, height)
+        rows, columns = self.shape(width, height)
         return (
-            _weights(height, top, bottom, self.size, self.interpolation),
-            _weights(width, left, right, self.size, self.interpolation),
+            _weights(height, top, bottom, rows, self.interpolation),
+            _weights(width, left, right, columns, self.interpolation),
         )
+
+    def border(self, width: int, height: int) -> NDArray[np.float32]:
+        """The grey around a letterbox, float32 with the sides of `shape`, and 0 inside."""
+        grey = np.zeros(self.shape(width, height), np.float32)
+        if self.fit == "letterbox":
+            wide, high = self._inside(width, height)
+            left, top = (self.size - wide) // 2, (self.size - high) // 2
+            grey += _BORDER
+            grey[top : top + high, left : left + wide] = 0
+        return grey
+
+    def _inside(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of a picture in its letterbox."""
+        scale = self.size / max(width, height)
+        return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -86,6 +132,8 @@ def _weights(length: int, start: float, stop: float, size: int, interpolation: s
     weights = np.zeros((size, length))
     for i in range(size):
         centre = start + (i + 0.5) * pitch
+        if not 0 <= centre <= length:
+            continue  # in the border of a letterbox
         first, last = max(int(centre - reach + 0.5), 0), min(int(centre + reach + 0.5), length)
         x = np.abs((np.arange(first, last) + 0.5 - centre) / scale)
         kernel = _cubic(x) if interpolation == "bicubic" else np.maximum(1 - x, 0)

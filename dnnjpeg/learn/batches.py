@@ -11,7 +11,7 @@ from torch import Tensor
 from dnnjpeg.encoder import encode
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.jpegdl import Form, JPEGLayer
-from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.network import Network
 from dnnjpeg.networks.readings import compare, decode
 from dnnjpeg.table.point import OperatingPoint
 

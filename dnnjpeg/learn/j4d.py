@@ -101,6 +101,8 @@ def learn(
     """
     if not 0 < price < math.inf:
         raise ValueError(f"price is {price}, expected a number above 0, in nat a byte")
+    for network in objective.networks:
+        network.need_gradients("j4d", "use the method slopes")
     descent = _Descent(objective, start, price, settings)
     file = None if state is None else Path(state)
     if file is not None and file.exists():

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from dnnjpeg.encoder import encode
 from dnnjpeg.files.cache import Cache
 from dnnjpeg.files.dataset import Dataset
-from dnnjpeg.networks.load import Network
 from dnnjpeg.networks.measurer import Measurer, by_name
-from dnnjpeg.networks.readings import LabelError
+from dnnjpeg.networks.network import Network
+from dnnjpeg.networks.outputs import Output, each, take
+from dnnjpeg.networks.tasks import Classification
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.point import OperatingPoint, point_key
 
@@ -26,9 +26,11 @@ class Losses:
     """Measurements of one operating point on N pictures, from real files.
 
     bytes: int64 N, size of the whole file, or of its entropy-coded data if the objective is headerless.
-    losses: float64 N for each network's name, in nat.
-    agrees: float64 N, share of the networks whose top-1 class is the same as on the clean picture.
-    top1: float64 N, share of the networks whose top-1 class is the label. None without labels.
+    losses: float64 N for each network's name, in the unit of its task's distance: of classifiers in nat.
+    agrees: float64 N, mean of how much the networks read as on the clean picture; of classifiers the share
+        whose top-1 class is the same.
+    top1: float64 N, share of the networks whose top-1 class is the label. None without labels, or if a
+        network is no classifier.
     pixels: mean number of pixels of a picture.
     """
 
@@ -40,7 +42,7 @@ class Losses:
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """float64 N, the mean loss of the networks, in nat."""
+        """float64 N, the mean loss of the networks."""
         return np.mean(list(self.losses.values()), axis=0)
 
     def beside(self, other: "Losses") -> "Losses":
@@ -69,23 +71,24 @@ class Losses:
 class Objective:
     """The mean loss of frozen networks on the pictures of a data set.
 
-    The loss of a picture is the divergence between the network's predictions for the clean and for the
-    compressed picture, KL(clean || compressed). The other loss is the cross-entropy with the label, minus the
-    network's mean cross-entropy on the clean pictures. Both losses are in nat. Both are 0 on average if
-    compression changes nothing. The loss of several networks is their mean. Labels add top-1 to the
-    measurements, and do not change the divergence.
+    The loss of a picture is the distance that the network's task gives between the outputs for the clean and
+    for the compressed picture: for a classifier the divergence KL(clean || compressed). The other loss is for
+    classifiers: the cross-entropy with the label, minus the network's mean cross-entropy on the clean
+    pictures. Both are 0 on average if compression changes nothing. The loss of several networks is their
+    mean. Labels add top-1 to the measurements, and do not change the distance.
 
     networks: one or several `Network`s on one device.
     dataset: the pictures, in the size in which they are stored.
     loss: "divergence", or "cross-entropy", which needs labels.
     batch: pictures that a network sees at a time. The default is a fast number.
-    autocast: run the networks in bfloat16. Logits and losses stay float32.
+    autocast: run the networks in bfloat16. Outputs and losses stay float32.
     headerless: count only entropy-coded data, for tables that are sent once for many pictures.
     cache: keeps measurements of real files, by network and picture. Other objectives use them, too.
 
-    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, or if logits
-    are not finite. Raises LabelError if all labels are equal, if a label is no class of a network, or if a
-    network's top-1 on the clean pictures is no better than chance.
+    Raises ValueError if there are no networks or no pictures, if labels are needed and missing, if the
+    cross-entropy is asked of a network that is no classifier, or if outputs are not finite. Raises LabelError
+    if all labels are equal, if a label is no class of a network, or if a network's top-1 on the clean
+    pictures is no better than chance.
     """
 
     def __init__(
@@ -110,6 +113,12 @@ class Objective:
                 f"{dataset.source} has no labels, and the cross-entropy needs them: give labels, or use the "
                 "divergence"
             )
+        others = [network for network in networks if not isinstance(network.task, Classification)]
+        if loss == "cross-entropy" and others:
+            raise ValueError(
+                f"loss is 'cross-entropy', and the task of {others[0].name} is {others[0].task.name}: use "
+                "the divergence"
+            )
         named = by_name(networks)
         self.networks = tuple(named.values())
         self.dataset = dataset
@@ -127,8 +136,9 @@ class Objective:
         self._clean_loss = (0.0,) * len(named)  # by network
         if dataset.labels is not None:
             for network, clean in zip(self.networks, self.clean, strict=True):
-                _check_labels(dataset.labels, clean, network.name, dataset.source)
-            self.clean_top1 = tuple(float(read.top1.mean()) for read in originals)
+                network.task.check_labels(dataset.labels, clean, network.name, dataset.source)
+            if not others:
+                self.clean_top1 = tuple(float(read.top1.mean()) for read in originals)
         if loss == "cross-entropy":
             self._clean_loss = tuple(float(read.loss.mean()) for read in originals)
 
@@ -178,24 +188,36 @@ class Objective:
             raise ValueError("a network returns NaN or infinity for a compressed picture")
         return losses, gradients
 
+    def losses(self, which: int, pixels: Tensor, index: NDArray[np.int64]) -> Tensor:
+        """The loss of each picture for the network number `which`, float32 N, without gradients.
+
+        The arguments are those of `gradient`. Raises ValueError if a loss is not finite.
+        """
+        with torch.inference_mode():
+            parts = [
+                self._loss(which, pixels[start : start + self.batch], index[start : start + self.batch])
+                for start in range(0, len(pixels), self.batch)
+            ]
+        losses = torch.cat(parts).float()
+        if not bool(torch.isfinite(losses).all()):
+            raise ValueError("a network returns NaN or infinity for a compressed picture")
+        return losses
+
     def _loss(self, which: int, pixels: Tensor, index: NDArray[np.int64]) -> Tensor:
-        logits = self.logits(which, pixels)
+        output, task = self.output(which, pixels), self.networks[which].task
         if self.loss == "cross-entropy":
             assert self.dataset.labels is not None
             labels = torch.from_numpy(self.dataset.labels[index]).to(self.device)
-            loss = F.cross_entropy(logits, labels, reduction="none") - self._clean_loss[which]
+            loss = task.surprise(output, labels) - self._clean_loss[which]
         else:
-            clean = torch.from_numpy(self.clean[which][index]).to(self.device)
-            pointwise = F.kl_div(
-                logits.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="none"
-            )
-            loss = pointwise.sum(1)
+            clean = take(self.clean[which], index)
+            loss = task.distance(output, each(lambda value: value.to(self.device), clean))
         return loss / len(self.networks)
 
-    def logits(self, which: int, pixels: Tensor) -> Tensor:
-        """Logits of the network number `which`: float32 N x classes, differentiable in the pixels."""
+    def output(self, which: int, pixels: Tensor) -> Output:
+        """The output of the network number `which`: float32, differentiable in the pixels."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.networks[which](pixels).float()
+            return self.networks[which](pixels)
 
     def measure(self, point: OperatingPoint) -> Losses:
         """Encode every picture, decode the file, and run the networks on it, unless the result is cached."""
@@ -218,7 +240,7 @@ class Objective:
             sizes,
             losses,
             np.mean([read.agrees for read in readings], axis=0),
-            None if self.dataset.labels is None else np.mean([read.top1 for read in readings], axis=0),
+            None if self.clean_top1 is None else np.mean([read.top1 for read in readings], axis=0),
             self.dataset.pixels,
         )
 
@@ -226,22 +248,3 @@ class Objective:
         """Bytes of a picture, uint8 H x W x 3, as a baseline file; if headerless, without the tables."""
         fixed: dict[str, Any] = {"optimize": False, "abbreviated": True} if self.headerless else {}
         return len(encode(picture, table=point, signature=False, **fixed))
-
-
-def _check_labels(labels: NDArray[np.int64], clean: NDArray[np.float32], name: str, source: str) -> None:
-    count, classes = clean.shape
-    kinds = np.unique(labels)
-    if len(kinds) == 1:
-        raise LabelError(f"all {count} pictures of {source} have label {kinds[0]}, expected several classes")
-    predicted = clean.argmax(1)
-    correct = int((predicted == labels).sum())
-    # What the same labels in any other order would give. Of few pictures three standard deviations may be all
-    # there are: half the way from chance to perfect convinces too.
-    shares = [np.bincount(kind, minlength=classes) / count for kind in (labels, predicted)]
-    chance = count * float(shares[0] @ shares[1])
-    if correct <= min(chance + 3 * chance**0.5, (chance + count) / 2):
-        raise LabelError(
-            f"{name} finds the label of {correct} of {count} clean pictures of {source}, and chance would "
-            f"find {chance:.0f}: check that the labels belong to these pictures, and that they number the "
-            "classes as the network does"
-        )

@@ -1,8 +1,9 @@
 """Tables without training: from the network's sensitivity to each frequency, or from the pictures alone.
 
-The sensitivity s of a frequency is the mean squared gradient of the network's log-likelihood with respect to
-this DCT coefficient. The label is drawn from the prediction for the clean picture. So s is the diagonal of
-the Fisher information. To second order, an error d of the coefficient costs a divergence of s d² / 2.
+The sensitivity s of a frequency is the mean squared gradient of the task's `surprise` with respect to this
+DCT coefficient: for a classifier, of the negative log-likelihood. The target is drawn from the output for the
+clean picture. So s is the diagonal of the Fisher information. To second order, an error d of the coefficient
+costs a distance of s d² / 2.
 """
 
 import math
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch import Tensor
 
 from dnnjpeg.learn.objective import Objective
+from dnnjpeg.networks.outputs import Outputs, by_shape, take
+from dnnjpeg.networks.task import Task
 from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients
 from dnnjpeg.table.point import OperatingPoint
 
@@ -45,9 +48,14 @@ def fisher(
 
     Returns float64 3 x 64, in nat per squared unit of a coefficient.
     """
+    for network in objective.networks:
+        network.need_gradients("the sensitivity", "use the method slopes")
     index = _draw(objective, pictures, seed)
     generator = np.random.default_rng(seed)
-    drawn = [dict(zip(index, _sample(clean[index], generator), strict=True)) for clean in objective.clean]
+    drawn = [
+        _sample(network.task, clean, index, generator)
+        for network, clean in zip(objective.networks, objective.clean, strict=True)
+    ]
     total = np.zeros((3, 64))
     for part, clean in objective.groups(index):
         height, width = clean.shape[-2:]
@@ -55,20 +63,28 @@ def fisher(
         if point is not None:
             steps = (torch.tensor(table, device=objective.device) for table in _by_channel(point))
             planes = [step * torch.round(plane / step) for plane, step in zip(planes, steps, strict=True)]
-        for which, labels in enumerate(drawn):
+        for which, targets in enumerate(drawn):
             leaves = [plane.detach().requires_grad_() for plane in planes]
             pixels = from_coefficients(leaves, height, width, subsampling, integers=True)
-            target = torch.tensor([labels[i] for i in part]).to(objective.device)
-            loss = F.cross_entropy(objective.logits(which, pixels), target, reduction="sum")
-            gradients = torch.autograd.grad(loss, leaves)
+            target = torch.stack([targets[i] for i in part.tolist()]).to(objective.device)
+            task = objective.networks[which].task
+            loss = task.surprise(objective.output(which, pixels), target)
+            gradients = torch.autograd.grad(loss.sum(), leaves)
             count = len(drawn) * len(index)
             total += [(g.square().mean(1).sum(0) / count).cpu().double().numpy() for g in gradients]
     return total
 
 
-def _sample(logits: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.int64]:
-    """A class for each row, drawn from the softmax: the largest of the logits plus Gumbel noise."""
-    return (logits + generator.gumbel(size=logits.shape)).argmax(1)
+def _sample(
+    task: Task, clean: Outputs, index: NDArray[np.int64], generator: np.random.Generator
+) -> dict[int, Tensor]:
+    """A target for each picture of `index`, drawn from the output for the clean picture."""
+    found: dict[int, Tensor] = {}
+    for places in by_shape(clean, index):
+        numbers = index[places]
+        targets = task.sample_target(take(clean, numbers), generator)
+        found |= dict(zip(numbers.tolist(), targets, strict=True))
+    return found
 
 
 def _draw(objective: Objective, pictures: int, seed: int) -> NDArray[np.int64]:

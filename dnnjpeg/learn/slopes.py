@@ -3,9 +3,10 @@
 Where tables are best, a byte more takes away as much damage in one frequency as in any other. So the steps of
 a trial are made finer and coarser by one factor, and the networks' loss midway is differentiated. Its
 gradient times the difference, summed by frequency, is what each frequency adds to the change of the loss.
-All of them together are that change, to second order. A gradient at the tables themselves would miss that
-errors grow, and clean pictures are felt differently. Bytes are those of real files, one step changed at a
-time. `SmoothTables` draws from this where the best steps are, and there the next round measures.
+All of them together are that change, to second order. Networks without gradients read groups of frequencies
+finer and coarser in place of that (`dnnjpeg.learn.differences`). A gradient at the tables themselves would
+miss that errors grow, and clean pictures are felt differently. Bytes are those of real files, one step
+changed at a time. `SmoothTables` draws from this where the best steps are, and there the next round measures.
 """
 
 import itertools
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from dnnjpeg.files.cache import digest, key
+from dnnjpeg.learn.differences import PICTURES, damage_by_differences
 from dnnjpeg.learn.objective import Objective
 from dnnjpeg.learn.smooth import Field, Slope, SmoothTables, coordinate
 from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients
@@ -147,6 +149,8 @@ class _Bench:
     def __init__(self, objective: Objective, tables: int, seed: int) -> None:
         self.objective, self.tables, self.seed = objective, tables, seed
         self.count = min(max(round(_PIXELS / objective.dataset.pixels), 48), len(objective))
+        if not all(network.is_differentiable for network in objective.networks):
+            self.count = min(self.count, PICTURES)
         self.counted = min(max(round(_COUNTED / objective.dataset.pixels), 12), 48, self.count)
         self.trials = 0
         some = np.unique(np.linspace(0, len(objective) - 1, self.counted).round().astype(np.int64))
@@ -210,6 +214,19 @@ class _Bench:
             decoded = from_coefficients(middle, height, width, subsampling)
             rows = np.searchsorted(index, numbers)
             for which in networks:
+                if not self.objective.networks[which].is_differentiable:
+                    loss_midway, parts_of = damage_by_differences(
+                        self.objective,
+                        which,
+                        numbers,
+                        [plane.detach() for plane in middle],
+                        [b - a for a, b in zip(fine, coarse, strict=True)],
+                        (height, width),
+                        subsampling,
+                        self.tables,
+                    )
+                    losses[which, rows], damage[which, rows] = loss_midway, parts_of
+                    continue
                 loss, gradient = self.objective.gradient(decoded.detach(), numbers, which)
                 parts = torch.autograd.grad(decoded, middle, gradient, retain_graph=True)
                 for c, part in enumerate(parts):

@@ -26,7 +26,7 @@ from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.learn.batches import Pictures, augment, check_labels, cut, pixels, read, recompress
 from dnnjpeg.learn.jpegdl import JPEGLayer
 from dnnjpeg.learn.recipe import Epoch, Recipe, best_epoch
-from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.network import Network
 from dnnjpeg.networks.readings import compare
 from dnnjpeg.table.point import OperatingPoint
 

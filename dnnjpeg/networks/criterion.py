@@ -14,7 +14,10 @@ from torch import Tensor
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.files.view import View, upright
-from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.network import Network
+from dnnjpeg.networks.outputs import Output, by_shape, each, take, tensors
+from dnnjpeg.networks.task import Task, agreements, distances
+from dnnjpeg.networks.tasks import Classification
 
 BATCH = 25  # pictures of which gradients are taken together
 SOFTNESS = 0.5  # of the minimum of several margins
@@ -25,18 +28,23 @@ class Criterion:
     """What networks must still read in a file.
 
     text: the criterion.
+        "same": the same answer. `Task.same` says how much of it must agree: of a classifier, the first class.
+        "accuracy=X%": as same, in at least X % of the pictures.
+        "distance=X": the task's distance from the original is less than X.
+        "price=X": no bound. Minimise mean distance + X x bytes.
+        Only for classifiers:
         "top1": the same class first. Top-1 accuracy stays the same, whatever the labels are.
         "top5": the same five classes first, in any order. Top-5 accuracy stays the same.
-        "accuracy=X%": as top1, in at least X % of the pictures.
         "divergence=X": KL(original || file) of the class probabilities is less than X nat.
-        "price=X": no bound. Minimise mean divergence + X x bytes.
         "quality=X": no bound. X is the average quality; pictures that are hard to read get a higher one.
     places: number of classes that must stay first, else 0.
+    same: whether the answer must stay the same.
     bound, price, quality: the X of each kind, else 0. share: that of accuracy, else 1.
     """
 
     text: str
     places: int = 0
+    same: bool = False
     bound: float = 0.0
     price: float = 0.0
     quality: float = 0.0
@@ -48,43 +56,49 @@ class Criterion:
         if text in ("top1", "top5"):
             return cls(text, places=int(text[3:]))
         if share := re.fullmatch(r"accuracy=([0-9]{1,2}(?:\.[0-9]+)?)%", text):
-            return cls(text, places=1, share=float(share[1]) / 100)
-        found = re.fullmatch(r"(divergence|price|quality)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
+            return cls(text, same=True, share=float(share[1]) / 100)
+        if text == "same":
+            return cls(text, same=True)
+        found = re.fullmatch(r"(distance|divergence|price|quality)=([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)", text)
         number = float(found[2]) if found else 0.0
         if found is None or not 0 < number < math.inf:
             raise ValueError(
-                f"keep is {text!r}, expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X "
-                "with X above 0, as accuracy=99%, divergence=0.3, price=1e-4 or quality=75"
+                f"keep is {text!r}, expected same, distance=X, accuracy=X% or price=X, or for classifiers "
+                "top1, top5, divergence=X or quality=X, with X above 0, as accuracy=99%, divergence=0.3, "
+                "price=1e-4 or quality=75"
             )
         if found[1] == "quality":
             return cls(text, quality=check_quality(number))
-        return cls(text, bound=number) if found[1] == "divergence" else cls(text, price=number)
+        return cls(text, price=number) if found[1] == "price" else cls(text, bound=number)
 
     @property
     def is_bound(self) -> bool:
         """Whether a file either meets or fails the criterion."""
-        return bool(self.places or self.bound)
+        return bool(self.places or self.same or self.bound)
 
-    def margin(self, logits: Tensor, clean: Tensor) -> Tensor:
+    def check(self, network: Network) -> None:
+        """Raise ValueError if the criterion is for classifiers, and the network is none."""
+        is_general = self.text.startswith(("same", "distance", "accuracy", "price"))
+        if not is_general and not isinstance(network.task, Classification):
+            raise ValueError(
+                f"keep is {self.text!r}, which is for classifiers, and the task of {network.name} is "
+                f"{network.task.name}: use same, distance=X, accuracy=X% or price=X"
+            )
+
+    def margin(self, task: Task, read: Output, clean: Output) -> Tensor:
         """The margin by which files meet a criterion that is a bound, float [N]. Below 0, files fail it.
 
         For top1 and top5, it is the difference of logits between the classes that must be first and all
-        others. For a divergence, it is the share of the bound that is left. It is differentiable in the
-        logits.
+        others. For a distance, it is the share of the bound that is left. It is differentiable in `read`.
 
-        logits, clean: logits of the files and of the originals, N x classes.
+        read, clean: outputs for the files and for the originals.
         """
+        if self.bound:
+            return 1 - task.distance(read, clean) / self.bound
         if self.places:
-            first = clean >= clean.topk(self.places).values[:, -1:]
-            last = logits.masked_fill(~first, math.inf).amin(1)
-            return last - logits.masked_fill(first, -math.inf).amax(1)
-        return 1 - divergence(logits, clean) / self.bound
-
-
-def divergence(logits: Tensor, clean: Tensor) -> Tensor:
-    """KL(clean || logits) in nat, float [N], for logits of shape N x classes."""
-    log_clean = clean.log_softmax(1)
-    return (log_clean.exp() * (log_clean - logits.log_softmax(1))).sum(1)
+            assert isinstance(task, Classification)
+            return task.first(read, clean, self.places)
+        return task.margin(read, clean)
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,9 @@ class Reading:
     """What networks read in a file, compared with what they read in its original.
 
     kept: whether all of them keep a criterion that is a bound.
-    divergence: the mean of the networks' KL(original || file), nat. agrees: the share of the networks that
-        name the same class first. Both are of the networks that were asked.
+    divergence: the mean of the networks' distances from the original; of classifiers KL(original || file),
+        nat. agrees: the mean of how much of the answer is the same; of classifiers the share of the networks
+        that name the same class first. Both are of the networks that were asked.
     """
 
     kept: bool
@@ -109,15 +124,17 @@ class Judges:
     ) -> None:
         """originals: results of `view`.
 
-        Raises ValueError if logits are not finite, or if a network has so few classes that it always meets
-        the criterion.
+        Raises ValueError if outputs are not finite, if the criterion is not for a network's task, or if a
+        network has so few classes that it always meets the criterion.
         """
         self.networks, self.criterion = networks, criterion
-        self.clean = [torch.from_numpy(network.read(originals)) for network in networks]
+        for network in networks:
+            criterion.check(network)
+        self.clean = [network.read(originals) for network in networks]
         for network, clean in zip(networks, self.clean, strict=True):
-            if clean.shape[1] <= criterion.places:
+            if criterion.places and (classes := tensors(clean)[0].shape[1]) <= criterion.places:
                 raise ValueError(
-                    f"{network.name} has {clean.shape[1]} classes, and {criterion.text} needs more than "
+                    f"{network.name} has {classes} classes, and {criterion.text} needs more than "
                     f"{criterion.places}: use another criterion"
                 )
 
@@ -138,13 +155,15 @@ class Judges:
             left = np.arange(len(numbers)) if by_all else np.flatnonzero(kept)
             if not left.size:
                 break
-            logits = torch.from_numpy(network.read([files[i] for i in left.tolist()]))
-            originals = clean[numbers[left]]
-            asked[left] += 1
-            total[left] += divergence(logits, originals).clamp(min=0).numpy()
-            agreeing[left] += (logits.argmax(1) == originals.argmax(1)).numpy()
-            if self.criterion.is_bound:
-                kept[left] &= (self.criterion.margin(logits, originals) > 0).numpy()
+            outputs = network.read([files[i] for i in left.tolist()])
+            for group in by_shape(outputs, np.arange(len(left))):
+                read, originals = take(outputs, group), take(clean, numbers[left[group]])
+                here = left[group]
+                asked[here] += 1
+                total[here] += distances(network.task, read, originals).numpy()
+                agreeing[here] += agreements(network.task, read, originals).numpy()
+                if self.criterion.is_bound:
+                    kept[here] &= (self.criterion.margin(network.task, read, originals) > 0).numpy()
         found = zip(kept.tolist(), (total / asked).tolist(), (agreeing / asked).tolist(), strict=True)
         return [Reading(*one) for one in found]
 
@@ -163,7 +182,9 @@ class Judges:
             pixels.requires_grad_()
             margins = torch.stack(
                 [
-                    self.criterion.margin(network(pixels).cpu(), clean[numbers])
+                    self.criterion.margin(
+                        network.task, each(Tensor.cpu, network(pixels)), take(clean, numbers)
+                    )
                     for network, clean in zip(self.networks, self.clean, strict=True)
                 ]
             )
@@ -173,6 +194,10 @@ class Judges:
         return least, torch.cat(parts)
 
 
-def view(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The square that networks see, uint8 size x size x 3: turned as the EXIF says, cropped as by `View`."""
-    return np.asarray(View(size).show(upright(image).convert("RGB")))
+def view(image: Image.Image, size: int | None) -> NDArray[np.uint8]:
+    """What networks see, uint8 height x width x 3: turned as the EXIF says, and cropped as by `View(size)`.
+
+    size: None: the whole picture.
+    """
+    picture = upright(image).convert("RGB")
+    return np.asarray(picture if size is None else View(size).show(picture))

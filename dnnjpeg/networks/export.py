@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from dnnjpeg.files.atomic import write_atomic
-from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.network import Network
 from dnnjpeg.networks.reader import ENTRY, PICTURES, Reader
+from dnnjpeg.networks.tasks import Classification
 
 
 def write_reader(network: Network, path: Path) -> None:
@@ -20,6 +21,8 @@ def write_reader(network: Network, path: Path) -> None:
     Raises ValueError if a package is missing, or if the network cannot be exported. Raises OSError if the
     file cannot be written.
     """
+    if not isinstance(network.task, Classification) or not network.is_differentiable:
+        raise ValueError(f"{network.name} cannot be a reader: expected a classifier that torch runs")
     size = network.preprocess.size
     told = {"name": network.name, "digest": network.digest, "preprocess": asdict(network.preprocess)}
     with tempfile.TemporaryDirectory() as folder:

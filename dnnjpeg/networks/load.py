@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -16,103 +15,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dnnjpeg.checks import brief
-from dnnjpeg.files.view import Picture, Pictures
-from dnnjpeg.networks.preprocess import Preprocess, preprocess_of
+from dnnjpeg.networks.network import Network
+from dnnjpeg.networks.outputs import each, take
+from dnnjpeg.networks.preprocess import preprocess_of
+from dnnjpeg.networks.task import Task, as_task, try_task
+from dnnjpeg.networks.tasks import Classification
 
-_FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function or package.module:function"
+__all__ = ["Network", "load_network"]
 
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A frozen classifier in eval mode, float32, channels last. Made by `load_network`."""
-
-    name: str  # the part of the spec after the last colon
-    spec: str  # what the user gave
-    digest: str  # of the weights: 16 hex digits of the sha256 of the state dict
-    module: nn.Module
-    preprocess: Preprocess
-    device: torch.device
-    # All that the logits depend on: one file of weights may serve two architectures, or two inputs. It is
-    # made once, because `dnnjpeg.sparse` changes the module, but not its logits.
-    identity: tuple[object, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "identity", (self.digest, self.preprocess, str(self.module)))
-
-    @property
-    def batch(self) -> int:
-        """Pictures to read at a time. On a CPU, few enough that activations stay in the cache."""
-        return 16 if self.device.type == "cpu" else 128
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Logits of pictures, float32 N x classes, differentiable in the pixels.
-
-        pixels: float N x 3 x H x W, RGB, 0..255. Pictures that are not of the network's size are resized and
-            cropped as `Preprocess.view` says.
-
-        An active autocast is used. Raises ValueError if the output is not N x classes.
-        """
-        logits = self.module(self.inputs(pixels))
-        logits = getattr(logits, "logits", logits)  # of a model of transformers
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if not isinstance(given, tuple) or len(given) != 2 or given[0] != len(pixels):
-            raise ValueError(f"{self.name} returns {given} for {len(pixels)} pictures, expected N x classes")
-        return logits.float()
-
-    def inputs(self, pixels: Tensor) -> Tensor:
-        """The module's input for pixels like those of `__call__`: N x 3 x size x size, channels last."""
-        size = self.preprocess.size
-        pixels = pixels.to(self.device, torch.float32)
-        if pixels.shape[-2:] != (size, size):
-            pixels = self._view(pixels)
-        mean, std = (
-            255 * torch.tensor(values, device=self.device).reshape(3, 1, 1)
-            for values in (self.preprocess.mean, self.preprocess.std)
-        )
-        return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-
-    def _view(self, pixels: Tensor) -> Tensor:
-        height, width = pixels.shape[-2:]
-        with torch.autocast(self.device.type, enabled=False):
-            down, across = (
-                torch.from_numpy(matrix).to(self.device)
-                for matrix in self.preprocess.view.matrices(width, height)
-            )
-            return down @ pixels @ across.T
-
-    def read(self, pictures: Pictures, batch: int | None = None) -> NDArray[np.float32]:
-        """Logits of stored pictures, float32 N x classes.
-
-        pictures: uint8 H x W x 3 each. Pillow resizes and crops them as `Preprocess.view` says.
-        batch: pictures to read at a time. None: a fast number.
-
-        Raises ValueError for other arrays, and if logits are not finite.
-        """
-        parts, batch = [], batch or self.batch
-        for start in range(0, len(pictures), batch):
-            some = np.stack([self._shown(picture) for picture in pictures[start : start + batch]])
-            with torch.inference_mode():
-                logits = self(torch.from_numpy(some).to(self.device).permute(0, 3, 1, 2)).cpu().numpy()
-            faulty = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-            if faulty.size:
-                raise ValueError(f"{self.name} returns NaN or infinity for picture {start + faulty[0]}")
-            parts.append(logits)
-        if not parts:
-            raise ValueError("pictures is empty, expected at least one")
-        return np.concatenate(parts)
-
-    def _shown(self, picture: Picture) -> Picture:
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(f"pictures are {picture.dtype} {picture.shape}, expected uint8 H x W x 3")
-        return self.preprocess.view.of(picture)
+_FORMS = "torchvision:NAME, timm:NAME, path/to/file.py:function, package.module:function or path/to/file.onnx"
+_TRIED = 224  # pixels: the side of pictures with which a network is tried that shows them whole
 
 
 def load_network(
-    spec: str, *, weights: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+    spec: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    task: str | Task | None = None,
+    threads: int | None = None,
 ) -> Network:
     """Load a network, frozen, on a device.
 
@@ -121,24 +45,38 @@ def load_network(
         `path/to/file.py:function`, `package.module:function`: a function without arguments that returns an
             nn.Module. The file or module is executed. A file may import files of its folder. These become
             modules of the process, so do not load two files whose neighbours share a name.
+        `path/to/file.onnx`: a network for onnxruntime, see `dnnjpeg.networks.onnx`. It has no gradients.
     weights: a state dict (.safetensors, .pt or .pth) in place of the network's own weights. All names and
         shapes must match.
-    device: a device of torch.
+    device: a device of torch. For an ONNX file, cpu or cuda.
+    task: what outputs mean: classification, embedding, dense, detection, tokens, FILE.py:CLASS, or a `Task`.
+        None: the module's attribute `task`, else classification.
+    threads: threads of an ONNX file. None: as many as onnxruntime takes.
 
     The module's attribute `preprocess` says how pictures are prepared. It is a dict with `size`, `mean` and
-    `std`, and possibly `resize` and `interpolation` (see `View`); or torchvision's `weights.transforms()`; or
-    an image processor of transformers. Without this attribute, torchvision's weights, timm's
-    `pretrained_cfg`, or the image processor of a model of transformers are used.
+    `std`, and possibly `resize`, `interpolation` and `fit` (see `View`); or torchvision's
+    `weights.transforms()`; or an image processor of transformers. Without this attribute, torchvision's
+    weights, timm's `pretrained_cfg`, or the image processor of a model of transformers are used.
 
     Raises OSError if a file cannot be opened. Raises ValueError if the spec names no network, if the weights
-    do not fit, if the preprocessing is unknown, or if the network does not return finite logits.
+    do not fit, if the preprocessing is unknown, if the network does not return finite outputs of the
+    task, or if the task's distance is not 0 for equal outputs, negative, NaN, or of a wrong shape.
     """
     origin, _, name = spec.rpartition(":")
-    if not origin or not name:
+    module: Any
+    is_onnx = spec.endswith(".onnx")
+    if not is_onnx and not (origin and name):
         raise ValueError(f"{spec!r} names no network, expected {_FORMS}")
     with _blame(f"device {device!r} cannot be used"):
         place = torch.empty(0, device=device).device
-    if origin == "torchvision":
+    if is_onnx:
+        from dnnjpeg.networks.onnx import load_onnx
+
+        if weights is not None:
+            raise ValueError(f"weights is {os.fspath(weights)}, and {spec} has its own: leave out weights")
+        name = Path(spec).name
+        module, given = load_onnx(Path(spec), place, threads), None
+    elif origin == "torchvision":
         module, given = _from_torchvision(spec, name, weights is None)
     elif origin == "timm":
         module, given = _from_timm(spec, name, weights is None), None
@@ -152,25 +90,30 @@ def load_network(
         _load_weights(module, Path(weights))
     module = module.float().eval().requires_grad_(False)
     digest = _digest(module)
-    module = module.to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = Network(name, spec, digest, module, preprocess, place)
-    with _blame(f"{spec} cannot read a picture of {preprocess.size} x {preprocess.size}"):
-        _try_out(network)
+    module = module.to(place).to(memory_format=torch.channels_last)
+    own = as_task(getattr(module, "task", None) or Classification() if task is None else task, "task")
+    network = Network(name, spec, digest, module, preprocess, place, own)
+    side = preprocess.size
+    if preprocess.fit == "whole":
+        side *= -(-_TRIED // side)
+    with _blame(f"{spec} cannot read a picture of {side} x {side}"):
+        _try_out(network, side)
     return network
 
 
-def _try_out(network: Network) -> None:
-    size = network.preprocess.size
-    logits = network.read(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8))
-    if logits.shape[1] < 2:
-        raise ValueError("it returns one value, expected a logit for each class")
-    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
-        raise ValueError("it returns probabilities, expected logits: leave out the softmax")
-    if (logits >= 0).all() and (logits <= 1).all():
+def _try_out(network: Network, side: int) -> None:
+    """Read two pictures, and try the task on what is read, so that errors come early."""
+    outputs = network.read(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8))
+    output = take(outputs, [0, 1])
+
+    def last_operation() -> str:
         with torch.enable_grad():
-            last = network(torch.zeros(1, 3, size, size, device=network.device, requires_grad=True)).grad_fn
-        if last is not None and "sigmoid" in last.name().lower():
-            raise ValueError("it returns probabilities, expected logits: leave out the sigmoid")
+            pixels = torch.zeros(1, 3, side, side, device=network.device, requires_grad=True)
+            last = each(lambda value: value.grad_fn, network(pixels))
+        return "" if last is None else str(last.name())
+
+    network.task.check(output, last_operation)
+    try_task(network.task, output)
 
 
 def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module, Any]:

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import PIL
@@ -19,7 +19,8 @@ from dnnjpeg.files.cache import Arrays, Cache, digest, key
 from dnnjpeg.files.dataset import Dataset
 from dnnjpeg.files.view import Picture, Pictures
 from dnnjpeg.jpeg.inspect import inspect
-from dnnjpeg.networks.load import Network
+from dnnjpeg.networks.network import Network
+from dnnjpeg.networks.outputs import Outputs, each, from_arrays, to_arrays
 from dnnjpeg.networks.readings import Readings, compare, decode
 
 _PROBES = 8  # pictures whose files are part of the key, in case the encoder changes
@@ -49,12 +50,12 @@ class Measurer:
     cache: keeps results. A key depends on pictures, labels, network, name of the encoder, and the files of
         the first eight pictures. So an interrupted run continues, and a repeated one is free.
     batch: pictures that a network sees at a time. None: a fast number.
-    autocast: run the networks in bfloat16. Logits stay float32.
+    autocast: run the networks in bfloat16. Outputs stay float32.
 
-    Raises LabelError if labels are not a network's. Raises ValueError if logits are not finite.
+    Raises LabelError if labels are not a network's. Raises ValueError if outputs are not finite.
     """
 
-    clean: dict[str, NDArray[np.float32]]  # logits of the originals, N x classes
+    clean: dict[str, Outputs]  # the outputs for the originals
     originals: dict[str, Readings]  # the originals, compared with themselves
 
     def __init__(
@@ -71,7 +72,9 @@ class Measurer:
         self._pictures = key(dataset.identity, PIL.__version__)
         self._labels = None if dataset.labels is None else digest(dataset.labels)
         self.clean = {name: self._clean(network) for name, network in networks.items()}
-        self.originals = {name: compare(x, x, dataset.labels) for name, x in self.clean.items()}
+        self.originals = {
+            name: compare(x, x, dataset.labels, networks[name].task) for name, x in self.clean.items()
+        }
 
     def measure(
         self,
@@ -100,19 +103,20 @@ class Measurer:
             known = {place: self._load(place) for place in places}
             missing = [one for one in asked if not all(known[place] for place in names[one])]
             if missing or not all(known.values()):
-                files, described, logits = self._measure(write, probes, missing, describe, pool)
+                files, described, found = self._measure(write, probes, missing, describe, pool)
                 known[here] = files
                 if details:
                     known[details] = described
                 for one in missing:
-                    for place, labels in zip(names[one], (None, self.dataset.labels), strict=False):
-                        known[place] = asdict(compare(logits[one], self.clean[one], labels))
+                    bare = Readings(found[one].divergence, found[one].agrees)
+                    for place, readings in zip(names[one], (bare, found[one]), strict=False):
+                        known[place] = readings.arrays()
                 for one, arrays in known.items():
                     self._save(one, arrays)
         return Measured(
             known[here]["bytes"],
             known[here].get("scan_bytes"),
-            {one: Readings(**known[names[one][-1]]) for one in asked},
+            {one: Readings.of(known[names[one][-1]]) for one in asked},
             known[details] if details else {},
         )
 
@@ -123,11 +127,11 @@ class Measurer:
         networks: Sequence[str],
         describe: Describe | None,
         pool: ThreadPoolExecutor,
-    ) -> tuple[Arrays, Arrays, dict[str, NDArray[np.float32]]]:
-        """Sizes of the files, arrays of `describe`, and the logits of some networks."""
+    ) -> tuple[Arrays, Arrays, dict[str, Readings]]:
+        """Sizes of the files, arrays of `describe`, and the readings of some networks."""
         data = list(probes)
         described: list[Arrays] = []
-        logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in networks}
+        found: dict[str, list[Readings]] = {name: [] for name in networks}
         count = len(self.dataset)
         for start in range(0, count, _CHUNK):
             stop = min(start + _CHUNK, count)
@@ -137,10 +141,10 @@ class Measurer:
             pictures = list(pool.map(decode, data[start:stop]))
             if describe is not None:
                 described.append(describe(self.dataset.pictures[start:stop], pictures))
-            for name, parts in logits.items():
-                parts.append(self._read(self.networks[name], pictures))
+            for name, parts in found.items():
+                parts.append(self._compare(name, pictures, slice(start, stop)))
         rows = {name: np.concatenate([part[name] for part in described]) for name in (described or [{}])[0]}
-        return _sizes(data), rows, {name: np.concatenate(parts) for name, parts in logits.items()}
+        return _sizes(data), rows, {name: Readings.join(parts) for name, parts in found.items()}
 
     def _write(self, write: Write, index: int) -> bytes:
         try:
@@ -148,22 +152,29 @@ class Measurer:
         except ValueError as error:
             raise ValueError(f"{self.dataset.names[index]}: {error}") from error
 
-    def _read(self, network: Network, pictures: Pictures) -> NDArray[np.float32]:
+    def _compare(self, name: str, pictures: Pictures, which: slice) -> Readings:
+        network, clean, labels = self.networks[name], self.clean[name], self.dataset.labels
+        originals = clean[which] if isinstance(clean, list) else each(lambda array: array[which], clean)
+        target = None if labels is None else labels[which]
+        return compare(self._read(network, pictures), originals, target, network.task)
+
+    def _read(self, network: Network, pictures: Pictures) -> Outputs:
         with torch.autocast(network.device.type, torch.bfloat16, enabled=self.autocast):
             return network.read(pictures, self.batch)
 
-    def _clean(self, network: Network) -> NDArray[np.float32]:
+    def _clean(self, network: Network) -> Outputs:
         name = self._network_key(network, self._pictures)
-        if not (kept := self._load(name)):
-            kept = {"logits": self._read(network, self.dataset.pictures)}
-            self._save(name, kept)
-        return kept["logits"]
+        if kept := self._load(name):
+            return from_arrays(kept, len(self.dataset))
+        outputs = self._read(network, self.dataset.pictures)
+        self._save(name, to_arrays(outputs))
+        return outputs
 
     def _readings_keys(self, here: str, name: str) -> list[str]:
         """Keys of the readings without labels, and of those with labels if there are any."""
         kinds = [None] if self._labels is None else [None, self._labels]
-        fields = tuple(Readings.__dataclass_fields__)
-        return [self._network_key(self.networks[name], here, labels, *fields) for labels in kinds]
+        network = self.networks[name]
+        return [self._network_key(network, here, labels, network.task.identity) for labels in kinds]
 
     def _network_key(self, network: Network, *parts: object) -> str:
         return key(network.identity, self.autocast, str(network.device), *parts)

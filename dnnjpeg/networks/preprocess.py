@@ -8,7 +8,7 @@ from reprlib import repr as brief
 from typing import Any, Self
 
 from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
-from dnnjpeg.files.view import FILTERS, View
+from dnnjpeg.files.view import FILTERS, FITS, View
 
 _HOW = (
     'give the module an attribute preprocess = {"size": 224, "mean": (r, g, b), "std": (r, g, b)}, or '
@@ -26,19 +26,21 @@ class Preprocess:
     std: tuple[float, float, float]
     resize: int | None = None
     interpolation: str = "bicubic"
+    fit: str = "crop"
 
     @property
     def view(self) -> View:
         """The view of stored pictures."""
-        return View(self.size, self.resize, self.interpolation)
+        return View(self.size, self.resize, self.interpolation, self.fit)
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Make it from a dict. Keys: `size`, `mean`, `std`; optional: `resize`, `interpolation` (see `View`).
+        """Make it from a dict. Keys: `size`, `mean`, `std`; optional: `resize`, `interpolation`, `fit` (see
+        `View`).
 
         Raises ValueError that names the field.
         """
-        check_keys(value, "preprocess", ("size", "mean", "std"), ("resize", "interpolation"))
+        check_keys(value, "preprocess", ("size", "mean", "std"), ("resize", "interpolation", "fit"))
         mean, std = (_three(value[name], name) for name in ("mean", "std"))
         if not all(0 <= x <= 1 for x in mean):
             raise ValueError(f"mean is {mean}, expected 0..1, the mean of pixels / 255")
@@ -50,7 +52,11 @@ class Preprocess:
         interpolation = value.get("interpolation", "bicubic")
         if interpolation not in FILTERS:
             raise ValueError(f"interpolation is {interpolation!r}, expected {' or '.join(FILTERS)}")
-        return cls(size, mean, std, resize, interpolation)
+        if (fit := value.get("fit", "crop")) not in FITS:
+            raise ValueError(f"fit is {fit!r}, expected {', '.join(FITS)}")
+        if fit != "crop" and resize is not None:
+            raise ValueError(f"resize is {resize}, and fit is {fit!r}, which has no resize: leave out one")
+        return cls(size, mean, std, resize, interpolation, fit)
 
 
 def _three(value: Any, name: str) -> tuple[float, float, float]:

@@ -22,9 +22,10 @@ class Encoded:
     met: False if the target was missed. If no candidate meets a criterion, this is the largest file. If no
         candidate is within a limit, it is the smallest.
     pruned: whether coefficients were dropped.
-    divergence: of what the networks read in the file, in nat: the mean of the networks.
-    agrees: share of the networks that name the same class first. Both are None if no network has read the
-        file.
+    divergence: distance of what the networks read in the file from what they read in the original: the mean
+        of the networks. Of classifiers it is the divergence, in nat.
+    agrees: mean of how much of the answer is the same; of classifiers the share of the networks that name the
+        same class first. Both are None if no network has read the file.
     tried: number of files that the networks have read for this picture.
     """
 

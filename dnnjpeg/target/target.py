@@ -22,7 +22,7 @@ from dnnjpeg.transcoder import Decoded
 
 if TYPE_CHECKING:
     from dnnjpeg.networks.criterion import Judges, Reading
-    from dnnjpeg.networks.load import Network
+    from dnnjpeg.networks.network import Network
 
 
 def encode_to_target(
@@ -48,27 +48,29 @@ def encode_to_target(
     table: name of an installed table, path of a JSON file, or Table. None: the installed table that was
         learned for the networks, else "universal".
     networks: networks from `load_network`, or their names. Give `keep`, too.
-    keep: what all networks must still read in each file. For the first five, networks that were not asked may
-        read something else.
-        "top1": the same class first.
-        "accuracy=X%": as top1, in at least X % of the pictures. The costliest others get the median quality.
-        "top5": the same five classes first, in any order.
-        "divergence=X": the same probabilities, with less than X nat of divergence.
-        "price=X": minimise divergence + X x bytes, for example 1e-4.
-        "quality=X": the average quality. Pictures that the networks find hard to read get a higher one, which
-            also helps networks that were not asked.
+    keep: what all networks must still read in each file. Except for price and quality, networks that
+        were not asked may read something else.
+        "same": the same answer, of a classifier the first class.
+        "accuracy=X%": as same, in at least X % of the pictures. The costliest others get the median quality.
+        "distance=X": less than X of the task's distance between the outputs for file and original.
+        "top1", "top5", "divergence=X": for classifiers: the same class first, the same five classes first,
+            the same probabilities, with less than X nat of divergence.
+        "price=X": minimise distance + X x bytes, for example 1e-4.
+        "quality=X": for classifiers: the average quality. Pictures that the networks find hard to read get a
+            higher one, which also helps networks that were not asked.
     target_bytes, target_bpp: in place of networks, the largest size of the whole file, in bytes or in bits
         per pixel. The highest whole quality within this size is used.
-    prune: after top1, top5 or divergence, also drop the coefficients that the networks need least. This saves
-        about half of the bytes, and removes most of what other networks, and people, see. Indices are rounded
-        to the nearest.
+    prune: after same, top1, top5, distance or divergence, also drop the coefficients that the networks need
+        least. This saves about half of the bytes, and removes most of what other networks, and people, see.
+        Indices are rounded to the nearest.
     subsampling: None tries 4:2:0 and 4:4:4 with networks. With a limit or a quality, None is the table's.
     metadata: exif, xmp, icc_profile, comment and dpi of each picture, as arguments of `encode`. The comment
         gets a line with the criterion and the networks, unless the option `signature` is False.
     size: side of the square that networks see. None: the largest input of the networks. Original and decoded
         file are turned as their EXIF says, and cropped to this square as `dnnjpeg.files.view.View` does. All
         networks get the same square. A network with a smaller input, or with a resize of its own, crops and
-        resizes this square, not the whole picture.
+        resizes this square, not the whole picture. Networks whose `fit` is "letterbox" or "whole" get the
+        whole picture.
     threads: number of pictures that are encoded at the same time. Networks use torch's own threads.
     on_found: called with the number of a picture and its file, as soon as the file is known.
     options: other options of `encode`. `adaptive` and `abbreviated` are refused, with `prune` also the
@@ -180,8 +182,20 @@ def _smallest(
 
     criterion = Criterion.parse(keep)
     if prune and (not criterion.is_bound or criterion.share < 1):
-        raise ValueError(f"prune needs keep top1, top5 or divergence=X, and keep is {brief(keep)}")
-    size = size or max(network.preprocess.size for network in networks)
+        raise ValueError(
+            f"prune needs keep same, top1, top5, distance=X or divergence=X, and keep is {brief(keep)}"
+        )
+    for network in networks:
+        criterion.check(network)
+        if prune:
+            network.need_gradients("prune", "leave out prune")
+    if all(network.preprocess.fit == "crop" for network in networks):
+        size = size or max(network.preprocess.size for network in networks)
+    elif size is not None or prune:
+        raise ValueError(
+            f"{'size' if size else 'prune'} needs networks that crop, and one of them reads whole pictures: "
+            "leave it out"
+        )
     show = partial(view, size=size)
     note = f"{criterion.text} of {', '.join(f'{network.name} {network.digest}' for network in networks)}"
     if not pictures:
@@ -208,6 +222,7 @@ def _smallest(
         )
     if not prune:
         return together(searches, ask, pool, on_found)
+    assert size is not None
     return _told(_prune(pictures, together(searches, ask, pool), note, judges, size, pool), on_found)
 
 

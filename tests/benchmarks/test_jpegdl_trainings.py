@@ -21,7 +21,8 @@ from tiny import PREPROCESS, classifier, pictures  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.attacks import attack  # noqa: E402
 from dnnjpeg.learn.batches import pixels, read  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 
 ARMS = "without", "JPEG-DL, as published", "JPEG-DL, close bounds"
 

@@ -59,7 +59,7 @@ class MadeUp:
         of = self.divergence_of
         loss = of[network](count) if isinstance(of, dict) else of(count)
         no = np.zeros(1, np.bool_)
-        return Readings(np.array([0.9 + loss]), np.array([loss]), no, no, ~no)
+        return Readings(np.array([loss]), ~no, {"loss": np.array([0.9 + loss])})
 
     def bytes_at(self, target: float, metric: str = "divergence", network: str = "one") -> float:
         """The bytes in which a network reads so well: the truth."""

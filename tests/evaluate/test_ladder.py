@@ -202,7 +202,8 @@ def test_climb_answers_for_each_network_that_reads(metrics: tuple[str, ...]) -> 
     }
     ladders = {name: Ladder(codec(name, name != "table"), measure) for name, measure in made.items()}
     readers = {"base": ["one", "two"], "table": ["one", "two"], "own": ["two"]}
-    climb(ladders, readers, ["base"], (20, 50, 75), metrics)
+    scores = {name: dict.fromkeys(metrics[1:], -1) for name in ("one", "two")}
+    climb(ladders, readers, ["base"], (20, 50, 75), scores)
     assert {name for _, name in made["own"].asked} == {"two"}
     for name, ladder in ladders.items():
         assert len(made[name].asked) == len(set(made[name].asked)) < 60
@@ -225,7 +226,7 @@ def test_climb_comes_back_to_questions_whose_answers_were_moved(seed: int) -> No
 
     made = {"base": MadeUp(divergence_of=noisy), "other": MadeUp(lambda q: 0.9 * size(q), noisy)}
     ladders = {name: Ladder(codec(name), measure) for name, measure in made.items()}
-    climb(ladders, {name: ["one"] for name in made}, ["base"], (20, 35, 50, 75), ("divergence", "loss"))
+    climb(ladders, {name: ["one"] for name in made}, ["base"], (20, 35, 50, 75), {"one": {"loss": -1}})
     before = [len(measure.asked) for measure in made.values()]
     for ladder in ladders.values():
         for quality in (20, 35, 50, 75):
@@ -239,7 +240,7 @@ def test_climb_comes_back_to_questions_whose_answers_were_moved(seed: int) -> No
 def test_climb_leaves_room_for_intervals() -> None:
     made = {"base": MadeUp(), "worse": MadeUp(lambda quality: 2 * size(quality), lambda b: 1.5 * convex(b))}
     ladders = {name: Ladder(codec(name), measure) for name, measure in made.items()}
-    climb(ladders, {name: ["one"] for name in ladders}, ["base"], (30, 60), ("divergence",))
+    climb(ladders, {name: ["one"] for name in ladders}, ["base"], (30, 60), {})
     for ladder in ladders.values():
         losses = [one.readings["one"].divergence.mean() for one in ladder.settings]
         assert max(losses) > 1.25 * convex(size(30)) and min(losses) < 0.8 * convex(size(60))
@@ -248,7 +249,7 @@ def test_climb_leaves_room_for_intervals() -> None:
 def test_whole_qualities_beside_a_reference_that_has_others() -> None:
     made = {"base": MadeUp(), "whole": MadeUp(lambda quality: 1.1 * size(quality))}
     ladders = {name: Ladder(codec(name, name == "whole"), measure) for name, measure in made.items()}
-    climb(ladders, {name: ["one"] for name in ladders}, ["base"], (20.5, 50.2), ("divergence",))
+    climb(ladders, {name: ["one"] for name in ladders}, ["base"], (20.5, 50.2), {})
     assert all(quality == int(quality) for quality, _ in made["whole"].asked)
     for quality in (20.5, 50.2):
         target = goodness(made["base"].read("one", size(quality)), "divergence")

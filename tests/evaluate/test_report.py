@@ -26,7 +26,8 @@ LUCK = np.random.default_rng(0).uniform(size=N)  # of each picture: its size, it
 def readings(loss: float) -> Readings:
     """At a mean loss of about `loss`, a share of exp(-loss) of the pictures is read."""
     top1 = np.exp(-loss) > LUCK
-    return Readings(loss * (0.5 + LUCK), loss * LUCK, top1, top1 | (LUCK < 0.9), top1 & (LUCK > 0.01))
+    metrics = {"loss": loss * (0.5 + LUCK), "top1": top1, "top5": top1 | (LUCK < 0.9)}
+    return Readings(loss * LUCK, top1 & (LUCK > 0.01), metrics)
 
 
 def measured(codec: str, quality: float, size: float, loss: float, jpeg: bool = True) -> Measurement:
@@ -48,10 +49,19 @@ CLEAN = {"one": readings(0.3), "two": readings(0.5)}
 BEYOND = {"value": None, "low": None, "high": None}
 
 
-def make(*families: list[Measurement], **options: Any) -> dict[str, Any]:
+def bare(read: dict[str, Readings]) -> dict[str, Readings]:
+    """The same without labels."""
+    return {name: Readings(one.divergence, one.agrees) for name, one in read.items()}
+
+
+def make(*families: list[Measurement], labelled: bool = True, **options: Any) -> dict[str, Any]:
     settings = {"references": ("base",), "qualities": (20, 50, 75), "pixels": PIXELS}
-    settings |= {"labelled": True, "headerless": False} | options
-    found = report({some[0].codec: some for some in families}, CLEAN, **settings)
+    scores = {name: {"loss": -1, "top1": 1} if labelled else {} for name in CLEAN}
+    settings |= {"scores": scores, "headerless": False} | options
+    if not labelled:
+        families = tuple([replace(one, readings=bare(one.readings)) for one in some] for some in families)
+    clean = CLEAN if labelled else bare(CLEAN)
+    found = report({some[0].codec: some for some in families}, clean, **settings)
     return json.loads(json.dumps(found, allow_nan=False))
 
 

@@ -19,7 +19,8 @@ from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn import j4d  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
 

@@ -16,8 +16,9 @@ import dnnjpeg  # noqa: E402
 from dnnjpeg.files.cache import Cache  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
 from dnnjpeg.networks.measurer import Measurer  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.options import EncodeOptions  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import point_key  # noqa: E402

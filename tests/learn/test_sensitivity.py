@@ -16,7 +16,8 @@ import dnnjpeg  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, closed_form, deepn, fisher  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.soft.jpeg import to_coefficients  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 
@@ -86,7 +87,7 @@ def test_drawn_labels_are_the_network_s_own(objective):
     pixels = everything(objective)
     planes = to_coefficients(pixels, "4:4:4")
     pixels.requires_grad_()
-    logits = objective.logits(0, pixels)
+    logits = objective.output(0, pixels)
     share, exact = logits.softmax(1).detach(), 0.0
     for label in range(CLASSES):
         (gradient,) = torch.autograd.grad(logits.log_softmax(1)[:, label].sum(), pixels, retain_graph=True)

@@ -17,7 +17,8 @@ from dnnjpeg.learn.first_steps import magnitude_steps  # noqa: E402
 from dnnjpeg.learn.j4d import Progress, Settings, learn  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.sensitivity import Statistics, fisher  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.networks.readings import compare, decode  # noqa: E402
 from dnnjpeg.soft.jpeg import to_coefficients  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402

@@ -20,7 +20,8 @@ from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.slopes import learn  # noqa: E402
 from dnnjpeg.learn.smooth import Slope, SmoothTables, coordinate  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
@@ -56,7 +57,7 @@ def loss_at(some: Objective, which: int, steps: np.ndarray, subsampling: str) ->
         seen = from_coefficients(planes, *pixels.shape[-2:], subsampling)
         clean = torch.from_numpy(some.clean[which][numbers]).log_softmax(1)
         with torch.no_grad():
-            read = some.logits(which, seen).log_softmax(1)
+            read = some.output(which, seen).log_softmax(1)
         total += float(F.kl_div(read, clean, log_target=True, reduction="sum"))
     return total / len(index)
 
@@ -72,6 +73,23 @@ def test_damage_adds_up_to_the_change_of_the_loss(subsampling: str) -> None:
         coarse, fine = (loss_at(some, which, steps * factor, subsampling) for factor in (1.7, 1 / 1.7))
         assert coarse > 1.5 * fine
         assert damage[which].mean(0).sum() * 2 == pytest.approx(coarse - fine, rel=0.15)
+
+
+def test_damage_without_gradients_is_that_of_differences() -> None:
+    """Groups of frequencies have what their gradients say, within a tenth of what all groups have."""
+    some, without = objective(60), objective(60)
+    without.networks[0].module.is_differentiable = False
+    steps, index = np.exp(ANNEX), np.arange(60)
+    (expected, loss), (found, other) = (
+        slopes._Bench(one, 2, 0)._damage(steps, "4:4:4", index) for one in (some, without)
+    )
+    np.testing.assert_allclose(other, loss, rtol=1e-4, atol=1e-6)
+    levels = np.add.outer(np.arange(8), np.arange(8)).ravel()
+    groups = [levels == 0, levels == 1, levels == 2, levels == 3, levels == 4, (levels > 4) & (levels < 7)]
+    by_group = np.array([[one[0].mean(0)[:, g].sum(1) for g in groups] for one in (found, expected)])
+    for table in range(2):
+        largest = np.abs(by_group[1, :, table]).sum()
+        np.testing.assert_allclose(*by_group[:, :, table], atol=0.2 * largest)
 
 
 def test_bytes_are_those_of_files() -> None:

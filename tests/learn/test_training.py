@@ -20,7 +20,8 @@ from dnnjpeg.learn.batches import accuracies, augment, cut, read, recompress  # 
 from dnnjpeg.learn.jpegdl import JPEGLayer  # noqa: E402
 from dnnjpeg.learn.recipe import Recipe, best_epoch  # noqa: E402
 from dnnjpeg.learn.training import train  # noqa: E402
-from dnnjpeg.networks.load import Network, Preprocess  # noqa: E402
+from dnnjpeg.networks.network import Network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 from dnnjpeg.networks.readings import compare  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 

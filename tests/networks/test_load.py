@@ -12,7 +12,8 @@ from means import HEAD, MEAN, STD
 
 torch = pytest.importorskip("torch")
 
-from dnnjpeg.networks.load import Network, Preprocess, load_network  # noqa: E402
+from dnnjpeg.networks.load import Network, load_network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 
 
 def test_a_network_is_frozen(make: Callable[..., Network], tmp_path: Path) -> None:

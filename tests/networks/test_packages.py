@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from dnnjpeg.networks.load import Preprocess, load_network  # noqa: E402
+from dnnjpeg.networks.load import load_network  # noqa: E402
+from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 

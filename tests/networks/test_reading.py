@@ -116,7 +116,7 @@ def test_logits_that_are_not_finite_name_the_picture(make: Callable[..., Network
         ("o[:1]", r"tiny returns \(1, 4\) for 2 pictures"),
         ("o[..., None, None]", r"tiny returns \(2, 4, 1, 1\) for 2 pictures"),
         ("(o, o)", "tiny returns tuple for 2 pictures"),
-        ("{'logits': o}", "tiny returns dict for 2 pictures"),
+        ("{'logits': o}", r"tiny returns \{'logits': \(2, 4\)\} for 2 pictures"),
         ("o[:, :1]", "it returns one value, expected a logit for each class"),
         ("o.softmax(1)", "it returns probabilities, expected logits"),
         ("o @ o", "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),

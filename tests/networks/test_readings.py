@@ -62,12 +62,13 @@ def test_equal_logits_diverge_by_nothing() -> None:
     assert (readings.divergence == 0).all() and readings.agrees.all()
 
 
-def test_without_labels_nothing_is_right() -> None:
+def test_without_labels_there_are_no_metrics() -> None:
     readings = compare([[1.0, 2.0]], [[2.0, 1.0]])
-    assert np.isnan(readings.loss).all() and not readings.top1.any() and not readings.top5.any()
+    assert readings.metrics == {} and not hasattr(readings, "top1")
     assert not readings.agrees.any()
-    assert {x.dtype for x in (readings.top1, readings.top5, readings.agrees)} == {np.dtype(bool)}
-    assert readings.loss.dtype == readings.divergence.dtype == np.float64
+    labelled = compare([[1.0, 2.0]], [[2.0, 1.0]], [1])
+    assert {x.dtype for x in (labelled.top1, labelled.top5, labelled.agrees)} == {np.dtype(bool)}
+    assert labelled.loss.dtype == labelled.divergence.dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -303,9 +303,7 @@ def test_comment_says_what_was_kept(network):
     ],
 )  # fmt: skip
 def test_wrong_rules(network, keep):
-    with pytest.raises(
-        ValueError, match="expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X"
-    ):
+    with pytest.raises(ValueError, match="expected same, distance=X, accuracy=X% or price=X"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
 
 
@@ -338,14 +336,17 @@ def test_network_that_fails_on_a_picture(network):
 def test_rules_by_numpy(seed, scale):
     torch = pytest.importorskip("torch")
     from dnnjpeg.networks.criterion import Criterion
+    from dnnjpeg.networks.tasks import Classification
 
     rng = np.random.default_rng(seed)
     clean = rng.normal(0, 3, (5, 9))
     logits = clean + rng.normal(0, scale, clean.shape)
+    task, pair = Classification(), (torch.from_numpy(logits), torch.from_numpy(clean))
     kept = {
-        text: (Criterion.parse(text).margin(torch.from_numpy(logits), torch.from_numpy(clean)) > 0).tolist()
-        for text in ("top1", "top5", "divergence=0.3")
+        text: (Criterion.parse(text).margin(task, *pair) > 0).tolist()
+        for text in ("same", "top1", "top5", "divergence=0.3", "distance=0.3")
     }
+    assert kept["same"] == kept["top1"] and kept["distance=0.3"] == kept["divergence=0.3"]
     for i in range(5):
         assert kept["top1"][i] == (clean[i].argmax() == logits[i].argmax())
         assert kept["top5"][i] == (set(clean[i].argsort()[4:]) == set(logits[i].argsort()[4:]))

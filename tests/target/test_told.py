@@ -77,9 +77,7 @@ def test_accuracy_spares_the_costliest_pictures(network):
     "keep", ["accuracy=100%", "accuracy=99", "accuracy=-1%", "accuracy=%", "accuracy=1e1%"]
 )
 def test_wrong_accuracies(network, keep):
-    with pytest.raises(ValueError, match="expected top1, top5, accuracy=X%"):
+    with pytest.raises(ValueError, match="expected same, distance=X, accuracy=X%"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep=keep)
-    with pytest.raises(
-        ValueError, match="prune needs keep top1, top5 or divergence=X, and keep is 'accuracy=90%'"
-    ):
+    with pytest.raises(ValueError, match=r"prune needs keep same, .* and keep is 'accuracy=90%'"):
         encode_to_target(PICTURES[:1], networks=[network("one")], keep="accuracy=90%", prune=True)

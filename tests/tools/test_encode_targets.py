@@ -41,7 +41,9 @@ def test_network_and_rule(source, out, network):
     report = json.loads(result.stdout)
     digest = load_network(network).digest
     assert (report["encoded"], report["failed"], report["keep"]) == (4, 0, "top1")
-    assert report["networks"] == [{"name": "net", "spec": network, "digest": digest}]
+    assert report["networks"] == [
+        {"name": "net", "spec": network, "digest": digest, "task": "classification"}
+    ]
     assert "quality" not in report
     assert files(out) == ["a.jpg", "b.jpg", "sub/c d.jpg", "sub/deep/e.jpg"]
     for name, picture in zip(files(out), report["pictures"], strict=True):
@@ -107,7 +109,7 @@ def test_target_bytes_and_bpp(source, out):
         (
             "nets.py:net",
             "top3",
-            "keep is 'top3', expected top1, top5, accuracy=X%, divergence=X, price=X or quality=X",
+            "keep is 'top3', expected same, distance=X, accuracy=X% or price=X",
         ),
         ("nets.py:none", "top1", "net"),
         ("missing.py:net", "top1", "missing.py"),
