@@ -47,14 +47,8 @@ def damage_by_differences(
 
     for table in range(tables):
         own = [min(c, tables - 1) == table for c in range(3)]
-        squares = np.sum(
-            [
-                delta.square().sum(1).cpu().numpy()
-                for delta, is_own in zip(change, own, strict=True)
-                if is_own
-            ],
-            axis=0,
-        )
+        energies = [delta.square().sum(1) for delta, is_own in zip(change, own, strict=True) if is_own]
+        squares = torch.stack(energies).sum(0).cpu().numpy()
         for group in range(len(_BORDERS) + 1):
             members = group == _GROUPS
             total = squares[:, members].sum(1, keepdims=True)

@@ -223,7 +223,7 @@ class _Descent:
         return OperatingPoint.from_tables(steps, subsampling=self.subsampling, hardness=hardness)
 
     def _identity(self) -> str:
-        digests = [network.digest for network in self.objective.networks]
+        digests = [(network.digest, network.task.identity) for network in self.objective.networks]
         form = self.subsampling, len(self.log_q), self.objective.loss
         return repr((self.settings, f"{self.price:.3g}", form, self.begun, len(self.objective), digests))
 

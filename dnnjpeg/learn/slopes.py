@@ -161,7 +161,8 @@ class _Bench:
     def measure(self, log_steps: Field, x: float, subsampling: str) -> tuple[Slope, float, float]:
         """The slope at a point, its mean loss and its bytes."""
         index = self._draw()
-        cache, identities = self.objective.cache, [network.identity for network in self.objective.networks]
+        cache, networks = self.objective.cache, self.objective.networks
+        identities = [(network.identity, network.task.identity) for network in networks]
         facts = self.objective.loss, self.objective.headerless, subsampling, digest(log_steps.round(6))
         name = key("slopes", self.objective.dataset.identity, identities, facts, digest(index))
         kept = cache.load(name) if cache else {}

@@ -68,14 +68,15 @@ def load_network(
     if not is_onnx and not (origin and name):
         raise ValueError(f"{spec!r} names no network, expected {_FORMS}")
     with _blame(f"device {device!r} cannot be used"):
-        place = torch.empty(0, device=device).device
+        # onnxruntime itself brings pictures to its device
+        place = torch.device("cpu") if is_onnx else torch.empty(0, device=device).device
     if is_onnx:
         from dnnjpeg.networks.onnx import load_onnx
 
         if weights is not None:
             raise ValueError(f"weights is {os.fspath(weights)}, and {spec} has its own: leave out weights")
         name = Path(spec).name
-        module, given = load_onnx(Path(spec), place, threads), None
+        module, given = load_onnx(Path(spec), torch.device(device), threads), None
     elif origin == "torchvision":
         module, given = _from_torchvision(spec, name, weights is None)
     elif origin == "timm":

@@ -73,6 +73,11 @@ def length(outputs: Outputs) -> int:
     return len(outputs if isinstance(outputs, list) else tensors(outputs)[0])
 
 
+def row_of(outputs: Outputs, i: int) -> Any:
+    """The output of one picture, without the first axis."""
+    return outputs[i] if isinstance(outputs, list) else each(itemgetter(i), outputs)
+
+
 def to_arrays(outputs: Outputs) -> Arrays:
     """The arrays of outputs by name, for a cache."""
     if isinstance(outputs, list):
@@ -103,6 +108,4 @@ def _kind(part: Outputs) -> object:
 
 
 def _rows(part: Outputs) -> list[Any]:
-    if isinstance(part, list):
-        return part
-    return [each(itemgetter(i), part) for i in range(length(part))]
+    return [row_of(part, i) for i in range(length(part))]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dnnjpeg.files.cache import Arrays
-from dnnjpeg.networks.outputs import Output, Outputs, by_shape, each, length, take, tensors
+from dnnjpeg.networks.outputs import Output, Outputs, by_shape, each, length, row_of, shapes, take, tensors
 from dnnjpeg.networks.task import LabelError, Task, agreements, distances
 from dnnjpeg.networks.tasks import Classification
 
@@ -70,6 +70,13 @@ def compare(
     """
     task = task or Classification()
     read, original = _outputs(logits), _outputs(clean)
+    for i in range(length(original)) if list in (type(read), type(original)) else ():
+        given, expected = (shapes(row_of(outputs, i)) for outputs in (read, original))
+        if given != expected:
+            raise ValueError(
+                f"the output for picture {i} is {given}, and that for its original {expected}: a codec that "
+                "changes the size of pictures needs networks that crop"
+            )
     target = None if labels is None else torch.from_numpy(np.asarray(labels))
     count = length(original)
     groups = list(by_shape(original, np.arange(count)))

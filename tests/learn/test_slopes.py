@@ -1,6 +1,8 @@
 """Slopes against differences of real losses and files; tables drawn from them, against the standard ones."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from dnnjpeg.learn.slopes import learn  # noqa: E402
 from dnnjpeg.learn.smooth import Slope, SmoothTables, coordinate  # noqa: E402
 from dnnjpeg.networks.network import Network  # noqa: E402
 from dnnjpeg.networks.preprocess import Preprocess  # noqa: E402
+from dnnjpeg.networks.tasks import Classification, Embedding  # noqa: E402
 from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients  # noqa: E402
 from dnnjpeg.table.library import standard_table  # noqa: E402
 from dnnjpeg.table.point import OperatingPoint  # noqa: E402
@@ -90,6 +93,18 @@ def test_damage_without_gradients_is_that_of_differences() -> None:
     for table in range(2):
         largest = np.abs(by_group[1, :, table]).sum()
         np.testing.assert_allclose(*by_group[:, :, table], atol=0.2 * largest)
+
+
+def test_slopes_of_another_task_are_measured_anew(tmp_path: Path) -> None:
+    """A task changes the distances, and nothing else."""
+    cache = Cache(tmp_path)
+    found = []
+    for task in (Classification(), Embedding(), Classification()):
+        some = objective(24, cache=cache)
+        network = replace(some.networks[0], task=task)
+        bench = slopes._Bench(Objective([network], some.dataset, cache=cache), 2, 0)
+        found.append(bench.measure(ANNEX, 0.0, "4:4:4")[1])
+    assert found[0] == found[2] != found[1]
 
 
 def test_bytes_are_those_of_files() -> None:

@@ -110,10 +110,8 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        from dnnjpeg.networks.onnx import load_onnx
-
         with pytest.raises(ValueError, match="device is cuda, and onnxruntime has no provider for it"):
-            load_onnx(Path(spec), torch.device("cuda"), None)
+            load_network(spec, device="cuda")
     with pytest.raises(ValueError, match="leave out weights"):
         load_network(spec, weights="w.pt")
     (tmp_path / "net.onnx").write_bytes(b"no network")

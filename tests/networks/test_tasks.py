@@ -141,6 +141,19 @@ def test_sampled_targets_show_the_curvature(name: str) -> None:
     assert float(found) / 2 == pytest.approx(cost, rel=0.05)
 
 
+def test_outputs_of_different_shapes_are_compared_in_their_order() -> None:
+    clean = [made(1, *size, seed=i).numpy() for i, size in enumerate([(4, 6), (5, 5), (4, 6), (2, 2)])]
+    read = [one + np.float32(0.1 * i) for i, one in enumerate(clean)]
+    found = compare(read, clean, task=Dense())
+    np.testing.assert_allclose(found.divergence, [0, 0.1, 0.2, 0.3], atol=1e-6)
+    alone = compare(read[1][None], clean[1][None], task=Dense())
+    assert found.agrees[1] == alone.agrees[0]
+    with pytest.raises(ValueError, match=r"picture 1 is \(1, 2, 2\), and that for its original \(1, 5, 5\)"):
+        compare([read[0], read[3], read[2], read[1]], clean, task=Dense())
+    same = compare(np.stack([read[0], read[2]]), [clean[0], clean[2]], task=Dense())
+    np.testing.assert_allclose(same.divergence, [0, 0.2], atol=1e-6)
+
+
 class Wrong(Task):
     name = "mine"
 
