@@ -42,7 +42,7 @@ def _dc_block(note, at, word, count, n, block, band):
 
 @inlined
 def _next(at, word, count, table):
-    """The next code's part, the number of its extra bits, and the bits after the code."""
+    """Read a code. Returns its part (see `lookup`), the number of its extra bits, and the bits after it."""
     at, word, count = refilled(at, word, count)
     entry, size = coded(table, word, looked_up(table, word))
     return at, behind(word, entry), count - field(entry, 0, 6), entry, size
@@ -50,7 +50,7 @@ def _next(at, word, count, table):
 
 @inlined
 def _end_run(word, size):
-    """Blocks, this one with them, that an EOB run ends."""
+    """Read the length of an EOB run: the number of blocks that it ends, this one included."""
     return (1 << size) + np.int64((word >> np.uint64(1)) >> np.uint64(63 - size))
 
 
@@ -124,7 +124,7 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 @inlined
 def _decode_mcus(note, blocks, mcus, order, room, band):
-    """So many MCUs of one interval; returns an error."""
+    """Decode some MCUs of one interval. Returns an error."""
     at, word, count = note.at, note.word, note.count
     most = 8 * (note.end - room)
     error = FINE
@@ -154,7 +154,7 @@ _decode_row = row_decoder(_decode_mcus)
 def progressive_scan(
     notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage, bands
 ):  # fmt: skip
-    """`decode.sequential_scan` of a progressive scan, to planes that hold what earlier scans have left.
+    """Decode a progressive scan into planes that hold what earlier scans left. See `decode.sequential_scan`.
 
     `bands`: an array of one record of `BAND`.
     """

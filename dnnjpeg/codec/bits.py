@@ -47,7 +47,7 @@ def _count(counts, symbol):
 
 @inlined
 def _flush(held, n, word, size, out):
-    """Append `size` <= 56 bits of `word` to the n < 8 bits atop `held`, and write out whole bytes."""
+    """Append `size` <= 56 bits of `word` to the n < 8 bits at the top of `held`. Write out whole bytes."""
     n += size
     held |= word << (np.uint64(64) - n)
     store(out, big_endian(held))
@@ -68,7 +68,7 @@ def count_tokens(tokens, count, counts):
 
 @kernel
 def emit(memory, count, lut, phase, target, scratch):
-    """`emit_at` of the first `count` tokens, all arrays."""
+    """`emit_at` for the first `count` tokens, with arrays in place of addresses."""
     tokens = address(memory)
     return emit_at(tokens, tokens + 4 * count, address(lut), phase, address(target), address(scratch))
 
@@ -159,7 +159,7 @@ def _stuff(source, count, out):
 
 @inlined
 def _pad(raw, bits):
-    """Fill the last byte with ones; returns how many bytes there are."""
+    """Fill the last byte with ones. Returns the number of bytes."""
     if bits & 7:
         last = raw + (bits >> 3)
         store(last, np.uint8(load_scalar(last, "u8") | 0xFF >> (bits & 7)))
@@ -187,14 +187,14 @@ def pack_at(tokens, bounds, codes, raw, target, scratch):
 
 @inlined
 def close_bounds(bounds, count):
-    """Note the end, `count` tokens; all are one interval where none was begun."""
+    """Note the end of the tokens, `count`. If no interval was begun, all tokens are one interval."""
     bounds[0] = max(bounds[0], 1)
     bounds[bounds[0] + 1] = count
 
 
 @kernel
 def pack(memory, count, bounds, lut, raw, target, scratch):
-    """`pack_at` of the first `count` tokens, all arrays."""
+    """`pack_at` for the first `count` tokens, with arrays in place of addresses."""
     close_bounds(bounds, count)
     return pack_at(address(memory), bounds, address(lut), address(raw), address(target), address(scratch))
 

@@ -1,4 +1,4 @@
-"""From scans, or whole planes of coefficients, to files: which headers, which kind of scans, how coded."""
+"""Scans, or whole planes of coefficients, become files: headers, the kind of scans, and their coding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Coding:
 
     @cached_property
     def known_huffman(self) -> ScanTables | None:
-        """The Huffman tables of a baseline scan; None for those made for the picture."""
+        """The Huffman tables of a baseline scan. None: they are made for the picture."""
         own = not self.options.abbreviated and self.options.optimize is not False
         return None if own else standard_huffman(self.frame.huffman_pairs)
 
@@ -49,7 +49,7 @@ class Coding:
         return self._file(head, False, [scan])
 
     def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
-        """Baseline, progressive, or the smaller of both, of all coefficients."""
+        """Encode all coefficients as a baseline file, as a progressive file, or as the smaller of the two."""
         options, files = self.options, []
         if options.progressive is not True:
             files.append(

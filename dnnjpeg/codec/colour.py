@@ -86,13 +86,13 @@ def _channels(at, layout):
 
 @inlined
 def _part(mix):
-    """A component's part of the channel map, at address `mix`, as vectors."""
+    """Load a component's part of the channel map, at address `mix`, as vectors."""
     return load(mix, "i16x32"), load(mix + 64, "i16x32"), load(mix + 128, "i32x16"), load(mix + 192, "i32x16")
 
 
 @inlined
 def _put(at, even, odd, part):
-    """Sixteen samples of a component."""
+    """Compute sixteen samples of a component."""
     # added one by one, which is what processors have an instruction for
     weighted = part[2] + multiply_pairs(even, part[0]) + multiply_pairs(odd, part[1])
     store(at, convert(weighted >> part[3], "u8x16"))
@@ -119,7 +119,7 @@ def _fold(a, b):
 
 @inlined
 def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, parts, mix, components):
-    """All components of 16h columns in v rows."""
+    """Compute all components of 16h columns in v rows."""
     step = 16 * pixel_bytes
     even, odd = _luma(source_0, source_1, y_0, y_1, layout, v, parts[0])
     if h >= 2:
@@ -143,7 +143,7 @@ def _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v
 def _spans(
     source_0, source_1, y_0, y_1, chroma, plane, width, layout, pixel_bytes, h, v, parts, mix, components
 ):  # fmt: skip
-    """All components of `width` columns, rounded up to a multiple of 16h."""
+    """Compute all components of `width` columns, rounded up to a multiple of 16h."""
     for _ in range(0, width, 16 * h):
         _span(source_0, source_1, y_0, y_1, chroma, plane, layout, pixel_bytes, h, v, parts, mix, components)
         source_0 += 16 * h * pixel_bytes

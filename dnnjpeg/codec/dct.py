@@ -1,7 +1,7 @@
 """Forward 8x8 DCT (T.81 A.3.3) of sixteen blocks at a time, one block a lane.
 
-The factorisation is Arai, Agui and Nakajima's: 5 multiplications a row, outputs off by a known factor a
-frequency that `SCALE` undoes for nothing inside the quantizer's own multiplication.
+The factorisation is Arai, Agui and Nakajima's: 5 multiplications a row, each output has a known
+factor for its frequency. `SCALE` removes it in the multiplication of the quantizer, at no cost.
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def _dct_8(a, b, c, d, e, f, g, h):
 
 @inlined
 def _moved_bits(four):
-    """256 + x of each of four bytes, moved to bits 15-22, the mantissa of a number from 256 to 511."""
+    """256 + x for each of four bytes, which are in bits 15-22: the mantissa of a number from 256 to 511."""
     return (
         _with_exponent(four << 15),
         _with_exponent(four << 7),
@@ -77,7 +77,7 @@ def _with_exponent(moved):
 
 @inlined
 def _moved_bytes(four):
-    """32768 + x of each of four bytes, which are moved to bits 8-15."""
+    """32768 + x for each of four bytes, which are in bits 8-15."""
     v, zero = reinterpret(four, _BYTES), splat(0, _BYTES)
     return (
         reinterpret(reinterpret(_BYTE_0(v, zero), _WORDS) | 0x47000000, "f32"),
@@ -93,7 +93,7 @@ _as_floats, _ADDED = (_moved_bits, 256) if WIDTH == 16 else (_moved_bytes, 32768
 
 @inlined
 def store_8(at, stride, a, b, c, d, e, f, g, h):
-    """Eight vectors, `stride` bytes apart."""
+    """Store eight vectors, `stride` bytes apart."""
     store(at, a)
     store(at + stride, b)
     store(at + 2 * stride, c)
@@ -140,7 +140,7 @@ def _interleave(a, b, c, d, e, f, g, h):
 
 @inlined
 def _pair(at):
-    """Two successive int16 coefficients of sixteen blocks, a pair a 32-bit lane."""
+    """Two successive int16 coefficients of sixteen blocks: one pair in each 32-bit lane."""
     return reinterpret(_PAIRS(load(at, "i16x16"), load(at + 32, "i16x16")), "i32x16")
 
 

@@ -22,7 +22,7 @@ BEYOND = 31  # positions behind the last that an entry may lead to
 
 @inlined
 def decoded_dc(at, word, count, table):
-    """The DC difference; the error, and the bits after it."""
+    """Read a DC difference. Returns it, the error, and the bits after it."""
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
     difference = np.int64(np.int16(entry >> np.uint64(48)))
@@ -50,7 +50,7 @@ def _store_at(block, order, k, value):
 
 @inlined
 def _decode_ac(at, word, count, table, block, order):
-    """The AC coefficients of a block of zeros; an error, and the bits after them."""
+    """Read the AC coefficients of a block that holds zeros. Returns an error, and the bits after them."""
     k = 1
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
@@ -94,7 +94,7 @@ def _decode_ac(at, word, count, table, block, order):
 
 @inlined
 def _decode_mcus(note, blocks, mcus, order, room, band):
-    """So many MCUs of one interval; returns an error."""
+    """Decode some MCUs of one interval. Returns an error."""
     at, word, count = note.at, note.word, note.count
     most = 8 * (note.end - room)
     error = FINE
@@ -126,7 +126,7 @@ _decode_row = row_decoder(_decode_mcus)
 
 @kernel
 def sequential_scan(notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage):
-    """All rows of MCUs of a scan, bytes `first`..`end`-1 of the file; the note says what is wrong with it.
+    """Decode all rows of MCUs of a scan, bytes `first`..`end`-1 of the file. The note says what is wrong.
 
     `notes`: an array of one. `data`, `memory`: uint8. `planes`: int16. `parts`, `order`, `salvage`: see
     `row_decoder`.

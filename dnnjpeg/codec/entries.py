@@ -1,4 +1,4 @@
-"""Blocks to entries, and entries to tokens.
+"""Blocks become entries, and entries become tokens.
 
 A row of MCUs is first laid out as entries: the DC difference, the AC coefficients that are not zero, and
 the EOB of each block, one after another, as int16 values and uint8 positions. Then all of them become
@@ -46,7 +46,7 @@ def category(value):
 
 @inlined
 def put_token(out, symbol, size, extra):
-    """Write one token at `out`; return the address behind it."""
+    """Write one token at `out`. Returns the address behind it."""
     store(out, np.uint32(symbol << 16 | extra & ((1 << size) - 1)))
     return out + 4
 
@@ -153,7 +153,7 @@ else:
 
 @inlined
 def append_block(values, positions, block, chroma, difference):
-    """Entries of a block; returns how many."""
+    """Write the entries of a block. Returns their number."""
     n, bits = _append_non_zeros(values, positions, block, chroma)
     store(values, np.int16(difference))
     store(values + 2 * n, np.int16(0))
@@ -211,7 +211,7 @@ _sixteen_tokens = _tokens_wide if host_has("avx512bw") else _tokens_narrow
 
 @inlined
 def put_entries(out, values, positions, count):
-    """Tokens of `count` entries; reads one position before them. Returns the address behind the tokens."""
+    """Write the tokens of `count` entries; reads one position before them. Returns the end's address."""
     i = 0
     while i < count:
         tokens, long = _sixteen_tokens(positions + i, positions + i - 1, values + 2 * i)

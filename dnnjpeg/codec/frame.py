@@ -13,7 +13,7 @@ _DECODERS_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 
 
 def beyond_decoders(width: int, height: int) -> str:
-    """What is to be said of a picture that JPEG holds and most decoders refuse; empty for any other."""
+    """The text about a picture that JPEG can hold and most decoders refuse; empty for other pictures."""
     if max(width, height) <= _DECODERS_SIDE:
         return ""
     return f"{width:,} x {height:,} pixels, and most decoders stop at {_DECODERS_SIDE:,} a side"
@@ -59,7 +59,7 @@ class Frame:
 
     @cached_property
     def mcus(self) -> int:
-        """MCUs a row."""
+        """Number of MCUs in a row."""
         return -(-self.width // (8 * self.h))
 
     @cached_property
@@ -93,7 +93,7 @@ class Frame:
 
     @cached_property
     def blocks(self) -> int:
-        """Blocks of an MCU."""
+        """Number of blocks in an MCU."""
         return sum(h * v for h, v in self.sampling)
 
     @cached_property

@@ -180,8 +180,8 @@ def add_up(counts, total):
 
 @inlined
 def coded_bits(choice):
-    """What the symbols come to, plain bits left out, that `add_up` has counted in `choice`, coded with its
-    `lut`.
+    """Bits of the symbols that `add_up` has counted in `choice`, coded with its `lut`. Plain bits do not
+    count.
     """
     lut, total, work = address(choice.lut), address(choice.total), address(choice.work)
     bits = splat(0, "i64x8")
@@ -195,8 +195,8 @@ def coded_bits(choice):
 
 @inlined
 def choose(choice):
-    """Optimal tables for what `add_up` has counted; of each kind two, or one for all components where that is
-    smaller.
+    """Make optimal tables for what `add_up` has counted: two of each kind, or one for all components if
+    that is smaller.
 
     Fills `lut` and `dht` of `choice`, a record of `CHOICE`; returns how long the latter is, << 2, and bits 0
     and 1: whether there are two DC and two AC tables.
@@ -250,7 +250,7 @@ def _look_up(lut, bits, values):
 
 
 def chosen_tables(chosen: int, choice: np.ndarray) -> ScanTables:
-    """The tables that `choose` left in an array of one record, `chosen` being what it returned."""
+    """The tables that `choose` left in an array of one record; `chosen`: its result."""
     dht = choice["dht"][0, : chosen >> 2].tobytes()
     return ScanTables(dht, ((0, 0), (chosen & 1, chosen >> 1 & 1)), choice["lut"][0])
 

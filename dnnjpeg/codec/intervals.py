@@ -111,7 +111,7 @@ def _without_stuffing(at, end, out):
 
 @inlined
 def _next_marker(at, end):
-    """Where the next marker is, fill bytes passed over, and its second byte; 0 if there is none."""
+    """The place of the next marker after fill bytes, and its second byte. 0: there is none."""
     while at + 1 < end:
         marker = np.int64(load_scalar(at + 1, "u8"))
         if load_scalar(at, "u8") == 255 and marker != 0 and marker != 255:
@@ -157,7 +157,7 @@ def _begin_interval(note, end, room, interval, total, salvage):
 
 @inlined
 def _end_interval(note, end, room, last):
-    """What is wrong behind the MCUs of an interval, the `last` or not."""
+    """The error behind the MCUs of an interval; `last`: whether it is the last one."""
     left = 8 * (note.end - room) - used_bits(note.at, note.count, room)
     note.bits = used_bits(note.at, note.count, room)
     if left >= 8:

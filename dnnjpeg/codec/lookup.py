@@ -1,4 +1,4 @@
-"""Huffman tables for decoding (T.81 F.2.2.3): the next bits looked up, two coefficients and an end at once.
+"""Huffman tables for decoding (T.81 F.2.2.3). One look-up gives up to two coefficients and the end.
 
 A whole entry, a uint64, holds values. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6,
 `END`: the block ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63
@@ -38,7 +38,7 @@ _EIGHT = np.arange(8, dtype=np.uint64)
 
 @inlined
 def looked_up(table, word):
-    """The entry of the codes at the top of the word; `table` is an address."""
+    """Look up the entry of the codes at the top of the word. `table` is an address."""
     return load_scalar(table + 8 * np.int64(word >> np.uint64(64 - LOOKUP)), "u64")
 
 
@@ -123,7 +123,7 @@ def _joined(one, two):
 
 @kernel
 def _fill(memory, codes, kind):
-    """Returns whether there are as many codes as the lengths say. `memory`, `codes`: uint8."""
+    """Fill a table. Returns whether there are as many codes as the lengths say. `memory`, `codes`: uint8."""
     table, lengths = address(memory), address(codes)
     symbols = lengths + 16
     store(table + _KIND, kind)
@@ -168,7 +168,7 @@ def _fill(memory, codes, kind):
 
 
 class Lookup(NamedTuple):
-    """A table, kept alive, and its address."""
+    """A table, which is kept alive, and its address."""
 
     table: np.ndarray
     address: int

@@ -1,4 +1,4 @@
-"""Quantized coefficients to coarser steps, and chroma to fewer samples, without pixels.
+"""Quantized coefficients get coarser steps, and chroma gets fewer samples, without pixels.
 
 Averaging neighbouring samples is linear, and so is the DCT: the coefficients of a block of averages are sums
 of those of the blocks it is made of. Nothing is rounded or held to 0..255 on the way.
@@ -243,7 +243,7 @@ Sampling = tuple[tuple[int, int], ...]
 
 
 def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
-    """How many samples of component c, across and down, become one from one sampling to another."""
+    """The number of samples of component c, across and down, that become one in another sampling."""
     (most_h, most_v), (new_h, new_v) = (tuple(map(max, zip(*one, strict=True))) for one in (source, target))
     (h, v), (after_h, after_v) = source[c], target[c]
     return new_h * h // (most_h * after_h), new_v * v // (most_v * after_v)

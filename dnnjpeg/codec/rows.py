@@ -1,4 +1,4 @@
-"""The hot loop: rows of MCUs from pixels to quantized coefficients and tokens, in one compiled call."""
+"""The hot loop. One compiled call turns rows of MCUs from pixels to quantized coefficients and tokens."""
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _draw(indices, k, value, scale, law, keys, hashed):
 
 @inlined
 def _two_at_once(rows, columns, indices, scale, law, keys, hashed):
-    """Column pass and drawing from two candidates each."""
+    """Column pass, then a draw from two candidates for each coefficient."""
     for u in range(8):
         a, b, c, d, e, f, g, h = forward_column(rows + u * 64)
         _draw(indices, u, a, scale, law, keys, hashed)
@@ -119,7 +119,7 @@ def _begin_draw(columns, indices, k, value, scale, law):
 
 @inlined
 def _two_in_turn(rows, columns, indices, scale, law, keys, hashed):
-    """The same in two loops: in one, what waits for its results leaves no registers for the next draw."""
+    """The same in two loops. In one loop, values that wait leave no registers for the next draw."""
     for u in range(8):
         for lane in range(0, LANES, WIDTH):
             a, b, c, d, e, f, g, h = forward_column(rows + u * 64 + lane * 4)
@@ -153,7 +153,7 @@ def _store_columns(rows, columns):
 
 @inlined
 def _quantize_mixed(rows, columns, indices, weights, scale, law, reach, limit, keys, hashed):
-    """Column pass and drawing, each coefficient from as many candidates as its hardness wants."""
+    """Column pass, then a draw for each coefficient, from as many candidates as its hardness needs."""
     _store_columns(rows, columns)
     for k in range(64):
         drawn = sample_16(

@@ -87,13 +87,13 @@ def mcu_row_tokens(
 
 
 def entry_bytes(blocks: int) -> int:
-    """Scratch that `mcu_row_tokens` needs for so many blocks a row of MCUs."""
+    """Bytes of scratch that `mcu_row_tokens` needs for this number of blocks in a row of MCUs."""
     return 65 * 3 * blocks + 40 * _MOST_BLOCKS + 512
 
 
 @kernel
 def plane_tokens(tokens, entries, coefficients, geometry, mcus, mcu_rows, restart, bounds):
-    """Tokens of a baseline scan of whole planes; returns how many. `tokens`: uint32, `entries`: uint8,
+    """Make the tokens of a baseline scan of whole planes. Returns their number. `tokens`: uint32, `entries`: uint8,
     `coefficients`: int16 arrays.
     """
     state = np.zeros(geometry.shape[0], np.int64)

@@ -1,5 +1,5 @@
-"""Scans of tokens to the entropy-coded part of a file: Huffman tables chosen, bits packed, scan headers in
-front.
+"""Scans of tokens become the entropy-coded part of a file: choose Huffman tables, pack bits, put scan headers
+in front.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Tokens:
 
     @property
     def most_bytes(self) -> int:
-        """What they can come to: 27 bits each."""
+        """The largest size of their codes: 27 bits each."""
         return 4 * self.count + SLACK
 
 
@@ -111,7 +111,7 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
 
 
 def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
-    """Tables, the `known` ones or the best, and the data of a scan."""
+    """The tables and the data of a scan. The tables are `known`, or the best ones."""
     tables = known or optimal_huffman(tokens.counts)
     size = tokens.most_bytes
     # stuffing doubles a byte at the most
