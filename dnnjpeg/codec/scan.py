@@ -93,8 +93,9 @@ def entry_bytes(blocks: int) -> int:
 
 @kernel
 def plane_tokens(tokens, entries, coefficients, geometry, mcus, mcu_rows, restart, bounds):
-    """Make the tokens of a baseline scan of whole planes. Returns their number. `tokens`: uint32, `entries`: uint8,
-    `coefficients`: int16 arrays.
+    """Make the tokens of a baseline scan of whole planes. Returns their number.
+
+    Arrays: `tokens`: uint32, `entries`: uint8, `coefficients`: int16.
     """
     state = np.zeros(geometry.shape[0], np.int64)
     start = address(tokens)
