@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -14,6 +14,7 @@ import click
 from dnnjpeg.checks import one_line
 from dnnjpeg.machine.processors import processors
 
+from .encode_plan import STREAM, begins_as_jpeg, file_options, is_single, plan_of
 from .encode_run import run  # mypy does not know the way by dnnjpeg.tools
 from .options import (
     json_option,
@@ -21,14 +22,12 @@ from .options import (
     subsampling_option,
     table_option,
 )
-from .paths import NamedPath, OutputPath, SourcePath, read_stdin
+from .paths import NamedPath, OutputPath, SourcePath
 from .shards import encode_shards
-from .target import target, target_options
+from .target import target_options
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.tasks import FileOptions, Result, Task
-
-STREAM = Path("-")  # standard input, standard output
+    from dnnjpeg.jobs.tasks import FileOptions
 
 
 def _colour(_context: click.Context, _parameter: click.Parameter, name: str | None) -> Any:
@@ -181,14 +180,14 @@ def encode(
         raise click.UsageError(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
-    tasks = _where(paths, output, in_place, recursive, skip_existing, keep_tree)
-    recipe = _recipe(**how, pictures=jobs if _is_single(paths) else 1)
+    tasks = plan_of(paths, output, in_place, recursive, skip_existing, keep_tree)
+    recipe = file_options(**how, pictures=jobs if is_single(paths) else 1)
     todo = tasks(recipe)
     first = next(todo, None)
     if first is None:
         click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
-    _prepare(recipe, _is_jpeg(first))
+    _prepare(recipe, begins_as_jpeg(first))
 
     skips = "" if skip_existing or in_place else " with --skip-existing"
     hint = "" if to_stream else f"; the same command{skips} goes on from here"
@@ -196,137 +195,8 @@ def encode(
 # fmt: on
 
 
-def _is_single(paths: tuple[Path, ...]) -> bool:
-    return len(paths) == 1 and not paths[0].is_dir()
-
-
-def _is_jpeg(task: "Task | Result") -> bool:
-    from dnnjpeg.files.images import JPEG_EXTENSIONS
-    from dnnjpeg.jpeg.segments import is_jpeg
-
-    content = getattr(task, "content", None)
-    return is_jpeg(content) if content else task.source.suffix.lower() in JPEG_EXTENSIONS
-
-
-def _recipe(
-    *,
-    model: str | None,
-    table: str | None,
-    quality: float | None,
-    networks: tuple[str, ...],
-    keep: str | None,
-    prune: bool,
-    task: str | None,
-    threads: int | None,
-    weights: Path | None,
-    device: str,
-    target_bytes: int | None,
-    target_bpp: float | None,
-    scans: str | None,
-    strip: bool,
-    background: Any,
-    only_if_smaller: str | None,
-    dry_run: bool,
-    fsync: bool,
-    pixels: bool,
-    salvage: bool,
-    pictures: int,
-    **options: Any,
-) -> "FileOptions":
-    from dnnjpeg.jobs.tasks import FileOptions
-    from dnnjpeg.options import EncodeOptions
-    from dnnjpeg.table.library import chosen_table, load_table, table_for
-
-    if only_if_smaller == "yes" and strip:
-        raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
-    options["adaptive"] = {None: False, "bits": True}.get(options["adaptive"], "read")
-    options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
-    for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
-        if value and (keep or target_bytes or target_bpp):
-            raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
-    aim = target(networks, keep, prune, task, threads, weights, device, target_bytes, target_bpp)
-    if pixels and salvage:
-        raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
-    readers = aim.get("networks", ())
-    try:
-        encode_options = EncodeOptions(**options)
-        chosen = chosen_table(table, model)
-        if table is None and model is None and readers:
-            chosen = table_for(network.digest for network in readers)
-        loaded = load_table(chosen)
-    except (OSError, ValueError) as error:
-        raise click.UsageError(str(error)) from None
-    return FileOptions(
-        loaded,
-        quality or 75,
-        encode_options,
-        pictures,
-        aim,
-        pixels,
-        salvage,
-        "strip" if strip else "keep",
-        background,
-        None if only_if_smaller is None else only_if_smaller == "yes",
-        dry_run,
-        fsync,
-    )
-
-
-def _where(
-    paths: tuple[Path, ...],
-    output: Path | None,
-    in_place: bool,
-    recursive: bool,
-    skip_existing: bool,
-    keep_tree: bool,
-) -> Callable[["FileOptions"], Iterator["Task | Result"]]:
-    """The plan that the arguments ask for, for a recipe; each call begins it anew."""
-    from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
-    from dnnjpeg.jobs.destinations import plan
-    from dnnjpeg.jobs.made import is_done
-    from dnnjpeg.jobs.tasks import Result, Task
-
-    if in_place:
-        if output or skip_existing or keep_tree or STREAM in paths:
-            raise click.UsageError(
-                "--in-place takes files and folders, and no --output, --skip-existing or --keep-tree"
-            )
-        return lambda _: plan(paths, None, recursive=recursive)
-    if output is None:
-        raise click.UsageError("where to? Give -o FOLDER, or for one picture -o FILE.jpg, or --in-place")
-    is_picture = output.suffix.lower() in EXTENSIONS
-    if output.is_dir() or not (is_picture or output.exists() or output == STREAM):
-        if STREAM in paths:
-            raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
-
-        def plan_folder(recipe: "FileOptions") -> Iterator["Task | Result"]:
-            skip = partial(is_done, recipe=recipe) if skip_existing else None
-            return plan(paths, output, recursive=recursive, is_done=skip, keep_tree=keep_tree)
-
-        return plan_folder
-    if keep_tree:
-        raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
-    name = one_line(str(output))
-    if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
-        raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
-    if not _is_single(paths):
-        raise click.UsageError(f"-o {name} holds one picture: give a folder for several")
-    source = paths[0]
-    if STREAM not in (source, output) and output.exists() and output.samefile(source):
-        raise click.UsageError(f"-o {name} is the source: use --in-place")
-    content = read_stdin() if source == STREAM else None
-
-    def plan_file(recipe: "FileOptions") -> Iterator["Task | Result"]:
-        if skip_existing and content is None and output.exists() and is_done(source, output, recipe):
-            yield Result(source, "skipped", f"{output} is there already")
-        else:
-            yield Task(source, None if output == STREAM else output, content)
-
-    return plan_file
-
-
 def _prepared(how: dict[str, Any]) -> "FileOptions":
-    recipe = _recipe(**how, pictures=1)
+    recipe = file_options(**how, pictures=1)
     _prepare(recipe, True)
     return recipe
 
