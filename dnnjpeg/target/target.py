@@ -179,6 +179,7 @@ def _smallest(
     on_found: OnFound | None,
 ) -> list[Encoded]:
     from dnnjpeg.networks.criterion import Criterion, Judges, view
+    from dnnjpeg.networks.tasks import Classification
 
     criterion = Criterion.parse(keep)
     if prune and (not criterion.is_bound or criterion.share < 1):
@@ -189,6 +190,11 @@ def _smallest(
         criterion.check(network)
         if prune:
             network.need_gradients("prune", "leave out prune")
+            if criterion.same and not isinstance(network.task, Classification):
+                raise ValueError(
+                    f"prune needs a distance, and keep is {brief(keep)} for the task {network.task.name}: "
+                    "use keep distance=X"
+                )
     if all(network.preprocess.fit == "crop" for network in networks):
         size = size or max(network.preprocess.size for network in networks)
     elif size is not None or prune:

@@ -101,6 +101,15 @@ def test_criteria_of_classifiers(folder: Path, keep: str, message: str) -> None:
     assert told.exit_code == 2 and message in told.output
 
 
+def test_pruning_needs_a_distance(folder: Path) -> None:
+    network = "--network nets.py:Outlines --task outline.py:Outline"
+    told = run(f"dnnjpeg encode photos -o out {network} --keep same --prune")
+    assert (
+        told.exit_code == 2
+        and "prune needs a distance, and keep is 'same' for the task Outline" in told.output
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
