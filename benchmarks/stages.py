@@ -19,10 +19,10 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import SYMBOLS, optimal_huffman
 from dnnjpeg.codec.picture import Work
 from dnnjpeg.codec.pixels import as_pixels
+from dnnjpeg.codec.prepare import quantizer_for, sampling_of
 from dnnjpeg.codec.rows import transform
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, plane_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, SLACK, interval_bounds
-from dnnjpeg.encoder import quantizer_for, sampling_of
 from dnnjpeg.machine.jit import kernel
 from dnnjpeg.machine.simd import address
 from dnnjpeg.table.library import standard_table

@@ -343,7 +343,7 @@ def test_a_second_run_changes_nothing(photo: Image.Image, options: dict[str, Any
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"adaptive": 2}, "adaptive is 2, expected True or False"),
+        ({"adaptive": 2}, "adaptive is 2, expected True, False or 'read'"),
         ({"adaptive": True, "quality": 0}, "quality is 0, expected a number 1..100"),
         ({"adaptive": True, "quality": 101}, "quality is 101, expected a number 1..100"),
     ],

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import click
 
+from .paths import NamedPath
+
 
 @click.command(short_help="Compile the codec once, so that nothing waits later.")
 @click.option(
     "--into",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False),
     help="Copy the machine code into this folder, too. Other machines use it by DNNJPEG_KERNELS=FOLDER.",
 )
 def warmup(into: Path | None) -> None:
