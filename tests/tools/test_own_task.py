@@ -66,7 +66,7 @@ def test_the_commands_of_the_guide(folder: Path) -> None:
     assert len((folder / "outline.py").read_text().splitlines()) <= 20
     (block,) = re.findall(r"```bash\n(.*?)```", OWN, re.DOTALL)
     learn, evaluate, same, finer = block.strip().splitlines()
-    told = run(learn)
+    told = run(learn, "--qualities", "30,50,70")
     assert told.exit_code == 0, told.output
     table = Table.load(folder / "outline.json")
     assert "Outlines" in table.description and "top1" not in table.points[0].measured
