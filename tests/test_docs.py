@@ -105,6 +105,7 @@ SHOWN = {
         ("tables.py", "startup"),
         ("tables.py", "memory"),
     ],
+    "docs/results/tasks.md": [("text.py", "show")],
     "docs/results/rate.md": [("tables.py", "rate")],
 }
 
