@@ -106,6 +106,7 @@ SHOWN = {
         ("tables.py", "memory"),
     ],
     "docs/internals/kernels.md": [("stages.py", "--show")],
+    "docs/results/tasks.md": [("text.py", "show")],
     "docs/results/rate.md": [("tables.py", "rate")],
 }
 
