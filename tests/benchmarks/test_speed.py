@@ -71,6 +71,7 @@ def test_memory(run, written) -> None:
         assert re.fullmatch(rf"{name} +{megabytes} MB", line)
 
 
+@pytest.mark.slow
 def test_startup(run, written) -> None:
     told = run("startup.py", "--rounds", "1")
     found = written("startup")["results"]
@@ -104,6 +105,7 @@ def test_layer(run, written) -> None:
     assert [line.partition(": ")[0] for line in told.splitlines()] == list(by_layer)
 
 
+@pytest.mark.slow
 def test_sparse(run, written, root) -> None:
     """Layers, networks and what was published go to one file, which is shown."""
     layer, network = "32x16x16->32 3x3", "mobilenet_v1_075"

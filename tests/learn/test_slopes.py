@@ -178,6 +178,7 @@ def at_equal_loss(some: Objective, points: list[OperatingPoint]) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_learned_tables_beat_the_standard_ones_on_other_pictures() -> None:
     points = learn(objective(48, (0, 1)), (25, 50, 75), ("4:4:4", "4:2:0"), seed=1)
     assert {point.subsampling for point in points} == {"4:4:4", "4:2:0"}
@@ -185,6 +186,7 @@ def test_learned_tables_beat_the_standard_ones_on_other_pictures() -> None:
     assert len(ratios) > 6 and min(ratios) < 0.85 and np.median(ratios) < 0.97
 
 
+@pytest.mark.slow
 def test_small_files_are_tried_with_one_table_for_all() -> None:
     """These are; where tables are not counted, there is no reason to."""
     tied = [len(set(point.tables)) == 1 for point in learn(objective(10), (50,), ("4:2:0",))]

@@ -62,6 +62,7 @@ def read(folder: Path, file: Path) -> tuple[float, float]:
     return float(task.distance(*both)), float(task.agrees(*both))
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_guide(folder: Path) -> None:
     assert len((folder / "outline.py").read_text().splitlines()) <= 20
     (block,) = re.findall(r"```bash\n(.*?)```", OWN, re.DOTALL)
