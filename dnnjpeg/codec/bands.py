@@ -10,11 +10,9 @@ from dnnjpeg.codec.intervals import (
     FINE,
     TOO_LARGE,
     TOO_MANY,
-    TOO_SHORT,
     begin_scan,
     refilled,
     row_decoder,
-    used_bits,
 )
 from dnnjpeg.codec.lookup import END, LONG, behind, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
@@ -123,31 +121,16 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 
 @inlined
-def _decode_mcus(note, blocks, mcus, order, room, band):
-    """Decode some MCUs of one interval. Returns an error."""
-    at, word, count = note.at, note.word, note.count
-    most = 8 * (note.end - room)
-    error = FINE
-    for _ in range(mcus):
-        for n in range(blocks):
-            block, table = note.blocks[n, 0], note.blocks[n, 4]
-            note.blocks[n, 0] = block + note.blocks[n, 1]
-            if band.start == 0:
-                at, word, count, error = _dc_block(note, at, word, count, n, block, band)
-            elif band.high == 0:
-                at, word, count, error = _ac_first(note, at, word, count, block, table, order, band)
-            else:
-                at, word, count, error = _ac_refine(note, at, word, count, block, table, order, band)
-            if used_bits(at, count, room) > most:
-                error = TOO_SHORT
-            if error != FINE:
-                note.bits = min(used_bits(at, count, room), most)
-                return error
-    note.at, note.word, note.count = at, word, count
-    return FINE
+def _decode_block(note, at, word, count, n, block, order, band):
+    """Decode a block's part of the scan. See `intervals.row_decoder`."""
+    if band.start == 0:
+        return _dc_block(note, at, word, count, n, block, band)
+    if band.high == 0:
+        return _ac_first(note, at, word, count, block, note.blocks[n, 4], order, band)
+    return _ac_refine(note, at, word, count, block, note.blocks[n, 4], order, band)
 
 
-_decode_row = row_decoder(_decode_mcus)
+_decode_row = row_decoder(_decode_block)
 
 
 @kernel

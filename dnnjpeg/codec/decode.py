@@ -7,11 +7,9 @@ from dnnjpeg.codec.intervals import (
     FINE,
     TOO_LARGE,
     TOO_MANY,
-    TOO_SHORT,
     begin_scan,
     refilled,
     row_decoder,
-    used_bits,
 )
 from dnnjpeg.codec.lookup import END, LONG, PART, behind, entry_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
@@ -93,35 +91,22 @@ def _decode_ac(at, word, count, table, block, order):
 
 
 @inlined
-def _decode_mcus(note, blocks, mcus, order, room, band):
-    """Decode some MCUs of one interval. Returns an error."""
-    at, word, count = note.at, note.word, note.count
-    most = 8 * (note.end - room)
-    error = FINE
-    for _ in range(mcus):
-        for n in range(blocks):
-            block = note.blocks[n, 0]
-            note.blocks[n, 0] = block + note.blocks[n, 1]
-            store(block, splat(0, "u8x64"))
-            store(block + 64, splat(0, "u8x64"))
-            at, word, count, difference, error = decoded_dc(at, word, count, note.blocks[n, 3])
-            dc = note.dc[note.blocks[n, 2]] + difference
-            note.dc[note.blocks[n, 2]] = dc
-            store(block, np.int16(dc))
-            if error == FINE:
-                at, word, count, error = _decode_ac(at, word, count, note.blocks[n, 4], block, order)
-            if dc < -1024 or dc > 1023:
-                error = TOO_LARGE
-            if used_bits(at, count, room) > most:
-                error = TOO_SHORT
-            if error != FINE:
-                note.bits = min(used_bits(at, count, room), most)
-                return error
-    note.at, note.word, note.count = at, word, count
-    return FINE
+def _decode_block(note, at, word, count, n, block, order, band):
+    """Decode the DC and the AC coefficients of a block. See `intervals.row_decoder`."""
+    store(block, splat(0, "u8x64"))
+    store(block + 64, splat(0, "u8x64"))
+    at, word, count, difference, error = decoded_dc(at, word, count, note.blocks[n, 3])
+    dc = note.dc[note.blocks[n, 2]] + difference
+    note.dc[note.blocks[n, 2]] = dc
+    store(block, np.int16(dc))
+    if error == FINE:
+        at, word, count, error = _decode_ac(at, word, count, note.blocks[n, 4], block, order)
+    if dc < -1024 or dc > 1023:
+        error = TOO_LARGE
+    return at, word, count, error
 
 
-_decode_row = row_decoder(_decode_mcus)
+_decode_row = row_decoder(_decode_block)
 
 
 @kernel

@@ -1,8 +1,8 @@
-"""Restart intervals of a scan (T.81 F.2.1.3): their bytes taken in, their MCUs handed out row by row.
+"""Restart intervals of a scan (T.81 F.2.1.3): their bytes are taken in, and their MCUs are decoded by row.
 
-The bytes of a restart interval are first copied without their stuffing, and zeros behind them. So bits are
-taken eight bytes at a time, and no more than one look a block is needed for the end of the data: no block
-takes more than `SLACK` bytes.
+The bytes of a restart interval are first copied without their stuffing, and zeros are put behind them. So
+bits are taken eight bytes at a time. The end of the data is checked once a block, because no block takes more
+than `SLACK` bytes.
 """
 
 from collections.abc import Callable
@@ -195,10 +195,31 @@ def _lay_out(note, planes, parts, mcu_row):
     return n
 
 
-def row_decoder(decode_mcus: Callable[..., Any]) -> Any:
-    """A part of kernels that decodes a row of MCUs by `decode_mcus(note, blocks, mcus, order, room, band)`,
-    which does so for some MCUs of one interval, and returns an error.
+def row_decoder(decode_block: Callable[..., Any]) -> Any:
+    """Make a part of kernels that decodes a row of MCUs.
+
+    decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU, at the address
+        `block`. It returns the bits after the block, and an error.
     """
+
+    @inlined
+    def decode_mcus(note, blocks, mcus, order, room, band):
+        """Decode some MCUs of one interval. Returns an error."""
+        at, word, count = note.at, note.word, note.count
+        most = 8 * (note.end - room)
+        error = FINE
+        for _ in range(mcus):
+            for n in range(blocks):
+                block = note.blocks[n, 0]
+                note.blocks[n, 0] = block + note.blocks[n, 1]
+                at, word, count, error = decode_block(note, at, word, count, n, block, order, band)
+                if used_bits(at, count, room) > most:
+                    error = TOO_SHORT
+                if error != FINE:
+                    note.bits = min(used_bits(at, count, room), most)
+                    return error
+        note.at, note.word, note.count = at, word, count
+        return FINE
 
     @inlined
     def decode_row(
