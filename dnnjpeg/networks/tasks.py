@@ -15,7 +15,14 @@ from dnnjpeg.networks.task import LabelError, Task
 _MOST = 100  # boxes of a picture that are matched, by confidence
 
 
-class Classification(Task):
+class _Logits(Task):
+    """A task whose output is one tensor of logits, also where a model of transformers returns more."""
+
+    def output(self, raw: Any) -> Any:
+        return getattr(raw, "logits", raw)
+
+
+class Classification(_Logits):
     """N x classes logits. Distance: KL(clean || read), nat. Agrees: the largest logit is the same."""
 
     name = "classification"
@@ -41,9 +48,7 @@ class Classification(Task):
         return {"loss": self.surprise(logits, label[:, 0]), "top1": rank < 1, "top5": rank < 5}
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        """A class for each picture, drawn from the softmax: the largest of the logits plus Gumbel noise."""
-        logits = _one(clean).numpy()
-        return torch.from_numpy((logits + generator.gumbel(size=logits.shape)).argmax(1))
+        return _drawn(_one(clean), 1, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
         return F.cross_entropy(_one(read), target, reduction="none")
@@ -57,9 +62,6 @@ class Classification(Task):
         first = original >= original.topk(places).values[:, -1:]
         last = logits.masked_fill(~first, math.inf).amin(1)
         return last - logits.masked_fill(first, -math.inf).amax(1)
-
-    def output(self, raw: Any) -> Any:
-        return getattr(raw, "logits", raw)  # of a model of transformers
 
     def fits(self, output: Output) -> bool:
         return isinstance(output, Tensor) and output.ndim == 2
@@ -119,7 +121,7 @@ class Embedding(Task):
         return isinstance(output, Tensor) and output.ndim == 2
 
 
-class Dense(Task):
+class Dense(_Logits):
     """N x channels x H x W. Several channels are logits of classes, one is a map of numbers (depth, text).
 
     Distance: the mean over pixels of KL(clean || read), or of |read - clean|. Agrees: the share of the pixels
@@ -144,10 +146,10 @@ class Dense(Task):
         return ((one > middle) == (other > middle)).float().mean((1, 2, 3))
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        values = _one(clean).numpy()
+        values = _one(clean)
         if values.shape[1] == 1:
             return torch.from_numpy(generator.normal(size=values.shape)).float()
-        return torch.from_numpy((values + generator.gumbel(size=values.shape)).argmax(1))
+        return _drawn(values, 1, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
         values = _one(read)
@@ -155,9 +157,6 @@ class Dense(Task):
             return (values * target).sum((1, 2, 3)) / math.sqrt(values[0].numel())
         loss = F.cross_entropy(values, target, reduction="none")
         return loss.sum((1, 2)) / math.sqrt(loss[0].numel())
-
-    def output(self, raw: Any) -> Any:
-        return getattr(raw, "logits", raw)
 
     def fits(self, output: Output) -> bool:
         return isinstance(output, Tensor) and output.ndim == 4
@@ -207,7 +206,7 @@ class Detection(Task):
         return boxes.shape[:2] == logits.shape[:2] and boxes.shape[2] == 4
 
 
-class Tokens(Task):
+class Tokens(_Logits):
     """N x positions x vocabulary, logits of the next token under a fixed prompt.
 
     Distance: the mean over positions of KL(clean || read), nat. Agrees: the share of equal first tokens.
@@ -223,15 +222,11 @@ class Tokens(Task):
         return (_one(read).argmax(2) == _one(clean).argmax(2)).float().mean(1)
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        logits = _one(clean).numpy()
-        return torch.from_numpy((logits + generator.gumbel(size=logits.shape)).argmax(2))
+        return _drawn(_one(clean), 2, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
         loss = F.cross_entropy(_one(read).transpose(1, 2), target, reduction="none")
         return loss.sum(1) / math.sqrt(loss.shape[1])
-
-    def output(self, raw: Any) -> Any:
-        return getattr(raw, "logits", raw)
 
     def fits(self, output: Output) -> bool:
         return isinstance(output, Tensor) and output.ndim == 3
@@ -245,6 +240,12 @@ TASKS: dict[str, type[Task]] = {
 def _one(output: Output) -> Tensor:
     (value,) = tensors(output)
     return value
+
+
+def _drawn(logits: Tensor, axis: int, generator: np.random.Generator) -> Tensor:
+    """Classes of an axis, drawn from the softmax: the largest of the logits plus Gumbel noise."""
+    values = logits.numpy()
+    return torch.from_numpy((values + generator.gumbel(size=values.shape)).argmax(axis))
 
 
 def _divergence(logits: Tensor, clean: Tensor, axis: int) -> Tensor:
