@@ -146,12 +146,16 @@ def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
     return 8 * len(file) / (pixels.width * pixels.height)
 
 
+def file_at_yardstick(pixels: Pixels, metadata: Metadata) -> bytes:
+    """The coarse file in which a picture is read, with the metadata that may give the orientation."""
+    turn = Metadata(exif=metadata.exif, xmp=metadata.xmp)
+    return encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn)
+
+
 def _lost_at_yardstick(pixels: Pixels, metadata: Metadata) -> float:
-    original, turn = as_image(pixels), Metadata(exif=metadata.exif, xmp=metadata.xmp)
+    original = as_image(pixels)
     original.info.update(exif=metadata.exif, xmp=metadata.xmp)
-    return installed_reader().divergence(
-        original, encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn)
-    )
+    return installed_reader().divergence(original, file_at_yardstick(pixels, metadata))
 
 
 AT_YARDSTICK = EncodeOptions(optimize=False, abbreviated=True)

@@ -96,7 +96,7 @@ def as_image(pixels: Pixels) -> Any:
     assert pixels.rows is not None
     array = pixels.rows[2]
     if pixels.mode in ("L", "CMYK", "YCbCr"):
-        image = Image.fromarray(array, "L" if pixels.mode == "L" else pixels.mode)
+        image = Image.fromarray(array, pixels.mode)
         return image if pixels.mode == "L" else image.convert("RGB")
     channels = array[..., 2::-1] if pixels.mode.startswith("BGR") else array[..., :3]
     return Image.fromarray(np.ascontiguousarray(channels))

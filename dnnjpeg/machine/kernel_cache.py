@@ -100,16 +100,17 @@ def kernel_folder() -> Path | None:
 
 
 @cache
-def _shipped_folder() -> Path | None:
-    """The folder with kernels of this version in the folder that DNNJPEG_KERNELS names, or None."""
+def _shipped() -> tuple[Path, list[str]] | None:
+    """The folder with kernels of this version in the folder that DNNJPEG_KERNELS names, and the processors
+    that they are for; or None.
+    """
     root = os.environ.get("DNNJPEG_KERNELS")
     if not root:
         return None
     folder = Path(root).absolute() / _folder_name()
     try:
         check_private(folder)
-        _processors(folder)
-        return folder
+        return folder, _processors(folder)
     except FileNotFoundError:
         found = ", ".join(path.read_text() for path in Path(root).glob(f"*/{_MANIFEST}"))
         reason = (
@@ -214,8 +215,9 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
 
     def holds_any(self) -> bool:
         """Whether there is machine code of the function on the disk, for any signature."""
-        folders = filter(None, (_shipped_folder(), self._folder))
-        return any(any(folder.glob(f"{self._name}.*{SUFFIX}")) for folder in folders)
+        shipped = _shipped()
+        folders = (shipped and shipped[0], self._folder)
+        return any(folder and any(folder.glob(f"{self._name}.*{SUFFIX}")) for folder in folders)
 
     def _file(self, signature: Any, codegen: Any) -> str:
         """The name of a signature's file."""
@@ -230,10 +232,11 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         _, processor, features = codegen.magic_tuple()
         processor = f"{processor}/{hashlib.sha256(features.encode()).hexdigest()[:6]}"
         self.processors.add(processor)
-        if shipped := _shipped_folder():
-            if processor not in (has := _processors(shipped)):
-                _refuse_shipped(f"they are for {', '.join(has)}, and this processor is {processor}")
-            elif found := self._rebuild(shipped / name, target_context):
+        if shipped := _shipped():
+            folder, processors = shipped
+            if processor not in processors:
+                _refuse_shipped(f"they are for {', '.join(processors)}, and this processor is {processor}")
+            elif found := self._rebuild(folder / name, target_context):
                 return found
         return self._rebuild(self._folder / name, target_context) if self._folder else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dnnjpeg.files.atomic import write_atomic
+from dnnjpeg.files.atomic import make_folder, write_atomic
 from dnnjpeg.networks.network import Network
 from dnnjpeg.networks.reader import ENTRY, PICTURES, Reader
 from dnnjpeg.networks.tasks import Classification
@@ -46,5 +46,5 @@ def write_reader(network: Network, path: Path) -> None:
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{network.name} cannot be exported as ONNX: {line}") from error
         Reader(file)  # it can be loaded
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomic(path, file.read_bytes())

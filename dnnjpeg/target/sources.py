@@ -13,7 +13,7 @@ from PIL import Image
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_items
 from dnnjpeg.codec.pixels import as_pixels, mode_components
-from dnnjpeg.encoder import bits_at_yardstick, encode, encode_pixels, write_coefficients
+from dnnjpeg.encoder import bits_at_yardstick, encode_pixels, file_at_yardstick, write_coefficients
 from dnnjpeg.jpeg.markers import comment
 from dnnjpeg.jpeg.signature import NOTE
 from dnnjpeg.options import EncodeOptions, Metadata
@@ -66,7 +66,7 @@ class Source:
         return replace(self.encode(own, subsampling, note), tried=1)
 
     def at_yardstick(self) -> bytes:
-        return encode(self.image, "standard", YARDSTICK, **self.upright())
+        return file_at_yardstick(as_pixels(self.image, None), self.metadata)
 
     def bits_at_yardstick(self) -> float:
         return bits_at_yardstick(as_pixels(self.image, None))
