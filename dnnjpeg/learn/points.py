@@ -10,6 +10,7 @@ from bisect import bisect, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, pairwise
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,20 +135,20 @@ class Selection:
         the curve is left out. If two candidates are less than 2 apart in quality, the one that saves more
         stays. Raises ValueError if no candidate is left.
         """
-        kept: list[OperatingPoint] = []
+        kept: list[tuple[OperatingPoint, float]] = []  # with their shares of the standard table's bytes
         for i in self._prices:
-            point = self._placed(self.candidates[i], self.measured[i])
-            if point is None or self._share(point) >= 1:
+            found = self._placed(self.candidates[i], self.measured[i])
+            if found is None or found[1] >= 1:
                 continue
-            if kept and point.quality - kept[-1].quality < _APART:
-                point = min(kept.pop(), point, key=self._share)
-            kept.append(point)
+            if kept and found[0].quality - kept[-1][0].quality < _APART:
+                found = min(kept.pop(), found, key=itemgetter(1))
+            kept.append(found)
         if not kept:
             raise ValueError(
                 f"none of {len(self.candidates)} candidates takes fewer bytes than the standard table at "
                 "equal loss: learn from more pictures, or at lower qualities"
             )
-        return tuple(kept)
+        return tuple(point for point, _ in kept)
 
     def between(
         self, points: Sequence[OperatingPoint], checked: Sequence[tuple[OperatingPoint, Losses]]
@@ -160,9 +161,10 @@ class Selection:
         """
         taken = [point.quality for point in points]
         for point, one in checked:
-            found = self._placed(point, one)
-            if found is None or abs(self._expected(one) / self.curve.loss_at(point.quality) - 1) <= _OFF:
+            placed = self._placed(point, one)
+            if placed is None or abs(self._expected(one) / self.curve.loss_at(point.quality) - 1) <= _OFF:
                 continue
+            found, _ = placed
             if bisect(taken, found.quality) != bisect(taken, point.quality):
                 continue  # beyond a neighbour
             if min(abs(found.quality - quality) for quality in taken) >= _APART:
@@ -224,14 +226,15 @@ class Selection:
         """The mean loss expected on other pictures."""
         return float(one.loss.mean()) * (1 + self.luck)
 
-    def _placed(self, point: OperatingPoint, one: Losses) -> OperatingPoint | None:
+    def _placed(self, point: OperatingPoint, one: Losses) -> tuple[OperatingPoint, float] | None:
+        """The point with its quality, rounded; and its bytes, as a share of the standard table's at equal
+        loss. None outside the curve.
+        """
         quality = self.curve.quality(self._expected(one))
-        return None if quality is None else replace(point, quality=round(quality, 1), measured=one.record())
-
-    def _share(self, point: OperatingPoint) -> float:
-        """The point's bytes, as a share of the standard table's bytes at equal loss."""
-        assert point.measured is not None
-        return float(point.measured["bytes"]) / self.curve.bytes_at(point.quality)
+        if quality is None:
+            return None
+        placed = replace(point, quality=round(quality, 1), measured=one.record())
+        return placed, float(one.bytes.mean()) / self.curve.bytes_at(quality)
 
 
 def check(table: Table, objective: Objective) -> dict[str, dict[str, float]]:
