@@ -95,8 +95,16 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "libjpeg-turbo": features.version("libjpeg_turbo"),
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: _version(name) for name in packages if _version(name)},
     }
+
+
+def _version(package: str) -> str | None:
+    """None where the package is not installed: not each benchmark needs each peer."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu() -> str:
