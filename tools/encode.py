@@ -1,9 +1,6 @@
 """`dnnjpeg encode`: picture files and folders of them to JPEG files."""
 
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,6 +10,7 @@ import click
 
 from dnnjpeg.checks import one_line
 from dnnjpeg.machine.processors import processors
+from dnnjpeg.machine.startup import no_collection
 
 from .encode_plan import STREAM, begins_as_jpeg, file_options, is_single, plan_of
 from .encode_run import run  # mypy does not know the way by dnnjpeg.tools
@@ -205,7 +203,7 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
     """Compile if need be, also what reads coefficients, and let the codec judge the options before it sees a
     picture.
     """
-    with _no_collection():
+    with no_collection():
         from PIL import Image
 
         from dnnjpeg import encoder, transcoder
@@ -225,14 +223,3 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
                 encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
         except (ValueError, TypeError) as error:
             raise click.UsageError(str(error)) from None
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """What loading makes is there to stay: to search it for garbage takes a third of the time of a start."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -56,8 +55,14 @@ def run(
         suppress(KeyboardInterrupt),
     ):
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
-        left = takewhile(lambda _: not signals.received, tasks)
-        results = carry_out(left, recipe, jobs, on_done=bar.update, interruptible=signals.interruptible)
+        results = carry_out(
+            tasks,
+            recipe,
+            jobs,
+            on_done=bar.update,
+            is_stopped=lambda: bool(signals.received),
+            interruptible=signals.interruptible,
+        )
         for result in results:
             counted += 1
             page.add(str(result.source), result, recipe.quality)

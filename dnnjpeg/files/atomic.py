@@ -53,7 +53,7 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
     if old is not None and not os.access(path, os.W_OK):
         # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
     with replacing(target, target.parent, fsync=fsync) as file:
         if old is not None:
             with suppress(OSError):  # file systems without owners and modes refuse both

@@ -2,24 +2,23 @@
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dnnjpeg.files.atomic import remove_leftovers
 from dnnjpeg.files.images import Picture
-from dnnjpeg.jobs.file import Opened, describe, encode_file, read_task, taken, write_opened
+from dnnjpeg.jobs.file import Opened, describe, read_task, taken, write_opened
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.workers import MANY, encoders, in_advance
 
 if TYPE_CHECKING:
     from dnnjpeg.target.target import Encoded
 
 GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
-Value = TypeVar("Value")
-Item = TypeVar("Item")
 
 
 def run(
@@ -28,27 +27,34 @@ def run(
     jobs: int,
     *,
     on_done: Callable[[], object] = lambda: None,
+    is_stopped: Callable[[], bool] = lambda: False,
     interruptible: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Result]:
-    """Carry out the tasks in `jobs` threads, taking a few in advance; results in the order of the tasks.
+    """Carry out the tasks, `jobs` at a time; results in the order of the tasks. Many pictures go to worker
+    processes, see `encoders`; few, and those with a target, to threads.
 
     Temporary files that killed runs have left in the folders written to are removed, see `remove_leftovers`.
 
     on_done: called for each picture that is encoded, maybe long before its result has its turn.
+    is_stopped: asked before each picture; once it says so, the pictures at hand are the last ones.
     interruptible: entered while pictures are encoded to a target. There a KeyboardInterrupt may be raised:
         what is encoded is still written, and its results come before the exception does.
     """
     if not recipe.dry_run:
         tasks = _tidied(tasks)
-    with ThreadPoolExecutor(jobs) as pool:
-        if not recipe.target:
-            for result in in_advance(lambda task: encode_file(task, recipe), tasks, pool, 2 * jobs):
+    if not recipe.target:
+        tasks = iter(tasks)
+        first = list(islice(tasks, MANY if jobs > 1 else 0))
+        left = takewhile(lambda _: not is_stopped(), chain(first, tasks))
+        with encoders(recipe, jobs, many=len(first) == MANY) as workers:
+            for _, (result,) in workers.each(left, lambda task: (task,)):
                 on_done()
                 yield result
-            return
-        for group in _groups(
-            _group_size(recipe), in_advance(lambda task: read_task(task, recipe), tasks, pool, 2 * jobs)
-        ):
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        left = takewhile(lambda _: not is_stopped(), tasks)
+        read = in_advance(lambda task: pool.submit(read_task, task, recipe), left, 2 * jobs)
+        for group in _groups(_group_size(recipe), (opened for _, opened in read)):
             written: dict[int, Future[Result]] = {}  # by number in the group
 
             def write(i: int, one: Opened | Result, written: dict[int, Future[Result]] = written) -> None:
@@ -67,28 +73,12 @@ def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
     tidy = set()
     for task in tasks:
         if isinstance(task, Task) and task.destination is not None:
-            folder = Path(os.path.realpath(task.destination)).parent
+            named = task.destination
+            folder = Path(os.path.realpath(named)).parent if named.is_symlink() else named.parent
             if folder not in tidy:
                 tidy.add(folder)
                 remove_leftovers(folder)
         yield task
-
-
-def in_advance(
-    do: Callable[[Item], Value], items: Iterable[Item], pool: Executor, count: int
-) -> Iterator[Value]:
-    """`do(item)` of each, in order, up to `count` of them done before they are asked for."""
-    waiting: deque[Future[Value]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(do, item))
-            if len(waiting) > count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _group_size(recipe: FileOptions) -> int:

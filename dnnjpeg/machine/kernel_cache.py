@@ -99,6 +99,12 @@ def kernel_folder() -> Path | None:
     return folder
 
 
+def is_lasting() -> bool:
+    """Whether other processes find the machine code that this process compiles."""
+    folder = kernel_folder()
+    return folder is not None and folder.parent in _roots()
+
+
 @cache
 def _shipped() -> tuple[Path, list[str]] | None:
     """The folder with kernels of this version in the folder that DNNJPEG_KERNELS names, and the processors

@@ -1,10 +1,10 @@
 """Shards on a Ray cluster: one task a shard."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from dnnjpeg.jobs.workers import encoders
 from dnnjpeg.shards.run import Engine, Job, Shard
 
 _RETRIES = 5  # of a task whose node or process is lost
@@ -62,5 +62,5 @@ def _spread(ray: Any, jobs: Sequence[Job]) -> Iterator[Shard]:
 
 def _do(job: Job) -> Shard:
     job = replace(job, options=replace(job.options, jobs=1))
-    with ThreadPoolExecutor(1) as pool:
+    with encoders(job.options.recipe, 1, many=False) as pool:
         return job.do(pool)

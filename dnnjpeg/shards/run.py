@@ -3,13 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from dnnjpeg import __version__
 from dnnjpeg.files.cache import key
 from dnnjpeg.jobs.tasks import FileOptions
+from dnnjpeg.jobs.workers import Encoders, encoders
 from dnnjpeg.shards.names import PARQUET, TAR, expand, has_glob, kind_of, name_of
 from dnnjpeg.shards.parquet import rewrite_parquet
 from dnnjpeg.shards.shard import OnError, OnPicture, Tally, converter
@@ -17,7 +17,7 @@ from dnnjpeg.shards.storage import STATE, Storage, is_same, storage_of
 from dnnjpeg.shards.tar import rewrite_tar
 
 SUMMARY = "summary.json"
-_AHEAD = 4  # samples in advance, a thread
+_LARGE = 1 << 25  # bytes of shards that are worth the start of worker processes
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Job:
     options: ShardOptions
     before: dict[str, Any]
 
-    def do(self, pool: Executor, on_picture: OnPicture = lambda *_: None) -> Shard:
+    def do(self, pool: Encoders, on_picture: OnPicture = lambda *_: None) -> Shard:
         """Make the shard, unless it exists already. An error becomes the reason of a failed shard."""
         try:
             (source, path), (target, folder) = storage_of(self.path), storage_of(self.output)
@@ -92,12 +92,11 @@ class Job:
         target: Storage,
         place: str,
         tally: Tally,
-        pool: Executor,
+        pool: Encoders,
         on_picture: OnPicture,
     ) -> int:
         options = self.options
-        ahead = _AHEAD * options.jobs
-        convert = converter(options.recipe, options.on_error, tally, pool, ahead, on_picture)
+        convert = converter(pool, options.on_error, tally, on_picture)
         with source.open(self.path) as file, target.writing(place) as new:
             if kind_of(self.path) == TAR:
                 rewrite_tar(file, new, convert, tally)
@@ -110,12 +109,27 @@ Engine = Callable[[Sequence[Job]], Iterator[Shard]]
 
 
 def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
-    """One shard after another, each in the threads that its options name. on_picture: called for each
-    picture.
+    """One shard after another. The pictures of large ones go to worker processes, see `encoders`.
+
+    on_picture: called for each picture.
     """
-    with ThreadPoolExecutor(max((job.options.jobs for job in jobs), default=1)) as pool:
+    if not jobs:
+        return
+    options = jobs[0].options
+    with encoders(options.recipe, options.jobs, many=_are_large(jobs)) as pool:
         for job in jobs:
             yield job.do(pool, on_picture)
+
+
+def _are_large(jobs: Sequence[Job]) -> bool:
+    """Whether the sources have so many bytes that worker processes are worth their start."""
+    size = 0
+    for job in jobs:
+        storage, path = storage_of(job.path)
+        size += storage.size(path) or 0
+        if size >= _LARGE:
+            return True
+    return False
 
 
 class Shards:

@@ -1,14 +1,12 @@
 """Common to tar and Parquet shards: encoding the pictures in them, and counting."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dnnjpeg.jobs.file import encode_file
-from dnnjpeg.jobs.run import in_advance
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.tasks import Result, Task
+from dnnjpeg.jobs.workers import Encoders
 
 Item = TypeVar("Item")
 OnError = Literal["keep", "drop", "fail"]
@@ -61,28 +59,16 @@ Convert = Callable[
 ]
 
 
-def converter(
-    recipe: FileOptions,
-    on_error: OnError,
-    tally: Tally,
-    pool: Executor,
-    ahead: int,
-    on_picture: OnPicture,
-) -> Convert:
-    """A function that encodes the pictures of a shard, up to `ahead` items in advance, in the pool."""
+def converter(pool: Encoders, on_error: OnError, tally: Tally, on_picture: OnPicture) -> Convert:
+    """A function that encodes the pictures of a shard."""
 
     def convert(
         items: Iterable[Item], pictures: Callable[[Item], list[tuple[str, bytes]]]
     ) -> Iterator[tuple[Item, list[bytes] | None]]:
-        def work(item: Item) -> tuple[Item, list[tuple[str, bytes, Result]]]:
-            return item, [
-                (name, content, encode_file(Task(Path("member"), None, content), recipe))
-                for name, content in pictures(item)
-            ]
-
-        for item, done in in_advance(work, items, pool, ahead):
+        named = ((item, pictures(item)) for item in items)
+        for (item, contents), results in pool.each(named, _tasks):
             files, is_dropped = [], False
-            for name, content, result in done:
+            for (name, content), result in zip(contents, results, strict=True):
                 tally.add(name, result)
                 on_picture(name, result, content)
                 if result.data is not None:
@@ -96,3 +82,7 @@ def converter(
             yield item, None if is_dropped else files
 
     return convert
+
+
+def _tasks(named: tuple[Any, list[tuple[str, bytes]]]) -> list[Task]:
+    return [Task(Path("member"), None, content) for _, content in named[1]]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
-from dnnjpeg.jobs import run as batch
+from dnnjpeg.jobs import workers
 from dnnjpeg.jobs.file import describe, encode_file
 from dnnjpeg.jobs.run import run
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task, Totals
@@ -53,22 +53,6 @@ def test_failure_is_a_result(tmp_path):
     assert not (tmp_path / "b.jpg").exists()
 
 
-def test_work_in_advance_is_bounded(monkeypatch):
-    monkeypatch.setattr(batch, "encode_file", lambda task, recipe: Result(task.source, "encoded"))
-    pulled = 0
-
-    def tasks():
-        nonlocal pulled
-        for i in range(1000):
-            pulled += 1
-            yield Task(Path(str(i)), None)
-
-    for done, result in enumerate(run(tasks(), OPTIONS, 4)):
-        assert result.source == Path(str(done))  # in order
-        assert pulled - done <= 2 * 4 + 1
-    assert done == 999
-
-
 def test_jobs_run_side_by_side(monkeypatch):
     together = threading.Barrier(3, timeout=20)
 
@@ -76,7 +60,7 @@ def test_jobs_run_side_by_side(monkeypatch):
         together.wait()
         return Result(task.source, "encoded")
 
-    monkeypatch.setattr(batch, "encode_file", meet)
+    monkeypatch.setattr(workers, "encode_file", meet)
     tasks = [Task(Path(str(i)), None) for i in range(6)]
     assert len(list(run(tasks, OPTIONS, 3))) == 6
 

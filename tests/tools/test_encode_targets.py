@@ -170,16 +170,20 @@ def test_networks_need_torch(source, out):
 def test_interruption_with_a_slow_network(source, out, tmp_path, network):
     """The first pictures agree at once, the last needs many readings of half a second."""
     slow = NETWORK.replace("LOGITS", "logits").replace(
-        "        logits", "        time.sleep(0.5)\n        logits"
+        "        logits",
+        "        pathlib.Path(__file__).with_suffix('.read').touch()\n        time.sleep(0.5)\n        logits",
     )
-    (tmp_path / "nets.py").write_text(f"import time\n{slow}")
+    (tmp_path / "nets.py").write_text(f"import pathlib, time\n{slow}")
     for i in range(40):
         (source / f"{i:02}.png").write_bytes((source / "a.png").read_bytes())
     arguments = [source, "-o", out, "--network", network, "--keep", "divergence=1e-5", "--jobs", "1"]
     process = subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
-    start = time.monotonic()
-    while process.poll() is None and not any(out.glob("*.jpg")) and time.monotonic() - start < 12:
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "nets.read").exists():  # from then on it reads, for half a minute
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.1)
+    time.sleep(3)
     process.send_signal(signal.SIGINT)
     sent = time.monotonic()
     _, stderr = process.communicate(timeout=60)

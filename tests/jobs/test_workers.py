@@ -1,0 +1,187 @@
+"""Worker processes: the same results as threads, bounded work in advance, and an end with their parent."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dnnjpeg.jobs import run as runs
+from dnnjpeg.jobs import workers
+from dnnjpeg.jobs.run import run
+from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.workers import MANY, encoders
+from dnnjpeg.table.library import load_table
+
+OPTIONS = FileOptions(load_table("universal"), 75)
+
+
+def jpeg(photo: Image.Image, i: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.roll(np.asarray(photo), i, axis=0)).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def children(process: int) -> list[int]:
+    """Processes whose parent this is."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/stat")
+        if is_alive(int(path.parent.name)) and int(path.read_text().rsplit(")", 1)[1].split()[1]) == process
+    ]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_same_files_and_results_as_in_threads(photo, tmp_path, monkeypatch):
+    for i in range(30):
+        (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(photo, i))
+    photo.save(tmp_path / "03.png")
+    (tmp_path / "04.png").write_bytes(b"text")
+    sources = sorted(tmp_path.iterdir())
+    found = {}
+    for name, many in (("threads", 1000), ("processes", 32)):
+        monkeypatch.setattr(runs, "MANY", many)
+        tasks: list[Task | Result] = [Task(p, tmp_path / name / f"{p.name}.jpg") for p in sources]
+        tasks.insert(5, Result(Path("a"), "skipped", "why"))
+        found[name] = list(run(tasks, OPTIONS, 2))
+    assert found["threads"] == found["processes"]
+    assert [result.source for result in found["processes"] if result.status == "failed"] == [
+        tmp_path / "04.png"
+    ]
+    files = [{p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in found]
+    assert files[0] == files[1]
+    assert len(files[0]) == 31
+
+
+def test_bytes_come_back_from_processes(photo):
+    contents = [jpeg(photo, i) for i in range(20)]
+    items = [contents[:3], [], *([c] for c in contents[3:])]
+    with encoders(OPTIONS, 2, many=True) as pool:
+        found = list(pool.each(items, lambda item: [Task(Path("-"), None, content) for content in item]))
+    assert [item for item, _ in found] == items
+    with encoders(OPTIONS, 1, many=False) as pool:
+        expected = list(pool.each(items, lambda item: [Task(Path("-"), None, content) for content in item]))
+    assert found == expected
+
+
+@pytest.mark.parametrize(("many", "ahead"), [(False, 2 * 3 + 1), (True, (2 * 3 + 1) * 8)])
+def test_work_in_advance_is_bounded(many, ahead):
+    pulled = 0
+
+    def items():
+        nonlocal pulled
+        for i in range(300):
+            pulled += 1
+            yield i
+
+    with encoders(OPTIONS, 3, many=many) as pool:
+        for done, (item, (result,)) in enumerate(
+            pool.each(items(), lambda i: [Result(Path(str(i)), "skipped")])
+        ):
+            assert item == done
+            assert result.source == Path(str(done))
+            assert pulled - done <= ahead
+    assert done == 299
+
+
+def test_large_contents_go_in_small_parts(monkeypatch):
+    sent = []
+    monkeypatch.setattr(workers, "_hand_over", lambda _, work: sent.append(len(work)) or list(work))
+    with encoders(OPTIONS, 2, many=True) as pool:
+        one = [Task(Path("-"), None, bytes(3 << 20))]
+        assert len(list(pool.each([one] * 5, lambda work: work))) == 5
+    assert sent == [2, 2, 1]
+
+
+def test_one_job_needs_no_process(monkeypatch):
+    monkeypatch.setattr(workers, "_Worker", None)
+    with encoders(OPTIONS, 1, many=True) as pool:
+        assert list(pool.each([], lambda item: item)) == []
+
+
+def test_kernels_for_one_process_alone_need_threads(monkeypatch):
+    monkeypatch.setattr(workers, "_kernels_last", lambda: False)
+    monkeypatch.setattr(workers, "_Worker", None)
+    with encoders(OPTIONS, 2, many=True) as pool:
+        assert list(pool.each([], lambda item: item)) == []
+
+
+def test_a_killed_worker_is_one_clear_error(photo):
+    def items():
+        for i in range(100):
+            if i == 50:
+                for process in children(os.getpid()):
+                    os.kill(process, signal.SIGKILL)
+            yield i
+
+    content = jpeg(photo, 0)
+    with (
+        pytest.raises(ChildProcessError, match=r"a worker process ended with status -9.*fewer --jobs"),
+        encoders(OPTIONS, 2, many=True) as pool,
+    ):
+        list(pool.each(items(), lambda _: [Task(Path("-"), None, content)]))
+
+
+# --- the command
+
+
+@pytest.fixture
+def many(photo, tmp_path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (tmp_path / "one.jpg").write_bytes(jpeg(photo, 0))
+    for i in range(MANY + 400):
+        (folder / f"{i:04}.jpg").hardlink_to(tmp_path / "one.jpg")
+    return folder
+
+
+def started(many: Path, out: Path) -> "subprocess.Popen[str]":
+    """A run in the middle of its work."""
+    command = [sys.executable, "-m", "dnnjpeg", "encode", many, "-o", out, "--jobs", "2", "--no-fsync"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (out / "0020.jpg").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    return process
+
+
+def test_an_interruption_ends_after_the_pictures_at_hand(many, tmp_path):
+    process = started(many, tmp_path / "out")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    done = len(list((tmp_path / "out").iterdir()))
+    assert process.returncode == 130
+    assert err == f"interrupted: {done} done; the same command with --skip-existing goes on from here\n"
+    assert out.startswith(f"{done} encoded, 0 failed")
+    assert 20 < done < MANY + 400
+
+
+def test_workers_end_with_a_killed_parent(many, tmp_path):
+    process = started(many, tmp_path / "out")
+    at_work = children(process.pid)
+    assert len(at_work) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while any(is_alive(one) for one in at_work):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    done = sorted((tmp_path / "out").iterdir())
+    assert len(done) < MANY + 400
+    assert {path.read_bytes() for path in done if path.suffix == ".jpg"} == {done[-1].read_bytes()}
