@@ -1,7 +1,10 @@
 """The shipped tables, from the slopes that were measured for them.
 
-    python benchmarks/slope_tables.py            write tables/*.json that are named below
+    python benchmarks/slope_tables.py            write the tables that are named in the results
     python benchmarks/slope_tables.py --check    say whether they are what the slopes give
+
+The tables are universal, one for each network alone, and results/universal/without-NETWORK.json: universal
+as it would be without a network, to judge it by a network that took no part.
 
 `results/slopes.json` has the slopes of `dnnjpeg.learn.slopes` by network: 33 trials in four rounds around the
 universal table, each on 72 to 80 learning pictures, squares and files as stored, of no class of full/val. A
@@ -25,6 +28,7 @@ from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
 TABLES = Path(__file__).parents[1] / "tables"
+LEFT_OUT = "without-"  # and the name of a network
 COMMAND = "python benchmarks/slope_tables.py"
 
 
@@ -74,6 +78,10 @@ def made(results: dict[str, Any], name: str) -> Table:
     return Table(name, points, f"learned for {', '.join(placed['networks'])} by slopes", provenance)
 
 
+def file_of(name: str) -> Path:
+    return (RESULTS / "universal" if name.startswith(LEFT_OUT) else TABLES) / f"{name}.json"
+
+
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 where a table is another.")
 def main(check: bool) -> None:
@@ -82,9 +90,9 @@ def main(check: bool) -> None:
     for name in results["tables"]:
         table = made(results, name)
         if not check:
-            table.save(TABLES / f"{name}.json")
-        elif Table.load(TABLES / f"{name}.json") != table:
-            raise click.ClickException(f"tables/{name}.json is not what the slopes give: run {COMMAND}")
+            table.save(file_of(name))
+        elif Table.load(file_of(name)) != table:
+            raise click.ClickException(f"{file_of(name)} is not what the slopes give: run {COMMAND}")
 
 
 if __name__ == "__main__":
