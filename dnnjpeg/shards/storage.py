@@ -14,7 +14,7 @@ from dnnjpeg.shards.names import is_url
 STATE = "_dnnjpeg"
 _AZURE = dict.fromkeys(("az", "abfs", "abfss"), "adlfs")
 _S3, _GOOGLE = dict.fromkeys(("s3", "s3a"), "s3fs"), dict.fromkeys(("gs", "gcs"), "gcsfs")
-# The package that reaches each. There, what is uploaded appears when it is complete; to move it would copy it.
+# The package that reaches each. What is uploaded there appears when it is complete. To move it would copy it.
 _OBJECT_STORES = {**_S3, **_GOOGLE, **_AZURE, "oci": "ocifs", "hf": "huggingface_hub"}
 
 # of a file's content, or time
