@@ -127,7 +127,7 @@ def test_a_backend_that_is_not_installed(url: str, tmp_path: Path, monkeypatch: 
 
 
 def test_a_scheme_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nothing://x/0[.]tar cannot be reached: Protocol not known"):
+    with pytest.raises(ValueError, match=r"nothing://x/0\.tar cannot be reached: Protocol not known"):
         make("nothing://x/0.tar", tmp_path / "out")
 
 
