@@ -62,7 +62,7 @@ class Counting:
 
 @contextmanager
 def bucket() -> Iterator[tuple[Counting, Any]]:
-    """A server, and its file system with an empty bucket. Child processes use it, too."""
+    """A server, and its file system with an empty bucket. Processes that begin inside use it, too."""
     import s3fs
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
@@ -118,8 +118,8 @@ def peak(job: Job) -> int:
 
 def in_bucket(files: Sequence[Path], sizes: Sequence[int]) -> list[dict[str, Any]]:
     rows = []
-    for size in sizes:
-        with tempfile.TemporaryDirectory(dir="/dev/shm") as name, bucket() as (counting, fs):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, bucket() as (counting, fs):
+        for size in sizes:
             lay_out(Path(name), [files[i % len(files)] for i in range(size)], size)
             (shard,) = (Path(name) / "shards").iterdir()
             for i in range(3):
@@ -128,10 +128,10 @@ def in_bucket(files: Sequence[Path], sizes: Sequence[int]) -> list[dict[str, Any
                 found = requests(counting, engine, size)
                 job = Job(f"s3://bucket/in{size}/000000.tar", "s3://bucket/memory", OPTIONS, {})
                 megabytes = ray.get(ray.remote(num_cpus=1)(peak).remote(job))
-            row = {"pictures": size, "bytes": shard.stat().st_size, "peak_mb": megabytes, "a_shard": found}
-            fs.rm("bucket", recursive=True)
-        click.echo(row)
-        rows.append(row)
+            rows.append(
+                {"pictures": size, "bytes": shard.stat().st_size, "peak_mb": megabytes, "a_shard": found}
+            )
+            click.echo(rows[-1])
     return rows
 
 

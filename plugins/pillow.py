@@ -44,7 +44,6 @@ is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encod
 
 import io
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -52,7 +51,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .pillow_options import SOURCES, codec_dpi, codec_subsampling, table_and_quality
+from .pillow_options import (
+    FORMAT,
+    OPTIONS,
+    OWN,
+    PASSED,
+    REFUSED,
+    check_names,
+    codec_dpi,
+    codec_subsampling,
+    merge,
+    table_and_quality,
+)
 
 if TYPE_CHECKING:
     from dnnjpeg.table.point import OperatingPoint
@@ -63,34 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "register", "restore", "takeover"]
 
-FORMAT = "DNNJPEG"
 _TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
-
-_READ = frozenset(
-    {"quality", "subsampling", "optimize", "progressive", "progression", "dpi", "exif", "comment"}
-    | {"streamtype"}
-)
-# Passed on as they are, under the codec's name.
-_PASSED = {
-    "restart_marker_blocks": "restart_blocks",
-    "restart_marker_rows": "restart_rows",
-    "xmp": "xmp",
-    "icc_profile": "icc_profile",
-    "adaptive": "adaptive",
-    "hardness": "hardness",
-    "seed": "seed",
-    "threads": "threads",
-    "jfif": "jfif",
-    "signature": "signature",
-}
-_REFUSED = {
-    "smooth": "the encoder does not blur its input; filter the picture beforehand",
-    "keep_rgb": "the quantization tables are made for YCbCr; use Pillow's own JPEG writer",
-    "extra": "raw segments could break the file; use exif, xmp, icc_profile or comment",
-    "append_images": "a JPEG file holds one picture; save each to a file of its own",
-}
-_OPTIONS = SOURCES.union(_READ, _PASSED, _REFUSED)
-_OWN = frozenset({"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"})
 
 _defaults: dict[str, Any] = {}
 
@@ -103,11 +86,11 @@ def register(**defaults: Any) -> None:
     aside. ``register()`` restores the plain defaults.
     """
     global _defaults
-    _check_names(defaults)
+    check_names(defaults)
     if defaults:
         jpeg = io.BytesIO()  # so that "keep" finds something to keep
         Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
-        _encode(Image.open(jpeg), _merge({}, defaults))
+        _encode(Image.open(jpeg), merge({}, defaults))
     _defaults = defaults
     Image.register_save(FORMAT, _save)
     Image.register_mime(FORMAT, "image/jpeg")
@@ -122,8 +105,8 @@ def encode(image: Image.Image, /, **options: Any) -> bytes:
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
-    _check_names(options)
-    return _encode(image, _merge(_defaults, options))
+    check_names(options)
+    return _encode(image, merge(_defaults, options))
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -133,59 +116,13 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     write_all(fp, encode(image, **image.encoderinfo))
 
 
-def _check_names(options: Iterable[str]) -> None:
-    for name in options:
-        if name not in _OPTIONS:
-            import difflib
-
-            near = difflib.get_close_matches(name, _OPTIONS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_OPTIONS))}"
-            raise TypeError(f"{FORMAT} has no option {name!r}; {hint}")
-
-
-def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` over ``defaults``, a quality's name spelt out, what is None left out."""
-    from dnnjpeg.table.point import OperatingPoint
-
-    options = _spell_out(options)
-    replaced = set(options)
-    if any(options.get(name) is not None for name in SOURCES):
-        replaced |= SOURCES
-        has_quality = options.get("qtables") is not None or isinstance(options.get("table"), OperatingPoint)
-        if has_quality or isinstance(defaults.get("quality"), str):
-            replaced.add("quality")
-    kept = _spell_out({name: value for name, value in defaults.items() if name not in replaced})
-    merged = kept | options
-    return {name: value for name, value in merged.items() if value is not None or name == "comment"}
-
-
-def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
-    """Put qtables and subsampling in the place of a quality given by name."""
-    name = options.get("quality")
-    if not isinstance(name, str):
-        return options
-    from PIL.JpegPresets import presets
-
-    if name != "keep" and name not in presets:
-        from dnnjpeg.checks import brief
-
-        raise ValueError(f"quality is {brief(name)}, expected 1..100, 'keep' or one of {', '.join(presets)}")
-    rest = {key: value for key, value in options.items() if key != "quality"}
-    for key in ("qtables", "subsampling"):
-        value = rest.get(key)
-        if value is not None and not (isinstance(value, str) and value == name):
-            raise ValueError(f"quality={name!r} chooses the {key} too: leave out {key}")
-        rest[key] = name
-    return rest
-
-
 def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
     from dnnjpeg.checks import check_integer
     from dnnjpeg.codec.pixels import as_pixels, mode_components
     from dnnjpeg.encoder import encode, tables_only
     from dnnjpeg.options import options_of
 
-    for name, reason in _REFUSED.items():
+    for name, reason in REFUSED.items():
         if options.get(name):
             raise ValueError(f"{FORMAT} refuses {name}: {reason}")
     table, quality = table_and_quality(image, options)
@@ -199,7 +136,7 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
         "dpi": codec_dpi(options.get("dpi")),
         "exif": exif.tobytes() if isinstance(exif, Image.Exif) else exif,
         "comment": comment.encode() if isinstance(comment, str) else comment or b"",
-        **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
+        **{theirs: options[ours] for ours, theirs in PASSED.items() if ours in options},
     }
     kind = check_integer(options.get("streamtype", 0), "streamtype", 0, 2)
     if kind == _TABLES_ONLY:
@@ -267,13 +204,13 @@ def takeover(
                 f"table is an OperatingPoint: its quality counts, so leave out quality={quality!r}"
             )
         quality = check_quality(quality)
-    _check_names(options)
+    check_names(options)
     own = {"table": table, **options}
 
     def encode_instead(image: Image.Image, given: dict[str, Any]) -> bytes:
         if told := beyond_decoders(*image.size):
             raise ValueError(f"the picture has {told}")
-        given = {name: value for name, value in given.items() if name in _OPTIONS - _OWN}
+        given = {name: value for name, value in given.items() if name in OPTIONS - OWN}
         if not given.get("optimize"):
             given.pop("optimize", None)
         if given.get("qtables") is None and not isinstance(given.get("quality"), str):
@@ -281,7 +218,7 @@ def takeover(
                 given.pop("quality", None)
             elif quality != GIVEN:
                 given["quality"] = quality
-        return _encode(image, _merge(own, given))
+        return _encode(image, merge(own, given))
 
     def write(own_writer: Any, image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         data = taken.attempt(lambda: encode_instead(image, image.encoderinfo))
