@@ -1,12 +1,12 @@
 """Pillow writes through dnnjpeg: ``image.save("x.jpg", format="DNNJPEG", model="resnet50")``.
 
-The file is an ordinary JPEG, which Pillow opens as such. The extension .jpg stays with Pillow's own writer:
-only the name of the format leads here. Registration is per process: worker processes must import dnnjpeg too.
+The file is an ordinary JPEG file. Pillow uses this writer only if you name the format; .jpg alone means
+Pillow's own writer. Each process must import dnnjpeg, worker processes too.
 
-Options of Pillow's JPEG writer, with its meaning, limits and exceptions:
+Options of Pillow's JPEG writer, with the same meaning, limits and exceptions:
 
-quality: 1 to 100 (0 writes 1; -1, the default, is 75); a preset such as "web_high"; or "keep". A name chooses
-    the quantization tables and the subsampling, and excludes other options for them.
+quality: 1 to 100 (0 writes 1; -1, the default, is 75); a preset such as "web_high"; or "keep". A preset and
+    "keep" choose the quantization tables and the subsampling: leave out other options for these.
 qtables: 1 to 4 tables of 64 steps 1..255, row-major, in a list or a dict; wizard text; a preset; or "keep". A
     quality beside them scales the steps by the IJG formula. A fourth table is not used.
 subsampling: "4:4:4", "4:2:2", "4:2:0" or 0, 1, 2 for these; "4:4:0", "4:1:1" (which Pillow takes for 4:2:0);
@@ -31,13 +31,13 @@ adaptive, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
 An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
 is whole.
 
-A picture that comes from a JPEG file, and whose pixels are still those of the file, is made of the file's own
-coefficients, as by `dnnjpeg.transcode`: fewer bytes, nothing is rounded twice. Steps that are coarser in the
-file than in the table stay. Pillow has the file only where it was opened by name.
+If a picture was opened from a JPEG file by name, and its pixels have not changed, the file's own coefficients
+are used, as by `dnnjpeg.transcode`: fewer bytes, and nothing is rounded twice. Steps that are coarser in the
+file than in the table stay.
 
-Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
-file that it has created, but one that was there before stays, empty. To keep the old file until the new one
-is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
+Pillow opens, and so empties, the target before it calls any writer. If the writer then raises an error,
+Pillow removes a file that is new, but leaves an older one empty. To keep the old file until the new one is
+complete: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
 
 `takeover` replaces Pillow's own writer of format "JPEG", for programs that cannot be told another format.
 """
@@ -79,11 +79,13 @@ _defaults: dict[str, Any] = {}
 
 
 def register(**defaults: Any) -> None:
-    """Make format="DNNJPEG" known to Pillow in this process; ``defaults`` are for what a save leaves out.
+    """Make format="DNNJPEG" known to Pillow in this process.
 
-    They are tried on a small picture: what a save would raise for them is raised here, and the former ones
-    stay. A save that chooses its own table (model, table, qtables, or a quality by name) sets the default one
-    aside. ``register()`` restores the plain defaults.
+    defaults: options for every save that does not give them. A save that chooses its own table (model, table,
+        qtables, or a quality by name) does not get the default table. ``register()`` drops all defaults.
+
+    The defaults are tried on a small picture. If a save would raise an error for them, it is raised here, and
+    the defaults from before stay.
     """
     global _defaults
     check_names(defaults)
@@ -99,9 +101,12 @@ def register(**defaults: Any) -> None:
 def encode(image: Image.Image, /, **options: Any) -> bytes:
     """The bytes that ``image.save(target, format="DNNJPEG", **options)`` writes.
 
-    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side, above 65,500 with a warning.
-    options: see the module. Raises TypeError for what is no image or an unknown option, ValueError for a bad
-    value or an empty image, OSError for another mode.
+    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK. A side has 1 to 65,535 pixels; above 65,500 there is a
+        warning, because most decoders refuse the file.
+    options: see the module.
+
+    Raises TypeError if it is no PIL image or an option does not exist, ValueError for a wrong value or an
+    empty image, and OSError for another mode.
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
@@ -151,8 +156,8 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
 
 
 def _decoded(image: Image.Image) -> "Decoded | None":
-    """The coefficients of the file that the picture is from; None where it is from none, or is not any more
-    what is in there.
+    """The coefficients of the JPEG file that the picture was opened from. None if there is no such file, or
+    if the pixels are no longer those of the file.
     """
     name = getattr(image, "filename", "")
     if image.format != "JPEG" or not name or image.mode not in ("L", "RGB"):
@@ -176,8 +181,8 @@ def takeover(
 ) -> "Takeover":
     """Replace Pillow's writer of format "JPEG" by dnnjpeg's, in this process and all its threads.
 
-    With ``with``, until the block ends, however it ends; otherwise until `restore`. The latest take-over
-    counts. Once the last one has ended, the writer that was there before is back.
+    In a ``with`` statement, it ends with the block, also by an exception. Otherwise it ends with `restore`.
+    The latest take-over counts. When all have ended, Pillow has its own writer again.
 
     table: name of an installed table, path of one, a Table, or an OperatingPoint, which has its quality.
     quality: "given" is the caller's number, or 75 without one. A number replaces the caller's number.
@@ -233,14 +238,14 @@ def takeover(
 
 
 def restore() -> None:
-    """End the latest `takeover` that is in force. Raises RuntimeError where there is none."""
+    """End the latest `takeover` that has not ended. Raises RuntimeError if there is none."""
     from .takeover import restore_latest
 
     restore_latest(_writers())
 
 
 def refuse_takeover() -> None:
-    """Raises ValueError while Pillow's writer is taken over: for those who measure that writer."""
+    """Raise ValueError while Pillow's writer is taken over. Programs that measure that writer call this."""
     from .takeover import refuse_taken
 
     refuse_taken(_writers())
