@@ -14,6 +14,7 @@ from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.decode import sequential_scan
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
+from dnnjpeg.codec.plane_rows import Change, encode_plane_rows
 from dnnjpeg.codec.prepare import coding_of, operating_point, quantizer_for
 from dnnjpeg.codec.quantize import Quantizer
 from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
@@ -25,7 +26,7 @@ from dnnjpeg.codec.reader import (
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize, requantize_batches
+from dnnjpeg.codec.requantize import Laws, Sampling, reduction
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
 from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
 from dnnjpeg.jpeg.standard import Steps
@@ -212,7 +213,7 @@ class Decoded:
         sampling = self._reduced(options.subsampling or point.subsampling)
         tables, laws = _laws(point, options.hardness, source.colour, source.tables, frame.sampling, sampling)
         coding = _coding(frame.width, frame.height, sampling, tables, options)
-        return coding.smallest(head, requantize(frame, source.planes, coding.frame, laws, options.seed))
+        return coding.smallest(head, source.planes, Change(frame, laws, options.seed))
 
     def _reduced(self, name: str) -> Sampling:
         """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
@@ -277,7 +278,7 @@ def _writable(sampling: Sampling) -> Sampling:
 
 def is_warm() -> bool:
     """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
-    return is_compiled(sequential_scan) and is_compiled(requantize_batches)
+    return is_compiled(sequential_scan) and is_compiled(encode_plane_rows)
 
 
 def warmup() -> None:
