@@ -2,18 +2,10 @@
 
 import numpy as np
 
-from dnnjpeg.codec.intervals import (
-    BAD_CODE,
-    FINE,
-    TOO_LARGE,
-    TOO_MANY,
-    begin_scan,
-    refilled,
-    row_decoder,
-)
+from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
 from dnnjpeg.codec.lookup import END, LONG, PART, behind, entry_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load_scalar, splat, store
+from dnnjpeg.machine.simd import load_scalar, splat, store
 
 BEYOND = 31  # positions behind the last that an entry may lead to
 
@@ -92,7 +84,7 @@ def _decode_ac(at, word, count, table, block, order):
 
 @inlined
 def _decode_block(note, at, word, count, n, block, order, band):
-    """Decode the DC and the AC coefficients of a block. See `intervals.row_decoder`."""
+    """Decode the DC and the AC coefficients of a block. See `intervals.scan_decoder`."""
     store(block, splat(0, "u8x64"))
     store(block + 64, splat(0, "u8x64"))
     at, word, count, difference, error = decoded_dc(at, word, count, note.blocks[n, 3])
@@ -106,22 +98,14 @@ def _decode_block(note, at, word, count, n, block, order, band):
     return at, word, count, error
 
 
-_decode_row = row_decoder(_decode_block)
+_decode_scan = scan_decoder(_decode_block)
 
 
 @kernel
-def sequential_scan(notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage):
-    """Decode all rows of MCUs of a scan, bytes `first`..`end`-1 of the file. The note says what is wrong.
-
-    `notes`: an array of one. `data`, `memory`: uint8. `planes`: int16. `parts`, `order`, `salvage`: see
-    `row_decoder`.
-    """
-    note, source, room = notes[0], address(data), address(memory)
-    begin_scan(note, source + first)
-    for mcu_row in range(mcu_rows):
-        if not _decode_row(
-            note, source + end, room, address(planes), parts, mcu_row, mcus, mcu_rows, interval,
-            address(order), 0, salvage,
-        ):  # fmt: skip
-            break
-    note.interval -= source
+def sequential_scan(
+    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage
+):  # fmt: skip
+    """See `intervals.scan_decoder`. `notes`: an array of one."""
+    return _decode_scan(
+        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, 0
+    )

@@ -11,7 +11,6 @@ that T.81 allows here: `entry_of` says which.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,8 @@ LONG = PART | 255 << 16  # a part of more zeros than there are
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
 """What is coded: DC differences, AC coefficients of a sequential scan, of first and refining scans."""
+NO_TABLE = bytes(16), DC
+"""One without a code, which is not looked up."""
 
 # A table: entries, uint64[1 << LOOKUP]; by length of code, int32[18], the first sixteen bits beyond its
 # codes, and from code to number of its symbol; symbols, uint8[256]; the kind, int64.
@@ -31,7 +32,7 @@ _LIMITS = 8 << LOOKUP
 _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
-_BYTES = _KIND + 8
+TABLE_BYTES = _KIND + 64
 
 _EIGHT = np.arange(8, dtype=np.uint64)
 
@@ -121,10 +122,11 @@ def _joined(one, two):
     return select(fits, joined, one)
 
 
-@kernel
-def _fill(memory, codes, kind):
-    """Fill a table. Returns whether there are as many codes as the lengths say. `memory`, `codes`: uint8."""
-    table, lengths = address(memory), address(codes)
+@inlined
+def _fill(table, lengths, kind, singles):
+    """Fill a table. Returns the number of codes, -1 where there are more than the lengths have room for.
+    `singles`: room for a table's entries, and eight more.
+    """
     symbols = lengths + 16
     store(table + _KIND, kind)
     code, number, at = 0, 0, table
@@ -132,7 +134,7 @@ def _fill(memory, codes, kind):
         store(table + _NUMBERS + 4 * length, np.int32(number - code))
         for _ in range(load_scalar(lengths + length - 1, "u8")):
             if code >> length:
-                return False
+                return -1
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
             if length <= LOOKUP:
@@ -148,9 +150,7 @@ def _fill(memory, codes, kind):
         store(at, np.uint64(LONG))
         at += 8
     if kind > AC:
-        return True
-    copied = np.empty((1 << LOOKUP) + 8, np.uint64)
-    singles = address(copied)
+        return number
     seconds = singles + _LIMITS
     for i in range(0, 1 << LOOKUP, 8):
         bits = load(address(_EIGHT), "u64x8") + i
@@ -164,22 +164,32 @@ def _fill(memory, codes, kind):
                 word = np.uint64(i + j) << used << np.uint64(64 - LOOKUP)
                 store(seconds + 8 * j, looked_up(singles, word))
             store(table + 8 * i, _joined(load(singles + 8 * i, "u64x8"), load(seconds, "u64x8")))
+    return number
+
+
+@kernel
+def _fill_all(memory, codes, kinds):
+    """Fill tables, `TABLE_BYTES` apart. Returns whether their lengths have room for their codes. `memory`,
+    `codes`: uint8.
+    """
+    table, lengths = address(memory), address(codes)
+    singles = np.empty((1 << LOOKUP) + 8, np.uint64)
+    for i in range(kinds.size):
+        count = _fill(table, lengths, kinds[i], address(singles))
+        if count < 0:
+            return False
+        table += TABLE_BYTES
+        lengths += 16 + count
     return True
 
 
-class Lookup(NamedTuple):
-    """A table, which is kept alive, and its address."""
-
-    table: np.ndarray
-    address: int
-
-
 @lru_cache(maxsize=64)
-def lookup_table(codes: bytes, kind: int) -> Lookup:
-    """Of a table of a DHT segment: lengths, then symbols. Raises ValueError for lengths that no codes can
-    have.
+def lookup_tables(wanted: tuple[tuple[bytes, int], ...]) -> np.ndarray:
+    """uint8[n, TABLE_BYTES], tables of lengths and symbols as a DHT segment has them, each for a kind. Raises
+    ValueError for lengths that no codes can have.
     """
-    table = np.empty(_BYTES, np.uint8)
-    if not _fill(table, np.frombuffer(codes, np.uint8), kind):
+    tables = np.empty((len(wanted), TABLE_BYTES), np.uint8)
+    codes = np.frombuffer(b"".join([codes for codes, _ in wanted]), np.uint8)
+    if not _fill_all(tables, codes, np.array([kind for _, kind in wanted], np.int64)):
         raise ValueError("there are more Huffman codes than their lengths allow")
-    return Lookup(table, table.ctypes.data)
+    return tables
