@@ -4,9 +4,9 @@ begin with or one bit more.
 
 import numpy as np
 
-from dnnjpeg.codec.decode import coded, decoded_dc
+from dnnjpeg.codec.decode import decoded_dc
 from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
-from dnnjpeg.codec.lookup import END, LONG, behind, extra_value, field, looked_up
+from dnnjpeg.codec.lookup import END, LONG, behind, code_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, store
 
@@ -32,10 +32,12 @@ def _dc_block(note, at, word, count, n, block, band):
 
 @inlined
 def _next(at, word, count, table):
-    """Read a code. Returns its part (see `lookup`), the number of its extra bits, and the bits after it."""
+    """Read a code (see `lookup`). Returns it, the number of its extra bits, and the bits after it."""
     at, word, count = refilled(at, word, count)
-    entry, size = coded(table, word, looked_up(table, word))
-    return at, behind(word, entry), count - field(entry, 0, 6), entry, size
+    entry = looked_up(table, word)
+    if entry == LONG:
+        entry = code_of(table, word)
+    return at, behind(word, entry), count - field(entry, 0, 6), entry, field(entry, 32, 8)
 
 
 @inlined

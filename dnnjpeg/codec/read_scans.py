@@ -6,7 +6,16 @@ import numpy as np
 
 from dnnjpeg.codec import bands, decode, intervals
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, NO_TABLE, TABLE_BYTES, lookup_tables
+from dnnjpeg.codec.lookup import (
+    AC,
+    AC_FIRST,
+    AC_REFINE,
+    DC,
+    NO_TABLE,
+    TABLE_BYTES,
+    check_codes,
+    lookup_tables,
+)
 from dnnjpeg.codec.scan import PLANE, STRIDE
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.segments import Component
@@ -175,6 +184,7 @@ class Scans:
         for number, _ in wanted:
             if number not in huffman:
                 raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
+            check_codes(huffman[number])
         # refining DC takes plain bits
         return [(huffman[number], kind) for number, kind in wanted] or [NO_TABLE]
 
