@@ -4,8 +4,8 @@ An entry is a uint64. Bits 0-5: the bits that it takes, codes and extra bits tog
 ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63 behind the end.
 Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A coefficient
 stands for a second that lacks, and 0 for a first. Bit 7, `PART`: not all extra bits of the last one are
-looked up; in place of it, byte 6 says how many bits come before them, and byte 7 how many they are. A first
-that is also the last is then anything.
+looked up; in place of it, byte 6 says how many bits come before them, and byte 7 how many they are. There is
+no other coefficient then.
 
 A code has no extra bits. Bits 0-5: those of the code; bit 6 as above; byte 2: how far on its coefficient is;
 byte 4: the number of extra bits. Tables of progressive scans hold codes.
@@ -122,14 +122,12 @@ def _entries(code, bits, room):
 @inlined
 def _joined(one, two):
     """One entry of two, where the first has one coefficient, and the second has one or is the end."""
-    before, on = one & 63, one >> 10 & 63
-    bits = before + (two & 63)
+    bits, on = (one & 63) + (two & 63), one >> 10 & 63
     with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
     last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
-    value = (two >> 48) + select(two & PART != 0, before, splat(0, "u64x8"))
-    with_two = one & 0xFFFF00FF0000 | last | two & PART | value << 48
+    with_two = one & 0xFFFF00FF0000 | last | two >> 48 << 48
     joined = select(two & END != 0, with_end, with_two)
-    fits = (one & (3 << 8 | PART) == 1 << 8) & (two & (3 << 8 | END) != 0)
+    fits = ((one | two) & PART == 0) & (one & 3 << 8 == 1 << 8) & (two & (3 << 8 | END) != 0)
     return select(fits, joined, one)
 
 
