@@ -205,6 +205,35 @@ def rate(theme: Theme) -> Figure:
     return figure
 
 
+def cluster(theme: Theme) -> Figure:
+    """The hours that a billion pictures take, by the number of cores. Measured at 1 and 2."""
+    found, speeds = results("cluster"), results("bucket")["one_processor"]
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    panel = figure.subplots()
+    lines = {
+        "full": ("500x375, 112 kB", theme.ours),
+        "flowers17": ("144x144, progressive, 10 kB", theme.others),
+    }
+    for name, (label, colour) in lines.items():
+        hours = 1e9 / speeds[name]["pictures_per_second"] / 3600
+        panel.plot([1, 1000], [hours, hours / 1000], "--", color=colour, label=f"extrapolated: {label}")
+    pictures = found["shards"] * found["pictures_a_shard"]
+    took = [statistics.median(found["seconds"][f"Ray, {count} nodes"]) for count in (1, 2)]
+    measured = [1e9 / pictures * seconds / 3600 for seconds in took]
+    panel.plot([1, 2], measured, "o", color=theme.ink, ms=6, label="measured: Ray, both kinds mixed")
+    for hours, name in ((24, "a day"), (168, "a week")):
+        panel.axhline(hours, color=theme.faint, lw=1)
+        panel.text(1000, hours, name, ha="right", va="bottom", fontsize=8)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+    panel.set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+    panel.set_xlabel("cores")
+    panel.set_ylabel("hours for a billion pictures")
+    panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
 PLOTS: dict[str, Callable[[Theme], Figure]] = {
     "ruler": lambda theme: ruler(theme, "ruler"),
     "ruler_crops": lambda theme: ruler(theme, "ruler_crops"),
@@ -213,6 +242,7 @@ PLOTS: dict[str, Callable[[Theme], Figure]] = {
     "sparse": sparse,
     "speed": speed,
     "rate": rate,
+    "cluster": cluster,
 }
 
 

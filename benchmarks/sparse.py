@@ -11,7 +11,7 @@ measured, with several wall time. Compressing the input is part of the time, and
 it makes. Results go to benchmarks/results/NAME.json, item by item: what is there is measured again only with
 --again, or, where other guests of the host make the machine slower for minutes, several times with --least.
 Each processor has a file of its own, named sparse and what follows; `show` prints the first in full, sums up
-all of them, and prints what is published wherever it was measured.
+those with layers, and prints the networks of the others, and what is published wherever it was measured.
 """
 
 import json
@@ -26,7 +26,7 @@ from typing import Any
 import click
 import torch
 from common import RESULTS, write
-from sparse_tables import as_markdown, by_processor, published_table
+from sparse_tables import as_markdown, by_processor, networks_table, published_table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -303,6 +303,10 @@ def show() -> None:
     """Print the tables of the site."""
     results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("sparse*.json"))]
     parts = [as_markdown(_load("sparse")), by_processor([one for one in results if one["layers"]])]
+    for one in results:
+        if one["networks"] and not one["layers"]:
+            title = f"{one['machine']['cpu']}, milliseconds a picture"
+            parts.append("\n".join(networks_table(one, title)))
     parts += [published_table(one) for one in results if one.get("published")]
     click.echo("\n\n".join(parts))
 

@@ -49,18 +49,23 @@ def as_markdown(results: dict[str, Any]) -> str:
         if threads == "1":
             lines += _smaller(columns)
         lines.append("")
+    return "\n".join([*lines, *networks_table(results, "milliseconds a picture")])
+
+
+def networks_table(results: dict[str, Any], name: str) -> list[str]:
+    """Milliseconds of whole networks, and the speed of the plan over the fastest of the others."""
     titles = [*NETWORK.values(), "speed", "convolutions over im2col"]
-    lines += _head("milliseconds a picture", titles)
+    lines = _head(name, titles)
     for threads, items in results["networks"].items():
-        for name, item in items.items():
+        for network, item in items.items():
             times, convolutions = item["milliseconds"], item["convolutions"]
             cells = [f"{times[key]:.2f}" if key in times else "" for key in NETWORK]
             cells += [
                 f"{_network_speed(times):.2f}x",
                 f"{convolutions['im2col'] / convolutions['plan']:.1f}x",
             ]
-            lines.append(_row(f"{name}, {_threads(threads)}", cells))
-    return "\n".join(lines)
+            lines.append(_row(f"{network}, {_threads(threads)}", cells))
+    return lines
 
 
 def _head(name: str, titles: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from dnnjpeg.codec.picture import Work
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.codec.prepare import quantizer_for, sampling_of
 from dnnjpeg.codec.rows import transform
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, plane_tokens
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, SLACK, interval_bounds
 from dnnjpeg.machine.jit import kernel
 from dnnjpeg.machine.simd import address
@@ -59,6 +59,16 @@ def quantized(
 
 
 @kernel
+def made(tokens, entries, planes, geometry, mcus, rows, state, bounds):
+    out = address(tokens)
+    for row in range(rows):
+        out = mcu_row_tokens(
+            out, address(entries), address(planes), geometry, 0, row, mcus, 0, state, address(tokens), bounds
+        )
+    return (out - address(tokens)) // 4
+
+
+@kernel
 def counted(tokens, count, counts):
     count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
 
@@ -86,7 +96,7 @@ def stages(image: Image.Image, quality: int, hardness: float | None) -> tuple[St
         quantized(work.job, strips, size, rows, memory, planes, geometry, *law)
 
     def make_tokens() -> int:
-        return plane_tokens(tokens, entries, planes, geometry, frame.mcus, rows, 0, bounds)
+        return made(tokens, entries, planes, geometry, frame.mcus, rows, np.zeros(3, np.int64), bounds)
 
     convert()
     transform_all()

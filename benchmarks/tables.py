@@ -1,10 +1,12 @@
 """Print the small tables of the site from benchmarks/results.
 
-python benchmarks/tables.py startup           or memory, or rate
+python benchmarks/tables.py startup           or memory, rate, cluster, cores, requests, plan
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 import click
 from common import RESULTS
@@ -37,14 +39,80 @@ def rate(found: dict) -> Iterator[Sequence[str]]:
             yield f"{kind}, {subsampling}", *numbers
 
 
-TABLES = {"startup": startup, "memory": memory, "rate": rate}
+def cluster(found: dict) -> Iterator[Sequence[str]]:
+    pictures = found["shards"] * found["pictures_a_shard"]
+    yield f"{pictures:,} pictures", "median seconds", "pictures a second"
+    for kind, seconds in found["seconds"].items():
+        took = median(seconds)
+        yield kind.replace("1 nodes", "1 node"), f"{took:.1f}", f"{pictures / took:.0f}"
+
+
+KINDS = {
+    "flowers17": "144x144, progressive",
+    "full": "about 500x375",
+    "both": "both, as in the first table",
+}
+
+
+def cores(found: dict) -> Iterator[Sequence[str]]:
+    yield "pictures", "pixels", "bytes before", "bytes after", "a second a core", "core hours for 10^9"
+    for kind, label in KINDS.items():
+        row = found["one_processor"][kind]
+        numbers = (row[name] for name in ("mean_pixels", "mean_bytes", "mean_bytes_after"))
+        rate = row["pictures_per_second"]
+        yield label, *(f"{number:,}" for number in numbers), f"{rate:.0f}", f"{1e9 / rate / 3600:,.0f}"
+
+
+def requests(found: dict) -> Iterator[Sequence[str]]:
+    yield "pictures a shard", "HEAD", "GET", "PUT", "LIST", "again", "MB in", "MB out", "MB of memory"
+    for row in found["bucket"]:
+        once = {name: _requests(row, name) for name in ("HEAD", "GET", "PUT", "LIST")}
+        again = sum(row["a_shard"]["again"].get(name, 0) for name in once)
+        traffic = (row["a_shard"]["shards"][name] / 1e6 for name in ("bytes down", "bytes up"))
+        yield (
+            f"{row['pictures']:,}", *map(str, once.values()), str(again),
+            *(f"{number:.0f}" for number in traffic), str(row["peak_mb"]),
+        )  # fmt: skip
+
+
+def _requests(row: dict, name: str) -> int:
+    """Of a shard that is made: before the first shard, and for it."""
+    return sum(row["a_shard"][part].get(name, 0) for part in ("start", "shards"))
+
+
+def plan(found: dict) -> Iterator[Sequence[str]]:
+    """A billion of the larger pictures."""
+    rate = found["one_processor"]["full"]["pictures_per_second"]
+    yield "pictures a shard", "shards", "million requests", "TB in", "TB out", "cores, 1 day", "cores, 1 week"
+    for row in found["bucket"]:
+        shards = 1e9 / row["pictures"]
+        asked = sum(_requests(row, name) for name in ("HEAD", "GET", "PUT", "LIST"))
+        traffic = (shards * row["a_shard"]["shards"][name] / 1e12 for name in ("bytes down", "bytes up"))
+        days = (math.ceil(1e9 / rate / 86400 / days) for days in (1, 7))
+        yield (
+            f"{row['pictures']:,}", f"{shards:,.0f}", f"{shards * asked / 1e6:.1f}",
+            *(f"{number:.0f}" for number in traffic), *map(str, days),
+        )  # fmt: skip
+
+
+# The table by its name: the file of results, and what makes rows of it.
+TABLES: dict[str, tuple[str, Callable[[dict], Iterator[Sequence[str]]]]] = {
+    "startup": ("startup", startup),
+    "memory": ("memory", memory),
+    "rate": ("rate", rate),
+    "cluster": ("cluster", cluster),
+    "cores": ("bucket", cores),
+    "requests": ("bucket", requests),
+    "plan": ("bucket", plan),
+}
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(TABLES)))
 def main(name: str) -> None:
     """Print a Markdown table."""
-    head, *rows = TABLES[name](json.loads((RESULTS / f"{name}.json").read_text()))
+    file, rows_of = TABLES[name]
+    head, *rows = rows_of(json.loads((RESULTS / f"{file}.json").read_text()))
     for row in (head, ["---", *["---:"] * (len(head) - 1)], *rows):
         click.echo(f"| {' | '.join(row)} |")
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
@@ -13,9 +12,10 @@ from PIL import Image
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.decode import sequential_scan
+from dnnjpeg.codec.laws import laws_of
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
-from dnnjpeg.codec.prepare import coding_of, operating_point, quantizer_for
-from dnnjpeg.codec.quantize import Quantizer
+from dnnjpeg.codec.plane_rows import Change, encode_plane_rows
+from dnnjpeg.codec.prepare import coding_of, operating_point
 from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
 from dnnjpeg.codec.reader import (
     MAX_PIXELS,
@@ -25,10 +25,9 @@ from dnnjpeg.codec.reader import (
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import Laws, Sampling, reduction, requantize, requantize_batches
+from dnnjpeg.codec.requantize import Sampling
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
 from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
-from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
@@ -38,9 +37,6 @@ from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
 
 __all__ = ["Coefficients", "Decoded", "Unsupported", "read_coefficients", "transcode"]
-
-_ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
-"""By component, whether it is luma or alike, Cb or Cr."""
 
 
 def transcode(
@@ -72,7 +68,8 @@ def transcode(
     table, model, quality: as in `encode`. Where a step of the source is not smaller than the table's, it
         stays, and so do its indices.
     subsampling: None is the point's. Chroma never gets more samples than the source has, across or down: it
-        stays as it is then.
+        stays as it is then, and its steps are finer than those of the table, as each block covers more of the
+        picture.
     lossless: keep all coefficients, whatever the table; only the coding is new. Huffman tables are optimal,
         and scans progressive where that is smaller.
     only_if_smaller: where the file would not be smaller than the source, give back the source, or what
@@ -209,10 +206,13 @@ class Decoded:
 
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source, frame = self.source, self.source.frame
-        sampling = self._reduced(options.subsampling or point.subsampling)
-        tables, laws = _laws(point, options.hardness, source.colour, source.tables, frame.sampling, sampling)
+        asked = options.subsampling or point.subsampling
+        sampling = self._reduced(asked)
+        tables, laws = laws_of(
+            point, asked, options.hardness, source.colour, source.tables, frame.sampling, sampling
+        )
         coding = _coding(frame.width, frame.height, sampling, tables, options)
-        return coding.smallest(head, requantize(frame, source.planes, coding.frame, laws, options.seed))
+        return coding.smallest(head, source.planes, Change(frame, laws, options.seed))
 
     def _reduced(self, name: str) -> Sampling:
         """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
@@ -232,39 +232,6 @@ class Decoded:
 _coding = lru_cache(maxsize=256)(coding_of)
 
 
-@lru_cache(maxsize=64)
-def _laws(
-    point: OperatingPoint,
-    hardness: Any,
-    colour: str,
-    known: tuple[Steps, ...],
-    before: Sampling,
-    after: Sampling,
-) -> tuple[tuple[Steps, ...], Laws]:
-    """The tables that the file gets, and what is done to coefficients; `known`: the tables of the source."""
-    roles = list(_ROLES[colour])
-    tables: list[Steps] = []
-    divisors: list[tuple[float, ...]] = []
-    for c, role in enumerate(roles):
-        wanted, given = _last(point.tables, role), _last(point.divisors, role)
-        if reduction(before, after, c) == (1, 1):
-            divisors.append(
-                tuple(k if w <= k else d for k, w, d in zip(known[c], wanted, given, strict=True))
-            )
-            tables.append(tuple(map(max, known[c], wanted)))
-        else:
-            divisors.append(given)
-            tables.append(wanted)
-    whole = quantizer_for(point, hardness, 3 if 1 in roles else 1)
-    law = Quantizer(whole.scale[roles], whole.law[roles], whole.reach[roles], whole.limit[roles])
-    return tuple(tables), Laws.of(known, tuple(divisors), law, before, after)
-
-
-def _last(rows: Sequence[Any], number: int) -> Any:
-    """That row; the last one serves all further ones."""
-    return rows[min(number, len(rows) - 1)]
-
-
 def _writable(sampling: Sampling) -> Sampling:
     blocks = sum(h * v for h, v in sampling)
     if blocks > MAX_MCU_BLOCKS:
@@ -277,7 +244,7 @@ def _writable(sampling: Sampling) -> Sampling:
 
 def is_warm() -> bool:
     """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
-    return is_compiled(sequential_scan) and is_compiled(requantize_batches)
+    return is_compiled(sequential_scan) and is_compiled(encode_plane_rows)
 
 
 def warmup() -> None:

@@ -5,9 +5,9 @@
 >>> with mds_jpeg("universal", 75): writer = MDSWriter(out="out", columns={"image": "jpeg"})
 >>> dataset.map_batches(ray_encode("universal", 75))
 
-table, quality and options are everywhere those of `dnnjpeg.encode` and `dnnjpeg.transcode`: files of a JPEG
-picture are made from its own coefficients. What a function returns can be pickled, so that worker processes
-can have it. Each of these libraries is needed only where its own function is called.
+table, quality and options are always those of `dnnjpeg.encode` and `dnnjpeg.transcode`. A JPEG file is made
+smaller from its own coefficients. What a function returns can be pickled, so it can be sent to worker
+processes. A library is needed only for its own function.
 """
 
 import os
@@ -43,10 +43,10 @@ class _WebDataset(FileEncoder):
 
 
 def webdataset_encoder(table: "Source" = None, quality: float | None = None, **options: Any) -> "_WebDataset":
-    """For ``webdataset.ShardWriter(pattern, encoder=...)`` and ``TarWriter``.
+    """An encoder for ``webdataset.ShardWriter(pattern, encoder=...)`` and ``TarWriter``.
 
-    Members named jpg or jpeg are pictures: arrays, tensors [C, H, W], PIL images, or bytes of a picture file.
-    webdataset's own encoder has all other members.
+    It encodes the members named jpg or jpeg: uint8 arrays, uint8 tensors [C, H, W], PIL images, or bytes of a
+    picture file. webdataset's own encoder encodes all other members.
     """
     return _WebDataset(table, quality, **options)
 
@@ -77,13 +77,15 @@ class _HuggingFace(FileEncoder):
 def hf_encode(
     table: "Source" = None, quality: float | None = None, *, column: str = "image", **options: Any
 ) -> "_HuggingFace":
-    """For ``datasets.Dataset.map(..., batched=True, features=dataset.features)``.
+    """A function for ``datasets.Dataset.map(..., batched=True, features=dataset.features)``.
 
-    The column holds what an ``Image`` feature gives: PIL images or, faster and without loss of metadata, the
-    dicts of bytes and path that it gives after ``cast_column(column, Image(decode=False))``. Rows that are
-    None stay None. The result is a column of {"bytes", "path"}: path is the name of the file, with .jpg.
+    column: the name of the column with the pictures. An ``Image`` feature gives PIL images. After
+        ``cast_column(column, Image(decode=False))`` it gives dicts of bytes and path: this is faster, and
+        metadata are kept. Rows that are None stay None.
 
-    Without ``features=``, `map` makes a plain struct of the column.
+    The column becomes dicts {"bytes", "path"}. The path is the name of the file, with the extension .jpg.
+    Without ``features=``, `map` makes a plain struct of the column. Raises KeyError if there is no such
+    column.
     """
     return _HuggingFace(column, table, quality, **options)
 
@@ -122,20 +124,23 @@ def ray_encode(
     output: str = "bytes",
     **options: Any,
 ) -> "_Ray":
-    """For ``ray.data.Dataset.map_batches`` with the batch format "numpy", the default.
+    """A function for ``ray.data.Dataset.map_batches`` with the batch format "numpy", which is the default.
 
-    `column` holds pictures as ``read_images`` gives them, or bytes of picture files as ``read_binary_files``
-    does. It becomes the column `output`, of JPEG files; all other columns stay.
+    column: the column with the pictures, as ``read_images`` gives them, or with the bytes of picture files,
+        as ``read_binary_files`` gives them. Rows that are None stay None.
+    output: the column of JPEG files that replaces it. All other columns stay.
+
+    Raises KeyError if there is no such column.
     """
     return _Ray(column, output, table, quality, **options)
 
 
 @contextmanager
 def mds_jpeg(table: "Source" = None, quality: float | None = None, **options: Any) -> Iterator[None]:
-    """Inside the block, the column encoding "jpeg" of MosaicML's ``MDSWriter`` is dnnjpeg's in this process.
+    """Inside the block, dnnjpeg writes the columns "jpeg" of MosaicML's ``MDSWriter``, in this process.
 
-    Shards say "jpeg", so every reader reads them, with or without dnnjpeg. A picture that was opened from a
-    JPEG file by name is made from the file's coefficients; MosaicML alone would copy the file.
+    The shards still name the encoding "jpeg", so readers do not need dnnjpeg. If a picture was opened from a
+    JPEG file by name, the file's own coefficients are used. Without dnnjpeg, MosaicML would copy that file.
     """
     encodings: Any = import_module("streaming.base.format.mds.encodings")
     ours = FileEncoder(table, quality, **options)

@@ -1,4 +1,4 @@
-"""cv2's JPEG writers with dnnjpeg's tables: same order, return values and parameters. cv2 need not be there.
+"""cv2's JPEG writers with dnnjpeg's tables: the same arguments and return values. cv2 is not needed.
 
 >>> ok, data = imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 75], model="resnet50")
 >>> imwrite("x.jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 75], model="resnet50")
@@ -6,18 +6,18 @@
 ``params`` is a flat sequence of keys and integers:
 
 IMWRITE_JPEG_QUALITY: clamped to 0..100 (0 writes 1); the default is 95.
-IMWRITE_JPEG_LUMA_QUALITY: in place of it, -1 (none, the default) or 0..100.
-IMWRITE_JPEG_CHROMA_QUALITY: for the chroma tables alone, -1 (luma's, the default) or 0..100. Where the two
-    differ, chroma is not subsampled unless a sampling factor says so. (cv2 ignores this key without the one
-    before, and the sampling factor beside both.)
+IMWRITE_JPEG_LUMA_QUALITY: replaces it, 0..100; the default -1 does not.
+IMWRITE_JPEG_CHROMA_QUALITY: of the chroma tables, 0..100; the default -1 is luma's. If luma and chroma
+    differ, chroma is not subsampled, unless there is a sampling factor. (cv2 ignores this key without the
+    luma key, and ignores the sampling factor beside both.)
 IMWRITE_JPEG_SAMPLING_FACTOR: an IMWRITE_JPEG_SAMPLING_FACTOR_*; the default is the table's own.
 IMWRITE_JPEG_PROGRESSIVE: 0 (default) or 1.
 IMWRITE_JPEG_OPTIMIZE: 0 writes the standard Huffman tables; 1, optimal ones, is the default here.
 IMWRITE_JPEG_RST_INTERVAL: MCUs from one restart marker to the next, 0 (none, the default) to 65535.
 
-Where cv2 loses data or drops a wish, an exception is raised: TypeError for pixels other than uint8;
-ValueError for an unknown key or a value, shape or extension that cannot be honoured; OSError for a file that
-cannot be written, as FileNotFoundError for a missing folder, where cv2.imwrite returns False.
+cv2 loses data or ignores an option without a word. These functions raise instead: TypeError for pixels other
+than uint8; ValueError for an unknown key, value, shape or extension; OSError for a file that cannot be
+written (FileNotFoundError for a missing folder), for which cv2.imwrite returns False.
 
 `takeover` replaces cv2's own functions, for programs that call these.
 """
@@ -76,12 +76,16 @@ def imencode(
     seed: int = 0,
     threads: int = 1,
 ) -> "tuple[bool, NDArray[np.uint8]]":
-    """Encode a picture as JPEG: (True, the bytes of the file as a vector of shape (n,)).
+    """Encode a picture as JPEG. Returns True, and the file as a uint8 array of shape (n,).
 
-    ext: ".jpg", ".jpeg", ".jpe" or ".jfif". img: uint8, HxW or HxWx1 gray, HxWx3 BGR, or HxWx4 BGRA, of which
-    the alpha is dropped, as by cv2. params: see the module. model: name of an installed table; table: path of
-    a table, a Table, or an OperatingPoint, which has its quality; without either it is "universal". Others as
-    in dnnjpeg.encode.
+    ext: ".jpg", ".jpeg", ".jpe" or ".jfif".
+    img: uint8. HxW or HxWx1 is gray, HxWx3 is BGR, and HxWx4 is BGRA, whose alpha is dropped as by cv2.
+    params: keys and integers, see the module.
+    model: name of an installed table. table: a table, its path, or an OperatingPoint, which has its quality.
+        Give one of the two; without either, the table is "universal".
+    adaptive, hardness, seed, threads: as in `dnnjpeg.encode`.
+
+    Raises TypeError and ValueError as the module says.
     """
     import numpy as np
 
@@ -136,9 +140,12 @@ def imwrite(
     params: Iterable[int] | None = None,
     **options: Any,
 ) -> bool:
-    """Write a picture to a JPEG file: True. A file that is there is replaced once the new one is whole.
+    """Write a picture to a JPEG file. Returns True. An existing file is replaced when the new one is
+    complete.
 
-    filename: with an extension that `imencode` takes, as it does the other arguments.
+    filename: its extension is one that `imencode` takes. All other arguments are those of `imencode`.
+
+    Raises what `imencode` raises, and OSError for a file that cannot be written.
     """
     from dnnjpeg.files.atomic import write_atomic
 
@@ -149,7 +156,7 @@ def imwrite(
 
 
 def _read(params: Iterable[int] | None) -> dict[int, int]:
-    """The values by key, checked."""
+    """The values of `params` by key. Raises TypeError or ValueError for those that are not allowed."""
     try:
         flat = [operator.index(number) for number in (() if params is None else params)]
     except TypeError:
@@ -170,7 +177,7 @@ def _read(params: Iterable[int] | None) -> dict[int, int]:
 
 
 def _point(source: "str | os.PathLike[str] | Table", luma: int, chroma: int) -> "OperatingPoint":
-    """Luma of one quality and chroma of another."""
+    """The operating point with the luma of one quality of a table, and the chroma of another."""
     from dnnjpeg.table.library import load_table
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
@@ -243,7 +250,7 @@ def takeover(
 
 
 def restore() -> None:
-    """End the latest `takeover` that is in force. Raises RuntimeError where there is none."""
+    """End the latest `takeover` that has not ended. Raises RuntimeError if there is none."""
     from .takeover import restore_latest
 
     restore_latest(_writers())

@@ -1,12 +1,12 @@
 """Pillow writes through dnnjpeg: ``image.save("x.jpg", format="DNNJPEG", model="resnet50")``.
 
-The file is an ordinary JPEG, which Pillow opens as such. The extension .jpg stays with Pillow's own writer:
-only the name of the format leads here. Registration is per process: worker processes must import dnnjpeg too.
+The file is an ordinary JPEG file. Pillow uses this writer only if you name the format; .jpg alone means
+Pillow's own writer. Each process must import dnnjpeg, worker processes too.
 
-Options of Pillow's JPEG writer, with its meaning, limits and exceptions:
+Options of Pillow's JPEG writer, with the same meaning, limits and exceptions:
 
-quality: 1 to 100 (0 writes 1; -1, the default, is 75); a preset such as "web_high"; or "keep". A name chooses
-    the quantization tables and the subsampling, and excludes other options for them.
+quality: 1 to 100 (0 writes 1; -1, the default, is 75); a preset such as "web_high"; or "keep". A preset and
+    "keep" choose the quantization tables and the subsampling: leave out other options for these.
 qtables: 1 to 4 tables of 64 steps 1..255, row-major, in a list or a dict; wizard text; a preset; or "keep". A
     quality beside them scales the steps by the IJG formula. A fourth table is not used.
 subsampling: "4:4:4", "4:2:2", "4:2:0" or 0, 1, 2 for these; "4:4:0", "4:1:1" (which Pillow takes for 4:2:0);
@@ -31,20 +31,19 @@ adaptive, hardness, seed, threads, jfif, signature: as in ``dnnjpeg.encode``.
 An option that is None counts as not given; an unknown one is a TypeError. Nothing is written before the file
 is whole.
 
-A picture that comes from a JPEG file, and whose pixels are still those of the file, is made of the file's own
-coefficients, as by `dnnjpeg.transcode`: fewer bytes, nothing is rounded twice. Steps that are coarser in the
-file than in the table stay. Pillow has the file only where it was opened by name.
+If a picture was opened from a JPEG file by name, and its pixels have not changed, the file's own coefficients
+are used, as by `dnnjpeg.transcode`: fewer bytes, and nothing is rounded twice. Steps that are coarser in the
+file than in the table stay.
 
-Pillow opens, and so empties, the target before it calls any writer. When the writer refuses, it removes a
-file that it has created, but one that was there before stays, empty. To keep the old file until the new one
-is whole: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
+Pillow opens, and so empties, the target before it calls any writer. If the writer then raises an error,
+Pillow removes a file that is new, but leaves an older one empty. To keep the old file until the new one is
+complete: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encode(image, model="resnet50"))``.
 
 `takeover` replaces Pillow's own writer of format "JPEG", for programs that cannot be told another format.
 """
 
 import io
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -52,7 +51,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .pillow_options import SOURCES, codec_dpi, codec_subsampling, table_and_quality
+from .pillow_options import (
+    FORMAT,
+    OPTIONS,
+    OWN,
+    PASSED,
+    REFUSED,
+    check_names,
+    codec_dpi,
+    codec_subsampling,
+    merge,
+    table_and_quality,
+)
 
 if TYPE_CHECKING:
     from dnnjpeg.table.point import OperatingPoint
@@ -63,51 +73,26 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "register", "restore", "takeover"]
 
-FORMAT = "DNNJPEG"
 _TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
-
-_READ = frozenset(
-    {"quality", "subsampling", "optimize", "progressive", "progression", "dpi", "exif", "comment"}
-    | {"streamtype"}
-)
-# Passed on as they are, under the codec's name.
-_PASSED = {
-    "restart_marker_blocks": "restart_blocks",
-    "restart_marker_rows": "restart_rows",
-    "xmp": "xmp",
-    "icc_profile": "icc_profile",
-    "adaptive": "adaptive",
-    "hardness": "hardness",
-    "seed": "seed",
-    "threads": "threads",
-    "jfif": "jfif",
-    "signature": "signature",
-}
-_REFUSED = {
-    "smooth": "the encoder does not blur its input; filter the picture beforehand",
-    "keep_rgb": "the quantization tables are made for YCbCr; use Pillow's own JPEG writer",
-    "extra": "raw segments could break the file; use exif, xmp, icc_profile or comment",
-    "append_images": "a JPEG file holds one picture; save each to a file of its own",
-}
-_OPTIONS = SOURCES.union(_READ, _PASSED, _REFUSED)
-_OWN = frozenset({"model", "table", "adaptive", "hardness", "seed", "threads", "jfif", "signature"})
 
 _defaults: dict[str, Any] = {}
 
 
 def register(**defaults: Any) -> None:
-    """Make format="DNNJPEG" known to Pillow in this process; ``defaults`` are for what a save leaves out.
+    """Make format="DNNJPEG" known to Pillow in this process.
 
-    They are tried on a small picture: what a save would raise for them is raised here, and the former ones
-    stay. A save that chooses its own table (model, table, qtables, or a quality by name) sets the default one
-    aside. ``register()`` restores the plain defaults.
+    defaults: options for every save that does not give them. A save that chooses its own table (model, table,
+        qtables, or a quality by name) does not get the default table. ``register()`` drops all defaults.
+
+    The defaults are tried on a small picture. If a save would raise an error for them, it is raised here, and
+    the defaults from before stay.
     """
     global _defaults
-    _check_names(defaults)
+    check_names(defaults)
     if defaults:
         jpeg = io.BytesIO()  # so that "keep" finds something to keep
         Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
-        _encode(Image.open(jpeg), _merge({}, defaults))
+        _encode(Image.open(jpeg), merge({}, defaults))
     _defaults = defaults
     Image.register_save(FORMAT, _save)
     Image.register_mime(FORMAT, "image/jpeg")
@@ -116,14 +101,17 @@ def register(**defaults: Any) -> None:
 def encode(image: Image.Image, /, **options: Any) -> bytes:
     """The bytes that ``image.save(target, format="DNNJPEG", **options)`` writes.
 
-    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK, 1 to 65,535 pixels a side, above 65,500 with a warning.
-    options: see the module. Raises TypeError for what is no image or an unknown option, ValueError for a bad
-    value or an empty image, OSError for another mode.
+    image: of mode 1, L, RGB, RGBX, YCbCr or CMYK. A side has 1 to 65,535 pixels; above 65,500 there is a
+        warning, because most decoders refuse the file.
+    options: see the module.
+
+    Raises TypeError if it is no PIL image or an option does not exist, ValueError for a wrong value or an
+    empty image, and OSError for another mode.
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
-    _check_names(options)
-    return _encode(image, _merge(_defaults, options))
+    check_names(options)
+    return _encode(image, merge(_defaults, options))
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -133,59 +121,13 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     write_all(fp, encode(image, **image.encoderinfo))
 
 
-def _check_names(options: Iterable[str]) -> None:
-    for name in options:
-        if name not in _OPTIONS:
-            import difflib
-
-            near = difflib.get_close_matches(name, _OPTIONS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_OPTIONS))}"
-            raise TypeError(f"{FORMAT} has no option {name!r}; {hint}")
-
-
-def _merge(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """``options`` over ``defaults``, a quality's name spelt out, what is None left out."""
-    from dnnjpeg.table.point import OperatingPoint
-
-    options = _spell_out(options)
-    replaced = set(options)
-    if any(options.get(name) is not None for name in SOURCES):
-        replaced |= SOURCES
-        has_quality = options.get("qtables") is not None or isinstance(options.get("table"), OperatingPoint)
-        if has_quality or isinstance(defaults.get("quality"), str):
-            replaced.add("quality")
-    kept = _spell_out({name: value for name, value in defaults.items() if name not in replaced})
-    merged = kept | options
-    return {name: value for name, value in merged.items() if value is not None or name == "comment"}
-
-
-def _spell_out(options: dict[str, Any]) -> dict[str, Any]:
-    """Put qtables and subsampling in the place of a quality given by name."""
-    name = options.get("quality")
-    if not isinstance(name, str):
-        return options
-    from PIL.JpegPresets import presets
-
-    if name != "keep" and name not in presets:
-        from dnnjpeg.checks import brief
-
-        raise ValueError(f"quality is {brief(name)}, expected 1..100, 'keep' or one of {', '.join(presets)}")
-    rest = {key: value for key, value in options.items() if key != "quality"}
-    for key in ("qtables", "subsampling"):
-        value = rest.get(key)
-        if value is not None and not (isinstance(value, str) and value == name):
-            raise ValueError(f"quality={name!r} chooses the {key} too: leave out {key}")
-        rest[key] = name
-    return rest
-
-
 def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
     from dnnjpeg.checks import check_integer
     from dnnjpeg.codec.pixels import as_pixels, mode_components
     from dnnjpeg.encoder import encode, tables_only
     from dnnjpeg.options import options_of
 
-    for name, reason in _REFUSED.items():
+    for name, reason in REFUSED.items():
         if options.get(name):
             raise ValueError(f"{FORMAT} refuses {name}: {reason}")
     table, quality = table_and_quality(image, options)
@@ -199,7 +141,7 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
         "dpi": codec_dpi(options.get("dpi")),
         "exif": exif.tobytes() if isinstance(exif, Image.Exif) else exif,
         "comment": comment.encode() if isinstance(comment, str) else comment or b"",
-        **{theirs: options[ours] for ours, theirs in _PASSED.items() if ours in options},
+        **{theirs: options[ours] for ours, theirs in PASSED.items() if ours in options},
     }
     kind = check_integer(options.get("streamtype", 0), "streamtype", 0, 2)
     if kind == _TABLES_ONLY:
@@ -214,8 +156,8 @@ def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
 
 
 def _decoded(image: Image.Image) -> "Decoded | None":
-    """The coefficients of the file that the picture is from; None where it is from none, or is not any more
-    what is in there.
+    """The coefficients of the JPEG file that the picture was opened from. None if there is no such file, or
+    if the pixels are no longer those of the file.
     """
     name = getattr(image, "filename", "")
     if image.format != "JPEG" or not name or image.mode not in ("L", "RGB"):
@@ -239,8 +181,8 @@ def takeover(
 ) -> "Takeover":
     """Replace Pillow's writer of format "JPEG" by dnnjpeg's, in this process and all its threads.
 
-    With ``with``, until the block ends, however it ends; otherwise until `restore`. The latest take-over
-    counts. Once the last one has ended, the writer that was there before is back.
+    In a ``with`` statement, it ends with the block, also by an exception. Otherwise it ends with `restore`.
+    The latest take-over counts. When all have ended, Pillow has its own writer again.
 
     table: name of an installed table, path of one, a Table, or an OperatingPoint, which has its quality.
     quality: "given" is the caller's number, or 75 without one. A number replaces the caller's number.
@@ -267,13 +209,13 @@ def takeover(
                 f"table is an OperatingPoint: its quality counts, so leave out quality={quality!r}"
             )
         quality = check_quality(quality)
-    _check_names(options)
+    check_names(options)
     own = {"table": table, **options}
 
     def encode_instead(image: Image.Image, given: dict[str, Any]) -> bytes:
         if told := beyond_decoders(*image.size):
             raise ValueError(f"the picture has {told}")
-        given = {name: value for name, value in given.items() if name in _OPTIONS - _OWN}
+        given = {name: value for name, value in given.items() if name in OPTIONS - OWN}
         if not given.get("optimize"):
             given.pop("optimize", None)
         if given.get("qtables") is None and not isinstance(given.get("quality"), str):
@@ -281,7 +223,7 @@ def takeover(
                 given.pop("quality", None)
             elif quality != GIVEN:
                 given["quality"] = quality
-        return _encode(image, _merge(own, given))
+        return _encode(image, merge(own, given))
 
     def write(own_writer: Any, image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         data = taken.attempt(lambda: encode_instead(image, image.encoderinfo))
@@ -296,14 +238,14 @@ def takeover(
 
 
 def restore() -> None:
-    """End the latest `takeover` that is in force. Raises RuntimeError where there is none."""
+    """End the latest `takeover` that has not ended. Raises RuntimeError if there is none."""
     from .takeover import restore_latest
 
     restore_latest(_writers())
 
 
 def refuse_takeover() -> None:
-    """Raises ValueError while Pillow's writer is taken over: for those who measure that writer."""
+    """Raise ValueError while Pillow's writer is taken over. Programs that measure that writer call this."""
     from .takeover import refuse_taken
 
     refuse_taken(_writers())

@@ -18,7 +18,9 @@ _log = logging.getLogger("dnnjpeg")
 
 
 class Writers:
-    """Functions of another library, by their names in its namespace. The latest take-over has them."""
+    """JPEG writers of another library, by their names in its namespace. The latest take-over replaces
+    them.
+    """
 
     def __init__(self, library: str, namespace: MutableMapping[str, Any]) -> None:
         self.library = library
@@ -37,7 +39,7 @@ class Writers:
             self._stack.append(takeover)
 
     def give_back(self, takeover: "Takeover | None" = None) -> bool:
-        """End a take-over, by default the latest; False where it is not in force."""
+        """End a take-over; None is the latest. Returns False if it has ended already."""
         with self._lock:
             if not self._stack or (takeover is not None and takeover not in self._stack):
                 return False
@@ -65,10 +67,11 @@ class Writers:
 
 
 class Takeover:
-    """A library's JPEG writer is dnnjpeg's until `restore`, or until the end of a `with` block.
+    """dnnjpeg replaces a library's JPEG writer until `restore`, or until the end of a `with` block.
 
-    written: how many files dnnjpeg wrote. refused: how many the library's own writer wrote, because dnnjpeg
-        refused an option or the picture. The first of these is logged as a warning by the logger "dnnjpeg".
+    written: the number of files that dnnjpeg wrote.
+    refused: the number of files that the library's own writer wrote, because dnnjpeg refused an option or the
+        picture. The logger "dnnjpeg" warns about the first one.
     """
 
     def __init__(self, place: Writers) -> None:
@@ -83,7 +86,7 @@ class Takeover:
         return self
 
     def restore(self) -> None:
-        """End this take-over; once is enough."""
+        """End this take-over. A second call does nothing."""
         self._place.give_back(self)
 
     def __enter__(self) -> Self:
@@ -118,8 +121,9 @@ def restore_latest(place: Writers) -> None:
 
 
 def take_over_as_told(value: str) -> None:
-    """What the variable DNNJPEG_TAKEOVER asks for: TABLE or TABLE:QUALITY, for Pillow and, where it is
-    installed, for OpenCV. Raises ValueError for another value.
+    """Take over Pillow's writer and, if it is installed, OpenCV's, as the variable DNNJPEG_TAKEOVER says.
+
+    value: TABLE or TABLE:QUALITY. Raises ValueError for another value.
     """
     table, colon, last = value.rpartition(":")
     quality: int | str = int(last) if last.isdecimal() else last
@@ -141,7 +145,9 @@ def take_over_as_told(value: str) -> None:
 
 
 def refuse_taken(place: Writers) -> None:
-    """Raises ValueError while a writer is dnnjpeg's: whoever measures the library's would measure dnnjpeg."""
+    """Raise ValueError while dnnjpeg replaces a writer. A program that measures the library would measure
+    dnnjpeg.
+    """
     if place.are_taken:
         told = f" (unset {VARIABLE})" if os.environ.get(VARIABLE) else ""
         raise ValueError(f"{place.library}'s JPEG writer is taken over by dnnjpeg: restore it first{told}")

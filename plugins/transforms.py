@@ -1,4 +1,4 @@
-"""Train a network on what it will read: pictures as they look after dnnjpeg. Needs torch, not torchvision."""
+"""Train a network on what it will read: pictures encoded and decoded. Needs torch, but not torchvision."""
 
 import io
 import os
@@ -25,15 +25,16 @@ class JPEG(torch.nn.Module):
     """Encode and decode pictures, as ``torchvision.transforms.v2.JPEG`` does, with a table of dnnjpeg.
 
     table: name of an installed table, path of one, or a Table; None is "universal".
-    quality: a whole number 1..100, or (low, high): each call draws one from low to high, both included.
-    seed: of the probabilistic quantizer; None draws one for each picture.
-    options: further ones of `dnnjpeg.encode`.
+    quality: a whole number 1..100; or (low, high): each call draws a quality from low to high, both included.
+    seed: of the probabilistic quantizer. None draws a new one for each picture.
+    options: other options of `dnnjpeg.encode`.
 
-    Called with a uint8 tensor [..., C, H, W] of 1 or 3 channels, or a PIL image (L or RGB), it gives back the
-    same kind. Called as albumentations calls, ``jpeg(image=array, mask=...)``, with a uint8 array H x W or
-    H x W x 3, it gives a dict in which the image is changed and all else is as it was.
+    A uint8 tensor [..., C, H, W] with 1 or 3 channels, or a PIL image (L or RGB), becomes one of the same
+    kind and shape. ``jpeg(image=array, mask=...)``, the call of albumentations, takes a uint8 array H x W or
+    H x W x 3. It returns a dict with the new image; all other entries stay as they are.
 
-    Draws come from torch's generator: a DataLoader gives each worker a seed of its own. No gradient flows.
+    Random numbers come from torch's generator. A DataLoader gives each worker its own seed. There is no
+    gradient.
     """
 
     def __init__(

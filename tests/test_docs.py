@@ -108,6 +108,7 @@ SHOWN = {
     "docs/internals/kernels.md": [("stages.py", "--show")],
     "docs/results/tasks.md": [("text.py", "show")],
     "docs/results/rate.md": [("tables.py", "rate")],
+    "docs/guides/cluster.md": [("tables.py", name) for name in ("cluster", "cores", "requests", "plan")],
 }
 
 

@@ -75,6 +75,28 @@ def test_three_tables_and_cells() -> None:
     assert np.abs(found.planes[0] - value / 13.5)[..., coarse].max() <= 0.5
 
 
+@pytest.mark.parametrize("source, factor", [("4:4:4", 1), ("4:2:2", 2**0.5), ("4:2:0", 2), ("4:1:1", 2)])
+def test_chroma_of_fewer_samples_than_asked_gets_finer_steps(source: str, factor: float) -> None:
+    """An error there is spread over more pixels: so that all steps leave as much noise in the picture."""
+    data = encode(draw(64, 48), "standard", 99, subsampling=source)
+    point = OperatingPoint(50, "4:4:4", (9,) * 64, ((30,) * 64,), hardness=None)
+    found = read_coefficients(transcode(data, point, only_if_smaller=False))
+    assert found.subsampling == source
+    assert [set(table) for table in found.tables] == [{9}, {round(30 / factor)}, {round(30 / factor)}]
+    asked = transcode(data, point, only_if_smaller=False, subsampling=source)
+    assert read_coefficients(asked).tables[1] == (30,) * 64
+
+
+def test_steps_go_with_the_frequency_of_the_picture() -> None:
+    """Coefficient (u, v) of a 4:2:0 block has the frequency of (u/2, v/2) of a 4:4:4 block."""
+    data = encode(draw(64, 48), "standard", 99, subsampling="4:2:0")
+    chroma = np.add.outer(20 * np.arange(1, 9), 4 * np.arange(8))
+    point = OperatingPoint(50, "4:4:4", (9,) * 64, (tuple(chroma.ravel().tolist()),), hardness=None)
+    found = read_coefficients(transcode(data, point, only_if_smaller=False))
+    expected = np.add.outer(20 * (1 + np.arange(8) / 2), 4 * np.arange(8) / 2) / 2
+    assert np.array_equal(np.reshape(found.tables[2], (8, 8)), expected)
+
+
 def test_limits() -> None:
     data = saved(Image.fromarray(draw(64, 48)))
     point = OperatingPoint(50, "4:2:0", (3,) * 64, (5,) * 64, max_index=[1023] + [2] * 63)

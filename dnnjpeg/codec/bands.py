@@ -4,19 +4,11 @@ begin with or one bit more.
 
 import numpy as np
 
-from dnnjpeg.codec.decode import coded, decoded_dc
-from dnnjpeg.codec.intervals import (
-    BAD_CODE,
-    FINE,
-    TOO_LARGE,
-    TOO_MANY,
-    begin_scan,
-    refilled,
-    row_decoder,
-)
-from dnnjpeg.codec.lookup import END, LONG, behind, extra_value, field, looked_up
+from dnnjpeg.codec.decode import decoded_dc
+from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
+from dnnjpeg.codec.lookup import END, LONG, behind, code_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load_scalar, store
+from dnnjpeg.machine.simd import load_scalar, store
 
 BAND = np.dtype([(name, np.int64) for name in ("start", "end", "high", "low")])
 """Ss, Se, Ah, Al of a scan."""
@@ -40,10 +32,12 @@ def _dc_block(note, at, word, count, n, block, band):
 
 @inlined
 def _next(at, word, count, table):
-    """Read a code. Returns its part (see `lookup`), the number of its extra bits, and the bits after it."""
+    """Read a code (see `lookup`). Returns it, the number of its extra bits, and the bits after it."""
     at, word, count = refilled(at, word, count)
-    entry, size = coded(table, word, looked_up(table, word))
-    return at, behind(word, entry), count - field(entry, 0, 6), entry, size
+    entry = looked_up(table, word)
+    if entry == LONG:
+        entry = code_of(table, word)
+    return at, behind(word, entry), count - field(entry, 0, 6), entry, field(entry, 32, 8)
 
 
 @inlined
@@ -122,7 +116,7 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 @inlined
 def _decode_block(note, at, word, count, n, block, order, band):
-    """Decode a block's part of the scan. See `intervals.row_decoder`."""
+    """Decode a block's part of the scan. See `intervals.scan_decoder`."""
     if band.start == 0:
         return _dc_block(note, at, word, count, n, block, band)
     if band.high == 0:
@@ -130,23 +124,18 @@ def _decode_block(note, at, word, count, n, block, order, band):
     return _ac_refine(note, at, word, count, block, note.blocks[n, 4], order, band)
 
 
-_decode_row = row_decoder(_decode_block)
+_decode_scan = scan_decoder(_decode_block)
 
 
 @kernel
 def progressive_scan(
-    notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage, bands
+    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, bands
 ):  # fmt: skip
-    """Decode a progressive scan into planes that hold what earlier scans left. See `decode.sequential_scan`.
+    """Decode a progressive scan into planes that hold what earlier scans left. See `intervals.scan_decoder`.
 
-    `bands`: an array of one record of `BAND`.
+    `notes`, `bands`: arrays of one, the latter of `BAND`.
     """
-    note, band, source, room = notes[0], bands[0], address(data), address(memory)
-    begin_scan(note, source + first)
-    for mcu_row in range(mcu_rows):
-        if not _decode_row(
-            note, source + end, room, address(planes), parts, mcu_row, mcus, mcu_rows, interval,
-            address(order), band, salvage,
-        ):  # fmt: skip
-            break
-    note.interval -= source
+    return _decode_scan(
+        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage,
+        bands[0],
+    )  # fmt: skip

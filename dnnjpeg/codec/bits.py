@@ -1,5 +1,7 @@
-"""Tokens to bytes: symbols counted, codes and extra bits packed most significant first (T.81 F.1.2), bytes
-stuffed (F.1.2.3).
+"""From tokens to bytes: count symbols, look up codes, pack bits (T.81 F.1.2), stuff bytes (F.1.2.3).
+
+A token is a uint32: a symbol in the high 16 bits, its extra bits in the low 16, see `scan`. Bits are packed
+with the most significant one first.
 """
 
 import numpy as np
@@ -19,16 +21,19 @@ from dnnjpeg.machine.simd import (
     store,
 )
 
-COUNT_ROWS = 4  # of counts of symbols, which add up to those of a scan
-CHUNK = 256  # tokens that `emit` takes through one step at a time
+COUNT_ROWS = 4  # rows of counts; their sum is the histogram of a scan
+CHUNK = 256  # tokens that `emit_at` codes at a time
 _EVEN = shuffler(range(0, 16, 2))
 _ODD = shuffler(range(1, 16, 2))
 
 
 @inlined
 def count_symbols(tokens, end, counts):
-    """Add the symbols of the tokens from `tokens` to `end` to `counts`, address of uint32[COUNT_ROWS, 1024]:
-    rows take turns, so that equal neighbours do not wait for one another. No picture has 2^34 tokens.
+    """Count the symbols of the tokens between two addresses.
+
+    counts: address of uint32[COUNT_ROWS, 1024], to which the symbols are added. The rows take turns, because
+        equal neighbours in one row would wait for each other. No count overflows: a picture has fewer than
+        2^34 tokens.
     """
     for at in range(tokens, end - 15, 16):
         _count(counts, load_scalar(at + 2, "u16"))
@@ -62,24 +67,29 @@ def _looked_up(codes, token):
 
 @kernel
 def count_tokens(tokens, count, counts):
-    """Add the symbols of the first `count` tokens, uint32, to counts, uint32[COUNT_ROWS, 1024]."""
+    """`count_symbols` with arrays: the first `count` tokens, uint32; counts, uint32[COUNT_ROWS, 1024]."""
     count_symbols(address(tokens), address(tokens) + 4 * count, address(counts))
 
 
 @kernel
 def emit(memory, count, lut, phase, target, scratch):
-    """`emit_at` for the first `count` tokens, with arrays in place of addresses."""
+    """`emit_at` with arrays in place of addresses, for the first `count` tokens. Returns the number of
+    bits.
+    """
     tokens = address(memory)
     return emit_at(tokens, tokens + 4 * count, address(lut), phase, address(target), address(scratch))
 
 
 @inlined
 def emit_at(tokens, end, codes, phase, target, scratch):
-    """Bits of the tokens from `tokens` to `end`, most significant first, after `phase` (0..7) zero bits;
-    returns how many in all.
+    """Pack the tokens between two addresses as bits. Returns the number of bits, `phase` included.
 
-    Addresses: `codes` of uint32[1024], see `huffman.ScanTables`; `scratch` of uint32[4 * CHUNK + 32]. Uses 64
-    bytes behind the tokens, and leaves them as they were; writes up to 8 bytes past the last bit.
+    codes: address of uint32[1024], the code of each symbol, see `huffman.ScanTables`.
+    phase: 0..7, the number of zero bits to begin with.
+    target: address of the output. Up to 8 bytes behind the last bit are overwritten.
+    scratch: address of uint32[4 * CHUNK + 32].
+
+    The 64 bytes behind the last token are used, and restored.
     """
     out = target
     behind = load(end, "u8x64")
@@ -128,8 +138,8 @@ def emit_at(tokens, end, codes, phase, target, scratch):
 
 @inlined
 def _stuff(source, count, out):
-    """Copy `count` bytes with a zero after every 0xFF (T.81 F.1.2.3); returns the address behind. Writes up
-    to 64 bytes past it.
+    """Copy `count` bytes, and write a zero byte after each 0xFF (T.81 F.1.2.3). Returns the address behind
+    the copy. Up to 64 bytes behind it are overwritten.
     """
     at, end = source, source + count
     while at < end:
@@ -168,11 +178,15 @@ def _pad(raw, bits):
 
 @inlined
 def pack_at(tokens, bounds, codes, raw, target, scratch):
-    """Restart intervals of the tokens at `tokens` as stuffed bytes at `target`, RSTn between them (T.81
-    B.2.1, F.1.2.3); returns how many bytes.
+    """Code restart intervals as stuffed bytes, with RST0 to RST7 between them (T.81 B.2.1, F.1.2.3). Returns
+    the number of bytes.
 
-    `bounds`: int64, n, the numbers of the tokens at which n intervals begin, and of all tokens. `raw`:
-    address of room for the unstuffed bytes of one interval. `codes`, `scratch`: see `emit_at`.
+    tokens: address of the first token.
+    bounds: int64 array: the number n of intervals, the n tokens at which they begin, the number of all
+        tokens.
+    codes, scratch: see `emit_at`.
+    raw: address of room for the unstuffed bytes of the longest interval.
+    target: address of the output.
     """
     out = target
     for i in range(bounds[0]):
@@ -187,25 +201,30 @@ def pack_at(tokens, bounds, codes, raw, target, scratch):
 
 @inlined
 def close_bounds(bounds, count):
-    """Note the end of the tokens, `count`. If no interval was begun, all tokens are one interval."""
+    """Write the number of all tokens, `count`, to the end of `bounds` (see `pack_at`). Without an interval so
+    far, all tokens become one.
+    """
     bounds[0] = max(bounds[0], 1)
     bounds[bounds[0] + 1] = count
 
 
 @kernel
 def pack(memory, count, bounds, lut, raw, target, scratch):
-    """`pack_at` for the first `count` tokens, with arrays in place of addresses."""
+    """`close_bounds` and `pack_at` with arrays in place of addresses, for the first `count` tokens."""
     close_bounds(bounds, count)
     return pack_at(address(memory), bounds, address(lut), address(raw), address(target), address(scratch))
 
 
 @kernel
 def join(raw, offsets, bits, target):
-    """Stuff pieces of one interval that `emit` wrote apart, each with the phase at which it continues the one
-    before.
+    """Join pieces of one interval that `emit` packed apart, and stuff them. Returns the number of bytes.
 
-    `raw`: uint8, the pieces, which begin at `offsets`, int64[n]. `bits`: int64[n], what `emit` returned.
-    Returns how many bytes.
+    The phase of a piece is where the one before it ends within a byte; the two share that byte.
+
+    raw: uint8 array with the pieces.
+    offsets: int64[n], the byte at which each piece begins.
+    bits: int64[n], what `emit` returned for each.
+    target: uint8 array, the output.
     """
     out = address(target)
     for i in range(offsets.size):

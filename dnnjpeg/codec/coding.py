@@ -8,7 +8,8 @@ import numpy as np
 
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, standard_huffman
-from dnnjpeg.codec.planes import baseline_scan, progressive_scans, restart_interval
+from dnnjpeg.codec.plane_rows import Change, baseline_scan, requantized
+from dnnjpeg.codec.planes import progressive_scans, restart_interval
 from dnnjpeg.codec.stream import Scan, with_headers
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.standard import Steps
@@ -48,15 +49,18 @@ class Coding:
         """The file of one baseline scan; `head`: the segments of metadata."""
         return self._file(head, False, [scan])
 
-    def smallest(self, head: bytes, planes: np.ndarray) -> bytes:
-        """Encode all coefficients as a baseline file, as a progressive file, or as the smaller of the two."""
-        options, files = self.options, []
+    def smallest(self, head: bytes, planes: np.ndarray, change: Change | None = None) -> bytes:
+        """Encode all coefficients, changed before, as a baseline file, as a progressive file, or as the
+        smaller of the two.
+        """
+        options, frame, files = self.options, self.frame, []
+        if options.progressive and change:
+            planes, change = requantized(frame, planes, change), None
         if options.progressive is not True:
-            files.append(
-                self.baseline(head, baseline_scan(self.frame, planes, self.interval, self.known_huffman))
-            )
+            scan = baseline_scan(frame, planes, self.interval, self.known_huffman, change)
+            files.append(self.baseline(head, scan))
         if options.progressive:
-            scans = progressive_scans(self.frame, planes, options.restart_blocks, options.restart_rows)
+            scans = progressive_scans(frame, planes, options.restart_blocks, options.restart_rows)
             files.append(self._file(head, True, scans))
         return min(files, key=len)
 

@@ -1,9 +1,8 @@
-"""Pixels to strips: RGB -> YCbCr (JFIF 1.02, full range) with chroma downsampling by averaging, one row of
-MCUs at a time.
+"""From pixels to strips: RGB to YCbCr (JFIF 1.02, full range), chroma averaged, one row of MCUs at a time.
 
-A strip holds a component's samples for one row of MCUs: uint8, 8v rows, the last sample repeated to the right
-and below. Every input of several channels is one integer map, out = (offset + channels·weights) >> shift.
-Chroma is averaged before the map, not after it, so nothing is rounded twice.
+A strip holds the samples of a component for one row of MCUs: uint8, 8v rows. The last sample of a row is
+repeated to the right, and the last row below. Pixels of several channels are mapped by integers:
+sample = (offset + channels · weights) >> shift. Chroma is averaged before this map, so it is rounded once.
 """
 
 from functools import lru_cache
@@ -16,9 +15,9 @@ from dnnjpeg.machine.native import multiply_pairs
 from dnnjpeg.machine.simd import convert, load, load_scalar, reinterpret, shuffler, store
 
 PLANE, PACKED_3, PACKED_4 = range(3)
-"""How many bytes a pixel has: one, three, four."""
+"""Layouts: one, three or four bytes a pixel."""
 
-MAP_BYTES = 256  # of one component's part of a channel map
+MAP_BYTES = 256  # the size of one component's part of a channel map
 
 _JOIN_32 = shuffler(range(32))
 _JOIN_64 = shuffler(range(64))
@@ -37,11 +36,14 @@ _YCBCR = ((9798, 19235, 3735), (-5529, -10855, 16384), (16384, -13720, -2664))
 
 @lru_cache(maxsize=32)
 def channel_map(mode: str, averaged: int) -> tuple[int, int, np.ndarray]:
-    """How pixels of `mode` (a key of `pixels.MODES`, or YCbCrX) become components.
+    """The integers that turn pixels of a mode into components.
 
-    Returns the layout, the bytes a pixel, and int32[components or more, 4, 16], every lane of a vector alike:
-    weights of channels 0 and 2 (two int16), of 1 and 3, offset, shift. `averaged` is the number of pixels (1,
-    2 or 4) that one chroma sample stands for.
+    mode: a key of `pixels.MODES`, or "YCbCrX".
+    averaged: the number of pixels that one chroma sample stands for: 1, 2 or 4.
+
+    Returns the layout (`PLANE`, `PACKED_3` or `PACKED_4`), the bytes a pixel, and the map, int32[3 or 4
+    components, 4, 16]. Its four rows are the weights of channels 0 and 2 (two int16), the weights of channels
+    1 and 3, the offset, and the shift. All 16 lanes of a row are equal. Gray pixels need no map: theirs is 0.
     """
     if mode == "L":
         return PLANE, 1, np.zeros((3, 4, 16), np.int32)
@@ -68,8 +70,8 @@ def _pack(rows: list[list[int]], ends: list[tuple[int, int]]) -> np.ndarray:
 
 @inlined
 def _channels(at, layout):
-    """Sixteen pixels as two i16x32: channels 0 and 2, channels 1 and 3, a pair a pixel. Reads up to 16 bytes
-    too many.
+    """Load sixteen pixels as two i16x32: channels 0 and 2, and channels 1 and 3, a pair for each pixel. Up to
+    16 bytes behind the pixels are read.
     """
     if layout == PACKED_4:
         words = load(at, "u32x16")
@@ -201,11 +203,17 @@ def fill_strips(
     c_stride,
     edge,
 ):
-    """Strips of the row of MCUs whose first pixel row is `top`, `padded` pixels wide (a whole number of
-    MCUs).
+    """Fill the strips of one row of MCUs.
 
-    `pixels`, `mix`, `strips`, `edge` are addresses. Component 0 lies at `strips` (8v rows of `y_stride`
-    bytes), the others behind it, each 8 rows of `c_stride` bytes. `edge` is room for two rows of 128 pixels.
+    pixels: address of the picture's first pixel; its rows are `row_bytes` apart.
+    layout, pixel_bytes: see `channel_map`. mix: address of its map.
+    width, height: of the picture, in pixels.
+    padded: width of a strip in pixels, a whole number of MCUs.
+    top: the first row of pixels.
+    h, v: sampling factors of component 0. Those of the others are 1.
+    strips: address of component 0, 8v rows of `y_stride` bytes. Each other component follows, 8 rows of
+        `c_stride` bytes.
+    edge: address of room for two rows of 128 pixels of 4 bytes.
     """
     step = 64 if layout == PLANE else 16 * h
     # held in registers, for nothing tells the compiler that the stores below leave the map alone

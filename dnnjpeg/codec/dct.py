@@ -9,18 +9,20 @@ import numpy as np
 from dnnjpeg.machine.jit import host_has, inlined
 from dnnjpeg.machine.simd import fused, load, mask_bits, reinterpret, shuffler, splat, store
 
-LANES = 16  # blocks a batch
+LANES = 16  # blocks in a batch
 WIDTH = 16 if host_has("avx512bw") else 8 if host_has("avx2") else 4
-"""Blocks a vector: eight of these, which the DCT works on, are to fit the registers."""
+"""Blocks in a vector. The DCT works on eight vectors, and they should fit the registers."""
 
 ORDER = (0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15) if WIDTH == 8 else tuple(range(LANES))
-"""The block of each lane: those of 32 bytes are loaded by shuffles that do not leave 16."""
+"""The number of the block in each lane. Vectors of 32 bytes are loaded by shuffles within 16 bytes, which are
+cheap and leave the blocks in another order.
+"""
 
 _FLOATS, _WORDS, _BYTES = f"f32x{WIDTH}", f"u32x{WIDTH}", f"u8x{4 * WIDTH}"
 
 _AAN = np.array([1.0] + [np.sqrt(2.0) * np.cos(k * np.pi / 16) for k in range(1, 8)])
 SCALE = (1.0 / (8.0 * np.outer(_AAN, _AAN))).reshape(64)
-"""float64[64], natural order: what `forward_16` returns times this is the orthonormal DCT of T.81."""
+"""float64[64], natural order. The output of `forward_column` times this is the DCT of T.81 A.3.3."""
 
 _LEFT_HALVES = shuffler([2 * block for block in ORDER[:WIDTH]])
 _RIGHT_HALVES = shuffler([2 * block + 1 for block in ORDER[:WIDTH]])
@@ -106,8 +108,10 @@ def store_8(at, stride, a, b, c, d, e, f, g, h):
 
 @inlined
 def forward_rows_16(source, stride, out):
-    """Row pass over sixteen neighbouring blocks of a strip of uint8 samples at `source`; float32 [8 rows][8
-    frequencies][16] at `out`.
+    """The DCT along the rows of sixteen neighbouring blocks, with the level shift of T.81 A.3.1.
+
+    source: address of the blocks' first sample, uint8; the rows of the strip are `stride` bytes apart.
+    out: address of float32 [8 rows][8 frequencies][16 lanes]. `ORDER` says which block a lane holds.
     """
     for y in range(8):
         for lane in range(0, LANES, WIDTH):
@@ -122,8 +126,10 @@ def forward_rows_16(source, stride, out):
 
 @inlined
 def forward_column(at):
-    """Column pass over the output of `forward_rows_16`, from address `at`: the eight vertical frequencies of
-    `WIDTH` blocks.
+    """The DCT along the columns of `WIDTH` blocks, for one horizontal frequency. Returns eight float32
+    vectors, the vertical frequencies 0 to 7, to be multiplied by `SCALE`.
+
+    at: address in the output of `forward_rows_16`, of row 0 of this frequency.
     """
     return _dct_8(
         load(at, _FLOATS), load(at + 512, _FLOATS),
@@ -146,7 +152,9 @@ def _pair(at):
 
 @inlined
 def transpose_16(source, target):
-    """int16 [64 coefficients][16 blocks] at `source` to [16 blocks][64 coefficients] at `target`."""
+    """Transpose int16 [64 coefficients][16 blocks] at one address to [16 blocks][64 coefficients] at
+    another.
+    """
     for tile in range(4):
         at = source + tile * 512
         v = (

@@ -2,43 +2,29 @@
 
 import numpy as np
 
-from dnnjpeg.codec.intervals import (
-    BAD_CODE,
-    FINE,
-    TOO_LARGE,
-    TOO_MANY,
-    begin_scan,
-    refilled,
-    row_decoder,
-)
-from dnnjpeg.codec.lookup import END, LONG, PART, behind, entry_of, extra_value, field, looked_up
+from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
+from dnnjpeg.codec.lookup import END, LONG, PART, behind, code_of, extra_value, field, looked_up, part_value
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load_scalar, splat, store
+from dnnjpeg.machine.simd import load_scalar, splat, store
 
 BEYOND = 31  # positions behind the last that an entry may lead to
 
 
 @inlined
 def decoded_dc(at, word, count, table):
-    """Read a DC difference. Returns it, the error, and the bits after it."""
+    """Read a DC difference. Returns it, the error, and the bits after it, of which 29 or more are at hand."""
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
     difference = np.int64(np.int16(entry >> np.uint64(48)))
     if entry & np.uint64(PART):
-        entry, size = coded(table, word, entry)
+        difference = part_value(entry, word)
+    if entry == LONG:
+        entry = code_of(table, word)
         if entry == LONG:
             return at, word, count, 0, BAD_CODE
-        word, count = behind(word, entry), count - field(entry, 0, 6)
+        word, count, size = behind(word, entry), count - field(entry, 0, 6), field(entry, 32, 8)
         return at, word << np.uint64(size), count - size, extra_value(word, size), FINE
     return at, behind(word, entry), count - field(entry, 0, 6), difference, FINE
-
-
-@inlined
-def coded(table, word, entry):
-    """The part at the top of the word, and the number of its extra bits; `entry` is what is looked up."""
-    if entry & np.uint64(PART) == 0 or entry == LONG:
-        entry = entry_of(table, word)
-    return entry, field(entry, 32, 8)
 
 
 @inlined
@@ -50,18 +36,18 @@ def _store_at(block, order, k, value):
 def _decode_ac(at, word, count, table, block, order):
     """Read the AC coefficients of a block that holds zeros. Returns an error, and the bits after them."""
     k = 1
-    at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
     while True:
-        for _ in range(4):  # as many as 56 bits have, all of them whole
-            if entry & np.uint64(PART):
-                break
+        at, word, count = refilled(at, word, count)
+        for _ in range(2):  # as many as 56 bits have, and those of one more look-up
             # whatever the entry, both are stored: no branch to guess
-            _store_at(block, order, k + field(entry, 24, 8), np.int16(entry >> np.uint64(48)))
             _store_at(block, order, k + field(entry, 16, 8), np.int16(entry >> np.uint64(32)))
+            _store_at(block, order, k + field(entry, 24, 8), np.int16(entry >> np.uint64(48)))
+            if entry & np.uint64(PART):
+                _store_at(block, order, k + field(entry, 24, 8), part_value(entry, word))
             on = k + field(entry, 10, 6)
             if on > 63:
-                if on == 64 or k + field(entry, 24, 8) < 63:
+                if entry != LONG and (on == 64 or k + field(entry, 24, 8) < 63):
                     return at, behind(word, entry), count - field(entry, 0, 6), FINE
                 break  # a coefficient ends the block, and what follows is not of it
             k = on
@@ -69,30 +55,30 @@ def _decode_ac(at, word, count, table, block, order):
             count -= field(entry, 0, 6)
             entry = looked_up(table, word)
         else:
-            at, word, count = refilled(at, word, count)
             continue
         # one code by itself
         at, word, count = refilled(at, word, count)
-        entry, size = coded(table, word, entry)
-        word, count = behind(word, entry), count - field(entry, 0, 6)
+        entry = code_of(table, word)
+        word, count, size = behind(word, entry), count - field(entry, 0, 6), field(entry, 32, 8)
+        if entry == LONG:
+            return at, word, count, BAD_CODE
         if entry & np.uint64(END):
             return at, word, count, FINE
         k += field(entry, 16, 8)
         if k > 63:
-            return at, word, count, BAD_CODE if entry == LONG else TOO_MANY
+            return at, word, count, TOO_MANY
         _store_at(block, order, k, extra_value(word, size))
         word <<= np.uint64(size)
         count -= size
         k += 1
         if k == 64:
             return at, word, count, FINE
-        at, word, count = refilled(at, word, count)
         entry = looked_up(table, word)
 
 
 @inlined
 def _decode_block(note, at, word, count, n, block, order, band):
-    """Decode the DC and the AC coefficients of a block. See `intervals.row_decoder`."""
+    """Decode the DC and the AC coefficients of a block. See `intervals.scan_decoder`."""
     store(block, splat(0, "u8x64"))
     store(block + 64, splat(0, "u8x64"))
     at, word, count, difference, error = decoded_dc(at, word, count, note.blocks[n, 3])
@@ -106,22 +92,14 @@ def _decode_block(note, at, word, count, n, block, order, band):
     return at, word, count, error
 
 
-_decode_row = row_decoder(_decode_block)
+_decode_scan = scan_decoder(_decode_block)
 
 
 @kernel
-def sequential_scan(notes, data, first, end, memory, planes, parts, mcus, mcu_rows, interval, order, salvage):
-    """Decode all rows of MCUs of a scan, bytes `first`..`end`-1 of the file. The note says what is wrong.
-
-    `notes`: an array of one. `data`, `memory`: uint8. `planes`: int16. `parts`, `order`, `salvage`: see
-    `row_decoder`.
-    """
-    note, source, room = notes[0], address(data), address(memory)
-    begin_scan(note, source + first)
-    for mcu_row in range(mcu_rows):
-        if not _decode_row(
-            note, source + end, room, address(planes), parts, mcu_row, mcus, mcu_rows, interval,
-            address(order), 0, salvage,
-        ):  # fmt: skip
-            break
-    note.interval -= source
+def sequential_scan(
+    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage
+):  # fmt: skip
+    """See `intervals.scan_decoder`. `notes`: an array of one."""
+    return _decode_scan(
+        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, 0
+    )

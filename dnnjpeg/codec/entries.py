@@ -40,28 +40,33 @@ _TOKENS = shuffler([lane + part for lane in range(16) for part in (0, 16)])  # e
 
 @inlined
 def category(value):
-    """Bits of |value| (T.81 Table F.1)."""
+    """The number of bits of |value|, 0 for 0: the category of T.81 Table F.1."""
     return highest_bit(np.uint64(2 * abs(value) + 1))
 
 
 @inlined
 def put_token(out, symbol, size, extra):
-    """Write one token at `out`. Returns the address behind it."""
+    """Write one token at address `out`: a symbol, and the low `size` bits of `extra`. Returns the address
+    behind it.
+    """
     store(out, np.uint32(symbol << 16 | extra & ((1 << size) - 1)))
     return out + 4
 
 
 @inlined
 def put_dc(out, table, difference):
-    """DC difference (T.81 F.1.2.1)."""
+    """Write the token of a DC difference (T.81 F.1.2.1) at address `out`. Returns the address behind it.
+
+    table: number of the DC Huffman table, 0 or 1.
+    """
     size = category(difference)
     return put_token(out, table << 8 | size, size, difference - (difference < 0))
 
 
 @inlined
 def _append_compressed(values, positions, block, chroma):
-    """Entries of a block but for its DC's value; returns how many, and the bits of its non-zeros, DC counted
-    as one.
+    """Write the entries of a block, but not the value of its DC. Returns their number, and a uint64 whose bit
+    k is set where coefficient k is not zero; bit 0 is always set.
     """
     low, high = load(block, "i16x32") | load(address(_DC), "i16x32"), load(block + 64, "i16x32")
     in_low, in_high = low != 0, high != 0
@@ -101,8 +106,8 @@ def _append_one_by_one(values, positions, block, chroma):
 
 
 def _compressing() -> np.ndarray:
-    """By the mask of eight coefficients, 32 bytes: the numbers of their bytes that are moved to the front,
-    then their own numbers.
+    """uint8[256, 32]. The row is a mask of eight int16 coefficients. Its first half has the numbers of the
+    bytes to move to the front, its second half the numbers of the coefficients.
     """
     table = np.zeros((256, 32), np.uint8)
     for mask in range(256):
@@ -118,7 +123,7 @@ _EVERY_BYTE = 0x0101010101010101
 
 @inlined
 def _append_eight(values, positions, n, block, bits, k, added):
-    """Entries of the coefficients k..k + 7, behind n others; returns how many there are then."""
+    """Write the entries of the coefficients k..k + 7 behind n others. Returns how many there are now."""
     row = address(_EIGHTS) + (bits >> k & 255) * 32
     store(values + 2 * n, pick_bytes(load(block + 2 * k, "u8x16"), load(row, "u8x16")))
     store(positions + n, load_scalar(row + 16, "i64") + (added + k * _EVERY_BYTE))
@@ -153,7 +158,14 @@ else:
 
 @inlined
 def append_block(values, positions, block, chroma, difference):
-    """Write the entries of a block. Returns their number."""
+    """Write the entries of a block. Returns their number.
+
+    values: address for int16 values. positions: address for uint8 positions: 0 is DC, 1..63 are AC in zigzag
+        order, 64 is EOB. Whole vectors are stored, so bytes behind the entries are overwritten.
+    block: address of int16[64] in zigzag order.
+    chroma: 0, or `CHROMA` for the second pair of Huffman tables; it is added to the positions.
+    difference: of the DC, to the block before.
+    """
     n, bits = _append_non_zeros(values, positions, block, chroma)
     store(values, np.int16(difference))
     store(values + 2 * n, np.int16(0))
@@ -163,7 +175,9 @@ def append_block(values, positions, block, chroma, difference):
 
 @inlined
 def append_nothing(values, positions, chroma):
-    """Entries of a block outside the picture: nothing is cheaper than no change of DC and no AC."""
+    """Write the entries of a block outside the picture: a DC difference of 0 and an EOB, which take the
+    fewest bits. Arguments as in `append_block`. Returns their number.
+    """
     store(values, np.uint32(0))
     store(positions, np.uint8(chroma))
     store(positions + 1, np.uint8(_EOB + chroma))
@@ -172,8 +186,10 @@ def append_nothing(values, positions, chroma):
 
 @inlined
 def _tokens_wide(here, before, value):
-    """Sixteen tokens of entries, u32x16, and a mask of those that a long run of zeros makes wrong. All are
-    addresses: of positions, of those one before, of values.
+    """Make the tokens of sixteen entries, u32x16. Returns them, and a mask of those that are wrong because
+    more than 15 zeros come before them.
+
+    here, before, value: addresses of the positions, of the positions one entry earlier, and of the values.
     """
     here, value = convert(load(here, "u8x16"), "i32x16"), convert(load(value, "i16x16"), "i32x16")
     run = here - convert(load(before, "u8x16"), "i32x16") - 1
@@ -189,7 +205,7 @@ def _tokens_wide(here, before, value):
 
 @inlined
 def _tokens_narrow(here, before, value):
-    """The same in vectors of int16."""
+    """`_tokens_wide` in vectors of int16."""
     here, value = convert(load(here, "u8x16"), "i16x16"), load(value, "i16x16")
     run = here - convert(load(before, "u8x16"), "i16x16") - 1
     # ones from the highest set bit on downwards
@@ -211,7 +227,10 @@ _sixteen_tokens = _tokens_wide if host_has("avx512bw") else _tokens_narrow
 
 @inlined
 def put_entries(out, values, positions, count):
-    """Write the tokens of `count` entries; reads one position before them. Returns the end's address."""
+    """Write the tokens of `count` entries at address `out`. Returns the address behind them.
+
+    values, positions: addresses, see `append_block`. The byte before `positions` is read, too.
+    """
     i = 0
     while i < count:
         tokens, long = _sixteen_tokens(positions + i, positions + i - 1, values + 2 * i)
@@ -230,7 +249,7 @@ def put_entries(out, values, positions, count):
 
 @inlined
 def _put_long_run(out, value, position):
-    """Tokens of the entry at two addresses, which more than 15 zeros come before."""
+    """Write the tokens of one entry with more than 15 zeros before it. value, position: its addresses."""
     place, amount = np.int64(load_scalar(position, "u8")), np.int64(load_scalar(value, "i16"))
     table = AC << 8 | (place & CHROMA) << 1
     zeros = place - np.int64(load_scalar(position - 1, "u8")) - 1

@@ -13,7 +13,9 @@ _DECODERS_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 
 
 def beyond_decoders(width: int, height: int) -> str:
-    """The text about a picture that JPEG can hold and most decoders refuse; empty for other pictures."""
+    """A warning about a picture of a size, in pixels, that JPEG can hold and most decoders refuse. Empty for
+    other sizes.
+    """
     if max(width, height) <= _DECODERS_SIDE:
         return ""
     return f"{width:,} x {height:,} pixels, and most decoders stop at {_DECODERS_SIDE:,} a side"
@@ -21,8 +23,12 @@ def beyond_decoders(width: int, height: int) -> str:
 
 @dataclass(frozen=True)
 class FrameComponent:
-    """`h`, `v`: sampling factors. `columns`, `rows`: blocks that hold picture. `quantization_table`,
-    `huffman_table`: the numbers of its tables; the DC and the AC table have the same number.
+    """One component of a frame.
+
+    h, v: sampling factors, 1..4.
+    columns, rows: the number of blocks across and down that hold picture.
+    quantization_table: number of its quantization table, 0..3.
+    huffman_table: number of its DC table, and of its AC table: 0, or 1 for chroma.
     """
 
     h: int
@@ -35,8 +41,13 @@ class FrameComponent:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture of `width` x `height` samples; component c has sampling factors `sampling[c]` and
-    quantization table `quantization_tables[c]`.
+    """The size of a picture, and its components.
+
+    width, height: in pixels, 1..65,535.
+    sampling: the sampling factors (h, v) of each component.
+    quantization_tables: the number of the quantization table of each component.
+
+    Raises ValueError for another width or height.
     """
 
     width: int
@@ -51,10 +62,12 @@ class Frame:
 
     @cached_property
     def h(self) -> int:
+        """The largest horizontal sampling factor."""
         return max(h for h, _ in self.sampling)
 
     @cached_property
     def v(self) -> int:
+        """The largest vertical sampling factor."""
         return max(v for _, v in self.sampling)
 
     @cached_property
@@ -64,6 +77,7 @@ class Frame:
 
     @cached_property
     def mcu_rows(self) -> int:
+        """Number of rows of MCUs."""
         return -(-self.height // (8 * self.v))
 
     @cached_property
@@ -83,7 +97,7 @@ class Frame:
 
     @cached_property
     def huffman_pairs(self) -> int:
-        """Pairs of Huffman tables, DC and AC: 2 where there is chroma, else 1."""
+        """The number of pairs of Huffman tables, DC and AC: 2 if there is chroma, else 1."""
         return 1 + max(component.huffman_table for component in self.components)
 
     @cached_property
@@ -101,8 +115,10 @@ class Frame:
         return {whole_picture: self._lay_out(whole_picture) for whole_picture in (False, True)}
 
     def planes(self, whole_picture: bool) -> tuple[np.ndarray, int]:
-        """int64[components, 7] as `scan` reads it, and the blocks of all planes: of the picture, or of one
-        row of MCUs.
+        """How planes of coefficients are laid out: int64[components, 7] with the fields that `scan` names,
+        and the number of blocks of all planes.
+
+        whole_picture: True for planes of the whole picture, False for planes of one row of MCUs.
         """
         return self._planes[whole_picture]
 

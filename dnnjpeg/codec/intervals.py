@@ -46,7 +46,7 @@ NOTE = np.dtype(
 
 H, V, STRIDE, PLANE, DC_TABLE, AC_TABLE = range(6)
 """Fields of a component in a scan: blocks of an MCU, across and down; blocks between rows of its plane, the
-first block of that; addresses of its tables."""
+first block of that; where its tables are, in bytes."""
 
 
 @inlined
@@ -169,13 +169,7 @@ def _end_interval(note, end, room, last):
 
 
 @inlined
-def begin_scan(note, source):
-    note.source, note.left, note.restarts, note.error = source, 0, -1, FINE
-    note.interval, note.bits = source, 0
-
-
-@inlined
-def _lay_out(note, planes, parts, mcu_row):
+def _lay_out(note, planes, parts, tables, mcu_row):
     """The blocks of a row's first MCU: address, bytes to that of the next MCU, component, tables, and the
     address again; returns how many.
     """
@@ -188,15 +182,15 @@ def _lay_out(note, planes, parts, mcu_row):
                 note.blocks[n, 0] = row + x * 128
                 note.blocks[n, 1] = h * 128
                 note.blocks[n, 2] = c
-                note.blocks[n, 3] = parts[c, DC_TABLE]
-                note.blocks[n, 4] = parts[c, AC_TABLE]
+                note.blocks[n, 3] = tables + parts[c, DC_TABLE]
+                note.blocks[n, 4] = tables + parts[c, AC_TABLE]
                 note.blocks[n, 5] = row + x * 128
                 n += 1
     return n
 
 
-def row_decoder(decode_block: Callable[..., Any]) -> Any:
-    """Make a part of kernels that decodes a row of MCUs.
+def scan_decoder(decode_block: Callable[..., Any]) -> Any:
+    """Make a part of kernels that decodes a scan.
 
     decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU, at the address
         `block`. It returns the bits after the block, and an error.
@@ -223,15 +217,10 @@ def row_decoder(decode_block: Callable[..., Any]) -> Any:
 
     @inlined
     def decode_row(
-        note, end, room, planes, parts, mcu_row, mcus, mcu_rows, interval, order, band, salvage
+        note, end, room, planes, parts, tables, mcu_row, mcus, mcu_rows, interval, order, band, salvage
     ):  # fmt: skip
-        """One row of MCUs of a scan (T.81 A.2.3); returns whether the scan goes on. All are addresses, but
-        `parts`, int64[components, 6].
-
-        `order`: uint8[64 + BEYOND], bytes into a block by position in zigzag order. `salvage`: to leave what
-        cannot be read as it is, and go on at the next restart.
-        """
-        blocks = _lay_out(note, planes, parts, mcu_row)
+        """One row of MCUs of a scan (T.81 A.2.3); returns whether the scan goes on."""
+        blocks = _lay_out(note, planes, parts, tables, mcu_row)
         mcu = 0
         while mcu < mcus:
             error = FINE
@@ -256,4 +245,26 @@ def row_decoder(decode_block: Callable[..., Any]) -> Any:
                     note.blocks[n, 0] = note.blocks[n, 5] + mcu * note.blocks[n, 1]
         return True
 
-    return decode_row
+    @inlined
+    def decode_scan(
+        note, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, band
+    ):  # fmt: skip
+        """Decode all rows of MCUs of a scan, bytes `first`..`end`-1 of the file. Returns an error; the note
+        says where.
+
+        `data`, `memory`, `tables`: uint8. `planes`: int16. `parts`: int64[components, 6], see above. `order`:
+        uint8[64 + BEYOND], bytes into a block by position in zigzag order. `salvage`: to leave what cannot be
+        read as it is, and go on at the next restart.
+        """
+        source, mcu_row = address(data), 0
+        note.source, note.left, note.restarts, note.error = source + first, 0, -1, FINE
+        note.interval, note.bits = source + first, 0
+        while mcu_row < mcu_rows and decode_row(
+            note, source + end, address(memory), address(planes), parts, address(tables), mcu_row, mcus,
+            mcu_rows, interval, address(order), band, salvage,
+        ):  # fmt: skip
+            mcu_row += 1
+        note.interval -= source
+        return note.error
+
+    return decode_scan

@@ -1,17 +1,19 @@
 """Huffman tables for decoding (T.81 F.2.2.3). One look-up gives up to two coefficients and the end.
 
-A whole entry, a uint64, holds values. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6,
-`END`: the block ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63
-behind the end. Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A
-coefficient stands for a second that lacks, and 0 for a first.
+An entry is a uint64. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6, `END`: the block
+ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63 behind the end.
+Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A coefficient
+stands for a second that lacks, and 0 for a first. Bit 7, `PART`: not all extra bits of the last one are
+looked up; in place of it, byte 6 says how many bits come before them, and byte 7 how many they are. There is
+no other coefficient then.
 
-A part, with bit 7, `PART`, is one code without its extra bits. Bits 0-5: those of the code; bit 6 and byte 2
-as above; byte 4: the number of extra bits. `LONG` is a code that is longer than what is looked up, or none
-that T.81 allows here: `entry_of` says which.
+A code has no extra bits. Bits 0-5: those of the code; bit 6 as above; byte 2: how far on its coefficient is;
+byte 4: the number of extra bits. Tables of progressive scans hold codes.
+
+`LONG` is a code that is longer than what is looked up, or none that T.81 allows here: `code_of` says which.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,10 +22,12 @@ from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, stor
 
 LOOKUP = 10  # bits; two tables of more would fill the fastest cache
 END, PART = 1 << 6, 1 << 7
-LONG = PART | 255 << 16  # a part of more zeros than there are
+LONG = 63 << 10  # neither takes bits nor has a coefficient, and yet what comes next is beyond the block
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
 """What is coded: DC differences, AC coefficients of a sequential scan, of first and refining scans."""
+NO_TABLE = bytes(16), DC
+"""One without a code, which is not looked up."""
 
 # A table: entries, uint64[1 << LOOKUP]; by length of code, int32[18], the first sixteen bits beyond its
 # codes, and from code to number of its symbol; symbols, uint8[256]; the kind, int64.
@@ -31,7 +35,7 @@ _LIMITS = 8 << LOOKUP
 _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
-_BYTES = _KIND + 8
+TABLE_BYTES = _KIND + 64
 
 _EIGHT = np.arange(8, dtype=np.uint64)
 
@@ -63,8 +67,14 @@ def extra_value(word, size):
 
 
 @inlined
-def _part(symbol, length, kind):
-    """The entry of one code, or `LONG`."""
+def part_value(entry, word):
+    """The last coefficient of an entry with `PART`, looked up at the top of the word."""
+    return extra_value(word << (entry >> np.uint64(48) & np.uint64(63)), field(entry, 56, 8))
+
+
+@inlined
+def _code(symbol, length, kind):
+    """A symbol's, or `LONG`."""
     run, size = symbol >> 4, symbol & 15
     most = 11 if kind == DC else 1 if kind == AC_REFINE else 10
     end = 0
@@ -76,18 +86,18 @@ def _part(symbol, length, kind):
         end, run, size, most = END, 0, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
         return np.uint64(LONG)
-    return np.uint64(size << 32 | run << 16 | PART | end | length)
+    return np.uint64(size << 32 | run << 16 | end | length)
 
 
 @inlined
-def entry_of(table, word):
-    """The part at the top of the word; `LONG` where there is none."""
+def code_of(table, word):
+    """The code at the top of the word; `LONG` where there is none."""
     code = np.int64(word >> np.uint64(48))
     for length in range(1, 17):
         if code < np.int64(load_scalar(table + _LIMITS + 4 * length, "i32")):
             number = (code >> (16 - length)) + np.int64(load_scalar(table + _NUMBERS + 4 * length, "i32"))
             symbol = np.int64(load_scalar(table + _SYMBOLS + (number & 255), "u8"))
-            return _part(symbol, length, load_scalar(table + _KIND, "i64"))
+            return _code(symbol, length, load_scalar(table + _KIND, "i64"))
     return np.uint64(LONG)
 
 
@@ -95,48 +105,47 @@ def entry_of(table, word):
 
 
 @inlined
-def _whole(part, bits):
-    """The entries of parts and their extra bits, both in `bits`; the part, where these are not all of it."""
-    length, run, size = part & 63, part >> 16 & 255, part >> 32 & 255
+def _entries(code, bits, room):
+    """Of codes and their extra bits, both at the top of `bits`, of which `room` bits are known."""
+    length, run, size = code & 63, code >> 16 & 255, code >> 32 & 255
     word = bits << length << (64 - LOOKUP)
     negative = select(word >> 63 == 0, splat(-1, "u64x8"), splat(0, "u64x8"))
     magnitude = (word ^ negative) >> 1 >> (splat(63, "u64x8") - size)
     value = (magnitude ^ negative) - negative & 0xFFFF
     ones = select(size > 0, splat(1 << 8, "u64x8"), splat(0, "u64x8"))
-    some = value << 48 | value << 32 | run << 24 | run << 16 | (run + 1) << 10 | ones | (length + size)
-    whole = select(part & END != 0, length | (63 << 10 | END), some)
-    return select((length + size <= LOOKUP) & (part != LONG), whole, part)
+    some = run << 24 | run << 16 | (run + 1) << 10 | ones | (length + size)
+    whole = select(code & END != 0, length | (63 << 10 | END), value << 48 | value << 32 | some)
+    found = select(length + size <= room, whole, size << 56 | length << 48 | some | PART)
+    return select((length <= room) & (code != LONG), found, splat(LONG, "u64x8"))
 
 
 @inlined
 def _joined(one, two):
-    """Entries of two, where both fit: the first has a coefficient, the second has one or is the end."""
+    """One entry of two, where the first has one coefficient, and the second has one or is the end."""
     bits, on = (one & 63) + (two & 63), one >> 10 & 63
     with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
     last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
     with_two = one & 0xFFFF00FF0000 | last | two >> 48 << 48
     joined = select(two & END != 0, with_end, with_two)
-    fits = (bits <= LOOKUP) & (one & (3 << 8 | PART) == 1 << 8)
-    fits = fits & (two & PART == 0) & (two & (3 << 8 | END) != 0)
+    fits = ((one | two) & PART == 0) & (one & 3 << 8 == 1 << 8) & (two & (3 << 8 | END) != 0)
     return select(fits, joined, one)
 
 
-@kernel
-def _fill(memory, codes, kind):
-    """Fill a table. Returns whether there are as many codes as the lengths say. `memory`, `codes`: uint8."""
-    table, lengths = address(memory), address(codes)
+@inlined
+def _fill(table, lengths, kind, codes):
+    """Fill a table. Returns the number of codes. `codes`: room for as many entries as a table has, and eight
+    more.
+    """
     symbols = lengths + 16
     store(table + _KIND, kind)
     code, number, at = 0, 0, table
     for length in range(1, 17):
         store(table + _NUMBERS + 4 * length, np.int32(number - code))
         for _ in range(load_scalar(lengths + length - 1, "u8")):
-            if code >> length:
-                return False
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
             if length <= LOOKUP:
-                entry = _part(np.int64(symbol), length, kind)
+                entry = _code(np.int64(symbol), length, kind)
                 for _ in range(1 << (LOOKUP - length)):
                     store(at, entry)
                     at += 8
@@ -148,38 +157,48 @@ def _fill(memory, codes, kind):
         store(at, np.uint64(LONG))
         at += 8
     if kind > AC:
-        return True
-    copied = np.empty((1 << LOOKUP) + 8, np.uint64)
-    singles = address(copied)
-    seconds = singles + _LIMITS
+        return number
+    seconds = codes + _LIMITS
+    for i in range(0, 1 << LOOKUP, 8):
+        store(codes + 8 * i, load(table + 8 * i, "u64x8"))
     for i in range(0, 1 << LOOKUP, 8):
         bits = load(address(_EIGHT), "u64x8") + i
-        entries = _whole(load(table + 8 * i, "u64x8"), bits)
-        store(table + 8 * i, entries)
-        store(singles + 8 * i, entries)
-    if kind == AC:
-        for i in range(0, 1 << LOOKUP, 8):
+        one = _entries(load(codes + 8 * i, "u64x8"), bits, splat(LOOKUP, "u64x8"))
+        store(table + 8 * i, one)
+        if kind == AC:
+            used = one & 63
             for j in range(8):
-                used = load_scalar(singles + 8 * (i + j), "u64") & np.uint64(63)
-                word = np.uint64(i + j) << used << np.uint64(64 - LOOKUP)
-                store(seconds + 8 * j, looked_up(singles, word))
-            store(table + 8 * i, _joined(load(singles + 8 * i, "u64x8"), load(seconds, "u64x8")))
-    return True
+                taken = load_scalar(table + 8 * (i + j), "u64") & np.uint64(63)
+                word = np.uint64(i + j) << taken << np.uint64(64 - LOOKUP)
+                store(seconds + 8 * j, looked_up(codes, word))
+            left = select(used < LOOKUP, splat(LOOKUP, "u64x8") - used, splat(0, "u64x8"))
+            store(table + 8 * i, _joined(one, _entries(load(seconds, "u64x8"), bits << used, left)))
+    return number
 
 
-class Lookup(NamedTuple):
-    """A table, which is kept alive, and its address."""
-
-    table: np.ndarray
-    address: int
+@kernel
+def _fill_all(memory, codes, kinds):
+    """Fill tables, `TABLE_BYTES` apart. `memory`, `codes`: uint8."""
+    table, lengths = address(memory), address(codes)
+    room = np.empty((1 << LOOKUP) + 8, np.uint64)
+    for i in range(kinds.size):
+        lengths += 16 + _fill(table, lengths, kinds[i], address(room))
+        table += TABLE_BYTES
 
 
 @lru_cache(maxsize=64)
-def lookup_table(codes: bytes, kind: int) -> Lookup:
-    """Of a table of a DHT segment: lengths, then symbols. Raises ValueError for lengths that no codes can
-    have.
-    """
-    table = np.empty(_BYTES, np.uint8)
-    if not _fill(table, np.frombuffer(codes, np.uint8), kind):
+def check_codes(codes: bytes) -> None:
+    """Raises ValueError for lengths, as a DHT segment begins with, that no codes can have."""
+    if sum([count << (15 - i) for i, count in enumerate(codes[:16])]) > 1 << 16:
         raise ValueError("there are more Huffman codes than their lengths allow")
-    return Lookup(table, table.ctypes.data)
+
+
+@lru_cache(maxsize=64)
+def lookup_tables(wanted: tuple[tuple[bytes, int], ...]) -> np.ndarray:
+    """uint8[n, TABLE_BYTES]: tables of lengths and symbols as a DHT segment has them, checked, each for a
+    kind.
+    """
+    tables = np.empty((len(wanted), TABLE_BYTES), np.uint8)
+    codes = np.frombuffer(b"".join([codes for codes, _ in wanted]), np.uint8)
+    _fill_all(tables, codes, np.array([kind for _, kind in wanted]))
+    return tables

@@ -13,8 +13,13 @@ ORIENTATION = 0x0112
 
 
 def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: bool) -> bytes:
-    """The source's segments of metadata; `signed` with dnnjpeg's own signature and notes, which are not true
-    of another file. `strip`: those alone that change how the picture looks.
+    """The segments of metadata that a new file takes over from its source, joined.
+
+    segments: the APPn and COM segments of the source.
+    colour: of its components: "gray", "YCbCr", "RGB", "CMYK" or "YCCK".
+    strip: keep only what changes how the picture looks: the orientation, an ICC profile other than sRGB, and
+        Adobe's segment.
+    signed: keep dnnjpeg's signature and notes, too. They are true of the same coefficients only.
     """
     kept = _looks(segments, colour) if strip else list(segments)
     if not signed:
@@ -25,7 +30,7 @@ def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: b
 
 
 def orientation_of(segments: Sequence[bytes]) -> int:
-    """That the EXIF says; 1 where there is none."""
+    """The EXIF orientation, 1..8. It is 1 if the segments have none."""
     return next((n for n in _orientations(segments) if n in range(1, 9)), 1)
 
 

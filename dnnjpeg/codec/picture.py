@@ -1,6 +1,5 @@
 """Whole pictures through the hot loop: what it works on laid out, rows of MCUs divided among threads."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from dnnjpeg.codec.colour import channel_map
 from dnnjpeg.codec.dct import LANES
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import ScanTables, chosen_tables
+from dnnjpeg.codec.huffman import ScanTables
 from dnnjpeg.codec.pixels import Pixels
 from dnnjpeg.codec.quantize import Quantizer, random_keys
 from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
@@ -24,8 +23,9 @@ from dnnjpeg.codec.stream import (
     Scan,
     Tokens,
     code_pieces,
-    code_tokens,
+    coded,
     interval_bounds,
+    tokens_of,
 )
 from dnnjpeg.machine.memory import borrow, empty, give_back
 
@@ -93,14 +93,6 @@ def _room(frame: Frame, rows: int) -> int:
     return 4 * (rows * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
 
 
-def _tokens(memory: np.ndarray, job: np.ndarray, count: int, desk: np.ndarray) -> Tokens:
-    """What `encode_rows` has left in the memory."""
-    begin = -memory.ctypes.data % 64 + int(job["tokens"][0])
-    return Tokens(
-        memory[begin : begin + (memory.size - begin & ~3)].view(np.uint32), count, desk["counts"][0]
-    )
-
-
 def picture_scan(pixels: Pixels, work: Work, threads: int, known: ScanTables | None) -> Scan:
     """The baseline scan of a picture, coded with the `known` Huffman tables, or with the best ones.
 
@@ -130,10 +122,7 @@ def _in_one_call(
         for window in pixels.bands(0, rows, 8 * work.frame.v):
             finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
             count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
-        written, place, chosen = desk["coded"][0].tolist()
-        if written == 0:
-            return code_tokens(_tokens(memory, work.job, count, desk), bounds, known)
-        return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(place, written)
+        return coded(memory, work.job["tokens"][0], count, desk, bounds, known)
     finally:
         give_back(block)
 
@@ -150,7 +139,7 @@ def _in_parts(
         # the row before the first is coded too, for the DC predictions that it leaves
         for window in pixels.bands(max(first - 1, 0), last, 8 * work.frame.v):
             count = work.encode(window, first, memory, _NOWHERE, count, desk, no_bounds, LATER)
-        return _tokens(memory, work.job, count, desk)
+        return tokens_of(memory, work.job["tokens"][0], count, desk)
 
     with ThreadPoolExecutor(len(edges) - 2) as pool:
         pieces = _share(pool, code, edges[:-1], edges[1:])

@@ -1,4 +1,4 @@
-"""What a caller may hand in as a picture, brought to rows of bytes that the kernels read in place."""
+"""A caller's picture, PIL image or array, as rows of bytes that the kernels read where they are."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 from dnnjpeg.checks import brief
 
 MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4}
-"""Modes of an array and their channels."""
+"""The modes of an array, and how many channels each has."""
 
 # Modes of a PIL image, and what its pixels are in Pillow's own memory.
 _PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCrX", "CMYK": "CMYK"}
@@ -23,9 +23,10 @@ Rows = tuple[int, int, Any]
 
 @dataclass(slots=True)
 class Pixels:
-    """A picture whose rows hold channels of `mode`, a byte each, adjacent in memory.
+    """A picture for the kernels. A channel is a byte, and the channels of a row are adjacent in memory.
 
-    `rows` is None where bands are cropped out of `image`.
+    mode: a key of `MODES`, or "YCbCrX". width, height: in pixels.
+    rows: where the rows are, or None if they must be cropped out of `image`, a PIL image.
     """
 
     mode: str
@@ -35,10 +36,11 @@ class Pixels:
     image: Any = None
 
     def bands(self, first: int, last: int, mcu: int) -> Iterator[tuple[int, int, int, int]]:
-        """The rows of MCUs first..last-1, each `mcu` pixels high, in windows.
+        """Windows on the rows of MCUs first..last-1. An MCU is `mcu` pixels high.
 
-        Yields where the picture's first pixel is, or would be if all of it lay in the window's memory; bytes
-        from row to row; and the rows of MCUs that the window holds. It is alive until the next is asked for.
+        Yields (address, stride, begin, end). The window holds the rows of MCUs begin..end-1. The address is
+        where the picture's first pixel would be if the whole picture lay in the window's memory. Rows of
+        pixels are `stride` bytes apart. A window is valid until the next one is asked for.
         """
         if self.rows is not None:
             yield *self.rows[:2], first, last
@@ -55,15 +57,19 @@ class Pixels:
 
 
 def mode_components(mode: str) -> int:
-    """Components of a JPEG of pixels in `mode`."""
+    """The number of components of a JPEG file that is made from pixels of a mode: 1, 3 or 4."""
     return {"L": 1, "CMYK": 4}.get(mode, 3)
 
 
 def as_pixels(image: Any, mode: str | None) -> Pixels:
-    """A PIL image, or a uint8 array of the given mode, as pixels; pixels stay as they are.
+    """The pixels of a PIL image or of a uint8 array. Their values stay as they are.
 
-    Raises TypeError for anything else, OSError for a PIL image in a mode that JPEG does not have, ValueError
-    for an array whose shape does not fit its mode and for an empty picture.
+    image: a PIL image, or an array height x width or height x width x channels.
+    mode: of an array, a key of `MODES`. None means L for one channel and RGB for three.
+
+    Raises TypeError for another kind of object or of numbers, OSError for a PIL image whose mode JPEG does
+    not have, and ValueError for an empty picture, a shape that does not fit the mode, or a mode beside a PIL
+    image.
     """
     if isinstance(image, Pixels):
         return image

@@ -1,4 +1,4 @@
-"""Scans of whole planes of coefficients: baseline, and progressive by the script of `progressive`."""
+"""Whole planes of coefficients: laid out, and their progressive scans, by the script of `progressive`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +18,7 @@ from dnnjpeg.codec.progressive import (
     dc_tokens,
     script,
 )
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS as MAX_BASELINE_TOKENS
-from dnnjpeg.codec.scan import PLANE, STRIDE, entry_bytes, plane_tokens
+from dnnjpeg.codec.scan import PLANE, STRIDE
 from dnnjpeg.codec.stream import SLACK, Scan, Tokens, code_tokens, interval_bounds
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.memory import empty
@@ -57,16 +56,6 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
         target = out[first : first + part.rows * stride].reshape(part.rows, stride, 64)
         target[:, : part.columns] = plane[:, :, NATURAL]
     return out
-
-
-def baseline_scan(frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None) -> Scan:
-    """The interleaved scan of all components, with the `known` Huffman tables or the best ones."""
-    geometry, _ = frame.planes(True)
-    mcus = frame.mcus * frame.mcu_rows
-    memory, bounds = _room(mcus * frame.blocks * MAX_BASELINE_TOKENS, mcus, restart)
-    entries = np.empty(entry_bytes(frame.mcus * frame.blocks), np.uint8)
-    written = plane_tokens(memory, entries, planes, geometry, frame.mcus, frame.mcu_rows, restart, bounds)
-    return Scan(frame.every, *_code(memory, written, bounds, known), restart)
 
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:

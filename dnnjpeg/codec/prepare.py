@@ -1,4 +1,4 @@
-"""From an operating point and options to what encodes pictures of one size."""
+"""What pictures of one size and mode are encoded with, made from an operating point and options."""
 
 import os
 from dataclasses import replace
@@ -25,7 +25,13 @@ T = TypeVar("T")
 def operating_point(
     table: str | os.PathLike[str] | Table | OperatingPoint, quality: float | None
 ) -> tuple[OperatingPoint, str]:
-    """The operating point, and the name of the table it is from."""
+    """The operating point that a table has at a quality, and the name of the table.
+
+    table: a table, its name or its path; or an OperatingPoint, which has its quality and the name "custom".
+    quality: 1..100. None means 75.
+
+    Raises TypeError for another kind of table, and ValueError for a quality beside an OperatingPoint.
+    """
     if isinstance(table, OperatingPoint):
         if quality is not None:
             raise ValueError(f"table is an OperatingPoint, its quality is {table.quality}: leave out quality")
@@ -43,7 +49,10 @@ def operating_point(
 def prepared(
     point: OperatingPoint, options: EncodeOptions, width: int, height: int, mode: str
 ) -> tuple[Coding, Work]:
-    """What all pictures of one size and mode share."""
+    """What all pictures of one size and mode share; the latest 256 are kept.
+
+    width, height: in pixels. mode: see `pixels.Pixels`.
+    """
     components = mode_components(mode)
     coding = coding_of(
         width,
@@ -64,18 +73,26 @@ def coding_of(
     tables: tuple[Steps, ...],
     options: EncodeOptions,
 ) -> Coding:
-    """Of components with such sampling factors and tables."""
+    """The coding of a picture of a size, in pixels.
+
+    sampling: the sampling factors (h, v) of each component.
+    tables: the 64 steps of each component. Equal ones are written once.
+    """
     used = tuple(dict.fromkeys(tables))  # equal tables are written once
     return Coding(Frame(width, height, sampling, tuple(used.index(table) for table in tables)), used, options)
 
 
 def sampling_of(components: int, subsampling: str) -> tuple[tuple[int, int], ...]:
+    """The sampling factors (h, v) of each component. Only three components are subsampled."""
     return SUBSAMPLINGS[subsampling] if components == 3 else ((1, 1),) * components
 
 
 @lru_cache(maxsize=64)
 def quantizer_for(point: OperatingPoint, hardness: Any, components: int) -> Quantizer:
-    """Of a point, or of it with another hardness, for pictures of so many components."""
+    """The quantizer of an operating point, for pictures of 1, 3 or 4 components.
+
+    hardness: in place of the point's. None leaves that.
+    """
     if hardness is not None:
         point = replace(point, hardness=hardness)
     kappas, limits = tuple(map(spread, point.hardness)), tuple(map(spread, point.max_index))
@@ -85,10 +102,10 @@ def quantizer_for(point: OperatingPoint, hardness: Any, components: int) -> Quan
 
 
 def for_all(rows: tuple[T, ...], components: int) -> tuple[T, ...]:
-    """By component; gray and CMYK have what is for luma alone."""
+    """The value of each component. All components of gray and CMYK pictures have that of luma, the first."""
     return by_component(rows if components == 3 else rows[:1], components)
 
 
 def by_component(rows: tuple[T, ...], components: int) -> tuple[T, ...]:
-    """The last one serves all further components."""
+    """The value of each component. If there are too few values, the last one is repeated."""
     return (rows + rows[-1:] * 3)[:components]

@@ -1,5 +1,7 @@
-"""Progressive scans (T.81 Annex G): spectral selection and successive approximation of whole planes, to the
-tokens of `scan`.
+"""From planes of coefficients to the tokens of progressive scans (T.81 Annex G). `scan` says what a token is.
+
+A scan codes a band of coefficients (spectral selection), and of each only some bits (successive
+approximation).
 """
 
 from dataclasses import dataclass
@@ -19,8 +21,12 @@ MAX_CORRECTIONS = 1000
 
 @dataclass(frozen=True)
 class Step:
-    """One scan: `components` (all of them, or one), coefficients `start`..`end` in zigzag order, bit
-    positions `high` and `low`.
+    """One scan. In T.81, the four numbers are Ss, Se, Ah and Al.
+
+    components: the numbers of all components, or of one.
+    start, end: the first and the last coefficient in zigzag order, 0..63.
+    high: 0 for the first scan of the band, else the bit position of the scan before.
+    low: the lowest bit that is coded.
     """
 
     components: tuple[int, ...]
@@ -31,7 +37,9 @@ class Step:
 
 
 def script(components: int) -> tuple[Step, ...]:
-    """Scans in the order that libjpeg's cjpeg takes: coarse luma, then chroma, then the low bits."""
+    """The scans of a progressive file, in the order of libjpeg's cjpeg: coarse luma, then chroma, then the
+    low bits.
+    """
     every = tuple(range(components))
     if components == 3:
         return (
@@ -66,10 +74,16 @@ def _band(start, end):
 
 @kernel
 def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
-    """DC scan of all components (G.1.2.1): differences of the values above bit `low` when `high` is 0, else
-    bit `low` itself.
+    """Make the tokens of a DC scan of all components (G.1.2.1). Returns their number.
 
-    All of these kernels write uint32 `tokens` from the int16[blocks, 64] `coefficients` and return how many.
+    tokens: uint32 array, the output.
+    coefficients: int16[blocks, 64], zigzag order.
+    geometry: int64[components, 7], see `scan`.
+    mcus, mcu_rows: the number of MCUs across and down.
+    high, low: see `Step`. With high = 0, differences of the DCs without their `low` last bits are coded. Else
+        bit `low` of each DC is coded.
+    restart: MCUs from one restart marker to the next; 0 is none.
+    bounds: int64 array, see `scan.mcu_row_tokens`.
     """
     state = np.zeros(geometry.shape[0], np.int64)
     start = address(tokens)
@@ -107,8 +121,14 @@ def _put_eob_run(out, symbols, run):
 def ac_first_tokens(
     tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds
 ):
-    """First AC scan of one component (G.1.2.2): coefficients start..end above bit `low`. `plane`: its first
-    block.
+    """Make the tokens of the first AC scan of a band of one component (G.1.2.2). Returns their number.
+
+    tokens, coefficients, bounds: see `dc_tokens`.
+    plane: number of the component's first block. stride: blocks from one row to the next.
+    columns, rows: blocks that hold picture, across and down.
+    symbols: number of the Huffman table among all four, times 256; it is added to each symbol.
+    start, end, low: see `Step`. The `low` last bits are left out.
+    restart: blocks from one restart marker to the next; 0 is none.
     """
     origin = address(tokens)
     band = _band(start, end)
@@ -162,8 +182,10 @@ def _put_bits(out, corrections, first, count):
 def ac_refine_tokens(
     tokens, coefficients, plane, columns, rows, stride, symbols, start, end, low, restart, bounds, corrections
 ):
-    """Refining AC scan of one component (G.1.2.3): bit `low` of coefficients start..end. `corrections`: uint8
-    scratch of 1100.
+    """Make the tokens of an AC scan that refines a band of one component (G.1.2.3): bit `low` of each of its
+    coefficients. Returns their number.
+
+    corrections: uint8[1100], scratch. All others: see `ac_first_tokens`.
     """
     origin = address(tokens)
     band = _band(start, end)

@@ -28,8 +28,10 @@ NO_LIMIT = 1024  # magnitude that no index exceeds (T.81 F.1.2, 8 bits)
 
 
 def reach(hardness: float) -> int:
-    """How the sampler treats a coefficient: `NEAREST` (hardness inf), `TWO` candidates, or K > 0: the 2K + 1
-    around the nearest.
+    """How a coefficient of this hardness, > 0, is quantized.
+
+    `NEAREST`: rounded, for hardness inf. `TWO`: one of the two integers around it is drawn, from hardness 15
+    on. K > 0: one of the 2K + 1 integers around it is drawn; all others have a weight below 5e-7.
     """
     if math.isinf(hardness):
         return NEAREST
@@ -40,13 +42,13 @@ def reach(hardness: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
-    """What the kernels need to quantize, by component, natural order.
+    """The numbers that the kernels quantize with. A row is a component, a column a coefficient, natural
+    order.
 
-    `kinds`: int64[components], `NEAREST` or `TWO` where all of a component are treated so and none of two is
-    steep, none of the nearest beyond what T.81 has room for, and none limited, else `MIXED`.
-    `scale`: float32[components, 64], `dct.SCALE` over the divisors. `reach`: int64[components, 64], the
-    function of that name of κ. `law`: float32[components, 64, 2], κ and -2κ in bits. `limit`:
-    int16[components, 64], the largest magnitude of an index.
+    scale: float32[components, 64], `dct.SCALE` divided by the divisors.
+    law: float32[components, 64, 2], κ log2(e) and -2κ log2(e). Both are 0 for hardness inf.
+    reach: int64[components, 64], what the function `reach` returns for κ.
+    limit: int16[components, 64], the largest magnitude of an index.
     """
 
     scale: np.ndarray
@@ -56,6 +58,11 @@ class Quantizer:
 
     @cached_property
     def kinds(self) -> np.ndarray:
+        """int64[components], the loop that quantizes a component.
+
+        `NEAREST`: all coefficients are rounded, and none is limited. `TWO`: all are drawn from two, with κ up
+        to `STEEP`, and none is limited below the range of T.81. `MIXED`: anything else.
+        """
         alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
         # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp
@@ -65,11 +72,12 @@ class Quantizer:
 
     @cached_property
     def sampled(self) -> bool:
+        """Whether any coefficient is drawn at random."""
         return bool(np.any(self.reach != NEAREST))
 
     @cached_property
     def candidates(self) -> int:
-        """The most that any coefficient draws from."""
+        """The largest number of integers that a coefficient is drawn from; at least 2."""
         return max(2, 2 * int(self.reach.max()) + 1)
 
 
@@ -78,8 +86,11 @@ def quantizer_of(
     hardness: tuple[tuple[float | None, ...], ...],
     max_index: tuple[tuple[int | None, ...], ...],
 ) -> Quantizer:
-    """The quantizer of components with the given tables of divisors, κ `hardness` (None: nearest) and largest
-    magnitudes of an index (None: what T.81 has room for).
+    """The quantizer of some components. Each argument has a row of 64 for each component, natural order.
+
+    tables: divisors, > 0.
+    hardness: κ, > 0. None rounds to the nearest integer.
+    max_index: the largest magnitude of an index. None is the largest that T.81 has room for.
     """
     scale = (SCALE / np.array(tables)).astype(np.float32)
     limit = np.array([[NO_LIMIT if i is None else i for i in row] for row in max_index], np.int16)
@@ -96,8 +107,10 @@ def quantizer_of(
 
 @lru_cache(maxsize=64)
 def random_keys(seed: int, components: int) -> np.ndarray:
-    """uint32[components, 66]: what makes the random numbers of a picture encoded with `seed`; see
-    `block_hash` and `uniform`.
+    """The keys of a picture's random numbers, uint32[components, 66].
+
+    The first two of a row are for `block_hash`. The others, one for each coefficient in natural order, are
+    odd and for `uniform`.
     """
     keys = np.random.SeedSequence(seed).generate_state(components * 66, np.uint32).reshape(components, 66)
     keys[:, 2:] |= 1
@@ -106,7 +119,9 @@ def random_keys(seed: int, components: int) -> np.ndarray:
 
 @inlined
 def nearest(c, scale):
-    """The nearest integers, ties to even, of c · scale, |c · scale| < 2^15, in the low halves of int32."""
+    """The nearest integers of c · scale, ties to even, in the low 16 bits of int32 lanes. |c · scale| must be
+    below 2^15.
+    """
     return reinterpret(_rounded(c, scale), "i32")
 
 
@@ -118,7 +133,7 @@ def _rounded(c, scale):
 
 @inlined
 def block_hash(blocks, keys):
-    """Hash of the block numbers (u32) under a component's first two keys, at address `keys`."""
+    """Hashes of block numbers, u32. keys: address of a component's keys, see `random_keys`."""
     # consecutive numbers are torn apart before the keys, or their hashes are a little too evenly spread
     x = blocks * np.uint32(0x9E3779B1)
     x = (x ^ (x >> 15)) * np.uint32(0x85EBCA6B)
@@ -131,14 +146,16 @@ def block_hash(blocks, keys):
 
 @inlined
 def uniform(hashed, key):
-    """float32 in (0, 1) from the hashes of blocks and the odd key of a coefficient."""
+    """Random numbers, float32 in (0, 1), from the hashes of blocks and the odd key of a coefficient."""
     # 23 bits behind a 1: multiples of 2^-23 from 1 to 2
     return reinterpret(((hashed * key) >> 9) | 0x3F800000, "f32") - (1.0 - 2.0**-24)
 
 
 @inlined
 def _exp2(y):
-    """2^y, |y| <= 120, to 1e-4, which changes a probability p by less than 1e-4 p (1 - p)."""
+    """2^y for |y| <= 120, with a relative error of 1e-4. A probability p changes by less than 1e-4 p (1 -
+    p).
+    """
     shifted = y + ROUNDER
     z = y - (shifted - ROUNDER)
     p = fused(fused(fused(z, _EXP2[3], _EXP2[2]), z, _EXP2[1]), z, _EXP2[0])
@@ -153,8 +170,12 @@ def _clamped(y):
 
 @inlined
 def between_two(c, scale, law):
-    """floor(t) as int32, t = c · scale; and the exponent of 2 of the odds against the next integer, which has
-    probability sigmoid(κ (2f - 1)), f = t - floor(t). `law`: address of κ and -2κ in bits.
+    """What is needed to draw one of the two integers around t = c · scale: floor(t), int32, and log2 of the
+    odds against the upper one, float32.
+
+    The upper one has the probability sigmoid(κ (2f - 1)), with f = t - floor(t).
+
+    law: address of κ log2(e) and -2κ log2(e), float32.
     """
     t = c * scale
     below = floor(t)
@@ -164,7 +185,12 @@ def between_two(c, scale, law):
 
 @inlined
 def step_up(exponent, hashed, key, steep):
-    """int32 1 where the next integer is drawn, else 0. `steep`: whether κ may be above `STEEP`."""
+    """int32: 1 where the upper integer is drawn, else 0.
+
+    exponent: log2 of the odds against it, from `between_two`.
+    hashed, key: see `uniform`.
+    steep: whether κ may be above `STEEP`. The exponent is clamped then.
+    """
     odds_against = _exp2(_clamped(exponent) if steep else exponent)
     u = uniform(hashed, key)
     return convert(fused(u, odds_against, u) < 1.0, "i32")
@@ -172,7 +198,7 @@ def step_up(exponent, hashed, key, steep):
 
 @inlined
 def one_of_two(c, scale, hashed, law, key, steep):
-    """int32: one of the two integers around c · scale."""
+    """Draw one of the two integers around c · scale, int32. Arguments as in `between_two` and `step_up`."""
     below, exponent = between_two(c, scale, law)
     return below + step_up(exponent, hashed, key, steep)
 
@@ -199,8 +225,11 @@ def _one_of_many(c, scale, hashed, law, k_max, key, weights):
 
 @inlined
 def sample_16(c, scale, hashed, law, reach, key, weights):
-    """int16x16 index drawn for each c · scale; `law`, an address, and `reach` as in `Quantizer`, `weights`
-    scratch.
+    """Quantize one coefficient of sixteen blocks: int16x16.
+
+    c: float32x16. scale: a number. hashed, key: see `uniform`.
+    law: address of the coefficient's law, and reach: a number, see `Quantizer`.
+    weights: address of room for float32[2K + 1, 16].
     """
     if reach == TWO:
         return convert(one_of_two(c, scale, hashed, law, key, True), "i16")
@@ -211,7 +240,7 @@ def sample_16(c, scale, hashed, law, reach, key, weights):
 
 @inlined
 def legal(index, k, limit):
-    """Indices of coefficient `k` held to ±limit, and to what T.81 F.1.2 has room for: DC
+    """Clamp the indices of coefficient k, 0..63, to -limit..limit, and to the range of T.81 F.1.2: DC
     -1024..1023, AC -1023..1023.
     """
     high = min(limit, 1023)

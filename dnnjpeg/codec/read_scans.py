@@ -6,12 +6,21 @@ import numpy as np
 
 from dnnjpeg.codec import bands, decode, intervals
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.lookup import AC, AC_FIRST, AC_REFINE, DC, Lookup, lookup_table
+from dnnjpeg.codec.lookup import (
+    AC,
+    AC_FIRST,
+    AC_REFINE,
+    DC,
+    NO_TABLE,
+    TABLE_BYTES,
+    check_codes,
+    lookup_tables,
+)
 from dnnjpeg.codec.scan import PLANE, STRIDE
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.segments import Component
 from dnnjpeg.jpeg.standard import Steps
-from dnnjpeg.machine.memory import empty
+from dnnjpeg.machine.memory import borrow, empty, give_back
 
 MAX_SCANS = 200  # real files have a dozen; T.81 alone would allow thousands, each of which costs time
 MAX_MCU_BLOCKS = 10  # T.81 B.2.3
@@ -85,25 +94,32 @@ class Scans:
         frame = self.frame
         geometry = frame.planes(True)[0].tolist()
         many = len(members) > 1
-        lookups = [self._lookups(selector, huffman, *band) for selector in selectors]  # alive until used
+        places: dict[tuple[bytes, int], int] = {}
         fields = []
-        for c, (dc, ac) in zip(members, lookups, strict=True):
+        for c, selector in zip(members, selectors, strict=True):
             h, v, *_ = geometry[c] if many else (1, 1)
-            fields += [h, v, geometry[c][STRIDE], geometry[c][PLANE], dc.address, ac.address]
+            tables = [
+                places.setdefault(wanted, TABLE_BYTES * len(places))
+                for wanted in self._tables(selector, huffman, *band)
+            ]
+            fields.append((h, v, geometry[c][STRIDE], geometry[c][PLANE], tables[0], tables[-1]))
         part = frame.components[members[0]]
         mcus, rows = (frame.mcus, frame.mcu_rows) if many else (part.columns, part.rows)
-        note = np.zeros(1, intervals.NOTE)
+        note, block = np.zeros(1, intervals.NOTE), borrow(end - first + intervals.SLACK)
         where = (
-            note, array, first, end, np.empty(end - first + intervals.SLACK, np.uint8), self.planes,
-            np.array(fields).reshape(-1, 6), mcus, rows, interval, self.order, self.damage.salvage,
+            note, array, first, end, block[0], self.planes, np.array(fields), lookup_tables((*places,)), mcus,
+            rows, interval, self.order, self.damage.salvage,
         )  # fmt: skip
-        if self.progressive:
-            bands.progressive_scan(*where, np.array([band], bands.BAND))
-        else:
-            decode.sequential_scan(*where)
-        error, begin, bits = (int(note[name][0]) for name in ("error", "interval", "bits"))
+        try:
+            if self.progressive:
+                error = bands.progressive_scan(*where, np.array([band], bands.BAND))
+            else:
+                error = decode.sequential_scan(*where)
+        finally:
+            give_back(block)
         if not error:
             return ""
+        begin, bits = (int(note[name][0]) for name in ("interval", "bits"))
         return f"{_WRONG[error]} at byte {_stuffed(data, begin, bits // 8)}"
 
     def _scan_header(self, body: bytes) -> tuple[list[int], tuple[int, int, int, int], list[tuple[int, int]]]:
@@ -150,7 +166,7 @@ class Scans:
                 self.damage.note("has a scan of what is known already, or not yet")
             known[start : end + 1] = [low] * count
 
-    def _lookups(
+    def _tables(
         self,
         selector: tuple[int, int],
         huffman: Mapping[int, bytes],
@@ -158,17 +174,19 @@ class Scans:
         end: int,
         high: int,
         low: int,
-    ) -> tuple[Lookup, Lookup]:
-        """The DC and AC table of a component; where one is not used, the other stands in."""
-        found = []
+    ) -> list[tuple[bytes, int]]:
+        """The DC and AC table of a component, and what each codes; where one is not used, the other alone."""
+        wanted = []
         if start == 0 and not high:
-            found.append(_lookup(huffman, selector[0], DC))
+            wanted.append((selector[0], DC))
         if start or not self.progressive:
-            kind = (AC_REFINE if high else AC_FIRST) if self.progressive else AC
-            found.append(_lookup(huffman, selector[1] | 0x10, kind))
-        if not found:  # refining DC takes plain bits
-            found.append(_NO_TABLE)
-        return found[0], found[-1]
+            wanted.append((selector[1] | 0x10, (AC_REFINE if high else AC_FIRST) if self.progressive else AC))
+        for number, _ in wanted:
+            if number not in huffman:
+                raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
+            check_codes(huffman[number])
+        # refining DC takes plain bits
+        return [(huffman[number], kind) for number, kind in wanted] or [NO_TABLE]
 
     def finish(self, quantization: Mapping[int, Steps]) -> tuple[Steps, ...]:
         """The tables by component, when all scans are read."""
@@ -177,15 +195,6 @@ class Scans:
                 self.damage.note(f"has no scan of component {c + 1}")
                 self.tables.setdefault(c, quantization.get(part.table, (1,) * 64))
         return tuple(self.tables[c] for c in range(len(self.parts)))
-
-
-def _lookup(huffman: Mapping[int, bytes], number: int, kind: int) -> Lookup:
-    if number not in huffman:
-        raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
-    return lookup_table(huffman[number], kind)
-
-
-_NO_TABLE = Lookup(np.zeros(1, np.uint8), 0)
 
 
 def _stuffed(data: bytes, begin: int, count: int) -> int:

@@ -1,8 +1,8 @@
 """A JPEG file to its quantized coefficients: segments followed in order, scans handed to the kernels."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,8 +63,7 @@ class Coefficients:
     progressive: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
+class Source(NamedTuple):
     """As `Coefficients`, but the planes are one array, int16[blocks, 64], laid out as `Frame.planes(True)`
     says, in the order asked for.
     """
@@ -142,15 +141,25 @@ class _Reader:
         self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
         self.interval = 0
+        self.subsampling = ""
         self.scans: Scans | None = None  # of the frame, once there is one
 
     def follow(self, data: bytes, tables_only: bool = False) -> None:
         """All segments of a stream."""
         array = bytes_array(data)
-        names = set()
-        header = b""
-        for name, first, end, body in self._segments(data, array):
-            names.add(name)
+        segments = read_segments(data, lambda _, at: intervals.find_mark(array, at))
+        ended, header, end = False, b"", 0
+        while True:
+            try:
+                name, size, body = next(segments)
+            except StopIteration:
+                break
+            except ValueError:
+                if not (self.damage.salvage and self.scans is not None and self.scans.count):
+                    raise
+                self.damage.found = True
+                break
+            first, end = end, end + size
             wrong = ""
             try:
                 if name == "SOS":
@@ -160,17 +169,21 @@ class _Reader:
                         raise ValueError("a scan before the frame header (SOF)")
                     tables = self.quantization, self.huffman
                     wrong = self.scans.read(header, data, array, first, end, *tables, self.interval)
+                elif name == "EOI":
+                    ended = True
                 elif name == "trailing" and any(one[4:].startswith(MPF) for one in self.segments):
                     raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
-                    self.damage.note(f"has stray bytes ({end - first})")
+                    self.damage.note(f"has stray bytes ({size})")
+                elif name.startswith("APP") or name == "COM":
+                    self.segments.append(b"\xff" + data[first:end].lstrip(b"\xff"))
                 else:
-                    self._segment(name, data[first:end].lstrip(b"\xff"), body)
+                    self._segment(name, body)
             except ValueError as error:
                 raise type(error)(f"{error}, at byte {first}") from None
             if wrong:
                 self.damage.note(wrong)
-        if "EOI" not in names:
+        if not ended:
             self.damage.note(f"has no end (EOI), at byte {len(data)}")
         if (self.scans is None) != tables_only:
             raise ValueError(
@@ -179,60 +192,31 @@ class _Reader:
                 else f"data has no frame header (SOF), at byte {len(data)}"
             )
 
-    def _segments(self, data: bytes, array: np.ndarray) -> Iterator[tuple[str, int, int, bytes]]:
-        """Name, first byte, end, content."""
-        end = 0
-        segments = read_segments(data, lambda _, at: intervals.find_mark(array, at))
-        while True:
-            try:
-                name, size, body = next(segments)
-            except StopIteration:
-                return
-            except ValueError:
-                if self.damage.salvage and self.scans is not None and self.scans.count:
-                    self.damage.found = True
-                    return
-                raise
-            first, end = end, end + size
-            yield name, first, end, body
-
-    def _segment(self, name: str, whole: bytes, body: bytes) -> None:
-        if name.startswith("SOF"):
-            self._begin_frame(KINDS[0xC0 + int(name[3:])], body)
+    def _segment(self, name: str, body: bytes) -> None:
+        if name == "DHT":
+            self.huffman |= {number: lengths + symbols for number, lengths, symbols in read_huffman(body)}
         elif name == "DQT":
             self.quantization |= read_quantization(body)
-        elif name == "DHT":
-            self.huffman |= {number: lengths + symbols for number, lengths, symbols in read_huffman(body)}
+        elif name.startswith("SOF"):
+            self._begin_frame(KINDS[0xC0 + int(name[3:])], body)
         elif name == "DRI":
             if len(body) != 2:
                 raise ValueError(f"DRI has {len(body)} bytes of content, expected 2")
             self.interval = int.from_bytes(body)
         elif name in ("DAC", "DNL"):
             raise Unsupported(f"{name} is not supported")
-        elif name.startswith("APP") or name == "COM":
-            self.segments.append(b"\xff" + whole)
 
     def _begin_frame(self, kind: str, body: bytes) -> None:
         if self.scans is not None:
             raise ValueError("a second frame header (SOF)")
         if kind not in ("baseline", "extended sequential", "progressive"):
             raise Unsupported(f"the file is {kind}, expected baseline or progressive with Huffman codes")
-        precision, height, width, parts = read_frame(body)
-        if precision != 8:
-            raise Unsupported(f"the file has {precision} bits a sample, expected 8")
-        if len(parts) not in (1, 3, 4):
-            raise Unsupported(f"the file has {len(parts)} components, expected 1, 3 or 4")
-        if len({part.id for part in parts}) < len(parts):
-            raise ValueError("two components have one number")
-        if not (width and height):
-            raise ValueError(f"the picture is {width}x{height}")
+        frame, parts, self.subsampling = _frame(body)
+        width, height = frame.width, frame.height
         if width * height > self.max_pixels:
             raise ValueError(
                 f"the picture is {width}x{height}, more than {self.max_pixels:,} pixels: raise max_pixels"
             )
-        alone = len(parts) == 1
-        sampling = ((1, 1),) if alone else tuple((part.horizontal, part.vertical) for part in parts)
-        frame = _frame(width, height, sampling)
         self.scans = Scans(frame, parts, kind == "progressive", self.order, self.damage)
 
     def source(self) -> Source:
@@ -242,7 +226,7 @@ class _Reader:
             scans.frame,
             scans.planes.reshape(-1, 64),
             scans.finish(self.quantization),
-            subsampling_name(scans.parts),
+            self.subsampling,
             self._colour(scans.parts),
             tuple(self.segments),
             self.interval,
@@ -265,9 +249,21 @@ class _Reader:
 
 
 @lru_cache(maxsize=256)
-def _frame(width: int, height: int, sampling: tuple[tuple[int, int], ...]) -> Frame:
-    """Of which only the geometry counts; remembered, as folders have many pictures of one size."""
-    return Frame(width, height, sampling, (0,) * len(sampling))
+def _frame(body: bytes) -> tuple[Frame, tuple[Component, ...], str]:
+    """Of a frame header, of which only the geometry counts for the frame; and the subsampling. Remembered, as
+    folders have many pictures of one size.
+    """
+    precision, height, width, parts = read_frame(body)
+    if precision != 8:
+        raise Unsupported(f"the file has {precision} bits a sample, expected 8")
+    if len(parts) not in (1, 3, 4):
+        raise Unsupported(f"the file has {len(parts)} components, expected 1, 3 or 4")
+    if len({part.id for part in parts}) < len(parts):
+        raise ValueError("two components have one number")
+    if not (width and height):
+        raise ValueError(f"the picture is {width}x{height}")
+    sampling = ((1, 1),) if len(parts) == 1 else tuple((part.horizontal, part.vertical) for part in parts)
+    return Frame(width, height, sampling, (0,) * len(sampling)), parts, subsampling_name(parts)
 
 
 def bytes_array(data: bytes) -> np.ndarray:

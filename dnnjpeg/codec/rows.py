@@ -40,7 +40,9 @@ JOB = np.dtype(
 )  # fmt: skip
 
 LATER, WITH_TABLES, OPTIMAL = range(3)
-"""When tokens are coded, and how."""
+"""When tokens become bytes: not in this call; now, by the Huffman tables that are given; now, by the best
+ones.
+"""
 
 _LANE_NUMBERS = np.array(ORDER, np.uint32)
 _ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
@@ -179,7 +181,15 @@ def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, 
 def transform(
     job, room, strips, coefficients, geometry, kinds, scale, law, reach, limit, keys, base, mcu_row
 ):  # fmt: skip
-    """Quantized coefficients of a row of MCUs from its strips. `base`: the row that planes begin with."""
+    """Quantize a row of MCUs: from its strips to coefficients.
+
+    job: a record of `JOB`. room: address of the memory that it lays out.
+    strips: address, see `colour.fill_strips`.
+    coefficients: address of the planes, int16 blocks of 64 in zigzag order. geometry: their layout, see
+        `scan`.
+    kinds, scale, law, reach, limit, keys: arrays, see `quantize`.
+    base: the row of MCUs at which the planes begin. mcu_row: the row to quantize.
+    """
     for c in range(geometry.shape[0]):
         strip = strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
         strip_stride = job.c_stride if c else job.y_stride
@@ -224,16 +234,20 @@ def encode_rows(
     bounds,
     finish,
 ):
-    """Quantized coefficients, and tokens, of the rows of MCUs first..last-1.
+    """Encode the rows of MCUs first..last-1: quantized coefficients, tokens and, if asked, bytes. Returns the
+    number of all tokens.
 
-    Tokens follow the `count` that there are; returns how many there are then. Rows before `kept` only leave
-    their DC predictions.
-
-    `jobs`, `desks`: arrays of one record of `JOB`, of `stream.DESK`. `pixels`: address of the first pixel.
-    `mix`: int32[components, 4, 16] (`colour.channel_map`). `geometry`: int64[components, 7]. `kinds`,
-    `scale`, `law`, `reach`, `limit` [components, ...] and `keys`: see `quantize`. `memory`: uint8. `planes`:
-    int16[blocks, 64] where the job keeps them, else empty. `bounds`: see `stream.interval_bounds`. `finish`:
-    `WITH_TABLES` or `OPTIMAL` where all tokens are there then, so that they can be coded.
+    jobs, desks: arrays of one record, of `JOB` and of `stream.DESK`.
+    pixels: address of the picture's first pixel; rows are `row_bytes` apart.
+    mix: int32[components, 4, 16], see `colour.channel_map`.
+    geometry: int64[components, 7], see `scan`.
+    kinds, scale, law, reach, limit, keys: see `quantize`.
+    kept: the first row of MCUs whose tokens are kept. Rows before it only leave their DC predictions.
+    memory: uint8 array that the job lays out.
+    planes: int16[blocks, 64], zigzag order, if the job keeps whole planes; else empty.
+    count: the number of tokens that are there already. New ones follow them.
+    bounds: see `stream.interval_bounds`.
+    finish: `LATER`; or `WITH_TABLES` or `OPTIMAL` if these are the last rows.
     """
     job, desk = jobs[0], desks[0]
     room = address(memory) + 63 & ~63

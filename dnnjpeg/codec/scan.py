@@ -8,7 +8,7 @@ most 27 bits.
 import numpy as np
 
 from dnnjpeg.codec.entries import CHROMA, append_block, append_nothing, put_entries
-from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import address, load_scalar, store
 
 H, V, COLUMNS, ROWS, STRIDE, PLANE, CODE = range(7)
@@ -89,29 +89,3 @@ def mcu_row_tokens(
 def entry_bytes(blocks: int) -> int:
     """Bytes of scratch that `mcu_row_tokens` needs for this number of blocks in a row of MCUs."""
     return 65 * 3 * blocks + 40 * _MOST_BLOCKS + 512
-
-
-@kernel
-def plane_tokens(tokens, entries, coefficients, geometry, mcus, mcu_rows, restart, bounds):
-    """Make the tokens of a baseline scan of whole planes. Returns their number.
-
-    Arrays: `tokens`: uint32, `entries`: uint8, `coefficients`: int16.
-    """
-    state = np.zeros(geometry.shape[0], np.int64)
-    start = address(tokens)
-    out = start
-    for mcu_row in range(mcu_rows):
-        out = mcu_row_tokens(
-            out,
-            address(entries),
-            address(coefficients),
-            geometry,
-            0,
-            mcu_row,
-            mcus,
-            restart,
-            state,
-            start,
-            bounds,
-        )
-    return (out - start) // 4

@@ -2,6 +2,7 @@
 in front.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,7 +12,16 @@ import numpy as np
 
 from dnnjpeg.codec.bits import CHUNK, COUNT_ROWS, close_bounds, emit, join, pack, pack_at
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.huffman import CHOICE, SYMBOLS, ScanTables, add_up, choose, coded_bits, optimal_huffman
+from dnnjpeg.codec.huffman import (
+    CHOICE,
+    SYMBOLS,
+    ScanTables,
+    add_up,
+    choose,
+    chosen_tables,
+    coded_bits,
+    optimal_huffman,
+)
 from dnnjpeg.jpeg import markers
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.memory import empty
@@ -92,6 +102,31 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
         desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
         desk.coded[1] = target
+
+
+def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> Tokens:
+    """Those that a kernel has left `place` bytes behind the first multiple of 64 in its memory."""
+    begin = -memory.ctypes.data % 64 + int(place)
+    return Tokens(
+        memory[begin : begin + (memory.size - begin & ~3)].view(np.uint32), count, desk["counts"][0]
+    )
+
+
+def coded(
+    memory: np.ndarray,
+    place: int,
+    count: int,
+    desk: np.ndarray,
+    bounds: np.ndarray,
+    known: ScanTables | None,
+) -> tuple[ScanTables, bytes]:
+    """Tables and data of a scan, as `code_in_place` has left them; or where its room was too small, of the
+    tokens.
+    """
+    written, data, chosen = desk["coded"][0].tolist()
+    if written == 0:
+        return code_tokens(tokens_of(memory, place, count, desk), bounds, known)
+    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(data, written)
 
 
 def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:

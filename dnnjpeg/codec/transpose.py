@@ -1,4 +1,4 @@
-"""Coefficients of sixteen blocks side by side to blocks, for vectors of 32 bytes or fewer."""
+"""Transpose the coefficients of sixteen blocks, for vectors of 32 bytes or fewer."""
 
 from dnnjpeg.codec.dct import ORDER
 from dnnjpeg.machine.jit import inlined
@@ -35,8 +35,8 @@ def _four_pairs(words):
 
 @inlined
 def transpose_words(words, target):
-    """The low halves of int32 [64 coefficients][16 lanes] at `words`, lanes as `ORDER` says, to int16 [16
-    blocks][64 coefficients] at `target`.
+    """Transpose the low halves of int32 [64 coefficients][16 lanes] at one address to int16 [16 blocks][64
+    coefficients] at another. `dct.ORDER` says which block a lane holds.
     """
     for half in range(2):
         for tile in range(4):

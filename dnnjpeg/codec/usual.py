@@ -1,5 +1,6 @@
-"""The most usual pictures, whose two by two pixels share a chroma sample, for vectors of 32 bytes or fewer:
-eight pixels a vector, lanes put in order once. `colour` has all others.
+"""Strips of the usual pictures, RGB at 4:2:0, for vectors of 32 bytes or fewer. `colour` has all others.
+
+A vector holds eight pixels. Its lanes are put in order once, before the store.
 """
 
 from dnnjpeg.machine.jit import inlined
@@ -27,7 +28,7 @@ def _part(mix):
 
 @inlined
 def _channels(at, pixel_bytes):
-    """Eight pixels: channels 0 and 2, channels 1 and 3, a pair a pixel."""
+    """Load eight pixels as two i16x16: channels 0 and 2, and channels 1 and 3, a pair for each pixel."""
     if pixel_bytes == 4:
         words = load(at, "u32x8")
     else:
@@ -63,7 +64,12 @@ def _sixteen(source_0, source_1, pixel_bytes, parts):
 
 @inlined
 def usual_spans(source_0, source_1, y_0, y_1, cb, plane, width, pixel_bytes, mix):
-    """All components of `width` columns, a multiple of 32, in two rows."""
+    """Fill the strips of two rows of pixels, with addresses.
+
+    source_0, source_1: the rows, uint8, 3 or 4 bytes a pixel. y_0, y_1: their luma.
+    cb: the chroma Cb. Cr lies `plane` bytes behind it.
+    width: in pixels, a multiple of 32. mix: of the map, see `colour.channel_map`.
+    """
     parts = _part(mix), _part(mix + 256), _part(mix + 512)
     for x in range(0, width, 32):
         a_0, a_1, a_b, a_r = _sixteen(source_0, source_1, pixel_bytes, parts)

@@ -69,11 +69,11 @@ def read_segments(
     yield "SOI", 2, b""
     start = 2
     while match := _MARKER.search(data, start):
-        stray = len(data[start : match.start()].rstrip(b"\xff"))
-        if stray:
+        where, begin = match.span()
+        if where > start and (stray := len(data[start:where].rstrip(b"\xff"))):
             yield "stray", stray, b""
             start += stray
-        marker, where, begin = data[match.end() - 1], match.start(), match.end()
+        marker = data[begin - 1]
         if marker not in _NAMES:
             raise ValueError(f"unexpected marker ff{marker:02x} at byte {where}")
         name = _NAMES[marker]
@@ -147,7 +147,8 @@ def read_quantization(body: bytes) -> dict[int, Steps]:
     return tables
 
 
-def read_huffman(body: bytes) -> list[tuple[int, bytes, bytes]]:
+@lru_cache(maxsize=64)
+def read_huffman(body: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
     """The tables of a DHT segment (T.81 B.2.4.2): class << 4 | number, codes by length, symbols."""
     tables = []
     start = 0
@@ -161,4 +162,4 @@ def read_huffman(body: bytes) -> list[tuple[int, bytes, bytes]]:
             )
         tables.append((body[start], lengths, body[start + 17 : end]))
         start = end
-    return tables
+    return (*tables,)

@@ -26,7 +26,7 @@ from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, vector
 
 @intrinsic(prefer_literal=True)
 def load(typingctx: Any, address: Any, kind: Any) -> Any:
-    """Vector of type `kind` at `address` (integer); any alignment."""
+    """Load a vector of type `kind` from an address, an integer of any alignment."""
     vec = vector(kind.literal_value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -38,7 +38,7 @@ def load(typingctx: Any, address: Any, kind: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def load_scalar(typingctx: Any, address: Any, element: Any) -> Any:
-    """One number of type `element` ("u8", "i16", "f32", ...) at `address`."""
+    """Load one number of type `element` ("u8", "i16", "f32", ...) from an address."""
     scalar = Vector(element.literal_value, 1).scalar
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -50,7 +50,7 @@ def load_scalar(typingctx: Any, address: Any, element: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, address: Any, value: Any) -> Any:
-    """Write `value` at `address`; any alignment. `value` may be a vector or a scalar."""
+    """Store a vector or a number at an address of any alignment."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()), align=1)
@@ -90,9 +90,11 @@ def _of_elements(kind: str, like: Vector) -> Vector:
 
 @intrinsic(prefer_literal=True)
 def convert(typingctx: Any, value: Any, kind: Any) -> Any:
-    """Convert each lane to another element type: `kind` is a vector's, or that of its elements.
+    """Convert each lane to another element type.
 
-    Widening follows the source's sign. Narrowing is modulo. Float to int rounds towards zero.
+    kind: the new type, of the vector ("i16x16") or of its elements ("i16").
+
+    A wider integer keeps the value; a narrower one keeps the low bits. Float to integer rounds towards zero.
     """
     source = value
     target = _of_elements(kind.literal_value, value)
@@ -112,7 +114,7 @@ def convert(typingctx: Any, value: Any, kind: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def reinterpret(typingctx: Any, value: Any, kind: Any) -> Any:
-    """The same bits as another vector type of equal size; `kind` is that, or that of its elements."""
+    """The same bits as another type of equal size. kind: of the vector, or of its elements."""
     target = _of_elements(kind.literal_value, value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -140,7 +142,7 @@ def shuffler(mask: Sequence[int]) -> Any:
 def _filled(
     context: Any, builder: ir.IRBuilder, kind: Vector, given: Sequence[types.Type], values: Sequence[ir.Value]
 ) -> list[ir.Value]:
-    """The values, numbers among them in every lane of a vector."""
+    """The values as vectors. A number fills all lanes."""
     return [
         value if ty == kind else fill(builder, context.cast(builder, value, ty, kind.scalar), kind)
         for ty, value in zip(given, values, strict=True)
@@ -149,7 +151,7 @@ def _filled(
 
 @intrinsic
 def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
-    """a where the mask is set, else b. One of them may be a number that fills all lanes."""
+    """Lanes of a where the mask is set, else of b. One of the two may be a number, for all lanes."""
     kind = a if isinstance(a, Vector) else b
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -160,7 +162,7 @@ def select(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def mask_bits(typingctx: Any, mask: Any) -> Any:
-    """The mask as an unsigned integer, lane 0 in the lowest bit."""
+    """The mask as a uint64. Lane 0 is the lowest bit."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
@@ -183,7 +185,7 @@ def lanes_of(typingctx: Any, bits: Any, kind: Any) -> Any:
 
 @intrinsic
 def compress(typingctx: Any, value: Any, mask: Any) -> Any:
-    """The lanes of `value` where the mask is set, moved together to the front."""
+    """Move the lanes where the mask is set to the front, in order. The other lanes are undefined."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         rest = ir.Constant(value.ir, ir.Undefined)
@@ -197,9 +199,9 @@ def compress(typingctx: Any, value: Any, mask: Any) -> Any:
 
 @intrinsic
 def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c of float vectors, rounded once on every machine (slow where there is no such instruction).
+    """a·b + c of float vectors, rounded once on every machine. It is slow without an instruction for it.
 
-    b and c may be numbers that fill all lanes.
+    b and c may be numbers, for all lanes.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -210,7 +212,7 @@ def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def floor(typingctx: Any, value: Any) -> Any:
-    """The largest whole number that is not above, in each lane of a float vector."""
+    """The largest integer that is not above the number, in each lane of a float vector."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return call(builder, named("floor", value), value.ir, args)
@@ -220,7 +222,7 @@ def floor(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def magnitude_bits(typingctx: Any, value: Any) -> Any:
-    """Bits of each lane's magnitude: 0 for 0, else floor(log2|v|) + 1 (size category of T.81 F.1.2)."""
+    """The number of bits of each lane's magnitude: 0 for 0, else floor(log2|v|) + 1 (T.81 F.1.2)."""
     width = BITS[value.element]
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -244,7 +246,7 @@ def count_set(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def count_zeros_low(typingctx: Any, value: Any) -> Any:
-    """Number of zero bits below the lowest set bit of a non-zero uint64."""
+    """The number of zero bits below the lowest set bit of a uint64 that is not 0."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.cttz(args[0], ir.IntType(1)(1))
@@ -254,7 +256,7 @@ def count_zeros_low(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def highest_bit(typingctx: Any, value: Any) -> Any:
-    """Position of the highest set bit of a non-zero uint64."""
+    """The position of the highest set bit of a uint64 that is not 0, as int64."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.sub(ir.IntType(64)(63), builder.ctlz(args[0], ir.IntType(1)(1)))
@@ -287,7 +289,7 @@ def big_endian(typingctx: Any, value: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def load_where(typingctx: Any, address: Any, mask: Any, kind: Any) -> Any:
-    """Vector of type `kind` at `address`, zero where the mask is not set: nothing is read there."""
+    """Load the lanes where the mask is set from an address. The others are 0, and are not read."""
     vec = vector(kind.literal_value)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
@@ -302,7 +304,7 @@ def load_where(typingctx: Any, address: Any, mask: Any, kind: Any) -> Any:
 
 @intrinsic
 def store_where(typingctx: Any, address: Any, value: Any, mask: Any) -> Any:
-    """Write the lanes of `value` where the mask is set; nothing is touched elsewhere."""
+    """Store the lanes where the mask is set at an address. Nothing else is written."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pointer = builder.inttoptr(args[0], args[1].type.as_pointer())
@@ -315,7 +317,7 @@ def store_where(typingctx: Any, address: Any, value: Any, mask: Any) -> Any:
 
 @intrinsic
 def fetch_add(typingctx: Any, address: Any, amount: Any) -> Any:
-    """The int64 at `address` before `amount` is added to it, in one step for all threads."""
+    """Add `amount` to the int64 at an address, in one step for all threads. Returns the value before."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())

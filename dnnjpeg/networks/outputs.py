@@ -29,6 +29,12 @@ def tensors(output: Any) -> list[Any]:
     return list(output.values()) if isinstance(output, dict) else [output]
 
 
+def single(output: Any) -> Any:
+    """The tensor or array of an output that has one."""
+    (value,) = tensors(output)
+    return value
+
+
 def shapes(output: Any) -> str:
     """The shapes of an output, for messages."""
     return str(each(lambda value: tuple(value.shape) if hasattr(value, "shape") else type(value), output))

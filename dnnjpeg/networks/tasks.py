@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dnnjpeg.networks.outputs import Output, Outputs, tensors
+from dnnjpeg.networks.detection import Detection
+from dnnjpeg.networks.outputs import Output, Outputs, single
 from dnnjpeg.networks.task import LabelError, Task
-
-_MOST = 100  # boxes of a picture that are matched, by confidence
 
 
 class _Logits(Task):
@@ -30,17 +29,17 @@ class Classification(_Logits):
     scores: ClassVar[Mapping[str, int]] = {"loss": -1, "top1": 1}
 
     def distance(self, read: Output, clean: Output) -> Tensor:
-        return _divergence(_one(read), _one(clean), 1)
+        return _divergence(single(read), single(clean), 1)
 
     def agrees(self, read: Output, clean: Output) -> Tensor:
-        return _one(read).argmax(1) == _one(clean).argmax(1)
+        return single(read).argmax(1) == single(clean).argmax(1)
 
     def metrics(self, read: Output, target: Tensor) -> dict[str, Tensor]:
         """loss: cross-entropy, nat; top1, top5: the label is the largest, or among the five largest.
 
         If two classes have equal logits, the first counts as the larger, as in `argmax`.
         """
-        logits = _one(read)
+        logits = single(read)
         label = _labels(target, *logits.shape)[:, None]
         own = logits.gather(1, label)
         before = torch.arange(logits.shape[1], device=logits.device) < label
@@ -48,17 +47,17 @@ class Classification(_Logits):
         return {"loss": self.surprise(logits, label[:, 0]), "top1": rank < 1, "top5": rank < 5}
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        return _drawn(_one(clean), 1, generator)
+        return _drawn(single(clean), 1, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
-        return F.cross_entropy(_one(read), target, reduction="none")
+        return F.cross_entropy(single(read), target, reduction="none")
 
     def margin(self, read: Output, clean: Output) -> Tensor:
         return self.first(read, clean, 1)
 
     def first(self, read: Output, clean: Output, places: int) -> Tensor:
         """The difference of logits between the classes that must be first and all others, [N]."""
-        logits, original = _one(read), _one(clean)
+        logits, original = single(read), single(clean)
         first = original >= original.topk(places).values[:, -1:]
         last = logits.masked_fill(~first, math.inf).amin(1)
         return last - logits.masked_fill(first, -math.inf).amax(1)
@@ -67,7 +66,7 @@ class Classification(_Logits):
         return isinstance(output, Tensor) and output.ndim == 2
 
     def check(self, output: Output, last_operation: Callable[[], str]) -> None:
-        logits = _one(output).numpy()
+        logits = single(output).numpy()
         if logits.shape[1] < 2:
             raise ValueError("it returns one value, expected a logit for each class")
         if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
@@ -76,7 +75,7 @@ class Classification(_Logits):
             raise ValueError("it returns probabilities, expected logits: leave out the sigmoid")
 
     def check_labels(self, labels: np.ndarray[Any, Any], clean: Outputs, name: str, source: str) -> None:
-        (logits,) = tensors(clean)
+        logits = single(clean)
         count, classes = logits.shape
         kinds = np.unique(labels)
         if len(kinds) == 1:
@@ -106,16 +105,16 @@ class Embedding(Task):
 
     def distance(self, read: Output, clean: Output) -> Tensor:
         # half the squared distance of the unit vectors: exactly 0 for equal ones
-        return (F.normalize(_one(read)) - F.normalize(_one(clean))).square().sum(1) / 2
+        return (F.normalize(single(read)) - F.normalize(single(clean))).square().sum(1) / 2
 
     def agrees(self, read: Output, clean: Output) -> Tensor:
         return (1 - self.distance(read, clean)).clamp(0, 1)
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        return torch.from_numpy(generator.normal(size=_one(clean).shape)).float()
+        return torch.from_numpy(generator.normal(size=single(clean).shape)).float()
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
-        return (F.normalize(_one(read)) * target).sum(1)
+        return (F.normalize(single(read)) * target).sum(1)
 
     def fits(self, output: Output) -> bool:
         return isinstance(output, Tensor) and output.ndim == 2
@@ -133,26 +132,26 @@ class Dense(_Logits):
     same = 0.99
 
     def distance(self, read: Output, clean: Output) -> Tensor:
-        one, other = _one(read), _one(clean)
+        one, other = single(read), single(clean)
         if one.shape[1] == 1:
             return (one - other).abs().mean((1, 2, 3))
         return _divergence(one, other, 1).mean((1, 2))
 
     def agrees(self, read: Output, clean: Output) -> Tensor:
-        one, other = _one(read), _one(clean)
+        one, other = single(read), single(clean)
         if one.shape[1] > 1:
             return (one.argmax(1) == other.argmax(1)).float().mean((1, 2))
         middle = (other.amin((2, 3), keepdim=True) + other.amax((2, 3), keepdim=True)) / 2
         return ((one > middle) == (other > middle)).float().mean((1, 2, 3))
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        values = _one(clean)
+        values = single(clean)
         if values.shape[1] == 1:
             return torch.from_numpy(generator.normal(size=values.shape)).float()
         return _drawn(values, 1, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
-        values = _one(read)
+        values = single(read)
         if values.shape[1] == 1:
             return (values * target).sum((1, 2, 3)) / math.sqrt(values[0].numel())
         loss = F.cross_entropy(values, target, reduction="none")
@@ -160,50 +159,6 @@ class Dense(_Logits):
 
     def fits(self, output: Output) -> bool:
         return isinstance(output, Tensor) and output.ndim == 4
-
-
-class Detection(Task):
-    """Detections before non-maximum suppression. Classes have logits of sigmoids.
-
-    Either {"boxes": N x K x 4 (left, top, right, bottom), "logits": N x K x classes}, or a heat map, N x
-    classes x H x W.
-
-    Distance of boxes: each of the 100 most confident ones is matched with the box of the other output that is
-    nearest by 1 - IoU plus the divergence of the classes. The mean is weighted by confidence, and both
-    directions count. Of a heat map: the divergence of all places, divided by the sum of the original's
-    probabilities (at least 1). Agrees: the share of the confident boxes (or peaks) that the file keeps.
-    """
-
-    name = "detection"
-    expects = "boxes N x K x 4 and logits N x K x classes, or a heat map N x classes x height x width"
-    same = 1.0
-
-    def distance(self, read: Output, clean: Output) -> Tensor:
-        if isinstance(read, Tensor) or isinstance(clean, Tensor):
-            original = _one(clean)
-            total = _bernoulli(_one(read), original).sum((1, 2, 3))
-            return total / original.sigmoid().sum((1, 2, 3)).clamp(min=1)
-        one, other = _most_confident(read), _most_confident(clean)
-        there, back = _nearest(other, one), _nearest(one, other)
-        return (there + back) / 2
-
-    def agrees(self, read: Output, clean: Output) -> Tensor:
-        if isinstance(read, Tensor) or isinstance(clean, Tensor):
-            peaks, sure = ((_one(value) > 0).flatten(1) for value in (read, clean))
-            return _share(peaks & sure, peaks | sure)
-        (boxes, logits), (own_boxes, own) = _most_confident(read), _most_confident(clean)
-        sure, found = own.amax(2) > 0, logits.amax(2) > 0
-        alike = own.argmax(2)[:, :, None] == logits.argmax(2)[:, None]
-        pairs = (_iou(own_boxes, boxes) > 0.5) & alike & found[:, None]
-        return _share(pairs.any(2) & sure, sure)
-
-    def fits(self, output: Output) -> bool:
-        if isinstance(output, Tensor):
-            return output.ndim == 4
-        boxes, logits = output.get("boxes"), output.get("logits")
-        if boxes is None or logits is None or boxes.ndim != 3 or logits.ndim != 3:
-            return False
-        return boxes.shape[:2] == logits.shape[:2] and boxes.shape[2] == 4
 
 
 class Tokens(_Logits):
@@ -216,16 +171,16 @@ class Tokens(_Logits):
     expects = "N x positions x vocabulary"
 
     def distance(self, read: Output, clean: Output) -> Tensor:
-        return _divergence(_one(read), _one(clean), 2).mean(1)
+        return _divergence(single(read), single(clean), 2).mean(1)
 
     def agrees(self, read: Output, clean: Output) -> Tensor:
-        return (_one(read).argmax(2) == _one(clean).argmax(2)).float().mean(1)
+        return (single(read).argmax(2) == single(clean).argmax(2)).float().mean(1)
 
     def sample_target(self, clean: Output, generator: np.random.Generator) -> Tensor:
-        return _drawn(_one(clean), 2, generator)
+        return _drawn(single(clean), 2, generator)
 
     def surprise(self, read: Output, target: Tensor) -> Tensor:
-        loss = F.cross_entropy(_one(read).transpose(1, 2), target, reduction="none")
+        loss = F.cross_entropy(single(read).transpose(1, 2), target, reduction="none")
         return loss.sum(1) / math.sqrt(loss.shape[1])
 
     def fits(self, output: Output) -> bool:
@@ -235,11 +190,6 @@ class Tokens(_Logits):
 TASKS: dict[str, type[Task]] = {
     kind.name: kind for kind in (Classification, Embedding, Dense, Detection, Tokens)
 }
-
-
-def _one(output: Output) -> Tensor:
-    (value,) = tensors(output)
-    return value
 
 
 def _drawn(logits: Tensor, axis: int, generator: np.random.Generator) -> Tensor:
@@ -254,12 +204,6 @@ def _divergence(logits: Tensor, clean: Tensor, axis: int) -> Tensor:
     return (log_clean.exp() * (log_clean - logits.log_softmax(axis))).sum(axis)
 
 
-def _bernoulli(logits: Tensor, clean: Tensor) -> Tensor:
-    """KL(clean || logits) of each sigmoid."""
-    yes = clean.sigmoid() * (F.logsigmoid(clean) - F.logsigmoid(logits))
-    return yes + (-clean).sigmoid() * (F.logsigmoid(-clean) - F.logsigmoid(-logits))
-
-
 def _labels(target: Tensor, count: int, classes: int) -> Tensor:
     if target.shape != (count,) or target.is_floating_point() or target.dtype == torch.bool:
         kind = str(target.dtype).removeprefix("torch.")
@@ -271,38 +215,3 @@ def _labels(target: Tensor, count: int, classes: int) -> Tensor:
             f"0..{classes - 1}: check that the labels belong to this network's {classes} classes"
         )
     return target.long()
-
-
-Boxes = tuple[Tensor, Tensor]
-
-
-def _most_confident(output: dict[str, Tensor]) -> Boxes:
-    """The boxes and logits of the most confident detections."""
-    boxes, logits = output["boxes"], output["logits"]
-    order = logits.amax(2).topk(min(_MOST, logits.shape[1])).indices[..., None]
-    return boxes.take_along_dim(order, 1), logits.take_along_dim(order, 1)
-
-
-def _nearest(of: Boxes, among: Boxes) -> Tensor:
-    """The mean cost of matching each detection of `of` with the nearest one of `among`, [N]."""
-    costs = 1 - _iou(of[0], among[0])
-    costs = costs + _bernoulli(among[1][:, None], of[1][:, :, None]).sum(3)
-    weights = of[1].detach().amax(2).sigmoid()
-    return (weights * costs.amin(2)).sum(1) / weights.sum(1).clamp(min=1e-9)
-
-
-def _iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of all pairs, N x K x L. It is 1 for equal boxes, also for empty ones."""
-    a, b = one[:, :, None], other[:, None]
-    inside = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    both = inside.prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
-    whole = areas[0] + areas[1] - both
-    equal = (a == b).all(-1)
-    return torch.where(equal, torch.ones_like(both), both / whole.clamp(min=1e-9))
-
-
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """The share of the true entries, [N]. 1 if there are none."""
-    count = whole.sum(1)
-    return torch.where(count > 0, part.sum(1) / count.clamp(min=1), 1.0)

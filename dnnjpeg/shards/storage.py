@@ -12,18 +12,13 @@ from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers
 from dnnjpeg.shards.names import is_url
 
 STATE = "_dnnjpeg"
-# There, what is uploaded appears when it is complete; to move it would copy it.
-_OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "hf"})
+_AZURE = dict.fromkeys(("az", "abfs", "abfss"), "adlfs")
+_S3, _GOOGLE = dict.fromkeys(("s3", "s3a"), "s3fs"), dict.fromkeys(("gs", "gcs"), "gcsfs")
+# The package that reaches each. What is uploaded there appears when it is complete. To move it would copy it.
+_OBJECT_STORES = {**_S3, **_GOOGLE, **_AZURE, "oci": "ocifs", "hf": "huggingface_hub"}
 
-_MARKS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "generation",
-    "blob_id",
-    "mtime",
-    "created",
-)  # of a file's content, or time
+# of a file's content, or time
+_MARKS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "created")
 
 
 class Storage(Protocol):
@@ -102,6 +97,17 @@ class Disk:
         write_atomic(path, data)
 
 
+@contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    """An exception of a library's own kind (no credentials, no network) becomes an OSError."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(f"{url} cannot be reached: {type(error).__name__}: {error}") from error
+
+
 class Remote:
     """Any URL. A new shard is written to a temporary file on this disk first, and uploaded when complete."""
 
@@ -114,6 +120,10 @@ class Remote:
         try:
             self._fs: Any = fsspec.url_to_fs(url)[0]
         except (ImportError, ValueError) as error:
+            package = _OBJECT_STORES.get(self._protocol)
+            if isinstance(error, ImportError) and package:
+                reason = error.__cause__ or error
+                raise ValueError(f"{url} needs {package}: pip install {package} ({reason})") from None
             raise ValueError(f"{url} cannot be reached: {error}") from None
         self._fs.invalidate_cache()
 
@@ -121,11 +131,13 @@ class Remote:
         return path if is_url(path) else f"{self._protocol}://{path.removeprefix('/')}"
 
     def find(self, pattern: str) -> list[str]:
-        return sorted(map(self._url, self._fs.glob(pattern)))
+        with _reaching(pattern):
+            return sorted(map(self._url, self._fs.glob(pattern)))
 
     def size(self, path: str) -> int | None:
         try:
-            found = self._fs.info(path)
+            with _reaching(path):
+                found = self._fs.info(path)
         except FileNotFoundError:
             return None
         return int(found["size"]) if found.get("type") == "file" else None
@@ -139,7 +151,8 @@ class Remote:
         return self._fs.open(path, "rb")
 
     def read(self, path: str) -> bytes:
-        return self._fs.cat_file(path)
+        with _reaching(path):
+            return self._fs.cat_file(path)
 
     def join(self, folder: str, name: str) -> str:
         return f"{folder.rstrip('/')}/{name}"

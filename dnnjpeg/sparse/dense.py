@@ -1,7 +1,7 @@
-"""The dense ways to run a convolution: torch's, lowered ones, and our own for depthwise layers."""
+"""The dense ways to run a convolution: torch's, lowered ones, and kernels of our own."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,16 @@ from torch.nn import functional as F
 
 from dnnjpeg.sparse import im2col, mec
 from dnnjpeg.sparse.depthwise import Depthwise
-from dnnjpeg.sparse.fast import FastConv2d, fits
+from dnnjpeg.sparse.direct import Direct
+from dnnjpeg.sparse.fast import FastConv2d, finished, fits
+
+if TYPE_CHECKING:
+    from dnnjpeg.sparse.module import SparseConv2d
 
 _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
 LOWERED = ("im2col", "mec")
-DENSE = (*TORCH, *LOWERED, "depthwise")
+DENSE = (*TORCH, *LOWERED, "direct", "depthwise")
 
 
 def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
@@ -22,7 +26,7 @@ def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
     if tuple(module.dilation) != (1, 1):
         return TORCH
     if module.groups == 1:
-        return (*TORCH, *LOWERED)
+        return (*TORCH, *LOWERED, "direct")
     return (*TORCH, "depthwise") if module.groups == module.in_channels == module.out_channels else TORCH
 
 
@@ -36,9 +40,20 @@ class DenseConv2d(FastConv2d):
 
         Raises RuntimeError if gradients are needed.
         """
+        return self.compute(x, None, self.activation, None, False)
+
+    def compute(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        activation: str,
+        reader: "SparseConv2d | None",
+        alone: bool,
+    ) -> Tensor:
+        """See `FastConv2d.compute`."""
         self._check(x)
         if self.is_for_another(x.shape):
-            return self._as_before(x)
+            return finished(self._as_before(x), residual, activation)
         if self.channels_last and self.method != "torch":
             x = x.contiguous(memory_format=torch.channels_last)
         key = (x.shape, x.dtype, x.device)
@@ -46,10 +61,15 @@ class DenseConv2d(FastConv2d):
         if run is None:
             self._make_room()
             run = self._ready[key] = self._prepare(x)
-        y: Tensor = run(x)
+        if isinstance(run, Direct) and _can_add(residual, (x.shape[0], *run.output)):
+            y = run(x, torch.get_num_threads(), residual=residual, activation=activation)
+        else:
+            y = run(x)
+            if residual is not None or activation != self.activation:
+                y = finished(y, residual, activation)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
             y = y.contiguous(memory_format=torch.channels_last)
-        y.activation = self.activation  # type: ignore[attr-defined]
+        y.activation = activation  # type: ignore[attr-defined]
         return y
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
@@ -57,6 +77,8 @@ class DenseConv2d(FastConv2d):
         method = self.method if fits(x) else "channels_last"
         if method == "depthwise":
             return self._depthwise(x, weight, bias)
+        if method == "direct":
+            return Direct(self._geometry(x), weight, bias)
         if method in LOWERED:
             return self._lowered(x, weight, bias)
         stride, dilation = list(self.stride), list(self.dilation)
@@ -112,3 +134,8 @@ class DenseConv2d(FastConv2d):
         layer = Depthwise(geometry, weight, bias, activation=self.activation)
 
         return lambda x: layer(x, torch.get_num_threads())
+
+
+def _can_add(residual: Tensor | None, shape: tuple[int, ...]) -> bool:
+    """Whether the direct kernel can add a residual to an output of this shape."""
+    return residual is None or (residual.shape == shape and fits(residual))

@@ -18,7 +18,9 @@ class LayerPlan:
 
     name: str
     geometry: Geometry
-    method: str  # torch, channels_last, prepacked, im2col, mec, depthwise, ring-numbered or ring-patterns
+    method: (
+        str  # torch, channels_last, prepacked, im2col, mec, direct, depthwise, ring-numbered or ring-patterns
+    )
     tiling: Tiling | None = None  # of the last two
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too

@@ -14,6 +14,7 @@ _METHODS = {
     "prepacked": "oneDNN, with the weights in its own order",
     "im2col": "one matrix product, of a matrix with a row for each output pixel",
     "mec": "as im2col, but with a smaller matrix (MEC)",
+    "direct": "ours, one tile of the output after the other",
     "depthwise": "ours, for layers with one channel a filter",
 }
 _NETWORKS = {

@@ -299,7 +299,7 @@ def test_pixels_name_their_size() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's mprotect")
 @pytest.mark.parametrize("side", ["begin", "end"])
-@pytest.mark.parametrize("what", ["pictures", "coefficients", "reading"])
+@pytest.mark.parametrize("what", ["pictures", "coefficients", "reading", "transcoding"])
 def test_no_access_outside_of_any_buffer(what: str, side: str) -> None:
     program = Path(__file__).parent / "programs" / "fenced.py"
     run = subprocess.run([sys.executable, str(program), what, side], capture_output=True, text=True)

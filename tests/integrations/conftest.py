@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from drawing import draw
 from PIL import Image
-from skipping import MISSING
+from skipping import TORCH
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def sources(images: list[Image.Image]) -> list[bytes]:
 @pytest.fixture(scope="session")
 def torchvision() -> Any:
     """Python's part of it: the operators of the one on PyPI do not load beside a torch for CPUs."""
-    pytest.importorskip("torch", reason=f"torch {MISSING}")
+    pytest.importorskip("torch", reason=f"torch {TORCH}")
     sys.modules.setdefault("torchvision._meta_registrations", ModuleType("without operators"))
-    return pytest.importorskip("torchvision", reason=f"torchvision {MISSING}")
+    return pytest.importorskip("torchvision", reason=f"torchvision {TORCH}")

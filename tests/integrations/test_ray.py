@@ -97,20 +97,38 @@ def test_command(cluster: Any, tmp_path: Path) -> None:
     assert "--report with --engine ray: not for shards" in refused.stderr
 
 
-def test_the_benchmark_of_clusters(tmp_path: Path) -> None:
-    home = Path(__file__).parents[2] / "benchmarks"
-    pictures = tmp_path / "data" / "full"
-    pictures.mkdir(parents=True)
-    for i in range(4):
-        (pictures / f"{i}.jpg").write_bytes(jpeg(i))
-    command = [sys.executable, str(home / "cluster.py"), "--shards", "2", "--size", "4", "--turns", "1"]
+def benchmark(tmp_path: Path, script: str, *options: str) -> Any:
+    """The results of a benchmark, with four pictures of each kind."""
+    for kind in ("full", "flowers17"):
+        pictures = tmp_path / "data" / kind
+        pictures.mkdir(parents=True)
+        for i in range(4):
+            (pictures / f"{i}.jpg").write_bytes(jpeg(i))
+    command = [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / script), *options]
     own = {"DNNJPEG_DATA": str(tmp_path), "DNNJPEG_RESULTS": str(tmp_path)}
     done = subprocess.run(
         command, env=os.environ | own, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads((tmp_path / "cluster.json").read_text())
+    return json.loads((tmp_path / script).with_suffix(".json").read_text())
+
+
+def test_the_benchmark_of_clusters(tmp_path: Path) -> None:
+    result = benchmark(tmp_path, "cluster.py", "--shards", "2", "--size", "4", "--turns", "1")
     assert set(result["seconds"]) == {
         "this process, 1 job", "this process, 2 jobs", "Ray, 1 nodes", "Ray, 2 nodes",
     }  # fmt: skip
     assert result["two_nodes_by_one"] > 0
+
+
+def test_the_benchmark_of_buckets(tmp_path: Path) -> None:
+    """And what a shard asks a bucket for, which docs/guides/cluster.md says."""
+    for module in ("moto.server", "s3fs"):
+        pytest.importorskip(module, reason=f"{module} {MISSING}")
+    result = benchmark(tmp_path, "bucket.py", "--sizes", "4", "--turns", "1")
+    assert set(result["one_processor"]) == {"flowers17", "full", "both"}
+    (row,) = result["bucket"]
+    kinds = ("HEAD", "GET", "PUT", "LIST")
+    found = {part: [counts.get(kind, 0) for kind in kinds] for part, counts in row["a_shard"].items()}
+    assert found == {"start": [2, 0, 0, 1], "shards": [5, 1, 2, 0], "again": [5, 1, 0, 0]}
+    assert row["a_shard"]["shards"]["bytes down"] == row["bytes"]

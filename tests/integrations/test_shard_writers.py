@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from skipping import MISSING, MOSAICML
+from skipping import MISSING, MOSAICML, TORCH
 
 import dnnjpeg
 from dnnjpeg.plugins import opencv, pillow
@@ -84,7 +84,7 @@ def test_mosaicml(torchvision: Any, images: list[Image.Image], tmp_path: Path) -
 
 
 def test_litdata(torchvision: Any, images: list[Image.Image]) -> None:
-    serializers = pytest.importorskip("litdata.streaming.serializers", reason=f"litdata {MISSING}")
+    serializers = pytest.importorskip("litdata.streaming.serializers", reason=f"litdata {TORCH}")
     with pillow.takeover("universal", 60):
         found = [serializers.JPEGSerializer().serialize(image)[0] for image in images]
     assert found == [dnnjpeg.encode(image, "universal", 60) for image in images]

@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
+from dnnjpeg.networks.detection import Detection  # noqa: E402
 from dnnjpeg.networks.readings import compare  # noqa: E402
 from dnnjpeg.networks.task import Task, load_task, try_task  # noqa: E402
-from dnnjpeg.networks.tasks import TASKS, Classification, Dense, Detection, Embedding, Tokens  # noqa: E402
+from dnnjpeg.networks.tasks import TASKS, Classification, Dense, Embedding, Tokens  # noqa: E402
 
 STORED = Path(__file__).parent / "data" / "readings.npz"
 

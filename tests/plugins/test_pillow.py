@@ -27,7 +27,7 @@ from saving import (
 
 import dnnjpeg
 from dnnjpeg.files.atomic import write_atomic
-from dnnjpeg.plugins import pillow
+from dnnjpeg.plugins import pillow, pillow_options
 
 # Pictures
 
@@ -243,7 +243,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
 }
 NUMBER = st.booleans() | st.integers() | st.floats()
 ANYTHING = st.none() | NUMBER | st.text(max_size=5) | st.binary(max_size=5)
-ANY_OPTION = st.sampled_from(sorted({*pillow._OPTIONS, "modle", "", "save"}))
+ANY_OPTION = st.sampled_from(sorted({*pillow_options.OPTIONS, "modle", "", "save"}))
 SMALL = Image.effect_noise((17, 9), 60).convert("RGB")
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from saving import FLAT, SLOPE, refused, sampling, save, save_and_open, tables
 
-from dnnjpeg.plugins import pillow
+from dnnjpeg.plugins import pillow, pillow_options
 from dnnjpeg.table.library import standard_table
 
 
@@ -81,7 +81,7 @@ def test_conflicts(photo: Image.Image, options: dict[str, Any]) -> None:
 
 
 def test_none_is_not_given(photo: Image.Image) -> None:
-    nothing = dict.fromkeys(pillow._OPTIONS)
+    nothing = dict.fromkeys(pillow_options.OPTIONS)
     pillow.register()
     assert save(photo, **nothing) == save(photo)
     pillow.register(quality=30, restart_marker_blocks=5)

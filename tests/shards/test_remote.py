@@ -1,11 +1,16 @@
 """Shards by URL: fsspec's own memory, and what goes wrong there."""
 
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from shard_files import make, samples, tar_bytes, tree
+
+from dnnjpeg.tools.cli import main
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'dnnjpeg[integrations]'")
 
@@ -92,3 +97,51 @@ def test_a_source_that_breaks_off(memory: Any, monkeypatch: pytest.MonkeyPatch) 
         patch.setattr(type(memory), "_open", broken)
         found = make("memory://in/000.tar", "memory://out")
     assert (found[0].status, found[0].reason) == ("failed", "connection lost")
+
+
+BACKENDS = {
+    "hf://datasets/someone/pictures/0.tar": "huggingface_hub",
+    "gs://bucket/0.tar": "gcsfs",
+    "s3://bucket/0.tar": "s3fs",
+    "az://bucket/0.tar": "adlfs",
+}
+
+
+@pytest.mark.parametrize("url", BACKENDS)
+def test_a_backend_that_is_not_installed(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = BACKENDS[url]
+    for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)  # an import of it fails
+    known = import_module("fsspec.registry")._registry
+    monkeypatch.delitem(known, url.partition("://")[0], raising=False)
+    expected = rf"^{url} needs {package}: pip install {package} \(.+\)$"
+    with pytest.raises(ValueError, match=expected):
+        make(url, tmp_path / "out")
+    with pytest.raises(ValueError, match=expected.replace("/0.tar", "")):
+        make(tmp_path / "*.tar", url.removesuffix("/0.tar"))
+    called = CliRunner().invoke(main, ["encode", url, "-o", str(tmp_path / "out")])
+    assert called.exit_code == 2
+    assert f"pip install {package}" in called.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheme_that_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing://x/0\.tar cannot be reached: Protocol not known"):
+        make("nothing://x/0.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["info", "glob"])
+def test_a_storage_that_cannot_be_reached(memory: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Each library has exceptions of its own for missing credentials, and for a network that is down."""
+
+    class NoCredentialsError(Exception):
+        pass
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("unable to locate credentials")
+
+    monkeypatch.setattr(type(memory), method, fail)
+    called = CliRunner().invoke(main, ["encode", "memory://in/*.tar", "-o", "memory://out"])
+    expected = "memory://in/*.tar cannot be reached: NoCredentialsError: unable to locate credentials"
+    assert (called.exit_code, called.stderr) == (1, f"Error: {expected}\n")

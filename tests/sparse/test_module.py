@@ -134,7 +134,7 @@ def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
         assert close(made(x), norm(plain(x)).relu())
 
 
-@pytest.mark.parametrize("method", (*TORCH, *LOWERED))
+@pytest.mark.parametrize("method", (*TORCH, *LOWERED, "direct"))
 @pytest.mark.parametrize("last", [True, False, None])
 @pytest.mark.parametrize(("activation", "known"), [("relu", F.relu), ("relu6", F.relu6)])
 def test_dense_methods(method: str, last: bool | None, activation: str, known: Any) -> None:

@@ -1,6 +1,6 @@
 """Encode, or read, with every array between pages that must not be touched.
 
-Usage: fenced.py pictures|coefficients|reading begin|end.
+Usage: fenced.py pictures|coefficients|reading|transcoding begin|end.
 
 The arrays, the picture's and the encoder's own, lie at the begin or at the end of their pages. A wrong access
 ends the process; the last line printed is the case it was at.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg import encode, read_coefficients, write_coefficients
+from dnnjpeg import encode, read_coefficients, transcode, write_coefficients
 from dnnjpeg.codec import reader
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.machine import memory
@@ -45,15 +45,20 @@ def fenced_empty(shape: Any, dtype: Any = float) -> np.ndarray:
     return array
 
 
-def allocate_with(empty: Any, numpy_empty: Any, numpy_zeros: Any) -> None:
+def fenced_block(size: int) -> tuple[np.ndarray, None]:
+    return fenced_empty(size, np.uint8), None
+
+
+def allocate_with(empty: Any, borrow: Any, give_back: Any, numpy_empty: Any, numpy_zeros: Any) -> None:
+    ways = {"empty": empty, "borrow": borrow, "give_back": give_back}
     for name, module in sys.modules.items():
-        if name.startswith("dnnjpeg.codec.") and hasattr(module, "empty"):
-            module.empty = empty
+        if name.startswith("dnnjpeg.codec."):
+            vars(module).update({way: ways[way] for way in ways if hasattr(module, way)})
     np.empty, np.zeros = numpy_empty, numpy_zeros
     reader.bytes_array = USUAL_BYTES if empty is USUAL[0] else fence
 
 
-USUAL = memory.empty, np.empty, np.zeros
+USUAL = memory.empty, memory.borrow, memory.give_back, np.empty, np.zeros
 USUAL_BYTES = reader.bytes_array
 
 
@@ -63,7 +68,7 @@ def check(
     """`function` within fences writes what it writes outside of them, for `given` or the equal `same`."""
     print(function.__name__, np.shape(given), arguments[1:], options, flush=True)
     expected = function(given if same is None else same, *arguments, **options)
-    allocate_with(fenced_empty, fenced_empty, fenced)
+    allocate_with(fenced_empty, fenced_block, lambda block: None, fenced_empty, fenced)
     try:
         found = function(given, *arguments, **options)
     finally:
@@ -146,5 +151,20 @@ def reading(rng: np.random.Generator) -> None:
                 check(read, one, salvage)
 
 
-USES = {"pictures": pictures, "coefficients": coefficients, "reading": reading}
+def transcoding(rng: np.random.Generator) -> None:
+    for width, height, subsampling in itertools.product(
+        (1, 9, 40, 130), (1, 70), ("4:4:4", "4:2:0", "4:1:1")
+    ):
+        picture = rng.integers(0, 256, (height, width, 3), np.uint8)
+        data = encode(picture, quality=95, subsampling=subsampling)
+        for asked, hardness in itertools.product(("4:4:4", "4:2:0", "4:2:2"), (None, 0.4, 20)):
+            options = {"subsampling": asked, "hardness": hardness, "only_if_smaller": False}
+            check(transcode, data, "standard", 60, **options)
+        check(transcode, data, "standard", 60, progressive="auto", restart_rows=1)
+        check(transcode, data, lossless=True)
+
+
+USES = {
+    "pictures": pictures, "coefficients": coefficients, "reading": reading, "transcoding": transcoding
+}  # fmt: skip
 USES[sys.argv[1]](np.random.default_rng(0))

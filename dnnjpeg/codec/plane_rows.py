@@ -1,0 +1,128 @@
+"""Rows of MCUs from planes of coefficients, as they are or requantized, to tokens and bytes: `rows` begins
+with pixels.
+"""
+
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from dnnjpeg.codec.bits import count_symbols
+from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.huffman import ScanTables
+from dnnjpeg.codec.quantize import random_keys
+from dnnjpeg.codec.requantize import LAW, ROOM, Laws, requantize_row
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, mcu_row_tokens
+from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
+from dnnjpeg.machine.jit import kernel
+from dnnjpeg.machine.memory import borrow, empty, give_back
+from dnnjpeg.machine.simd import address
+
+# where in the memory these lie, as the kernel has it
+_ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
+_AS_THEY_ARE = Laws(np.zeros(0, LAW), False, 0)
+_NOWHERE = np.empty(0, np.int16)
+
+
+@kernel
+def encode_plane_rows(
+    laws, planes, places, geometry, mcus, mcu_rows, restart, keys, memory, parts, target, desks, bounds,
+    optimize,
+):  # fmt: skip
+    """All rows of MCUs. Those requantized go to `target`, or where it is empty, to tokens and on to bytes;
+    returns the number of tokens.
+
+    laws, places, geometry: see `requantize_row`; without laws, tokens are made of the planes as they are.
+    planes, target: int16. keys: see `quantize.random_keys`. memory: uint8. parts: int64, see above. desks:
+    one record of `stream.DESK`. bounds: see `stream.interval_bounds`. optimize: see `stream.code_in_place`.
+    """
+    desk = desks[0]
+    room = address(memory) + 63 & ~63
+    start = room + parts[_TOKENS]
+    out = start
+    source = address(planes)
+    for mcu_row in range(mcu_rows):
+        base, coefficients = 0, source
+        if laws.size > 0:
+            if target.size > 0:
+                coefficients = address(target)
+            else:
+                base, coefficients = mcu_row, room + parts[_COEFFICIENTS]
+            requantize_row(
+                laws, source, places, coefficients, geometry, base, mcu_row, mcus, address(keys), room
+            )
+        if target.size == 0:
+            begin = out
+            out = mcu_row_tokens(
+                out, room + parts[_ENTRIES], coefficients, geometry, base, mcu_row, mcus, restart, desk.state,
+                start, bounds,
+            )  # fmt: skip
+            count_symbols(begin, out, address(desk.counts))
+    if target.size == 0:
+        end = address(memory) + memory.size
+        code_in_place(start, out, end, bounds, desk, optimize, room + parts[_BITS])
+    return (out - start) // 4
+
+
+class Change(NamedTuple):
+    """Requantizing of planes that are laid out as the source's `Frame.planes(True)` says. The target may have
+    fewer blocks in a component, by a whole factor.
+    """
+
+    source: Frame
+    laws: Laws
+    seed: int
+
+
+def baseline_scan(
+    frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None, change: Change | None = None
+) -> Scan:
+    """The interleaved scan of all components, with the `known` Huffman tables or the best ones. The planes
+    are laid out as `Frame.planes(True)` says, unless the change is to make them so.
+    """
+    mcus, rows = frame.mcus, frame.mcu_rows
+    desk, bounds = np.zeros(1, DESK), interval_bounds(mcus * rows, restart)
+    if known is not None:
+        desk["choice"]["lut"][0] = known.lut
+    geometry, blocks = frame.planes(change is None)
+    tokens = 4 * (mcus * rows * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
+    parts = _parts(change, entry_bytes(mcus * frame.blocks), 4 * BIT_SCRATCH, 128 * blocks * bool(change))
+    block = borrow(int(parts[-1]) + 64 + tokens)
+    try:
+        memory = block[0]
+        count = _encode(
+            change, planes, frame, geometry, restart, memory, parts, _NOWHERE, desk, bounds, known
+        )
+        return Scan(frame.every, *coded(memory, parts[-1], count, desk, bounds, known), restart)
+    finally:
+        give_back(block)
+
+
+def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
+    """The planes, changed to int16[blocks, 64] that are laid out as the frame's `planes(True)` says."""
+    geometry, blocks = frame.planes(True)
+    parts, target = _parts(change), empty(blocks * 64, np.int16)
+    memory = np.empty(int(parts[-1]) + 64, np.uint8)
+    desk, bounds = np.zeros(1, DESK), interval_bounds(0, 0)
+    _encode(change, planes, frame, geometry, 0, memory, parts, target, desk, bounds, None)
+    return target.reshape(-1, 64)
+
+
+def _parts(change: Change | None, entries: int = 0, bits: int = 0, coefficients: int = 0) -> np.ndarray:
+    """Where parts of such sizes lie in the memory, and the tokens, behind what `requantize_row` works in."""
+    room = ROOM + 64 * change.laws.candidates if change else 0
+    sizes = entries + 63 & ~63, bits + 63 & ~63, coefficients
+    return np.array([*accumulate(sizes, initial=room)])
+
+
+def _encode(
+    change: Change | None, planes: np.ndarray, frame: Frame, geometry: np.ndarray, restart: int,
+    memory: np.ndarray, parts: np.ndarray, target: np.ndarray, desk: np.ndarray, bounds: np.ndarray,
+    known: ScanTables | None,
+) -> int:  # fmt: skip
+    source, laws, seed = change or (frame, _AS_THEY_ARE, 0)
+    keys = random_keys(seed if laws.sampled else 0, len(frame.sampling))
+    return encode_plane_rows(
+        laws.components, planes.reshape(-1), source.planes(True)[0], geometry, frame.mcus, frame.mcu_rows,
+        restart, keys, memory, parts, target, desk, bounds, known is None,
+    )  # fmt: skip

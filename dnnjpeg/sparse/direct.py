@@ -1,0 +1,320 @@
+"""Dense convolution, channels last, straight from the map: no lowered matrix is made.
+
+A tile is a few neighbouring outputs of a row, times 16 filters. Its sums stay in registers while the inputs
+of a kernel row pass by, which lie side by side. Inputs outside the map are read from a row of zeros. To a 1x1
+convolution, a map is a single row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.extending import intrinsic
+from torch import Tensor
+
+from dnnjpeg.machine.jit import callback, host_has
+from dnnjpeg.machine.simd import address, lanes_of, load_scalar
+from dnnjpeg.machine.vector import Vector, call, fill, named, vector
+from dnnjpeg.sparse.depthwise import LIMITS
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.threads import Job, number, record, run, take
+
+OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
+BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
+SHARED = 250_000  # multiplications that are worth a second thread
+UNROLLED = 4  # inputs of each output, a turn of the inner loop
+_LIMITS = {name: torch.tensor(pair) for name, pair in LIMITS.items()}
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_JOB = record(
+    "source", "out", "residual", "limits",  # addresses, 0 for no residual
+    "tasks", "groups", "rows", "columns", "row_blocks", "column_blocks",  # how the output is divided
+    "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
+    "pad_y", "pad_x",
+    "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
+)  # fmt: skip
+
+
+def _pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def _multiply(
+    b: ir.IRBuilder, kind: Vector, sums: list[Any], weights: Any, inputs: list[ir.Value], length: ir.Value
+) -> None:
+    """Add the products of `length` inputs of each output and their weights to the sums.
+
+    sums, weights: variables. The address of the weights moves on.
+    inputs: address of the first input of each output.
+    """
+
+    def advance(k: ir.Value, steps: int) -> None:
+        at, offset = b.load(weights), b.shl(k, _I64(2))
+        for step in range(steps):
+            weight = b.load(_pointer(b, b.add(at, _I64(step * LANES * 4)), kind.ir), align=4)
+            for slot, begin in zip(sums, inputs, strict=True):
+                place = b.add(b.add(begin, offset), _I64(4 * step))
+                value = fill(b, b.load(_pointer(b, place, ir.FloatType()), align=4), kind)
+                b.store(call(b, named("fma", kind), kind.ir, [value, weight, b.load(slot)]), slot)
+        b.store(b.add(at, _I64(steps * LANES * 4)), weights)
+
+    whole = b.and_(length, _I64(-UNROLLED))
+    with cgutils.for_range_slice(b, _I64(0), whole, _I64(UNROLLED), _I64) as (k, _):
+        advance(k, UNROLLED)
+    with cgutils.for_range_slice(b, whole, length, _I64(1), _I64) as (k, _):
+        advance(k, 1)
+
+
+def _load(b: ir.IRBuilder, kind: Vector, at: ir.Value, lanes: ir.Value | None) -> ir.Value:
+    """Load the lanes of a mask, or all if there is none."""
+    if lanes is None:
+        return b.load(at, align=4)
+    operands = [at, _I32(4), lanes, ir.Constant(kind.ir, None)]
+    return call(b, f"{named('masked.load', kind)}.p0", kind.ir, operands)
+
+
+def _store(b: ir.IRBuilder, kind: Vector, value: ir.Value, at: ir.Value, lanes: ir.Value | None) -> None:
+    """Store the lanes of a mask, or all if there is none."""
+    if lanes is None:
+        b.store(value, at, align=4)
+    else:
+        call(b, f"{named('masked.store', kind)}.p0", ir.VoidType(), [value, at, _I32(4), lanes])
+
+
+@intrinsic(prefer_literal=True)
+def _tile(
+    typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, size: Any, border: Any, args: Any
+) -> Any:
+    """Compute `count` neighbouring outputs of `size` filters, kernel of rows x columns. `args` is a tuple:
+
+    source: address of the picture
+    y, x: position of the first input that the first output reads
+    height, width, channels: of the input
+    zeros: address of a row of zeros
+    weights, bias: addresses, float32[rows][columns][channels][16] and float32[size]
+    low, high: the sum is clipped to low..high, NaN stays
+    out, residual: address of the first output, and of what is added to it (0: nothing)
+    pixel: bytes from one output to the next
+    lanes: mask of the existing filters. It is last, and left out if all exist.
+
+    border: inputs may be outside the map at the left or right.
+    """
+    kernel_rows, kernel_columns, step, outputs, filters, at_border = (
+        literal.literal_value for literal in (rows, columns, stride, count, size, border)
+    )
+    kind = vector(f"f32x{filters}")
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        fields = [b.extract_value(values[-1], i) for i in range(len(args))]
+        (source, y, x, height, width, channels, zeros, weights, bias, low, high, out, residual, pixel) = (
+            fields[:14]
+        )
+        in_pixel = b.mul(channels, _I64(4))
+        start = b.load(_pointer(b, bias, kind.ir), align=4)
+        sums = [cgutils.alloca_once_value(b, start) for _ in range(outputs)]
+        cursor = cgutils.alloca_once_value(b, weights)
+        places = [b.add(x, _I64(i * step)) for i in range(outputs)]
+        with cgutils.for_range(b, _I64(kernel_rows), intp=_I64) as row:
+            line = b.add(y, row.index)
+            there = b.icmp_unsigned("<", line, height)
+            begin = b.select(there, b.add(source, b.mul(b.mul(line, width), in_pixel)), zeros)
+            if at_border:
+                with cgutils.for_range(b, _I64(kernel_columns), intp=_I64) as column:
+                    inputs = []
+                    for place in places:
+                        place = b.add(place, column.index)
+                        inside = b.icmp_unsigned("<", place, width)
+                        inputs.append(b.select(inside, b.add(begin, b.mul(place, in_pixel)), zeros))
+                    _multiply(b, kind, sums, cursor, inputs, channels)
+            else:
+                inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
+                _multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
+
+        def each(address: ir.Value) -> Iterator[tuple[Any, ir.Value]]:
+            for i, slot in enumerate(sums):
+                yield slot, _pointer(b, b.add(address, b.mul(_I64(i), pixel)), kind.ir)
+
+        lanes = fields[14] if len(fields) > 14 else None
+        with b.if_then(b.icmp_unsigned("!=", residual, _I64(0))):
+            for slot, at in each(residual):
+                b.store(b.fadd(b.load(slot), _load(b, kind, at, lanes)), slot)
+        least, most = (fill(b, value, kind) for value in (low, high))
+        for slot, at in each(out):
+            value = b.load(slot)
+            value = b.select(b.fcmp_ordered("<", value, least), least, value)
+            value = b.select(b.fcmp_ordered(">", value, most), most, value)
+            _store(b, kind, value, at, lanes)
+        return context.get_dummy_value()
+
+    return types.none(rows, columns, stride, count, size, border, args), codegen
+
+
+def _kernel(
+    rows: int, columns: int, stride_y: int, stride_x: int, count: int, tail: int, borders: bool
+) -> Any:
+    """The body of the kernel for one shape of filters.
+
+    count: outputs of a tile.
+    tail: filters that are left when 16 are taken at a time.
+    borders: whether there is padding at the left or right.
+    """
+    taps = rows * columns
+
+    def convolve(jobs):
+        job = numba.carray(jobs, 1)
+        at = address(job)
+        job = job[0]
+        pixel = 4 * job.filters
+        panels = (job.filters + LANES - 1) // LANES
+        lanes = lanes_of(np.uint64((1 << tail) - 1), "i1x16")
+        low, high = load_scalar(job.limits, "f32"), load_scalar(job.limits + 4, "f32")
+        owner = me = number(at, job)
+        while True:
+            task, owner = take(at, job, job.tasks, me, owner)
+            if task < 0:
+                break
+            block, group = divmod(task, job.groups)
+            block, column_block = divmod(block, job.column_blocks)
+            image, row_block = divmod(block, job.row_blocks)
+            source = job.source + image * job.height * job.width * job.channels * 4
+            first_row, first_column = row_block * job.rows, column_block * job.columns
+            last_row = min(job.out_height, first_row + job.rows)
+            last_column = min(job.out_width, first_column + job.columns)
+            for n in range(group * panels // job.groups, (group + 1) * panels // job.groups):
+                for row in range(first_row, last_row):
+                    for begin in range(first_column, last_column, count):
+                        column = min(begin, job.out_width - count)  # the last tile may overlap
+                        place = (image * job.out_height + row) * job.out_width + column
+                        place = place * pixel + 4 * LANES * n
+                        args = (
+                            source, row * stride_y - job.pad_y, column * stride_x - job.pad_x,
+                            job.height, job.width, job.channels, job.zeros,
+                            job.weights + n * taps * job.channels * LANES * 4, job.bias + n * LANES * 4,
+                            low, high, job.out + place, job.residual + place if job.residual else 0, pixel,
+                        )  # fmt: skip
+                        inside = not borders or (job.first <= column and column + count <= job.last)
+                        if tail == 0 or n < panels - 1:
+                            if inside:
+                                _tile(rows, columns, stride_x, count, 16, False, args)
+                            else:
+                                _tile(rows, columns, stride_x, count, 16, True, args)
+                        elif tail == 8:
+                            if inside:
+                                _tile(rows, columns, stride_x, count, 8, False, args)
+                            else:
+                                _tile(rows, columns, stride_x, count, 8, True, args)
+                        elif inside:
+                            _tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
+                        else:
+                            _tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
+
+    return convolve
+
+
+@cache
+def _code(rows: int, columns: int, stride_y: int, stride_x: int, count: int, tail: int, borders: bool) -> Any:
+    return callback(_kernel(rows, columns, stride_y, stride_x, count, tail, borders), _JOB)
+
+
+class Direct:
+    """A dense layer with packed weights and a compiled kernel.
+
+    weights: float32 filters x channels x Kh x Kw.
+    bias: float32 filters, or None for zero.
+
+    Raises ValueError if weights or bias do not fit the geometry, or if it has groups.
+    """
+
+    def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
+        if geometry.groups != 1:
+            raise ValueError(f"{geometry} has groups, which the direct kernel cannot compute")
+        geometry.check_weights(weights, bias)
+        self._given, self.output = geometry, (geometry.filters, *geometry.output)
+        padded = any(geometry.padding + geometry.ends)
+        if geometry.kernel == geometry.stride == (1, 1) and not padded:
+            geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
+        self._geometry = geometry
+        filters, channels, (rows, columns), (_, stride) = (
+            geometry.filters, geometry.channels, geometry.kernel, geometry.stride
+        )  # fmt: skip
+        panels = -(-filters // LANES)
+        packed = torch.zeros(panels * LANES, channels, rows, columns)
+        packed[:filters] = weights.detach()
+        packed = packed.reshape(panels, LANES, channels, rows, columns)
+        self._weights = packed.permute(0, 3, 4, 2, 1).contiguous()
+        self._bias = torch.zeros(panels * LANES)
+        if bias is not None:
+            self._bias[:filters] = bias
+        self._zeros = torch.zeros(geometry.width * channels if padded else 0)
+        height, width = geometry.output
+        borders = geometry.padding[1] + geometry.ends[1] > 0
+        self._count = min(OUTPUTS, width)
+        self._code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
+        pad_y, pad_x = geometry.padding
+        inside = (geometry.width - columns + pad_x) // stride + 1
+        self._job = partial(
+            Job,
+            _JOB,
+            weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
+            height=geometry.height, width=geometry.width, channels=channels, filters=filters,
+            out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
+            first=-(-pad_x // stride), last=min(width, inside),
+        )  # fmt: skip
+        self._jobs: dict[tuple[int, int], tuple[Job, int]] = {}  # by batch and threads, with those used
+
+    def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
+        """The job for so many pictures: its tasks are blocks of the output, or of its filters too."""
+        geometry = self._geometry
+        height, width = geometry.output
+        threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
+        size = 4 * geometry.channels * geometry.height * geometry.width
+        blocks = -(-size // BLOCK)
+        groups = 1
+        if 4 * self._weights.numel() > size:
+            groups = min(threads, -(-geometry.filters // LANES))
+        else:
+            blocks = -(-blocks // threads) * threads
+        if height == 1:
+            rows, columns = 1, -(-width // (blocks * self._count)) * self._count
+        else:
+            rows, columns = -(-height // blocks), width
+        row_blocks, column_blocks = -(-height // rows), -(-width // columns)
+        job = self._job(
+            threads, tasks=batch * row_blocks * column_blocks * groups, groups=groups, rows=rows,
+            columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
+        )  # fmt: skip
+        return job, threads
+
+    def __call__(
+        self, x: Tensor, threads: int = 1, *, residual: Tensor | None = None, activation: str = "none"
+    ) -> Tensor:
+        """The output, channels last, for float32 N x C x H x W.
+
+        residual: float32 tensor of the output's shape, added before the activation.
+        activation: "none", "relu" or "relu6".
+
+        Raises ValueError for other inputs.
+        """
+        batch = self._given.check(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        shape = (batch, *self.output)
+        if residual is not None:
+            if residual.shape != shape or residual.dtype is not torch.float32:
+                raise ValueError(
+                    f"the residual is {residual.dtype} {tuple(residual.shape)}, expected float32 {shape}"
+                )
+            residual = residual.contiguous(memory_format=torch.channels_last)
+        out = torch.empty(shape, memory_format=torch.channels_last)
+        found = self._jobs.get((batch, threads))
+        if found is None:
+            found = self._jobs[batch, threads] = self._divided(batch, threads)
+        job, used = found
+        other = 0 if residual is None else residual.data_ptr()
+        run(self._code, job.copy(x.data_ptr(), out.data_ptr(), other, _LIMITS[activation].data_ptr()), used)
+        return out
