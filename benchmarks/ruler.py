@@ -64,7 +64,7 @@ NAMES = dict(
         ),
         strict=True,
     )
-)
+) | {"dnnjpeg:universal,adaptive=read": "the same and a reader"}
 NETWORKS = ("mobilenet_v1_075", "mobilenet_v2", "resnet18", "resnet50")
 
 

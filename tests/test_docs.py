@@ -64,12 +64,14 @@ def test_examples(page: str, photo: Image.Image, tmp_path: Path) -> None:
 SHOWN = {
     "README.md": [
         ("ruler.py", "--show", "--at", "50"),
+        ("ruler.py", "--show", "--at", "50", "--name", "ruler_read"),
         ("encode.py", "--summary"),
     ],
     "docs/results/tables.md": [
         ("ruler.py", "--show"),
         ("ruler.py", "--show", "--name", "ruler_crops"),
         ("ruler.py", "--show", "--name", "ruler_slopes"),
+        ("ruler.py", "--show", "--name", "ruler_read"),
         ("cifar.py",),
     ],
     "docs/results/networks.md": [
