@@ -57,6 +57,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_run_attack_and_collect(tiny: Path) -> None:
     names = "|".join(arm.replace(",", "").replace(" ", "_") for arm in ARMS)
     some = "--work", tiny / "work", "--only", f"^cifar_resnet20-({names})-"

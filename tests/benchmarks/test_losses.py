@@ -25,6 +25,7 @@ def asked(root) -> list[str | Path]:
     return [*networks, "--data", folder, "--labels", labels]
 
 
+@pytest.mark.slow
 def test_rate(run, written, results, root) -> None:
     pytest.importorskip("matplotlib")
     told = run("rate.py", "--pictures", "1", data=root)
@@ -71,6 +72,7 @@ def test_rate_of_a_last_batch_that_is_smaller(monkeypatch) -> None:
     assert estimated(busy, busy, plain) == pytest.approx((2 * one + other) / 3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_rate_aware(run, written, root) -> None:
     network = f"{root / 'models' / 'zoo.py'}:{NAMES[0]}"
     told = run("rate_aware.py", "--network", network, "--pictures", "1", data=root)
@@ -122,6 +124,7 @@ def test_target(run, written, asked, readings) -> None:
     assert any(readings.rglob("*.npz"))
 
 
+@pytest.mark.slow
 def test_cifar(run, results, root, tmp_path) -> None:
     """Sprites become arrays, a report is made of them, and the table tells what it says."""
     arrays, sprites = tmp_path / "cifar", root / "data" / "cifar10"

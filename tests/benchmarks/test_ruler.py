@@ -125,6 +125,7 @@ def test_labels_and_a_crop(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_network_is_its_own_mean_on_sparse_convolutions_too(folder: Path) -> None:
     arguments = ["--data=pictures", f"--network={NETWORKS[0]}", "--codec=webp", "--quality=20,50"]
     rows = []

@@ -43,6 +43,7 @@ def test_encode(run, written, photographs) -> None:
     assert first_cells(table)[2:] == list(encoders)
 
 
+@pytest.mark.slow
 def test_stages(run, written, photographs) -> None:
     """The stages are those of an encoder, so what costs more at a higher quality is seen."""
     told = run("stages.py", "--rounds", "1", data=photographs)
@@ -56,6 +57,7 @@ def test_stages(run, written, photographs) -> None:
     assert first_cells(told)[2:] == list(cases["quality 1"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the most memory held")
 def test_memory(run, written) -> None:
     told = run("memory.py", "--megapixels", "2", "--files", "30")
@@ -86,6 +88,7 @@ def test_startup(run, written) -> None:
     assert [line.partition(": ")[0] for line in told.splitlines()] == list(found)
 
 
+@pytest.mark.slow
 def test_layer(run, written) -> None:
     pytest.importorskip("torch")
     told = run("layer.py", "--turns", "1", "--batch", "2", "--size", "16")

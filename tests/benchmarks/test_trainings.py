@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_finetune(run, written, root, tmp_path) -> None:
     work = tmp_path / "work"
     run("finetune.py", "run", "--work", work, "--epochs", "1", data=root)

@@ -197,6 +197,7 @@ def test_small_files_are_tried_with_one_table_for_all() -> None:
     assert [len(set(point.tables)) for point in three] == [3]
 
 
+@pytest.mark.slow
 def test_steps_vary_smoothly_with_quality() -> None:
     """As Annex K's do, by 1.3 from quality to quality, but for a fifth."""
     points = learn(objective(20), range(20, 81, 5), ("4:4:4",))

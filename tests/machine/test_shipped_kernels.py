@@ -92,6 +92,7 @@ def test_a_damaged_kernel_is_compiled_again_elsewhere(shipped: Path, home: Path,
     assert list((home / "cache").rglob("*.nbc"))
 
 
+@pytest.mark.slow
 def test_they_fit_an_installation_at_another_place(tmp_path: Path) -> None:
     """As in a container: the package lies elsewhere, its files are newer, the user has another home."""
     package = Path(__file__).parents[2]

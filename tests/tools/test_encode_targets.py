@@ -167,6 +167,7 @@ def test_networks_need_torch(source, out):
     assert subprocess.run([*command, "--target-bpp", "2"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_interruption_with_a_slow_network(source, out, tmp_path, network):
     """The first pictures agree at once, the last needs many readings of half a second."""
     wait = "time.sleep(0.5)\n        print('r', end='', file=open(__file__ + '.read', 'a'))"

@@ -137,6 +137,7 @@ def test_a_network_without_its_task(folder: Path) -> None:
     assert told.exit_code == 2 and "for 2 pictures, expected N x classes" in told.output
 
 
+@pytest.mark.slow
 def test_an_onnx_file(folder: Path) -> None:
     """The detector of the page is a small blur here."""
     onnx = pytest.importorskip("onnx")
