@@ -122,9 +122,9 @@ def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterat
 
 
 def _are_large(jobs: Sequence[Job]) -> bool:
-    """Whether the sources have so many bytes that worker processes are worth their start."""
+    """Whether the sources to be made have so many bytes that worker processes are worth their start."""
     size = 0
-    for job in jobs:
+    for job in (job for job in jobs if not job.before):
         storage, path = storage_of(job.path)
         size += storage.size(path) or 0
         if size >= _LARGE:

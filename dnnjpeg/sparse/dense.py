@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dnnjpeg.sparse import im2col, mec
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.direct import Direct
-from dnnjpeg.sparse.fast import FastConv2d, finished, fits
+from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
 
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
@@ -69,8 +69,7 @@ class DenseConv2d(FastConv2d):
                 y = finished(y, residual, activation)
         if self.channels_last and not y.is_contiguous(memory_format=torch.channels_last):
             y = y.contiguous(memory_format=torch.channels_last)
-        y.activation = activation  # type: ignore[attr-defined]
-        return y
+        return marked(y, activation)
 
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         weight, bias = self.folded()

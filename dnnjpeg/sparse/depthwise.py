@@ -19,6 +19,7 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load, load_scalar, splat
 from dnnjpeg.machine.vector import call, named, vector
+from dnnjpeg.sparse import tile
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, run, take
@@ -26,7 +27,7 @@ from dnnjpeg.sparse.threads import Job, number, record, run, take
 OUTPUTS = 4  # computed together, away from the border
 LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
 _VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
-_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_I64 = ir.IntType(64)
 _JOB = record(
     "source", "out", "tasks",  # addresses, rows
     "weights", "bias", "zeros", "limits", "height", "width", "channels", "out_height", "out_width",
@@ -60,13 +61,7 @@ def _outputs(
         fields = (b.extract_value(values[-1], i) for i in range(len(args)))
         (source, y, x, height, width, row_bytes, pixel, zeros, weights, bias, low, high, out, lanes) = fields
 
-        def load(at: ir.Value, masked: bool) -> ir.Value:
-            pointer = b.inttoptr(at, _VECTOR.ir.as_pointer())
-            if not masked:
-                return b.load(pointer, align=4)
-            operands = [pointer, _I32(4), lanes, ir.Constant(_VECTOR.ir, None)]
-            return call(b, f"{named('masked.load', _VECTOR)}.p0", _VECTOR.ir, operands)
-
+        some = lanes if partly else None
         starts = []
         for row in range(kernel_rows):
             line = b.add(y, _I64(row))
@@ -74,23 +69,19 @@ def _outputs(
             starts.append(b.select(there, b.add(source, b.mul(line, row_bytes)), zeros))
         sums = [bias] * outputs
         for row, column in product(range(kernel_rows), range(kernel_columns)):
-            weight = load(b.add(weights, _I64((row * kernel_columns + column) * LANES * 4)), False)
+            weight = b.add(weights, _I64((row * kernel_columns + column) * LANES * 4))
+            weight = tile.load(b, _VECTOR, tile.pointer(b, weight, _VECTOR.ir), None)
             for k in range(outputs):
                 place = b.add(x, _I64(k * step + column))
                 at = b.add(starts[row], b.mul(place, pixel))
                 if at_border:
                     at = b.select(b.icmp_unsigned("<", place, width), at, zeros)
-                operands = [load(at, partly), weight, sums[k]]
+                inputs = tile.load(b, _VECTOR, tile.pointer(b, at, _VECTOR.ir), some)
+                operands = [inputs, weight, sums[k]]
                 sums[k] = call(b, named("fma", _VECTOR), _VECTOR.ir, operands)
         for k, value in enumerate(sums):
-            value = b.select(b.fcmp_ordered("<", value, low), low, value)
-            value = b.select(b.fcmp_ordered(">", value, high), high, value)
-            pointer = b.inttoptr(b.add(out, b.mul(_I64(k), pixel)), _VECTOR.ir.as_pointer())
-            if partly:
-                operands = [value, pointer, _I32(4), lanes]
-                call(b, f"{named('masked.store', _VECTOR)}.p0", ir.VoidType(), operands)
-            else:
-                b.store(value, pointer, align=4)
+            at = tile.pointer(b, b.add(out, b.mul(_I64(k), pixel)), _VECTOR.ir)
+            tile.store(b, _VECTOR, tile.clipped(b, value, low, high), at, some)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, border, part, args), codegen
@@ -178,7 +169,7 @@ class Depthwise:
             raise ValueError(f"{geometry} has not as many groups as channels and filters")
         geometry.check_weights(weights, bias)
         self._geometry = geometry
-        channels, (rows, columns), (_, stride) = geometry.channels, geometry.kernel, geometry.stride
+        channels, (rows, columns) = geometry.channels, geometry.kernel
         self._code = _code(rows, columns, *geometry.stride)
         vectors = -(-channels // LANES)
         packed = torch.zeros(vectors * LANES, rows * columns)
@@ -191,14 +182,14 @@ class Depthwise:
         self._limits = torch.tensor(LIMITS[activation])
         self._height, self._width = geometry.output
         pad_y, pad_x = geometry.padding
-        inside = (geometry.width - columns + pad_x) // stride + 1
+        first, last = geometry.inside
         self._job = partial(
             Job,
             _JOB,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
             limits=self._limits.data_ptr(), height=geometry.height, width=geometry.width, channels=channels,
             out_height=self._height, out_width=self._width, pad_y=pad_y, pad_x=pad_x,
-            first=-(-pad_x // stride), last=min(self._width, inside),
+            first=first, last=last,
         )  # fmt: skip
         self._jobs: dict[int, Job] = {}  # by threads
 

@@ -25,13 +25,14 @@ from dnnjpeg.sparse.depthwise import LIMITS
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, run, take
+from dnnjpeg.sparse.tile import clipped, load, pointer, store
 
 OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
 BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
 SHARED = 250_000  # multiplications that are worth a second thread
 UNROLLED = 4  # inputs of each output, a turn of the inner loop
 _LIMITS = {name: torch.tensor(pair) for name, pair in LIMITS.items()}
-_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_I64 = ir.IntType(64)
 _JOB = record(
     "source", "out", "residual", "limits",  # addresses, 0 for no residual
     "tasks", "groups", "rows", "columns", "row_blocks", "column_blocks",  # how the output is divided
@@ -39,10 +40,6 @@ _JOB = record(
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
 )  # fmt: skip
-
-
-def _pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
-    return b.inttoptr(address, kind.as_pointer())
 
 
 def _multiply(
@@ -57,10 +54,10 @@ def _multiply(
     def advance(k: ir.Value, steps: int) -> None:
         at, offset = b.load(weights), b.shl(k, _I64(2))
         for step in range(steps):
-            weight = b.load(_pointer(b, b.add(at, _I64(step * LANES * 4)), kind.ir), align=4)
+            weight = b.load(pointer(b, b.add(at, _I64(step * LANES * 4)), kind.ir), align=4)
             for slot, begin in zip(sums, inputs, strict=True):
                 place = b.add(b.add(begin, offset), _I64(4 * step))
-                value = fill(b, b.load(_pointer(b, place, ir.FloatType()), align=4), kind)
+                value = fill(b, b.load(pointer(b, place, ir.FloatType()), align=4), kind)
                 b.store(call(b, named("fma", kind), kind.ir, [value, weight, b.load(slot)]), slot)
         b.store(b.add(at, _I64(steps * LANES * 4)), weights)
 
@@ -69,22 +66,6 @@ def _multiply(
         advance(k, UNROLLED)
     with cgutils.for_range_slice(b, whole, length, _I64(1), _I64) as (k, _):
         advance(k, 1)
-
-
-def _load(b: ir.IRBuilder, kind: Vector, at: ir.Value, lanes: ir.Value | None) -> ir.Value:
-    """Load the lanes of a mask, or all if there is none."""
-    if lanes is None:
-        return b.load(at, align=4)
-    operands = [at, _I32(4), lanes, ir.Constant(kind.ir, None)]
-    return call(b, f"{named('masked.load', kind)}.p0", kind.ir, operands)
-
-
-def _store(b: ir.IRBuilder, kind: Vector, value: ir.Value, at: ir.Value, lanes: ir.Value | None) -> None:
-    """Store the lanes of a mask, or all if there is none."""
-    if lanes is None:
-        b.store(value, at, align=4)
-    else:
-        call(b, f"{named('masked.store', kind)}.p0", ir.VoidType(), [value, at, _I32(4), lanes])
 
 
 @intrinsic(prefer_literal=True)
@@ -116,7 +97,7 @@ def _tile(
             fields[:14]
         )
         in_pixel = b.mul(channels, _I64(4))
-        start = b.load(_pointer(b, bias, kind.ir), align=4)
+        start = b.load(pointer(b, bias, kind.ir), align=4)
         sums = [cgutils.alloca_once_value(b, start) for _ in range(outputs)]
         cursor = cgutils.alloca_once_value(b, weights)
         places = [b.add(x, _I64(i * step)) for i in range(outputs)]
@@ -138,18 +119,15 @@ def _tile(
 
         def each(address: ir.Value) -> Iterator[tuple[Any, ir.Value]]:
             for i, slot in enumerate(sums):
-                yield slot, _pointer(b, b.add(address, b.mul(_I64(i), pixel)), kind.ir)
+                yield slot, pointer(b, b.add(address, b.mul(_I64(i), pixel)), kind.ir)
 
         lanes = fields[14] if len(fields) > 14 else None
         with b.if_then(b.icmp_unsigned("!=", residual, _I64(0))):
             for slot, at in each(residual):
-                b.store(b.fadd(b.load(slot), _load(b, kind, at, lanes)), slot)
+                b.store(b.fadd(b.load(slot), load(b, kind, at, lanes)), slot)
         least, most = (fill(b, value, kind) for value in (low, high))
         for slot, at in each(out):
-            value = b.load(slot)
-            value = b.select(b.fcmp_ordered("<", value, least), least, value)
-            value = b.select(b.fcmp_ordered(">", value, most), most, value)
-            _store(b, kind, value, at, lanes)
+            store(b, kind, clipped(b, b.load(slot), least, most), at, lanes)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, size, border, args), codegen
@@ -240,9 +218,7 @@ class Direct:
         if geometry.kernel == geometry.stride == (1, 1) and not padded:
             geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
         self._geometry = geometry
-        filters, channels, (rows, columns), (_, stride) = (
-            geometry.filters, geometry.channels, geometry.kernel, geometry.stride
-        )  # fmt: skip
+        filters, channels, (rows, columns) = geometry.filters, geometry.channels, geometry.kernel
         panels = -(-filters // LANES)
         packed = torch.zeros(panels * LANES, channels, rows, columns)
         packed[:filters] = weights.detach()
@@ -257,14 +233,14 @@ class Direct:
         self._count = min(OUTPUTS, width)
         self._code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
         pad_y, pad_x = geometry.padding
-        inside = (geometry.width - columns + pad_x) // stride + 1
+        first, last = geometry.inside
         self._job = partial(
             Job,
             _JOB,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
             height=geometry.height, width=geometry.width, channels=channels, filters=filters,
             out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
-            first=-(-pad_x // stride), last=min(width, inside),
+            first=first, last=last,
         )  # fmt: skip
         self._jobs: dict[tuple[int, int], tuple[Job, int]] = {}  # by batch and threads, with those used
 

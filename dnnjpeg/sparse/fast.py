@@ -118,9 +118,7 @@ class FastConv2d(nn.Conv2d):
             self._ready.clear()
 
     def _activated(self, y: Tensor) -> Tensor:
-        y = _rectified(y, self.activation)
-        y.activation = self.activation  # type: ignore[attr-defined]
-        return y
+        return marked(_rectified(y, self.activation), self.activation)
 
     def compute(
         self,
@@ -148,6 +146,12 @@ def _rectified(y: Tensor, activation: str) -> Tensor:
     if activation == "none":
         return y
     return y.relu_() if activation == "relu" else y.clamp_(0, 6)
+
+
+def marked(y: Tensor, activation: str) -> Tensor:
+    """The tensor, with a note of the activation that made it, for the layer that reads it."""
+    y.activation = activation  # type: ignore[attr-defined]  # torch's tensors take any attribute
+    return y
 
 
 def finished(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:

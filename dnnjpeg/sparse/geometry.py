@@ -79,6 +79,13 @@ class Geometry:
         return rows, columns
 
     @property
+    def inside(self) -> tuple[int, int]:
+        """Outputs of a row from the first number on, and before the second, read no input outside the map."""
+        before, stride = self.padding[1], self.stride[1]
+        last = (self.width - self.kernel[1] + before) // stride + 1
+        return -(-before // stride), min(self.output[1], last)
+
+    @property
     def taps(self) -> int:
         """Number of weights of a filter."""
         return self.channels // self.groups * self.kernel[0] * self.kernel[1]

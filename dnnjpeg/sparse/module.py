@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dnnjpeg.sparse.dense import DenseConv2d
-from dnnjpeg.sparse.fast import FastConv2d, finished, fits
+from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
 from dnnjpeg.sparse.geometry import obstacle
 from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
@@ -86,8 +86,7 @@ class SparseConv2d(FastConv2d):
             y = _NOTHING.expand(shape)
         if handed is not None:
             y.lists = handed  # type: ignore[attr-defined]
-        y.activation = activation  # type: ignore[attr-defined]
-        return y
+        return marked(y, activation)
 
     def can_feed(self, reader: "SparseConv2d") -> bool:
         """Whether this layer can make lists for the other one."""
