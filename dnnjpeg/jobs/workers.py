@@ -1,7 +1,7 @@
 """Encoding many pictures: in threads, or in worker processes where there are many.
 
-Threads wait for each other's Python code, so that two are hardly faster than one. Processes do not wait, but
-each takes about a second to start.
+Only one thread at a time runs Python code, so two threads are hardly faster than one. Processes do not wait
+for each other, but each takes about a second to start.
 """
 
 import os
