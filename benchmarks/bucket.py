@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -28,6 +27,7 @@ from shards import jpeg_files, lay_out
 
 from dnnjpeg import load_table
 from dnnjpeg.jobs.tasks import FileOptions
+from dnnjpeg.jobs.workers import encoders
 from dnnjpeg.shards.run import Engine, Job, ShardOptions, Shards
 from dnnjpeg.shards.storage import STATE
 
@@ -110,7 +110,7 @@ def requests(counting: Counting, engine: Engine, size: int) -> dict[str, Any]:
 
 def peak(job: Job) -> int:
     """Megabytes of the process that makes a shard, at its largest."""
-    with ThreadPoolExecutor(1) as pool:
+    with encoders(OPTIONS.recipe, 1, many=False) as pool:
         job.do(pool)
     status = Path("/proc/self/status").read_text()
     return round(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
@@ -140,7 +140,10 @@ def speed(files: Sequence[Path], turns: int) -> dict[str, Any]:
     size = len(files)
     pixels = [image.width * image.height for image in map(Image.open, files)]
     took = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, ThreadPoolExecutor(1) as pool:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        encoders(OPTIONS.recipe, 1, many=False) as pool,
+    ):
         folder = Path(name)
         lay_out(folder, list(files), size)
         (folder / STATE).mkdir()

@@ -22,6 +22,13 @@ from dnnjpeg.shards.run import Shards
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read by Ray at its import: it stays on 127.0.0.1
 ray = pytest.importorskip("ray", reason=f"ray {MISSING}")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+# A node that does not answer is given up after two seconds, not after half a minute.
+QUICKLY = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 500,
+    "health_check_failure_threshold": 4,
+}
 
 
 @pytest.fixture
@@ -29,7 +36,8 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     node = {"node_ip_address": "127.0.0.1", "object_store_memory": 100_000_000}
-    found = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 1, "include_dashboard": False})
+    head = {**node, "num_cpus": 1, "include_dashboard": False, "_system_config": QUICKLY}
+    found = Cluster(initialize_head=True, head_node_args=head)
     worker = found.add_node(num_cpus=1, **node)
     yield found, worker
     ray.shutdown()
