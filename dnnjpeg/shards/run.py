@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dnnjpeg import __version__
 from dnnjpeg.files.cache import key
@@ -18,6 +19,9 @@ from dnnjpeg.shards.tar import rewrite_tar
 
 SUMMARY = "summary.json"
 _LARGE = 1 << 25  # bytes of shards that are worth the start of worker processes
+_REQUESTS = 32  # to a storage at once
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,9 @@ class Shards:
         self.jobs: list[Job] = []
         names: dict[str, str] = {}
         identity = options.identity
-        for path in (path for pattern in patterns for path in _named(pattern)):
+        paths = [path for pattern in patterns for path in _named(pattern)]
+        records = self._records({name_of(path) for path in paths})
+        for path in paths:
             name = name_of(path)
             if name in names:
                 raise ValueError(f"{names[name]} and {path} have one name: give them folders of their own")
@@ -157,7 +163,7 @@ class Shards:
             target = self._storage.join(self._output, name)
             if is_same(target, path):
                 raise ValueError(f"{path} would replace itself: choose another folder")
-            before = self._record(name)
+            before = records.get(name, {})
             if before.get("options", identity) != identity:
                 raise ValueError(
                     f"{target} was made with other options or by another version: choose another folder, or "
@@ -191,13 +197,17 @@ class Shards:
         }
         _write_json(self._storage, self._output, SUMMARY, self.summary)
 
+    def _records(self, names: set[str]) -> dict[str, dict[str, Any]]:
+        """Those of earlier runs, by the name of the shard."""
+        folder = self._storage.join(self._output, STATE)
+        there = self._storage.names(folder)
+        known = sorted(name for name in names if f"{name}.json" in there)
+        return dict(zip(known, _at_once(self._record, known), strict=True))
+
     def _record(self, name: str) -> dict[str, Any]:
-        """The record of an earlier run, or an empty one."""
-        state = _state(self._storage, self._output, f"{name}.json")
-        if self._storage.size(state) is None:
-            return {}
+        """Empty where the file is no record."""
         try:
-            record = json.loads(self._storage.read(state))
+            record = json.loads(self._storage.read(_state(self._storage, self._output, f"{name}.json")))
             return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else {}
         except (ValueError, TypeError):
             return {}
@@ -214,14 +224,21 @@ def _write_json(storage: Storage, output: str, name: str, document: dict[str, An
 def _named(pattern: str) -> list[str]:
     if kind_of(pattern) is None:
         raise ValueError(f"{pattern} is no shard, expected a name that ends in {TAR} or {PARQUET}")
-    found: list[str] = []
-    for name in expand(pattern):
-        storage, path = storage_of(name)
-        if storage.size(path) is not None:
-            found.append(path)
-            continue
-        paths = storage.find(path) if has_glob(path) else []
-        if not paths:
-            raise ValueError(f"{path} is not there")
-        found += paths
-    return found
+    return [path for found in _at_once(_found, expand(pattern)) for path in found]
+
+
+def _found(name: str) -> list[str]:
+    """The shard of a name, or those of a glob. A name with characters of a glob may be that of a shard."""
+    storage, path = storage_of(name)
+    if storage.size(path) is not None:
+        return [path]
+    paths = storage.find(path) if has_glob(path) else []
+    if not paths:
+        raise ValueError(f"{path} is not there")
+    return paths
+
+
+def _at_once(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+    """The result for each item. Several requests at a time: one after another takes hours for a million."""
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return list(pool.map(function, items))

@@ -27,6 +27,9 @@ class Storage(Protocol):
     def find(self, pattern: str) -> list[str]:
         """The files that a glob names, in order."""
 
+    def names(self, folder: str) -> set[str]:
+        """Of what is in a folder; empty where there is no such folder."""
+
     def size(self, path: str) -> int | None:
         """In bytes; None where there is no such file."""
 
@@ -69,6 +72,9 @@ class Disk:
     def find(self, pattern: str) -> list[str]:
         root = Path(pattern).anchor
         return sorted(str(path) for path in Path(root).glob(pattern[len(root) :]) if path.is_file())
+
+    def names(self, folder: str) -> set[str]:
+        return set(os.listdir(folder)) if Path(folder).is_dir() else set()
 
     def size(self, path: str) -> int | None:
         return Path(path).stat().st_size if Path(path).is_file() else None
@@ -133,6 +139,13 @@ class Remote:
     def find(self, pattern: str) -> list[str]:
         with _reaching(pattern):
             return sorted(map(self._url, self._fs.glob(pattern)))
+
+    def names(self, folder: str) -> set[str]:
+        try:
+            with _reaching(folder):
+                return {path.rpartition("/")[2] for path in self._fs.ls(folder, detail=False)}
+        except FileNotFoundError:
+            return set()
 
     def size(self, path: str) -> int | None:
         try:

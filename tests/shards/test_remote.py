@@ -1,6 +1,8 @@
 """Shards by URL: fsspec's own memory, and what goes wrong there."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from shard_files import make, samples, tar_bytes, tree
+from shard_files import make, options, samples, tar_bytes, tree
 
+from dnnjpeg.shards.run import Shards
 from dnnjpeg.tools.cli import main
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'dnnjpeg[integrations]'")
@@ -53,6 +56,37 @@ def test_to_this_disk_and_from_it(memory: Any, expected: dict[str, bytes], tmp_p
     assert shards(memory) == expected
     make(f"file://{tmp_path}/*.tar", f"file://{tmp_path}/again")
     assert tree(tmp_path / "again") == expected
+
+
+def test_requests_before_the_first_shard(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each shard, several at a time, and one for all records; none for a record that is not there."""
+    for i in range(3, 40):
+        memory.pipe_file(f"/in/{i:03}.tar", memory.cat_file("/in/000.tar"))
+    info, lock = type(memory).info, threading.Lock()
+    asked: list[str] = []
+    running = most = 0
+
+    def slow(self: Any, path: str, **options: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            asked.append(path)
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return info(self, path, **options)
+
+    monkeypatch.setattr(type(memory), "info", slow)
+    for records in (0, 40):
+        asked.clear()
+        shards = Shards(["memory://in/{000..039}.tar"], "memory://out", options())
+        assert [Path(job.path).name for job in shards.jobs] == [f"{i:03}.tar" for i in range(40)]
+        assert sum(bool(job.before) for job in shards.jobs) == records
+        assert sorted(Path(path).name for path in asked if ".tar" in path) == [f"{i:03}.tar" for i in range(40)]
+        assert len(asked) <= 42
+        assert most > 8
+        list(shards.run())
 
 
 @pytest.mark.parametrize("fault", ["half and an error", "half and no error", "error", "no move"])
