@@ -16,6 +16,8 @@ _AZURE = dict.fromkeys(("az", "abfs", "abfss"), "adlfs")
 _S3, _GOOGLE = dict.fromkeys(("s3", "s3a"), "s3fs"), dict.fromkeys(("gs", "gcs"), "gcsfs")
 # The package that reaches each. What is uploaded there appears when it is complete. To move it would copy it.
 _OBJECT_STORES = {**_S3, **_GOOGLE, **_AZURE, "oci": "ocifs", "hf": "huggingface_hub"}
+# The next block of a source is fetched while the pictures of this one are encoded.
+_READING = {"block_size": 1 << 23, "cache_type": "background", "cache_options": {"maxblocks": 4}}
 
 # of a file's content, or time
 _MARKS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "created")
@@ -161,7 +163,7 @@ class Remote:
         return f"{found['size']} {str(next(marks, '')).strip(chr(34))}"
 
     def open(self, path: str) -> IO[bytes]:
-        return self._fs.open(path, "rb")
+        return self._fs.open(path, "rb", **(_READING if self._protocol in _OBJECT_STORES else {}))
 
     def read(self, path: str) -> bytes:
         with _reaching(path):
