@@ -167,7 +167,7 @@ def serve() -> None:
         pickle.dump(_encode(pickle.load(given), recipe), results, pickle.HIGHEST_PROTOCOL)
         results.flush()
 
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):  # the parent is gone
         recipe = pickle.load(given)
         with no_collection():
             work()

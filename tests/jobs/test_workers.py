@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -132,6 +133,16 @@ def test_a_killed_worker_is_one_clear_error(photo):
         encoders(OPTIONS, 2, many=True) as pool,
     ):
         list(pool.each(items(), lambda _: [Task(Path("-"), None, content)]))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["between pictures", "in the middle of one"])
+def test_a_worker_whose_parent_is_gone_ends_silently(photo, whole):
+    work = pickle.dumps([Task(Path("-"), None, jpeg(photo, 0))])
+    given = pickle.dumps(OPTIONS) + (work if whole else work[: len(work) // 2])
+    command = [sys.executable, "-c", "from dnnjpeg.jobs.workers import serve; serve()"]
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == whole
 
 
 # --- the command

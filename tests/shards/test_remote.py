@@ -83,7 +83,9 @@ def test_requests_before_the_first_shard(memory: Any, monkeypatch: pytest.Monkey
         shards = Shards(["memory://in/{000..039}.tar"], "memory://out", options())
         assert [Path(job.path).name for job in shards.jobs] == [f"{i:03}.tar" for i in range(40)]
         assert sum(bool(job.before) for job in shards.jobs) == records
-        assert sorted(Path(path).name for path in asked if ".tar" in path) == [f"{i:03}.tar" for i in range(40)]
+        assert sorted(Path(path).name for path in asked if ".tar" in path) == [
+            f"{i:03}.tar" for i in range(40)
+        ]
         assert len(asked) <= 42
         assert most > 8
         list(shards.run())
