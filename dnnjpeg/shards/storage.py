@@ -76,7 +76,7 @@ class Disk:
         return sorted(str(path) for path in Path(root).glob(pattern[len(root) :]) if path.is_file())
 
     def names(self, folder: str) -> set[str]:
-        return set(os.listdir(folder)) if Path(folder).is_dir() else set()
+        return {path.name for path in Path(folder).iterdir()} if Path(folder).is_dir() else set()
 
     def size(self, path: str) -> int | None:
         return Path(path).stat().st_size if Path(path).is_file() else None

@@ -81,7 +81,8 @@ def test_requests_before_the_first_shard(memory: Any, monkeypatch: pytest.Monkey
     for records in (0, 40):
         asked.clear()
         shards = Shards(["memory://in/{000..039}.tar"], "memory://out", options())
-        assert [Path(job.path).name for job in shards.jobs] == [f"{i:03}.tar" for i in range(40)]
+        names = [f"{i:03}.tar" for i in range(40)]
+        assert [Path(job.path).name for job in shards.jobs] == names
         assert sum(bool(job.before) for job in shards.jobs) == records
         assert sorted(Path(path).name for path in asked if ".tar" in path) == [
             f"{i:03}.tar" for i in range(40)
