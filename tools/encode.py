@@ -20,7 +20,7 @@ from .options import (
     subsampling_option,
     table_option,
 )
-from .paths import NamedPath, OutputPath, SourcePath
+from .paths import NamedPath, OutputPath, SourcePath, flat
 from .shards import encode_shards
 from .target import target_options
 
@@ -40,7 +40,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 # fmt: off
 @click.command(short_help="Encode pictures as JPEG files that any decoder reads.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True,
-                type=SourcePath())
+                type=SourcePath(), callback=flat)
 @click.option("-o", "--output", metavar="DIR|FILE.jpg|-", type=OutputPath(allow_dash=True),
               help="Folder for the JPEG files; it is made if it is missing. For one picture, also a file "
                    "name, or - for standard output. For shards, also a URL.")
@@ -135,13 +135,13 @@ def encode(
 ) -> None:
     """Encode pictures as JPEG files that any decoder reads.
 
-    PATH is a picture file, a folder of pictures, - for standard input, or shards. Files in the output
-    folder have the names of their sources, with the extension .jpg, and the same tree of folders. If two
-    pictures would get one name, the second is refused; --keep-tree keeps them apart. No source is
-    overwritten, except with --in-place. Other files in the output folder are replaced. A JPEG file never
-    grows: if the new file is not smaller, the source is copied. A file that the same table and quality have
-    made stays as it is. A killed run leaves whole files, old or new. The next run removes its temporary
-    files once they are a minute old.
+    PATH is a picture file, a folder of pictures, - for standard input, shards, or @LIST: a text file with one
+    PATH a line. Files in the output folder have the names of their sources, with the extension .jpg, and the
+    same tree of folders. If two pictures would get one name, the second is refused; --keep-tree keeps them
+    apart. No source is overwritten, except with --in-place. Other files in the output folder are replaced. A
+    JPEG file never grows: if the new file is not smaller, the source is copied. A file that the same table
+    and quality have made stays as it is. A killed run leaves whole files, old or new. The next run removes
+    its temporary files once they are a minute old.
 
     Shards end in .tar or .parquet. A shard may be a URL (s3://, gs://, hf://, ...) and have globs and braces:
     's3://bucket/{000..099}.tar'. Their JPEG files are made smaller, and all else is copied. The folder

@@ -1,5 +1,6 @@
 """Paths on the command line, and - for standard input."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,39 @@ class NamedPath(click.Path):
 
 
 class SourcePath(click.Path):
-    """A file or folder that exists. Or a shard or URL as it is written: these have braces and globs."""
+    """A file or folder that exists. Or a shard or URL as it is written: these have braces and globs. @LIST
+    becomes a list of those that the lines of a file name, see `flat`.
+    """
 
     def __init__(self) -> None:
         super().__init__(exists=True, allow_dash=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or not value.startswith("@") or Path(value).exists():
+            return self._one(value, param, ctx)
+        try:
+            lines = Path(value[1:]).read_bytes().splitlines()
+        except OSError as error:
+            self.fail(f"the list {one_line(value[1:])} cannot be read: {error.strerror}", param, ctx)
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                found += [self._one(os.fsdecode(line), param, ctx)] if line else []
+            except click.BadParameter as error:
+                self.fail(f"{one_line(value[1:])}, line {number}: {error.message}", param, ctx)
+        if not found:
+            self.fail(f"the list {one_line(value[1:])} names no picture", param, ctx)
+        return found
+
+    def _one(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and (is_url(value) or kind_of(value)):
             return value
         return super().convert(value, param, ctx)
+
+
+def flat(_context: click.Context, _parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`SourcePath`s, and those of lists in their place."""
+    return tuple(one for path in paths for one in (path if isinstance(path, list) else [path]))
 
 
 class OutputPath(NamedPath):

@@ -39,6 +39,29 @@ def test_files_by_name(source, out):
     assert files(out) == ["a.jpg", "c d.jpg"]
 
 
+def test_a_list_of_files(source, out, tmp_path):
+    (tmp_path / "list.txt").write_bytes(os.fsencode(f"{source / 'sub'}\r\n\n{source / 'a.png'}"))
+    assert encode(f"@{tmp_path / 'list.txt'}", source / "b.jpg", "-o", out).exit_code == 0
+    assert files(out) == ["a.jpg", "b.jpg", "c d.jpg", "deep/e.jpg"]
+
+
+def test_a_list_that_is_wrong(source, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text(f"{source / 'a.png'}\nmissing.png\n")
+    result = encode("@list.txt", "-o", out)
+    assert result.exit_code == 2
+    assert "list.txt, line 2: Path 'missing.png' does not exist." in result.stderr
+    Path("empty.txt").touch()
+    for name, message in (("none.txt", "cannot be read: No such file"), ("empty.txt", "names no picture")):
+        result = encode(f"@{name}", "-o", out)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    Path("@list.txt").mkdir()  # what is there goes first
+    (Path("@list.txt") / "a.png").write_bytes((source / "a.png").read_bytes())
+    assert encode("@list.txt", "-o", out).exit_code == 0
+    assert files(out) == ["a.jpg"]
+
+
 def test_one_file_to_a_file_name(source, tmp_path):
     target = tmp_path / "new" / "x.jpeg"
     assert encode(source / "a.png", "-o", target).exit_code == 0
