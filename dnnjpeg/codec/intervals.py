@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import (
-    address,
-    big_endian,
-    count_zeros_low,
-    load,
-    load_scalar,
-    mask_bits,
-    splat,
-    store,
-)
+from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.machine.words import big_endian, count_zeros_low
 
 SLACK = 320  # bytes: 64 codes of 16 bits with 10 more, a word that is read ahead, and a vector that is stored
 

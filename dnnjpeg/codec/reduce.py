@@ -8,16 +8,8 @@ import numpy as np
 
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined
-from dnnjpeg.machine.simd import (
-    address,
-    count_zeros_low,
-    fused,
-    load,
-    load_scalar,
-    mask_bits,
-    splat,
-    store,
-)
+from dnnjpeg.machine.simd import address, fused, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.machine.words import count_zeros_low
 
 ACROSS_FIRST = np.argsort(NATURAL).reshape(8, 8).T.ravel().astype(np.uint8)
 """By frequencies across, then down: the place in zigzag order."""
