@@ -113,7 +113,7 @@ def encode_pixels(
     metadata: Metadata = NO_METADATA,
     threads: int = 1,
 ) -> bytes:
-    """What `encode` returns, for options that are checked."""
+    """Do what `encode` does, with options that are checked already."""
     threads = check_integer(threads, "threads", 1, 1024)
     if options.adaptive:
         bits, lost = (
@@ -131,8 +131,12 @@ def encode_pixels(
 def own_quality(
     table: Any, quality: float | None, bits: Callable[[], float], lost: Callable[[], float] | None
 ) -> float:
-    """The quality of a picture that costs so many `bits` a pixel at the yardstick, where the reader has
-    `lost` so much divergence, in nat. Raises ValueError.
+    """The quality that a picture gets with `adaptive`. See `adapted_quality`.
+
+    bits: returns the bits per pixel at the yardstick.
+    lost: returns the divergence that the reader has found, in nat. None without a reader.
+
+    Raises ValueError if the table is an OperatingPoint, or for a wrong quality.
     """
     if isinstance(table, OperatingPoint):
         raise ValueError(f"adaptive={'read' if lost else True!r} needs a Table, not an OperatingPoint")
@@ -141,13 +145,13 @@ def own_quality(
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
-    """What `adapted_quality` asks of a picture, in bits a pixel."""
+    """The bits per pixel of a picture's file at the yardstick, see `adapted_quality`."""
     file = _file(pixels, standard_table().at(YARDSTICK), AT_YARDSTICK, YARDSTICK_HEAD, threads)
     return 8 * len(file) / (pixels.width * pixels.height)
 
 
 def file_at_yardstick(pixels: Pixels, metadata: Metadata) -> bytes:
-    """The coarse file in which a picture is read, with the metadata that may give the orientation."""
+    """Make the coarse file that the reader reads. It has only the metadata that may give the orientation."""
     turn = Metadata(exif=metadata.exif, xmp=metadata.xmp)
     return encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn)
 

@@ -1,12 +1,18 @@
-"""Tables from slopes: what damage and bytes come with each step, measured around the tables themselves.
+"""Learn tables from slopes: how damage and bytes change with each step, measured near the tables themselves.
 
-Where tables are best, a byte more takes away as much damage in one frequency as in any other. So the steps of
-a trial are made finer and coarser by one factor, and the networks' loss midway is differentiated. Its
-gradient times the difference, summed by frequency, is what each frequency adds to the change of the loss.
-All of them together are that change, to second order. Networks without gradients read groups of frequencies
-finer and coarser in place of that (`dnnjpeg.learn.differences`). A gradient at the tables themselves would
-miss that errors grow, and clean pictures are felt differently. Bytes are those of real files, one step
-changed at a time. `SmoothTables` draws from this where the best steps are, and there the next round measures.
+With the best tables, one byte more reduces the damage by the same amount in every frequency. So two slopes
+are measured for each step, and the steps are changed until the ratio of the two is equal everywhere.
+
+Damage: all steps are made finer by one factor, and coarser by the same factor. The gradient of the networks'
+loss is taken midway between the two pictures. Gradient times difference, summed over a frequency, is what
+this frequency adds to the loss. The sum over all frequencies is the change of the loss, to second order. A
+gradient at the tables alone would not show that errors become larger. A gradient at clean pictures differs
+from one at coded pictures. Networks without gradients read pictures in which a group of frequencies is finer
+or coarser (`dnnjpeg.learn.differences`).
+
+Bytes: real files are made, with one step changed at a time.
+
+`SmoothTables` computes from the slopes where the best steps are. The next round measures there.
 """
 
 import itertools
@@ -31,15 +37,15 @@ from dnnjpeg.soft.jpeg import from_coefficients, to_coefficients
 from dnnjpeg.table.point import OperatingPoint
 
 _ROUNDS = 3
-_ANCHORS = 5  # qualities at which slopes are measured, between the least and the greatest that are asked for
-_WIDE = 1.7  # factor by which steps are coarser or finer where networks read
-_NARROW = 1.25  # and where bytes are counted
-_PIXELS = 7_000_000  # of the pictures of a trial, of which there are at least 48
-_COUNTED = 1_200_000  # of those in which bytes are counted, 12 to 48
-_TABLE = 65  # bytes that a quantization table takes
-_WORTH = 0.01  # of a file: where a table takes more, one for all components is a candidate too
-_WIDEST = 1.25  # bins, in steps
-_DOUBT = 30  # indices of 1 that speak for a bin width of 1
+_ANCHORS = 5  # the number of qualities at which a round measures slopes, within the range that is asked for
+_WIDE = 1.7  # the factor of the steps for the damage
+_NARROW = 1.25  # the factor of a step for the bytes
+_PIXELS = 7_000_000  # pixels of the pictures of a trial; there are at least 48 pictures
+_COUNTED = 1_200_000  # pixels of the pictures whose bytes are counted, 12 to 48 of them
+_TABLE = 65  # bytes of a quantization table in a file
+_WORTH = 0.01  # if a table takes more than this share of a file, one table for all components is tried, too
+_WIDEST = 1.25  # the largest bin width, in steps
+_DOUBT = 30  # a bin width is computed as if there were so many more indices of 1 with a bin width of 1
 
 
 def learn(
@@ -52,17 +58,18 @@ def learn(
     deadline: float | None = None,
     on_trial: Callable[[float, float], object] = lambda loss, size: None,
 ) -> list[OperatingPoint]:
-    """Candidates near standard files of these qualities, for each of the subsamplings.
+    """Learn candidates near the rates of standard files of these qualities, for each of the subsamplings.
 
-    Of several networks each counts by its share of its own loss.
+    If there are several networks, the damage to each is divided by its sum, so that all count the same.
 
-    objective: with a cache, slopes that were measured before cost nothing, and an interrupted run goes on.
-    tables: 2 (Cb and Cr share one, and for small files all three may) or 3.
-    deadline: of `time.monotonic`. A trial that would probably end later is not begun.
-    on_trial: called after each of `most_trials`, with its mean loss and bytes a picture.
+    objective: if it has a cache, slopes that were measured before are not measured again. So an interrupted
+        run goes on.
+    tables: 2 (Cb and Cr share one; if files are small, all three may share one) or 3.
+    deadline: a time of `time.monotonic`, in seconds. A trial that would probably end later is not begun.
+    on_trial: called after each trial, with its mean loss and its mean bytes of a picture.
 
-    Raises ValueError where networks do not see the damage, and where the deadline leaves no time for a trial
-    of each subsampling.
+    Raises ValueError if a network does not see the damage, or if the deadline leaves no time for one trial of
+    each subsampling.
     """
     bench = _Bench(objective, tables, seed)
     clock = _Clock(math.inf if deadline is None else deadline)
@@ -96,30 +103,30 @@ def learn(
 
 
 def most_trials(subsamplings: int) -> int:
-    """How many trials `learn` makes at so many subsamplings, given the time."""
+    """The number of trials that `learn` makes for a number of subsamplings, if the time is enough."""
     return _ROUNDS * _ANCHORS * subsamplings
 
 
 def most_candidates(qualities: int, subsamplings: int) -> int:
-    """How many candidates `learn` finds at most."""
+    """The largest number of candidates that `learn` returns."""
     return 2 * qualities * subsamplings
 
 
 def _anchors(qualities: Sequence[float], number: int) -> list[float]:
-    """x of the trials of a round; rounds lie between one another."""
+    """The coordinates of the trials of a round. Those of another round lie between them."""
     first, last = coordinate(max(qualities)), coordinate(min(qualities))
     shares = (np.arange(_ANCHORS) + (0.5, 0.2, 0.8)[number % 3]) / _ANCHORS
     return (first + shares * (last - first)).tolist()
 
 
 def _tied(log_steps: Field, slope: Slope) -> Field:
-    """One table for all: between the best of luma and of chroma, by their bytes."""
+    """One table for all components: the mean of the logarithms of the steps, weighted by their bytes."""
     weights = np.maximum(slope.bytes, 1e-3 * slope.bytes.mean())
     return np.repeat([(weights * log_steps).sum(0) / weights.sum(0)], len(log_steps), axis=0)
 
 
 def as_point(log_steps: Field, subsampling: str) -> OperatingPoint:
-    """The steps of these logarithms, tables x 64, as a file holds them."""
+    """The point with these steps, rounded to 1..255. log_steps: their logarithms, tables x 64."""
     rows = np.clip(np.rint(np.exp(np.minimum(log_steps, 6))), 1, 255).astype(int)
     return OperatingPoint.from_tables(rows.tolist(), subsampling=subsampling)
 
@@ -129,7 +136,7 @@ class _LateError(Exception):
 
 
 class _Clock:
-    """Ends a search in time: a trial is expected to take as long as the longest before it."""
+    """Ends a search in time. A trial is expected to take as long as the longest trial before it."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline, self._longest = deadline, 0.0
@@ -144,7 +151,7 @@ class _Clock:
 
 
 class _Bench:
-    """Measures slopes, each trial on pictures of its own as far as there are enough."""
+    """Measures slopes. Each trial uses other pictures, until all were used once."""
 
     def __init__(self, objective: Objective, tables: int, seed: int) -> None:
         self.objective, self.tables, self.seed = objective, tables, seed
@@ -159,7 +166,10 @@ class _Bench:
         self.pool = ThreadPoolExecutor(os.cpu_count())
 
     def measure(self, log_steps: Field, x: float, subsampling: str) -> tuple[Slope, float, float]:
-        """The slope at a point, its mean loss and its bytes."""
+        """Measure the slope at a point. Returns the slope, the mean loss and the mean bytes of a picture.
+
+        log_steps: logarithms of the steps, tables x 64. x: the coordinate of the quality.
+        """
         index = self._draw()
         cache, networks = self.objective.cache, self.objective.networks
         identities = [(network.identity, network.task.identity) for network in networks]
@@ -177,8 +187,11 @@ class _Bench:
         return slope, float(kept["loss"].mean()), float(kept["size"])
 
     def with_bin_width(self, point: OperatingPoint) -> OperatingPoint:
-        """The point with luma bins of which the steps are the means: what coefficients decode to is nearest
-        to what they were. Most of an index 1 were below the step; fewer of them are in wider bins.
+        """The point with bin widths for luma, with which decoded coefficients are closest to the original
+        ones.
+
+        Small coefficients are more frequent than large ones. So most coefficients with the index 1 are
+        smaller than the step to which they decode. A wider bin gives the smallest of them the index 0.
         """
         z = self.luma / np.array(point.luma)
         index = np.rint(z)
@@ -187,7 +200,10 @@ class _Bench:
         return replace(point, bin_width=(tuple(luma), *(1,) * len(point.chroma)))
 
     def _draw(self) -> NDArray[np.int64]:
-        """The next pictures of random orders of all, one order after the other."""
+        """Numbers of the pictures of a trial: the next ones of a random order of all pictures.
+
+        When all were used, another random order follows.
+        """
         first, total = self.trials * self.count, len(self.objective)
         self.trials += 1
         rounds = range(first // total, (first + self.count - 1) // total + 1)
@@ -197,8 +213,12 @@ class _Bench:
     def _damage(
         self, steps: Field, subsampling: str, index: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """By network and picture, what each frequency adds to the loss between the finer and the coarser
-        steps, networks x N x tables x 64; and the loss midway, networks x N.
+        """Measure the damage of each frequency, and the loss midway.
+
+        steps: tables x 64. index: numbers of the N pictures.
+
+        Returns what each frequency adds to the loss from the finer to the coarser steps, networks x N x
+        tables x 64, and the loss midway, networks x N.
         """
         networks = range(len(self.objective.networks))
         damage = np.zeros((len(networks), len(index), self.tables, 64), np.float32)
@@ -237,8 +257,10 @@ class _Bench:
         return damage, losses
 
     def _bytes(self, point: OperatingPoint, index: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """saved: by table and frequency, the share of a file's bytes that go as the logarithm of a step grows
-        by one; size: mean bytes.
+        """Measure the bytes of each step. index: numbers of the pictures.
+
+        Returns saved, tables x 64, the share of a file's bytes that is saved when the logarithm of a step
+        grows by 1; and size, the mean bytes of a picture.
         """
         pictures = self.objective.dataset.take(index).pictures
         tables = np.array(point.tables)[: self.tables]
@@ -274,10 +296,14 @@ def _by_channel(steps: Field) -> Field:
 
 
 def _shares(damage: NDArray[np.float32]) -> tuple[Field, Field]:
-    """The share of each table and frequency in the damage, the mean of the networks, and its variance.
+    """The share of each frequency in the damage, tables x 64, as the mean of the networks; and its variance.
 
-    A few pictures lose much, in one way or the other by chance: each counts the less, the more it loses.
-    Raises ValueError where coarser steps do not hurt a network.
+    A few pictures change much, by chance to the better or to the worse. So a picture has the less weight, the
+    more it changes.
+
+    damage: networks x N x tables x 64.
+
+    Raises ValueError if coarser steps do not increase the loss of a network.
     """
     share, variance = np.zeros((2, *damage.shape[2:]))
     for one in damage.astype(np.float64):

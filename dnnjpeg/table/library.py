@@ -66,8 +66,9 @@ def load_table(name: str | os.PathLike[str]) -> Table:
 
 
 def table_for(digests: Iterable[str]) -> str:
-    """The name of the installed table that was learned for just the networks of these digests, else
-    `DEFAULT_TABLE`.
+    """The name of the installed table that was learned for these networks and no others, or `DEFAULT_TABLE`.
+
+    digests: the digests of the networks, see `Network`.
     """
     wanted = sorted(digests)
     for name in list_tables():
