@@ -64,7 +64,7 @@ def take(outputs: Outputs, index: Sequence[int] | NDArray[np.int64]) -> Output:
 
 
 def by_shape(outputs: Outputs, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Group the pictures `index` by the shape of their outputs. Yields the places in `index`, group by group."""
+    """Group pictures by the shape of their outputs. Yields the places in `index` of each group."""
     if not isinstance(outputs, list):
         yield np.arange(len(index))
         return
