@@ -97,7 +97,7 @@ def load_codec(name: str) -> Codec:
     head, *pairs = re.split(r",(?=\w+=)", name)
     kind, _, table = head.partition(":")
     if kind not in _ALLOWED:
-        raise ValueError(f"no codec is named {kind!r}; there are {', '.join(_ALLOWED)}")
+        raise ValueError(f"no codec is named {kind!r}. Codecs: {', '.join(_ALLOWED)}")
     allowed = _ALLOWED[kind]
     options = {}
     for pair in pairs:

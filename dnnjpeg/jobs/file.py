@@ -90,9 +90,9 @@ def read_task(task: Task, recipe: FileOptions) -> Opened:
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = Opened(task, picture, bytes_before)
     if opened.in_place and picture.format != "JPEG":
-        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: name an output folder")
+        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: give an output folder")
     if opened.in_place and not picture.lone:
-        raise ValueError("holds further pictures, which replacing it would lose: name an output folder")
+        raise ValueError("holds further pictures, which would be lost: give an output folder")
     return opened
 
 

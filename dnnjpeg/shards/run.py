@@ -222,6 +222,6 @@ def _named(pattern: str) -> list[str]:
             continue
         paths = storage.find(path) if has_glob(path) else []
         if not paths:
-            raise ValueError(f"{path} is not there")
+            raise ValueError(f"{path} does not exist")
         found += paths
     return found

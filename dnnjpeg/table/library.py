@@ -109,8 +109,8 @@ def _find(name: str, folder: Path) -> Path:
     path = installed.get(name)
     if path is None:
         raise ValueError(
-            f"no table is named {brief(name)}; there are {', '.join(installed)}. "
-            f"Give the path of a JSON file, or put it into {folder}"
+            f"no table is named {brief(name)}. Installed tables: {', '.join(installed)}. "
+            f"Or give the path of a JSON file, or put the file into {folder}"
         )
     return path
 

@@ -245,13 +245,13 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--codec", "jpegxl"], "no codec is named 'jpegxl'; there are dnnjpeg, pillow"),
+        (["--codec", "jpegxl"], "no codec is named 'jpegxl'. Codecs: dnnjpeg, "),
         (["--codec", "dnnjpeg:nobody"], "no table is named 'nobody'"),
         (["--codec", "pillow", "--reference", "best"], "no codec is named 'best'"),
         (["--codec", "pillow@20.5"], "pillow at quality 20.5: takes whole qualities only"),
         (["--codec", "pillow", "--quality", "20.5"], "pillow-optimize at quality 20.5: takes whole"),
-        (["--codec", "pillow", "--quality", "20,high"], "'20,high' is no list of qualities"),
-        (["--codec", "pillow@0"], "'0' is no list of qualities"),
+        (["--codec", "pillow", "--quality", "20,high"], "'20,high' is not a list of qualities"),
+        (["--codec", "pillow@0"], "'0' is not a list of qualities"),
         (["--codec", "webp@50", "--headerless"], "webp writes no JPEG"),
         (["--codec", "pillow", "-o", "no/such/x.json"], "there is no folder no/such"),
         (["--codec", "pillow", "--plot", "no/such/x.png"], "there is no folder no/such"),
