@@ -214,18 +214,21 @@ def write_coefficients(
     jfif: bool = False,
     abbreviated: bool = False,
 ) -> bytes:
-    """Quantized DCT indices as the bytes of a JPEG file; a decoder's coefficients are these, exactly.
+    """Write quantized DCT coefficients as a JPEG file, and return its bytes. A decoder reads the same
+    numbers.
 
-    planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or
-        [rows, columns, 64] in natural order; rows and columns as the component has blocks:
-        ceil(ceil(height v / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
-    tables: 1 to 3 quantization tables of 64 steps (or 8x8), whole numbers 1..255 in natural order; component
-        c has the c-th, or the last.
-    width, height: of the picture, 1..65,535, with a warning above 65,500.
+    planes: an integer array for each component, [rows, columns, 8, 8] or [rows, columns, 64] in natural
+        order. 1 component is gray, 3 are YCbCr, and 4 are inverted CMYK, which is not subsampled. Rows and
+        columns are numbers of blocks: ceil(ceil(height v / vmax) / 8) rows, with the sampling factors v, and
+        columns in the same way. DC is -1024..1023, AC -1023..1023.
+    tables: 1 to 3 quantization tables of 64 steps (or 8x8), whole numbers 1..255 in natural order. Component
+        c gets table c, or the last one.
+    width, height: size of the picture in pixels, 1..65,535. Above 65,500 there is a warning.
 
     The other options are those of `encode`.
 
-    Raises TypeError for planes that are not integers, ValueError for what does not fit.
+    Raises TypeError if planes are not integers. Raises ValueError if a number is out of range, or if shapes
+    do not fit the size.
     """
     width = check_integer(width, "width", 1, MAX_SIDE)
     height = check_integer(height, "height", 1, MAX_SIDE)
@@ -256,7 +259,7 @@ def _warn_of_sides(width: int, height: int) -> None:
 
 
 def _whole_steps(table: Any, name: str) -> Steps:
-    """64 steps of a table of numbers, floats among them where they are whole."""
+    """Check for a table of 64 whole numbers. Floats are accepted if they are whole."""
     values = check_array(table, name, "64 steps, or 8x8").ravel().tolist()
     return check_steps([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], name)
 

@@ -1,4 +1,4 @@
-"""What `dnnjpeg encode` does with shards."""
+"""The run of `dnnjpeg encode` for shards."""
 
 import json
 import sys
