@@ -95,9 +95,9 @@ def test_what_cannot_be_meant(three: Path, tmp_path: Path) -> None:
     (tmp_path / "b" / "000.tar").write_bytes(b"")
     (tmp_path / "link").symlink_to(three)
     for sources, output, match in (
-        ([three / "003.tar"], "out", "not there"),
+        ([three / "003.tar"], "out", "does not exist"),
         ([three / "{000..003}.tar"], "out", "003.tar does not exist"),
-        ([three / "x*.tar"], "out", "not there"),
+        ([three / "x*.tar"], "out", "does not exist"),
         ([three / "000.zip"], "out", "no shard"),
         ([three / "000.tar", tmp_path / "b" / "000.tar"], "out", "one name"),
         ([three / "000.tar"], "in", "replace itself"),
@@ -156,7 +156,7 @@ def test_command_refuses(three: Path, tmp_path: Path) -> None:
         ((three / "000.tar",), "where to?"),
         ((three / "000.tar", *out, "--in-place"), "--in-place: not for shards"),
         ((three / "000.tar", *out, "--dry-run"), "--dry-run: not for shards"),
-        ((three / "000.tar", three, *out), "shards apart"),
+        ((three / "000.tar", three, *out), "by separate commands"),
         (("s3://bucket/photos", *out), "is not a shard"),
         ((three, *out, "--column", "x"), "are for shards, whose names end in"),
         ((three / "9.tar", *out), "does not exist"),
