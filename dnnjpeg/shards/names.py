@@ -48,7 +48,7 @@ def _choices(text: str, pattern: str) -> list[str]:
         width = len(found[1]) if found[1].startswith("0") else 0
         return [f"{i:0{width}}" for i in range(first, last + 1)]
     if "," not in text:
-        raise ValueError(f"{pattern}: {{{text}}} is no range, expected as {{000..099}} or {{train,val}}")
+        raise ValueError(f"{pattern}: {{{text}}} is not a range, expected as {{000..099}} or {{train,val}}")
     return text.split(",")
 
 

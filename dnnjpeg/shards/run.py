@@ -221,7 +221,7 @@ def _write_json(storage: Storage, output: str, name: str, document: dict[str, An
 
 def _named(pattern: str) -> list[str]:
     if kind_of(pattern) is None:
-        raise ValueError(f"{pattern} is no shard, expected a name that ends in {TAR} or {PARQUET}")
+        raise ValueError(f"{pattern} is not a shard, expected a name that ends in {TAR} or {PARQUET}")
     found: list[str] = []
     for name in expand(pattern):
         storage, path = storage_of(name)

@@ -98,11 +98,11 @@ def test_what_cannot_be_meant(three: Path, tmp_path: Path) -> None:
         ([three / "003.tar"], "out", "does not exist"),
         ([three / "{000..003}.tar"], "out", "003.tar does not exist"),
         ([three / "x*.tar"], "out", "does not exist"),
-        ([three / "000.zip"], "out", "no shard"),
+        ([three / "000.zip"], "out", "not a shard"),
         ([three / "000.tar", tmp_path / "b" / "000.tar"], "out", "one name"),
         ([three / "000.tar"], "in", "replace itself"),
         ([three / "000.tar"], "link", "replace itself"),
-        ([three / "{0..b}.tar"], "out", "no range"),
+        ([three / "{0..b}.tar"], "out", "not a range"),
     ):
         with pytest.raises(ValueError, match=match):
             Shards([str(path) for path in sources], str(tmp_path / output), options())
