@@ -22,7 +22,7 @@ import numpy as np
 from common import RESULTS
 
 import dnnjpeg
-from dnnjpeg.learn.slopes import as_point
+from dnnjpeg.learn.bench import as_point
 from dnnjpeg.learn.smooth import Slope, SmoothTables, coordinate
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table

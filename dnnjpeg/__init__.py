@@ -59,7 +59,15 @@ if not (_here / "plugins").is_dir():
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        value = globals()[name] = getattr(_import_module(_HOMES[name]), name)
+        try:
+            home = _import_module(_HOMES[name])
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ModuleNotFoundError(
+                f"dnnjpeg.{name} needs torch: pip install 'dnnjpeg[learn]'", name=error.name
+            ) from None
+        value = globals()[name] = getattr(home, name)
         return value
     raise AttributeError(f"module 'dnnjpeg' has no attribute {name!r}")
 

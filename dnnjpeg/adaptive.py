@@ -1,5 +1,6 @@
-"""A quality for each picture: coarser steps where there is much to code, finer ones where there is little, or
-where networks were seen to lose more than usually.
+"""Choose a quality for each picture: complex pictures get a lower quality, simple ones a higher one.
+
+Pictures in which networks have lost more than usual get a higher quality, too.
 """
 
 import math
@@ -7,30 +8,37 @@ import math
 from dnnjpeg.jpeg.standard import ijg_factor
 
 YARDSTICK = 20
-"""Quality of the file by which a picture is judged: standard table, 4:2:0."""
+"""The quality of the file by which a picture is judged. The file has the standard table and 4:2:0."""
 USUAL_BITS = 0.58
-"""A pixel, at the yardstick with the standard Huffman codes, of a picture whose quality stays: geometric mean
-of 500 of ImageNet, 224 x 224."""
+"""Bits per pixel at the yardstick of a picture whose quality stays as it is, with the standard Huffman codes.
+The geometric mean of 500 pictures of ImageNet, 224 x 224."""
 EXPONENT = 0.5
-"""Of those tried on them, 0.3 to 1, with the tables of three networks, none was better throughout."""
+"""The exponent of the bits. 0.3 to 1 were tried on these pictures with the tables of three networks, and none
+was better for all networks."""
 DOUBT = 0.06
-"""Nat, added to a divergence at the yardstick: whether a small one is 0.01 or 0.001 says little of how the
-picture will be read in another file, or by another network."""
+"""This is added to a divergence at the yardstick, in nat. Whether a small divergence is 0.01 or 0.001 says
+little about how the picture will be read in another file, or by another network."""
 USUAL_DIVERGENCE = 0.43
-"""With the doubt; the geometric mean over 700 pictures of ImageNet and four networks is 0.41."""
+"""The divergence of a picture whose quality stays as it is, in nat, with the doubt. The geometric mean over
+700 pictures of ImageNet and four networks is 0.41."""
 DIVERGENCE_EXPONENT = 0.6
-"""Where networks that were asked gain about the most on these, and so do others (benchmarks/law.py)."""
+"""The exponent of the divergence. On these pictures, it gives about the largest gain for networks that were
+asked, and for others (benchmarks/law.py)."""
 BRINK = 250.0
-"""Per cent of the standard steps, those of quality 20. Beyond them, what is lost grows ever faster with the
-steps, also where it was little at the yardstick."""
+"""The steps of quality 20, in per cent of those of quality 50. With larger steps, the loss grows faster and
+faster, also in pictures that lost little at the yardstick."""
 
 
 def adapted_quality(quality: float, bits: float, divergence: float | None = None) -> int:
-    """The whole quality 1..100 of a picture that takes so many bits a pixel at the yardstick, and in which
-    networks there read other than in the original by so much, nat.
+    """The quality of a picture, a whole number 1..100.
 
-    quality: 1..100, of the usual picture. By libjpeg's law, steps grow with the square root of the bits, and
-    shrink with a power of the divergence, less so beyond the brink.
+    quality: the quality of the usual picture, 1..100.
+    bits: bits per pixel of the picture's file at the yardstick.
+    divergence: divergence of what networks read in this file from what they read in the original, in nat.
+        None if no network has read it.
+
+    The steps grow with the square root of the bits. They shrink with a power of the divergence, and less
+    beyond the brink. libjpeg's law turns steps into a quality.
     """
     factor = ijg_factor(quality)
     if divergence is not None:
@@ -42,10 +50,13 @@ def adapted_quality(quality: float, bits: float, divergence: float | None = None
 
 
 def _restrained(factor: float, change: float) -> float:
-    """e^x, where x + (factor/BRINK)^4 (e^4x - 1)/4 = change: well below the brink x is the change, well above
-    it the smaller by its fourth power.
+    """Limit a change of the steps beyond the brink. Returns a factor for the steps.
 
-    By Newton's method from above, for the left side is convex.
+    factor: the steps before the change, in per cent of those of quality 50.
+    change: the logarithm of the factor without a limit.
+
+    The result is e^x with x + (factor/BRINK)^4 (e^4x - 1)/4 = change. Far below the brink, x is the change.
+    Far above it, x is about change / (factor/BRINK)^4. The left side is convex, so Newton's method finds x.
     """
     steep = (factor / BRINK) ** 4
     x = change / (1 + steep)

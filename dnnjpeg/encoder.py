@@ -113,7 +113,7 @@ def encode_pixels(
     metadata: Metadata = NO_METADATA,
     threads: int = 1,
 ) -> bytes:
-    """What `encode` returns, for options that are checked."""
+    """Do what `encode` does, with options that are checked already."""
     threads = check_integer(threads, "threads", 1, 1024)
     if options.adaptive:
         bits, lost = (
@@ -131,8 +131,12 @@ def encode_pixels(
 def own_quality(
     table: Any, quality: float | None, bits: Callable[[], float], lost: Callable[[], float] | None
 ) -> float:
-    """The quality of a picture that costs so many `bits` a pixel at the yardstick, where the reader has
-    `lost` so much divergence, in nat. Raises ValueError.
+    """The quality that a picture gets with `adaptive`. See `adapted_quality`.
+
+    bits: returns the bits per pixel at the yardstick.
+    lost: returns the divergence that the reader has found, in nat. None without a reader.
+
+    Raises ValueError if the table is an OperatingPoint, or for a wrong quality.
     """
     if isinstance(table, OperatingPoint):
         raise ValueError(f"adaptive={'read' if lost else True!r} needs a Table, not an OperatingPoint")
@@ -141,13 +145,13 @@ def own_quality(
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:
-    """What `adapted_quality` asks of a picture, in bits a pixel."""
+    """The bits per pixel of a picture's file at the yardstick, see `adapted_quality`."""
     file = _file(pixels, standard_table().at(YARDSTICK), AT_YARDSTICK, YARDSTICK_HEAD, threads)
     return 8 * len(file) / (pixels.width * pixels.height)
 
 
 def file_at_yardstick(pixels: Pixels, metadata: Metadata) -> bytes:
-    """The coarse file in which a picture is read, with the metadata that may give the orientation."""
+    """Make the coarse file that the reader reads. It has only the metadata that may give the orientation."""
     turn = Metadata(exif=metadata.exif, xmp=metadata.xmp)
     return encode_pixels(pixels, standard_table(), YARDSTICK, DEFAULTS, turn)
 
@@ -210,18 +214,21 @@ def write_coefficients(
     jfif: bool = False,
     abbreviated: bool = False,
 ) -> bytes:
-    """Quantized DCT indices as the bytes of a JPEG file; a decoder's coefficients are these, exactly.
+    """Write quantized DCT coefficients as a JPEG file, and return its bytes. A decoder reads the same
+    numbers.
 
-    planes: 1 (gray), 3 (YCbCr) or 4 (inverted CMYK, never subsampled) integer arrays [rows, columns, 8, 8] or
-        [rows, columns, 64] in natural order; rows and columns as the component has blocks:
-        ceil(ceil(height v / vmax) / 8) and likewise across. DC -1024..1023, AC -1023..1023.
-    tables: 1 to 3 quantization tables of 64 steps (or 8x8), whole numbers 1..255 in natural order; component
-        c has the c-th, or the last.
-    width, height: of the picture, 1..65,535, with a warning above 65,500.
+    planes: an integer array for each component, [rows, columns, 8, 8] or [rows, columns, 64] in natural
+        order. 1 component is gray, 3 are YCbCr, and 4 are inverted CMYK, which is not subsampled. Rows and
+        columns are numbers of blocks: ceil(ceil(height v / vmax) / 8) rows, with the sampling factors v, and
+        columns in the same way. DC is -1024..1023, AC -1023..1023.
+    tables: 1 to 3 quantization tables of 64 steps (or 8x8), whole numbers 1..255 in natural order. Component
+        c gets table c, or the last one.
+    width, height: size of the picture in pixels, 1..65,535. Above 65,500 there is a warning.
 
     The other options are those of `encode`.
 
-    Raises TypeError for planes that are not integers, ValueError for what does not fit.
+    Raises TypeError if planes are not integers. Raises ValueError if a number is out of range, or if shapes
+    do not fit the size.
     """
     width = check_integer(width, "width", 1, MAX_SIDE)
     height = check_integer(height, "height", 1, MAX_SIDE)
@@ -252,7 +259,7 @@ def _warn_of_sides(width: int, height: int) -> None:
 
 
 def _whole_steps(table: Any, name: str) -> Steps:
-    """64 steps of a table of numbers, floats among them where they are whole."""
+    """Check for a table of 64 whole numbers. Floats are accepted if they are whole."""
     values = check_array(table, name, "64 steps, or 8x8").ravel().tolist()
     return check_steps([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], name)
 

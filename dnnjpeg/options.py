@@ -110,7 +110,7 @@ class Metadata:
 
 
 def _are_defaults(options: EncodeOptions | Metadata) -> bool:
-    """Whether nothing was given that is to be checked, as for most pictures."""
+    """Whether all options have their defaults, as for most pictures. Then nothing needs a check."""
     return all(map(operator.is_, vars(options).values(), _DEFAULT_VALUES[type(options)]))
 
 
@@ -142,7 +142,7 @@ def subsampling_of(subsampling: Any) -> str:
 
 
 def _hashable(hardness: Any, levels: int = 2) -> Any:
-    """The same numbers as tuples. Their count is checked later, with the table."""
+    """The numbers of a hardness as nested tuples. Their count is checked later, with the table."""
     if hardness is None or is_number(hardness):
         return hardness
     if levels == 0:

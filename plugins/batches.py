@@ -49,7 +49,10 @@ def encode_batch(
 
 
 def as_picture(picture: Any) -> Any:
-    """A tensor [C, H, W] as the array that `dnnjpeg.encode` takes; anything else as it is."""
+    """Turn a tensor [C, H, W] into an array for `dnnjpeg.encode`. Return anything else unchanged.
+
+    Raises TypeError for a tensor that is not uint8, and ValueError for another shape.
+    """
     if not hasattr(picture, "detach"):
         return picture
     if str(picture.dtype) != "torch.uint8":
@@ -78,8 +81,10 @@ class FileEncoder:
         self.encode(self.encode(np.zeros((8, 8, 3), np.uint8)))
 
     def encode(self, picture: Any) -> bytes:
-        """picture: an array, a tensor [C, H, W] or a PIL image; or the bytes of a file. The coefficients of a
-        JPEG file are used as they are, see `dnnjpeg.transcode`; metadata are kept.
+        """Encode a picture.
+
+        picture: an array, a tensor [C, H, W] or a PIL image; or the bytes of a picture file, whose metadata
+            are kept. A JPEG file is made smaller from its own coefficients, see `dnnjpeg.transcode`.
         """
         from dnnjpeg.encoder import encode
         from dnnjpeg.files.images import open_picture

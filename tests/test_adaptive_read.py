@@ -176,7 +176,7 @@ def test_a_damaged_reader_is_said(
     path = tmp_path / "reader.onnx"
     path.write_bytes(damage(made.read_bytes()))
     monkeypatch.setenv("DNNJPEG_READER", str(path))
-    with pytest.raises(ValueError, match=r"is no reader .*make one with `dnnjpeg reader NETWORK`"):
+    with pytest.raises(ValueError, match=r"is not a reader .*make one with `dnnjpeg reader NETWORK`"):
         encode(PICTURES[0], adaptive="read")
 
 

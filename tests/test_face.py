@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import dnnjpeg
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +18,15 @@ def test_every_public_name_can_be_loaded() -> None:
         if name == "JPEGLayer":  # needs torch
             continue
         assert getattr(dnnjpeg, name) is not None
+
+
+@pytest.mark.parametrize("name", ["JPEGLayer", "load_network"])
+def test_without_torch_an_error_says_what_to_install(name: str) -> None:
+    program = f"import sys; sys.modules['torch'] = None; import dnnjpeg; dnnjpeg.{name}"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: dnnjpeg.{name} needs torch: pip install 'dnnjpeg[learn]'"
+    )
 
 
 def test_completion_offers_the_public_names_and_no_helper() -> None:

@@ -1,6 +1,7 @@
 """`dnnjpeg`: the commands. Each is loaded when it is used."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,11 +68,11 @@ class _Commands(click.Group):
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Turn errors of the system into one line. Control characters in errors are escaped."""
+    """Turn errors of the system into one line without their number. Control characters are escaped."""
     try:
         yield
     except click.ClickException as error:
-        vars(error).update(message=one_line(error.message))
+        vars(error).update(message=one_line(re.sub(r"^\[Errno \d+\] ", "", error.message)))
         raise
     except BrokenPipeError:
         raise  # click handles it

@@ -63,9 +63,9 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @target_options
 @subsampling_option(help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 "
                          "and 4:4:4.")
-@click.option("--hardness", type=click.FloatRange(0, min_open=True),
-              help="Hardness of the probabilistic quantizer, in place of the table's. A larger one rounds "
-                   "more often to the nearest index, inf always.")
+@click.option("--hardness", type=click.FloatRange(0.01),
+              help="Hardness of the probabilistic quantizer, in place of the table's. With a larger one, "
+                   "more coefficients get the nearest index; with inf, all do.")
 @seed_option(help="Seed of the probabilistic quantizer.")
 @click.option("--baseline", "scans", flag_value="baseline", help="One scan.  [default]")
 @click.option("--progressive", "scans", flag_value="progressive", help="Several scans, from coarse to fine.")
@@ -88,8 +88,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
 @click.option("--recursive/--no-recursive", default=True, show_default=True, help="Enter subfolders.")
 @click.option("--keep-tree", is_flag=True,
               help="Keep the folders that PATH names, too: photos/0 becomes out/photos/0. For folders with "
-                   "files of the same names. Kept is the path below the current folder; if a PATH lies "
-                   "elsewhere, below the folder that holds all of them.")
+                   "files of the same names. Files keep their path below the current folder. If a PATH lies "
+                   "elsewhere, they keep their path below the folder that holds all PATHs.")
 @click.option("--skip-existing", is_flag=True,
               help="Skip pictures whose output file was made by the same table and quality, for example "
                    "after an interrupted run.")
@@ -169,7 +169,7 @@ def encode(
         return
     if on_error or column or address or engine == "ray":
         raise click.UsageError(
-            "--on-error, --column, --engine and --address are of shards, which end in .tar or .parquet"
+            "--on-error, --column, --engine and --address are for shards, whose names end in .tar or .parquet"
         )
     if paths == (STREAM,) and output is None and not in_place:
         output = STREAM
@@ -183,7 +183,8 @@ def encode(
     todo = tasks(recipe)
     first = next(todo, None)
     if first is None:
-        click.echo(f"no pictures in {one_line(', '.join(map(str, paths)))}", err=True)
+        kind = "JPEG files" if in_place else "pictures"
+        click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
     _prepare(recipe, begins_as_jpeg(first))
 
@@ -200,8 +201,11 @@ def _prepared(how: dict[str, Any]) -> "FileOptions":
 
 
 def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
-    """Compile if need be, also what reads coefficients, and let the codec judge the options before it sees a
-    picture.
+    """Compile the codec if necessary, and try the options on a small picture, so that errors come early.
+
+    from_jpeg: whether the first source is a JPEG file. Then the reader of coefficients is compiled, too.
+
+    Raises click.UsageError for wrong options.
     """
     with no_collection():
         from PIL import Image

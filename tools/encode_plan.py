@@ -1,7 +1,8 @@
-"""What the arguments of `dnnjpeg encode` ask for: the options of files, and the plan."""
+"""From the arguments of `dnnjpeg encode` to the options of files, and to the plan."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,15 +36,6 @@ def file_options(
     model: str | None,
     table: str | None,
     quality: float | None,
-    networks: tuple[str, ...],
-    keep: str | None,
-    prune: bool,
-    task: str | None,
-    threads: int | None,
-    weights: Path | None,
-    device: str,
-    target_bytes: int | None,
-    target_bpp: float | None,
     scans: str | None,
     strip: bool,
     background: Any,
@@ -55,6 +47,12 @@ def file_options(
     pictures: int,
     **options: Any,
 ) -> "FileOptions":
+    """The options of files that the arguments ask for, with loaded table and networks.
+
+    pictures: threads for each picture. options: the arguments of `target`, and those of `EncodeOptions`.
+
+    Raises click.UsageError.
+    """
     from dnnjpeg.jobs.tasks import FileOptions
     from dnnjpeg.options import EncodeOptions
     from dnnjpeg.table.library import chosen_table, load_table, table_for
@@ -63,12 +61,13 @@ def file_options(
         raise click.UsageError("--only-if-smaller may copy a source with its metadata, which --strip forbids")
     options["adaptive"] = {None: False, "bits": True}.get(options["adaptive"], "read")
     options["progressive"] = {None: False, "baseline": False, "progressive": True}.get(scans, "auto")
+    aimed = {name: options.pop(name) for name in signature(target).parameters}
     for name, value in (("--quality", quality), ("--adaptive", options["adaptive"])):
-        if value and (keep or target_bytes or target_bpp):
-            raise click.UsageError(f"{name}: a target leads to each picture's own quality, leave it out")
-    aim = target(networks, keep, prune, task, threads, weights, device, target_bytes, target_bpp)
+        if value and (aimed["keep"] or aimed["target_bytes"] or aimed["target_bpp"]):
+            raise click.UsageError(f"with a target, each picture gets its own quality: leave out {name}")
+    aim = target(**aimed)
     if pixels and salvage:
-        raise click.UsageError("--salvage is of coefficients, and --pixels has none: give one")
+        raise click.UsageError("--salvage reads coefficients, and --pixels does not: give one of them")
     readers = aim.get("networks", ())
     try:
         encode_options = EncodeOptions(**options)
@@ -102,7 +101,10 @@ def plan_of(
     skip_existing: bool,
     keep_tree: bool,
 ) -> Callable[["FileOptions"], Iterator["Task | Result"]]:
-    """The plan that the arguments ask for, for a recipe; each call begins it anew."""
+    """A function from the options of files to the plan that the arguments ask for. Each call begins anew.
+
+    Raises click.UsageError.
+    """
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
     from dnnjpeg.jobs.destinations import plan
     from dnnjpeg.jobs.made import is_done
@@ -130,7 +132,7 @@ def plan_of(
         raise click.UsageError("--keep-tree keeps folders: give a folder with -o")
     name = one_line(str(output))
     if is_picture and output.suffix.lower() not in JPEG_EXTENSIONS:
-        raise click.UsageError(f"-o {name} is no name for a JPEG, and no folder")
+        raise click.UsageError(f"-o {name}: expected a folder, or a name that ends in .jpg")
     if not is_single(paths):
         raise click.UsageError(f"-o {name} holds one picture: give a folder for several")
     source = paths[0]

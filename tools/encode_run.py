@@ -93,9 +93,10 @@ def run(
 
 
 class _Signals:
-    """The SIGINT and SIGTERM that came: one ends the run after the pictures at hand, a second at once.
+    """Notes SIGINT and SIGTERM. The first ends the run after the pictures at hand, the second ends it at
+    once.
 
-    Where the work is `interruptible`, the first raises KeyboardInterrupt there.
+    Inside the context `interruptible`, the first raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:
@@ -129,7 +130,7 @@ class _Signals:
 
 
 def _picture(result: "Result", found: "Encoded") -> dict[str, Any]:
-    """A picture of a run with a target; what was read only where networks have read it."""
+    """The record of a picture of a run with a target. It says what networks have read, if there are any."""
     record = {"source": str(result.source), "bytes": result.bytes_after, "quality": found.quality}
     if found.tried:
         record |= {"tried": found.tried, "divergence": found.divergence, "agrees": found.agrees}

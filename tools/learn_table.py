@@ -69,10 +69,11 @@ _PUBLISHED = {"method": "j4d", "rate": "entropy", "relaxation": "soft", "hardnes
 @click.option("--name", help="Name of the table.  [default: the name of the file]")
 @click.option("--method", type=click.Choice(["slopes", "j4d", "sensitivity", "deepn", "given"]),
               default="slopes", show_default=True,
-              help="slopes: what each step costs in damage and saves in bytes, measured around the tables, "
-                   "and spent evenly; j4d: gradient descent through a differentiable JPEG; sensitivity: a "
-                   "closed form, without training; deepn: from the pictures alone, like DeepN-JPEG; given: "
-                   "the points of the table --start, with qualities measured for these networks.")
+              help="slopes: measure what each step costs in loss and saves in bytes, and make the ratio of "
+                   "the two equal everywhere; j4d: gradient descent through a differentiable JPEG; "
+                   "sensitivity: a closed form, without training; deepn: from the pictures alone, like "
+                   "DeepN-JPEG; given: the points of the table --start, with qualities measured for these "
+                   "networks.")
 @click.option("--start", metavar="sensitivity|NAME|FILE.json", default="sensitivity", show_default=True,
               help="Where --method j4d starts: from the closed form, or from a table, for example standard. "
                    "With --method given, the table whose points are used.")

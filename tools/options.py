@@ -25,7 +25,7 @@ def parse_qualities(text: str) -> tuple[float, ...]:
         return tuple(sorted({check_quality(float(word)) for word in text.split(",")}))
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no list of qualities 1 to 100, expected for example 20,50,75"
+            f"{text!r} is not a list of qualities 1 to 100, expected for example 20,50,75"
         ) from None
 
 

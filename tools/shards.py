@@ -1,4 +1,4 @@
-"""What `dnnjpeg encode` does with shards."""
+"""The run of `dnnjpeg encode` for shards."""
 
 import json
 import sys
@@ -47,11 +47,13 @@ def encode_shards(
     if engine == "ray" and report:
         unfit.append("--report with --engine ray")
     if address and engine != "ray":
-        raise click.UsageError("--address is of --engine ray")
+        raise click.UsageError("--address goes with --engine ray: give both, or leave out --address")
     if unfit:
         raise click.UsageError(f"{', '.join(unfit)}: not for shards")
     if pictures := [path for path in paths if not isinstance(path, str)]:
-        raise click.UsageError(f"{one_line(str(pictures[0]))} is no shard: encode pictures and shards apart")
+        raise click.UsageError(
+            f"{one_line(str(pictures[0]))} is not a shard: encode pictures and shards by separate commands"
+        )
     if output is None:
         raise click.UsageError("where to? Give -o FOLDER or -o URL")
     try:

@@ -71,7 +71,7 @@ def list_command(as_json: bool) -> None:
 @_quality(help="Show the steps at this quality, 1 to 100.")
 @_json
 def show(table: Table, quality: float | None, as_json: bool) -> None:
-    """Show a table's operating points, or with --quality the steps at one."""
+    """Show the operating points of a table, or with --quality the steps at this quality."""
     found: Table | OperatingPoint = table if quality is None else table.at(quality)
     if as_json:
         click.echo(json.dumps(found.to_json()))

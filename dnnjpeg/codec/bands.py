@@ -1,5 +1,7 @@
-"""Progressive scans to quantized coefficients (T.81 G.2): one band of one component, or the DC of several, to
-begin with or one bit more.
+"""Decode progressive scans to quantized coefficients (T.81 G.2).
+
+A scan holds the DC coefficients of several components, or one band of AC coefficients of one component. The
+first scan of a band holds the high bits. Each scan that refines it adds one bit.
 """
 
 import numpy as np
@@ -11,11 +13,12 @@ from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, store
 
 BAND = np.dtype([(name, np.int64) for name in ("start", "end", "high", "low")])
-"""Ss, Se, Ah, Al of a scan."""
+"""What the header of a scan says in Ss, Se, Ah and Al (T.81 B.2.3)."""
 
 
 @inlined
 def _dc_block(note, at, word, count, n, block, band):
+    """Decode the DC coefficient of a block, or its next bit (G.1.2.1). Arguments as in `_decode_block`."""
     if band.high:
         at, word, count = refilled(at, word, count)
         bit = np.int64(word >> np.uint64(63)) << band.low
@@ -32,7 +35,11 @@ def _dc_block(note, at, word, count, n, block, band):
 
 @inlined
 def _next(at, word, count, table):
-    """Read a code (see `lookup`). Returns it, the number of its extra bits, and the bits after it."""
+    """Read a code without its extra bits.
+
+    Returns (at, word, count, code, size): the bits after the code, the code (see `lookup`), and the number of
+    its extra bits.
+    """
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
     if entry == LONG:
@@ -42,13 +49,19 @@ def _next(at, word, count, table):
 
 @inlined
 def _end_run(word, size):
-    """Read the length of an EOB run: the number of blocks that it ends, this one included."""
+    """The length of an EOB run: the number of blocks that end, this one included (G.1.2.2).
+
+    word: the bits after the code. size: the number of extra bits.
+    """
     return (1 << size) + np.int64((word >> np.uint64(1)) >> np.uint64(63 - size))
 
 
 @inlined
 def _ac_first(note, at, word, count, block, table, order, band):
-    """A first scan's part of a block (G.1.2.2)."""
+    """Decode a block in the first scan of a band (G.1.2.2).
+
+    table: address of the AC table. Other arguments, and what it returns, as in `_decode_block`.
+    """
     if note.run > 0:
         note.run -= 1
         return at, word, count, FINE
@@ -75,11 +88,11 @@ def _ac_first(note, at, word, count, block, table, order, band):
 
 @inlined
 def _ac_refine(note, at, word, count, block, table, order, band):
-    """A refining scan's part of a block (G.1.2.3)."""
+    """Decode a block in a scan that refines a band by one bit (G.1.2.3). Arguments as in `_ac_first`."""
     bit = 1 << band.low
     k = band.start
     while k <= band.end:
-        zeros, fresh = 64, 0  # behind the last new coefficient, those that are known are refined to the end
+        zeros, fresh = 64, 0  # if no new coefficient follows, all known ones are refined
         if note.run == 0:
             at, word, count, entry, size = _next(at, word, count, table)
             if entry == LONG:
@@ -116,7 +129,7 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 @inlined
 def _decode_block(note, at, word, count, n, block, order, band):
-    """Decode a block's part of the scan. See `intervals.scan_decoder`."""
+    """Decode what the scan holds of one block. See `intervals.scan_decoder`."""
     if band.start == 0:
         return _dc_block(note, at, word, count, n, block, band)
     if band.high == 0:
@@ -131,9 +144,10 @@ _decode_scan = scan_decoder(_decode_block)
 def progressive_scan(
     notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, bands
 ):  # fmt: skip
-    """Decode a progressive scan into planes that hold what earlier scans left. See `intervals.scan_decoder`.
+    """Decode a progressive scan into planes that hold the result of the scans before it.
 
-    `notes`, `bands`: arrays of one, the latter of `BAND`.
+    notes: an array of one record of `intervals.NOTE`. bands: an array of one record of `BAND`.
+    Other arguments, and what it returns: see `decode_scan` in `intervals.scan_decoder`.
     """
     return _decode_scan(
         notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage,

@@ -8,18 +8,8 @@ import numpy as np
 
 from dnnjpeg.codec.huffman import RAW, SYMBOLS
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import (
-    address,
-    big_endian,
-    count_zeros_low,
-    load,
-    load_scalar,
-    mask_bits,
-    reinterpret,
-    shuffler,
-    splat,
-    store,
-)
+from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, reinterpret, shuffler, splat, store
+from dnnjpeg.machine.words import big_endian, count_zeros_low
 
 COUNT_ROWS = 4  # rows of counts; their sum is the histogram of a scan
 CHUNK = 256  # tokens that `emit_at` codes at a time

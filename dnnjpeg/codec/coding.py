@@ -1,4 +1,4 @@
-"""Scans, or whole planes of coefficients, become files: headers, the kind of scans, and their coding."""
+"""Make a file of a scan or of planes of coefficients: headers, and baseline or progressive scans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ from dnnjpeg.options import EncodeOptions
 
 @dataclass(frozen=True)
 class Coding:
-    """How the indices of a picture become a file; `quantization_tables`: those in use."""
+    """How the quantized coefficients of a picture become a file.
+
+    quantization_tables: the tables that the components name, each once.
+    """
 
     frame: Frame
     quantization_tables: tuple[Steps, ...]
@@ -26,7 +29,7 @@ class Coding:
 
     @cached_property
     def interval(self) -> int:
-        """MCUs between restarts of a scan of all components."""
+        """MCUs from one restart marker to the next in a scan of all components; 0 is none."""
         return restart_interval(self.frame.mcus, self.options.restart_blocks, self.options.restart_rows)
 
     @cached_property
@@ -41,17 +44,20 @@ class Coding:
 
     @cached_property
     def known_huffman(self) -> ScanTables | None:
-        """The Huffman tables of a baseline scan. None: they are made for the picture."""
+        """The Huffman tables of a baseline scan. None means that they are made for the picture."""
         own = not self.options.abbreviated and self.options.optimize is not False
         return None if own else standard_huffman(self.frame.huffman_pairs)
 
     def baseline(self, head: bytes, scan: Scan) -> bytes:
-        """The file of one baseline scan; `head`: the segments of metadata."""
+        """The file that holds one baseline scan. head: the segments of metadata, joined."""
         return self._file(head, False, [scan])
 
     def smallest(self, head: bytes, planes: np.ndarray, change: Change | None = None) -> bytes:
-        """Encode all coefficients, changed before, as a baseline file, as a progressive file, or as the
-        smaller of the two.
+        """Make a file of all coefficients: baseline, progressive, or the smaller of the two.
+
+        head: the segments of metadata, joined.
+        planes: int16[blocks, 64] in zigzag order, laid out as `Frame.planes(True)` says.
+        change: how to requantize the planes first. None leaves them as they are.
         """
         options, frame, files = self.options, self.frame, []
         if options.progressive and change:
@@ -71,7 +77,7 @@ class Coding:
 
     @cached_property
     def _fronts(self) -> tuple[bytes, bytes]:
-        """DQT and SOF of a baseline and of a progressive file."""
+        """The segments DQT and SOF, joined, of a baseline and of a progressive file."""
         frame = self.frame
         dqt = markers.dqt(self.quantization_tables) if not self.options.abbreviated else b""
         components = [(c.h, c.v, c.quantization_table) for c in frame.components]

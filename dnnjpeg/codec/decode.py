@@ -1,4 +1,4 @@
-"""Sequential scans to quantized coefficients (T.81 F.2.2); see `bands` for those of progressive files."""
+"""Decode sequential scans to quantized coefficients (T.81 F.2.2). `bands` decodes progressive scans."""
 
 import numpy as np
 
@@ -7,12 +7,17 @@ from dnnjpeg.codec.lookup import END, LONG, PART, behind, code_of, extra_value, 
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, splat, store
 
-BEYOND = 31  # positions behind the last that an entry may lead to
+BEYOND = 31  # how many positions an entry may lead beyond the last coefficient of a block
 
 
 @inlined
 def decoded_dc(at, word, count, table):
-    """Read a DC difference. Returns it, the error, and the bits after it, of which 29 or more are at hand."""
+    """Read a DC difference (T.81 F.2.2.1).
+
+    at, word, count: the next bits, see `intervals.refilled`. table: address of the DC table.
+
+    Returns (at, word, count, difference, error). `word` holds 29 or more bits.
+    """
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
     difference = np.int64(np.int16(entry >> np.uint64(48)))
@@ -29,18 +34,22 @@ def decoded_dc(at, word, count, table):
 
 @inlined
 def _store_at(block, order, k, value):
+    """Store the coefficient at position k of the zigzag order."""
     store(block + np.int64(load_scalar(order + k, "u8")), np.int16(value))
 
 
 @inlined
 def _decode_ac(at, word, count, table, block, order):
-    """Read the AC coefficients of a block that holds zeros. Returns an error, and the bits after them."""
+    """Read the AC coefficients of a block that holds zeros (T.81 F.2.2.2).
+
+    table: address of the AC table. Returns (at, word, count, error).
+    """
     k = 1
     entry = looked_up(table, word)
     while True:
         at, word, count = refilled(at, word, count)
-        for _ in range(2):  # as many as 56 bits have, and those of one more look-up
-            # whatever the entry, both are stored: no branch to guess
+        for _ in range(2):  # the 56 bits are enough for two entries and the look-up of one more
+            # both coefficients are stored whatever the entry holds, so there is no branch to predict
             _store_at(block, order, k + field(entry, 16, 8), np.int16(entry >> np.uint64(32)))
             _store_at(block, order, k + field(entry, 24, 8), np.int16(entry >> np.uint64(48)))
             if entry & np.uint64(PART):
@@ -49,7 +58,7 @@ def _decode_ac(at, word, count, table, block, order):
             if on > 63:
                 if entry != LONG and (on == 64 or k + field(entry, 24, 8) < 63):
                     return at, behind(word, entry), count - field(entry, 0, 6), FINE
-                break  # a coefficient ends the block, and what follows is not of it
+                break  # the last coefficient ends the block, so the rest of the entry is not part of it
             k = on
             word = behind(word, entry)
             count -= field(entry, 0, 6)
@@ -99,7 +108,11 @@ _decode_scan = scan_decoder(_decode_block)
 def sequential_scan(
     notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage
 ):  # fmt: skip
-    """See `intervals.scan_decoder`. `notes`: an array of one."""
+    """Decode a sequential scan into planes.
+
+    notes: an array of one record of `intervals.NOTE`.
+    Other arguments, and what it returns: see `decode_scan` in `intervals.scan_decoder`.
+    """
     return _decode_scan(
         notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, 0
     )

@@ -14,10 +14,7 @@ from dnnjpeg.machine.simd import (
     address,
     compress,
     convert,
-    count_ones,
     count_set,
-    count_zeros_low,
-    highest_bit,
     lanes_of,
     load,
     load_scalar,
@@ -28,6 +25,7 @@ from dnnjpeg.machine.simd import (
     splat,
     store,
 )
+from dnnjpeg.machine.words import count_ones, count_zeros_low, highest_bit
 
 _EOB = 64  # position of the end of a block among the entries
 CHROMA = 128  # added to the positions of entries that are coded with the second pair of tables

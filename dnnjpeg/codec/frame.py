@@ -58,7 +58,7 @@ class Frame:
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height)):
             if not 1 <= side <= MAX_SIDE:
-                raise ValueError(f"{name} is {side}, expected 1..{MAX_SIDE}: JPEG holds no other")
+                raise ValueError(f"{name} is {side}, expected 1..{MAX_SIDE}, which is what JPEG can hold")
 
     @cached_property
     def h(self) -> int:

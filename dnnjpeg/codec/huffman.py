@@ -1,4 +1,4 @@
-"""Huffman tables: the optimal ones for counted symbols (T.81 K.2), and codes of the standard ones."""
+"""Huffman tables: the best ones for counted symbols (T.81 K.2), and the standard ones."""
 
 from functools import cache
 from typing import NamedTuple
@@ -25,15 +25,21 @@ CHOICE = np.dtype(
     ],
     align=True,
 )
-"""What `choose` fills, `lut` and `dht`, and works in; `total` is what `add_up` fills."""
+"""The memory of `choose`.
+
+`add_up` fills `total`. `choose` fills `lut` and `dht`, see `ScanTables`, and works in the others. The rows of
+`bits`, `values` and `total` are the tables DC 0, DC 1, AC 0, AC 1, one DC table for all components, and one
+AC table for all components.
+"""
 
 
 class ScanTables(NamedTuple):
-    """What a scan is coded with.
+    """The Huffman tables of a scan.
 
-    `dht`: payload of the DHT segment. `destinations`: for components of code 0 and of code 1, the DC and the
-    AC table they name. `lut`: uint32[1024], bits of each symbol's code, shifted left by the number of extra
-    bits that follow it, << 5 | code length + extra bits.
+    dht: the payload of the DHT segment.
+    destinations: the numbers of the DC and the AC table, for components of the first pair of Huffman tables
+        and for those of the second.
+    lut: uint32[1024], one number for each symbol: code << (extra bits + 5) | length of the code + extra bits.
     """
 
     dht: bytes
@@ -47,9 +53,12 @@ class ScanTables(NamedTuple):
 
 @inlined
 def _sort_by_count(counts, row, keys):
-    """Packed (count, 255 - symbol) of the symbols that occur, rarest first, into `keys`; returns how many."""
+    """Write count << 8 | 255 - symbol of each symbol that occurs to `keys`, rarest first.
+
+    Returns the number of these symbols.
+    """
     n = 0
-    for symbol in range(255, -1, -1):  # low symbols are the frequent ones: little is moved
+    for symbol in range(255, -1, -1):  # low symbols are more frequent, so few keys are moved
         if counts[row, symbol] > 0:
             key = counts[row, symbol] << 8 | (255 - symbol)
             at = n
@@ -125,7 +134,7 @@ def _optimal_code(counts, bits, values, row, work):
 
 @inlined
 def _fill(lut, bits, values, row):
-    """Canonical codes (T.81 C.2) of one table, a row of the arrays, into `lut`."""
+    """Write the canonical codes (T.81 C.2) of one table to `lut`. row: its row in `bits` and `values`."""
     code, k = 0, 0
     for length in range(1, MAX_LENGTH + 1):
         for _ in range(bits[row, length]):
@@ -141,7 +150,7 @@ def _fill(lut, bits, values, row):
 
 @inlined
 def _cost(counts, bits, values, row):
-    """Bits of the codes of the counted symbols, and of the table itself."""
+    """The number of bits that the counted symbols take with a table, and the table itself in DHT."""
     total, k = 0, 0
     for length in range(1, MAX_LENGTH + 1):
         for _ in range(bits[row, length]):
@@ -152,7 +161,7 @@ def _cost(counts, bits, values, row):
 
 @inlined
 def _fill_lookup(lut, bits, values):
-    """Codes of four tables, uint8[4, 17] and uint8[4, 256], into `lut` as `ScanTables` has it."""
+    """Write the codes of the tables DC 0, DC 1, AC 0 and AC 1 to `lut`, see `ScanTables`."""
     for symbol in range(SYMBOLS):
         lut[symbol] = symbol - RAW if RAW <= symbol < RAW + 16 else 0
     for table in range(4):
@@ -161,8 +170,10 @@ def _fill_lookup(lut, bits, values):
 
 @inlined
 def add_up(counts, total):
-    """Sums of the rows of `counts`, uint32[n, 1024], by table, and of the two tables of a kind, in the rows
-    of `total`, int64[6, 256].
+    """Add up how often each symbol occurs.
+
+    counts: uint32[n, 1024]. Its rows are added.
+    total: int64[6, 256], the output: the counts of DC 0, DC 1, AC 0, AC 1, of both DC, and of both AC tables.
     """
     source, target = address(counts), address(total)
     for at in range(0, 4 * SYMBOLS, 32):
@@ -180,8 +191,9 @@ def add_up(counts, total):
 
 @inlined
 def coded_bits(choice):
-    """Bits of the symbols that `add_up` has counted in `choice`, coded with its `lut`. Plain bits do not
-    count.
+    """The number of bits that the symbols counted by `add_up` take with the codes in `lut`.
+
+    Plain bits are not counted. choice: a record of `CHOICE`.
     """
     lut, total, work = address(choice.lut), address(choice.total), address(choice.work)
     bits = splat(0, "i64x8")
@@ -195,15 +207,18 @@ def coded_bits(choice):
 
 @inlined
 def choose(choice):
-    """Make optimal tables for what `add_up` has counted: two of each kind, or one for all components if
-    that is smaller.
+    """Make the best tables for the symbols that `add_up` has counted.
 
-    Fills `lut` and `dht` of `choice`, a record of `CHOICE`; returns how long the latter is, << 2, and bits 0
-    and 1: whether there are two DC and two AC tables.
+    There are two DC tables, or one for all components if that is smaller. The same holds for AC tables.
+
+    choice: a record of `CHOICE`. Its `lut` and `dht` are filled.
+
+    Returns the length of `dht` << 2. Bit 0 is set if there are two DC tables, bit 1 if there are two AC
+    tables.
     """
     lut, dht, bits, values = choice.lut, choice.dht, choice.bits, choice.values
     total, work = choice.total, choice.work
-    sizes, costs = 2048, 2054  # where they lie in `work`
+    sizes, costs = 2048, 2054  # where these begin in `work`
     for row in range(6):
         work[sizes + row] = _optimal_code(total, bits, values, row, work)
         work[costs + row] = _cost(total, bits, values, row)
@@ -220,7 +235,7 @@ def choose(choice):
             two |= 1 << kind
         size = work[sizes + row]
         if row >= 4 and number:
-            size = 0  # listed already
+            size = 0  # the one table is in `dht` already
         if size > 0:
             dht[length] = kind << 4 | number
             for k in range(16):
@@ -250,22 +265,20 @@ def _look_up(lut, bits, values):
 
 
 def chosen_tables(chosen: int, choice: np.ndarray) -> ScanTables:
-    """The tables that `choose` left in an array of one record; `chosen`: its result."""
+    """The tables that `choose` has made. chosen: its result. choice: an array of one record of `CHOICE`."""
     dht = choice["dht"][0, : chosen >> 2].tobytes()
     return ScanTables(dht, ((0, 0), (chosen & 1, chosen >> 1 & 1)), choice["lut"][0])
 
 
 def optimal_huffman(counts: np.ndarray) -> ScanTables:
-    """The smallest tables for the symbols counted, uint32[n, 1024] rows to be added up: two of a kind, or one
-    where that is smaller.
-    """
+    """The best tables for counted symbols, see `choose`. counts: uint32[n, 1024]; its rows are added."""
     choice = np.empty(1, CHOICE)
     return chosen_tables(_choose(counts, choice), choice)
 
 
 @cache
 def standard_huffman(pairs: int) -> ScanTables:
-    """The tables of T.81 K.3; the two for luminance alone where `pairs` is 1."""
+    """The tables of T.81 K.3. pairs: 2 for luminance and chrominance, 1 for luminance alone."""
     lut, bits, values = (
         np.empty(SYMBOLS, np.uint32),
         np.zeros((4, 17), np.uint8),

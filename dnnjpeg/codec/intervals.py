@@ -1,7 +1,7 @@
-"""Restart intervals of a scan (T.81 F.2.1.3): their bytes are taken in, and their MCUs are decoded by row.
+"""Read the restart intervals of a scan (T.81 F.2.1.3), and decode their MCUs row by row.
 
-The bytes of a restart interval are first copied without their stuffing, and zeros are put behind them. So
-bits are taken eight bytes at a time. The end of the data is checked once a block, because no block takes more
+The bytes of a restart interval are first copied without their stuffing, and zeros are written behind them. So
+eight bytes can be loaded at a time. The end of the data is checked once a block, because no block takes more
 than `SLACK` bytes.
 """
 
@@ -11,59 +11,64 @@ from typing import Any
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import (
-    address,
-    big_endian,
-    count_zeros_low,
-    load,
-    load_scalar,
-    mask_bits,
-    splat,
-    store,
-)
+from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.machine.words import big_endian, count_zeros_low
 
-SLACK = 320  # bytes: 64 codes of 16 bits with 10 more, a word that is read ahead, and a vector that is stored
+SLACK = 320  # bytes: 64 codes of 16 bits with 10 extra bits, a word that is read ahead, and a vector
 
 FINE, BAD_CODE, TOO_MANY, TOO_SHORT, TOO_LARGE, WRONG_MARKER, TOO_LONG = range(7)
-"""What a scan may suffer from: a code that is none, coefficients behind the 64th or the band, data that end
-early, a coefficient out of range, a marker that is not the restart expected, bytes left over.
+"""The errors of a scan: none, bits that are no code, more coefficients than a block or band holds, too few
+data, a coefficient out of range, another marker than the expected restart, too many data.
 """
 
 NOTE = np.dtype(
     [
-        # an error, and where: address of the interval's data, in the end its place in the file; bits in them
+        # the error, and where it is: address of the interval's data (at the end: their place in the file),
+        # and the number of bits before the error
         ("error", np.int64), ("interval", np.int64), ("bits", np.int64),
-        # between rows: the bytes to come, the word at hand and how many bits of it count, where the copy ends
+        # kept from row to row: address of the next bytes of the file; of the copy, the address, the word that
+        # is loaded, how many of its bits count, and the end
         ("source", np.int64), ("at", np.int64), ("word", np.uint64), ("count", np.int64), ("end", np.int64),
-        ("left", np.int64), ("restarts", np.int64),  # MCUs of the interval, restarts so far
-        ("lost", np.int64),  # whether what is left of the interval cannot be read
-        ("run", np.int64),  # blocks that an EOB run has left
-        ("dc", np.int64, 4),  # predictions
-        ("blocks", np.int64, (10, 6)),  # of an MCU, see `_lay_out`
+        ("left", np.int64), ("restarts", np.int64),  # MCUs left in the interval, number of restarts so far
+        ("lost", np.int64),  # whether the rest of the interval cannot be read
+        ("run", np.int64),  # blocks left in an EOB run
+        ("dc", np.int64, 4),  # DC predictions
+        ("blocks", np.int64, (10, 6)),  # the blocks of an MCU, see `_lay_out`
     ],
     align=True,
 )  # fmt: skip
 
 H, V, STRIDE, PLANE, DC_TABLE, AC_TABLE = range(6)
-"""Fields of a component in a scan: blocks of an MCU, across and down; blocks between rows of its plane, the
-first block of that; where its tables are, in bytes."""
+"""The fields of a component in a scan.
+
+H, V: the number of its blocks in an MCU, across and down.
+STRIDE: blocks from one row of its plane to the next. PLANE: the first block of that plane.
+DC_TABLE, AC_TABLE: where its tables begin, in bytes behind the first table.
+"""
 
 
 @inlined
 def refilled(at, word, count):
-    """The address, the word and its bits that count, 56 or more."""
+    """Load more bits, so that the word holds 56 or more. Returns (at, word, count).
+
+    at: address of the next bytes. word: uint64, the next bits at its top. count: how many of its bits count.
+    """
     word |= big_endian(load_scalar(at, "u64")) >> np.uint64(count)
     return at + ((63 - count) >> 3), word, count | 56
 
 
 @inlined
 def used_bits(at, count, room):
+    """The number of bits that are taken of an interval whose copy begins at address `room`."""
     return 8 * (at - room) - count
 
 
 @kernel
 def find_mark(data, at):
-    """The next 0xFF that neither stuffing nor a restart follows; -1 if there is none. `data`: uint8."""
+    """Find the next 0xFF that is not followed by stuffing or by a restart. Returns its index, or -1.
+
+    data: uint8 array. at: the index at which to begin.
+    """
     begin = address(data)
     at, end = begin + at, begin + data.size
     while at + 1 < end:
@@ -85,8 +90,10 @@ def find_mark(data, at):
 
 @inlined
 def _without_stuffing(at, end, out):
-    """Copy up to a marker or the end (T.81 F.1.2.3); the address there, and the one behind the copy, which
-    up to 64 bytes are written past.
+    """Copy bytes without stuffing up to a marker or the end (T.81 F.1.2.3).
+
+    Returns the address of the marker or the end, and the address behind the copy. Up to 64 bytes behind the
+    copy are overwritten.
     """
     while at < end:
         step = 0
@@ -111,7 +118,7 @@ def _without_stuffing(at, end, out):
 
 @inlined
 def _next_marker(at, end):
-    """The place of the next marker after fill bytes, and its second byte. 0: there is none."""
+    """Find the next marker. Returns its address and its second byte, which is 0 if there is no marker."""
     while at + 1 < end:
         marker = np.int64(load_scalar(at + 1, "u8"))
         if load_scalar(at, "u8") == 255 and marker != 0 and marker != 255:
@@ -122,12 +129,15 @@ def _next_marker(at, end):
 
 @inlined
 def _begin_interval(note, end, room, interval, total, salvage):
-    """Take in the next interval; returns an error. `total`: MCUs that are left of the scan. Where the scan
-    cannot go on, no MCUs are left of the interval.
+    """Begin the next interval: find its restart marker, and copy its bytes. Returns an error.
 
-    A marker that is not the restart due is taken as in libjpeg's jpeg_resync_to_restart: a restart one or two
-    ahead stays for its own interval, and this one is lost; one or two behind are passed over, as is what is
-    no restart; any other is taken for the one due.
+    end: address of the end of the scan. room: address of the copy.
+    interval: MCUs from one restart marker to the next; 0 is none. total: the MCUs that are left of the scan.
+    salvage: see `decode_scan`. If the scan cannot go on, `note.left` stays 0.
+
+    If another marker is found, the rules are those of jpeg_resync_to_restart in libjpeg. A restart that is
+    one or two ahead stays for its own interval, and this interval is lost. A restart that is one or two
+    behind is skipped, and so is any other marker. Any other restart is treated as the expected one.
     """
     at, error, lost, searching = note.source, FINE, False, note.restarts >= 0
     while searching:
@@ -157,7 +167,10 @@ def _begin_interval(note, end, room, interval, total, salvage):
 
 @inlined
 def _end_interval(note, end, room, last):
-    """The error behind the MCUs of an interval; `last`: whether it is the last one."""
+    """Check that an interval ends behind its MCUs. Returns an error.
+
+    last: whether it is the last interval of the scan.
+    """
     left = 8 * (note.end - room) - used_bits(note.at, note.count, room)
     note.bits = used_bits(note.at, note.count, room)
     if left >= 8:
@@ -170,8 +183,10 @@ def _end_interval(note, end, room, last):
 
 @inlined
 def _lay_out(note, planes, parts, tables, mcu_row):
-    """The blocks of a row's first MCU: address, bytes to that of the next MCU, component, tables, and the
-    address again; returns how many.
+    """List the blocks of the first MCU of a row in `note.blocks`. Returns their number.
+
+    The fields of a block are its address, bytes to the same block of the next MCU, its component, the address
+    of its DC table, that of its AC table, and its first address again, which does not change.
     """
     n = 0
     for c in range(parts.shape[0]):
@@ -190,10 +205,12 @@ def _lay_out(note, planes, parts, tables, mcu_row):
 
 
 def scan_decoder(decode_block: Callable[..., Any]) -> Any:
-    """Make a part of kernels that decodes a scan.
+    """Make the function `decode_scan`, which kernels call.
 
-    decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU, at the address
-        `block`. It returns the bits after the block, and an error.
+    decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU.
+        note: a record of `NOTE`. at, word, count: the next bits, see `refilled`.
+        block: its address, int16[64]. order, band: see `decode_scan`.
+        It returns (at, word, count, error).
     """
 
     @inlined
@@ -219,7 +236,7 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
     def decode_row(
         note, end, room, planes, parts, tables, mcu_row, mcus, mcu_rows, interval, order, band, salvage
     ):  # fmt: skip
-        """One row of MCUs of a scan (T.81 A.2.3); returns whether the scan goes on."""
+        """Decode one row of MCUs of a scan (T.81 A.2.3). Returns whether the scan goes on."""
         blocks = _lay_out(note, planes, parts, tables, mcu_row)
         mcu = 0
         while mcu < mcus:
@@ -249,12 +266,16 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
     def decode_scan(
         note, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, band
     ):  # fmt: skip
-        """Decode all rows of MCUs of a scan, bytes `first`..`end`-1 of the file. Returns an error; the note
-        says where.
+        """Decode a scan, bytes first..end-1 of the file. Returns an error. The note says where it is.
 
-        `data`, `memory`, `tables`: uint8. `planes`: int16. `parts`: int64[components, 6], see above. `order`:
-        uint8[64 + BEYOND], bytes into a block by position in zigzag order. `salvage`: to leave what cannot be
-        read as it is, and go on at the next restart.
+        data: uint8 array, the file. memory: uint8 array for the copy of an interval, with `SLACK`.
+        planes: int16 array, the output: blocks of 64, in the order that `order` says.
+        parts: int64[components, 6], see above. tables: uint8 array, see `lookup.lookup_tables`.
+        mcus, mcu_rows: the number of MCUs across and down.
+        interval: MCUs from one restart marker to the next; 0 is none.
+        order: uint8[64 + BEYOND], for each position the offset of the coefficient in a block, in bytes.
+        salvage: whether to leave blocks that cannot be read as they are, and to go on at the next restart.
+        band: a record of `bands.BAND`. Sequential scans have none.
         """
         source, mcu_row = address(data), 0
         note.source, note.left, note.restarts, note.error = source + first, 0, -1, FINE

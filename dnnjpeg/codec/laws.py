@@ -1,4 +1,4 @@
-"""What is done to a source's coefficients so that the file is of an operating point."""
+"""How the coefficients of a JPEG file are requantized for an operating point."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.table.point import OperatingPoint
 
 _ROLES = {"gray": (0,), "YCbCr": (0, 1, 2), "RGB": (0, 0, 0), "CMYK": (0, 0, 0, 0), "YCCK": (0, 1, 2, 0)}
-"""By component, whether it is luma or alike, Cb or Cr."""
+"""The role of each component: 0 is luma or treated like luma, 1 is Cb, 2 is Cr."""
 
 
 @lru_cache(maxsize=64)
@@ -28,8 +28,13 @@ def laws_of(
     before: Sampling,
     after: Sampling,
 ) -> tuple[tuple[Steps, ...], Laws]:
-    """The tables that the file gets, and what is done to coefficients; `known`: the tables of the source.
-    `asked`: the subsampling that the point's steps are for.
+    """The quantization tables of the new file, and how the coefficients are requantized.
+
+    asked: the subsampling that the steps of the point are for, a key of `SUBSAMPLINGS`.
+    hardness: in place of the point's. None keeps the point's.
+    colour: of the components: "gray", "YCbCr", "RGB", "CMYK" or "YCCK".
+    known: the 64 steps of each component of the source.
+    before, after: the sampling factors (h, v) of each component, in the source and in the new file.
     """
     if colour == "YCbCr":
         (h, v), (across, down), _ = after
@@ -54,10 +59,13 @@ def laws_of(
 
 
 def _for_fewer_samples(point: OperatingPoint, across: float, down: float) -> OperatingPoint:
-    """The point for chroma with fewer samples than its steps are for, by such factors.
+    """The point for chroma that has fewer samples than the steps of the point are for.
 
-    A block then covers more of the picture, and an error in it more pixels, at lower frequencies. The steps
-    are those of the same frequencies of the picture, and smaller: as much noise at each of them.
+    across, down: how many times fewer, 1 or more.
+
+    A block of such chroma covers more pixels. So its coefficients are lower frequencies of the picture, and
+    an error in one of them changes more pixels. The new steps are interpolated at the same frequencies of the
+    picture, and divided by sqrt(across * down). Then each frequency has as much noise as before.
     """
     if across == down == 1:
         return point
@@ -73,5 +81,5 @@ def _for_fewer_samples(point: OperatingPoint, across: float, down: float) -> Ope
 
 
 def _last(rows: Sequence[Any], number: int) -> Any:
-    """That row; the last one serves all further ones."""
+    """The row with this number, or the last row if there are fewer."""
     return rows[min(number, len(rows) - 1)]

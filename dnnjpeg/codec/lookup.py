@@ -1,16 +1,26 @@
-"""Huffman tables for decoding (T.81 F.2.2.3). One look-up gives up to two coefficients and the end.
+"""Huffman tables for decoding (T.81 F.2.2.3). A look-up gives up to two coefficients and the end of a block.
 
-An entry is a uint64. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6, `END`: the block
-ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63 behind the end.
-Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A coefficient
-stands for a second that lacks, and 0 for a first. Bit 7, `PART`: not all extra bits of the last one are
-looked up; in place of it, byte 6 says how many bits come before them, and byte 7 how many they are. There is
-no other coefficient then.
+An entry is a uint64:
 
-A code has no extra bits. Bits 0-5: those of the code; bit 6 as above; byte 2: how far on its coefficient is;
-byte 4: the number of extra bits. Tables of progressive scans hold codes.
+- bits 0-5: the number of bits that it takes, codes and extra bits together
+- bit 6, `END`: the block ends with this entry
+- bit 7, `PART`: see below
+- bits 8-9: the number of its coefficients, 0 to 2
+- bits 10-15: positions from here to the coefficient after the entry; 63 if the block ends
+- byte 2, byte 3: positions from here to its first and to its last coefficient
+- int16 2, int16 3: its first and its last coefficient
 
-`LONG` is a code that is longer than what is looked up, or none that T.81 allows here: `code_of` says which.
+An entry with one coefficient holds it twice. An entry without coefficients holds zeros.
+
+`PART` means that the look-up does not reach all extra bits of the coefficient. Then the entry has one
+coefficient, byte 6 is the number of bits before its extra bits, and byte 7 is the number of these.
+
+Tables of progressive scans hold codes in place of entries. The extra bits follow a code. In a code, bits 0-5
+are its length, bit 6 is as above, byte 2 is the number of positions to the coefficient, and byte 4 is the
+number of extra bits.
+
+`LONG` stands for a code that is longer than what is looked up, and for a code that T.81 does not allow here.
+`code_of` says which.
 """
 
 from functools import lru_cache
@@ -22,15 +32,18 @@ from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, stor
 
 LOOKUP = 10  # bits; two tables of more would fill the fastest cache
 END, PART = 1 << 6, 1 << 7
-LONG = 63 << 10  # neither takes bits nor has a coefficient, and yet what comes next is beyond the block
+LONG = 63 << 10  # takes no bits and has no coefficient, but leads beyond the block
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
-"""What is coded: DC differences, AC coefficients of a sequential scan, of first and refining scans."""
+"""The kind of a table: for DC differences, and for AC coefficients of sequential scans, of first progressive
+scans and of refining ones.
+"""
 NO_TABLE = bytes(16), DC
-"""One without a code, which is not looked up."""
+"""In place of a table that a scan does not use: a table without codes."""
 
-# A table: entries, uint64[1 << LOOKUP]; by length of code, int32[18], the first sixteen bits beyond its
-# codes, and from code to number of its symbol; symbols, uint8[256]; the kind, int64.
+# A table holds entries, uint64[1 << LOOKUP]; int32[18], for each length the first 16 bits behind the codes of
+# this length; int32[18], for each length what is added to a code to get the number of its symbol; symbols,
+# uint8[256]; the kind, int64.
 _LIMITS = 8 << LOOKUP
 _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
@@ -53,7 +66,7 @@ def field(entry, first, bits):
 
 @inlined
 def behind(word, entry):
-    """The word without the bits of an entry."""
+    """Shift the bits of an entry out of the word."""
     return word << (entry & np.uint64(63))
 
 
@@ -74,7 +87,7 @@ def part_value(entry, word):
 
 @inlined
 def _code(symbol, length, kind):
-    """A symbol's, or `LONG`."""
+    """The code of a symbol, or `LONG` if a table of this kind may not have the symbol."""
     run, size = symbol >> 4, symbol & 15
     most = 11 if kind == DC else 1 if kind == AC_REFINE else 10
     end = 0
@@ -91,7 +104,7 @@ def _code(symbol, length, kind):
 
 @inlined
 def code_of(table, word):
-    """The code at the top of the word; `LONG` where there is none."""
+    """The code at the top of the word, of any length. `LONG` if the table has no such code."""
     code = np.int64(word >> np.uint64(48))
     for length in range(1, 17):
         if code < np.int64(load_scalar(table + _LIMITS + 4 * length, "i32")):
@@ -101,12 +114,15 @@ def code_of(table, word):
     return np.uint64(LONG)
 
 
-# Eight entries at a time below, and no branches to guess: what a table holds is another matter in each.
+# The functions below make eight entries at a time without branches, which could not be predicted.
 
 
 @inlined
 def _entries(code, bits, room):
-    """Of codes and their extra bits, both at the top of `bits`, of which `room` bits are known."""
+    """Make entries, u64x8, of eight codes and their extra bits.
+
+    bits: the codes and what follows them, in the low `LOOKUP` bits. room: how many of these bits are known.
+    """
     length, run, size = code & 63, code >> 16 & 255, code >> 32 & 255
     word = bits << length << (64 - LOOKUP)
     negative = select(word >> 63 == 0, splat(-1, "u64x8"), splat(0, "u64x8"))
@@ -121,7 +137,9 @@ def _entries(code, bits, room):
 
 @inlined
 def _joined(one, two):
-    """One entry of two, where the first has one coefficient, and the second has one or is the end."""
+    """Join two entries that follow each other, if the first has one coefficient, and the second has one or is
+    the end. Otherwise the first stays as it is.
+    """
     bits, on = (one & 63) + (two & 63), one >> 10 & 63
     with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
     last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
@@ -133,8 +151,10 @@ def _joined(one, two):
 
 @inlined
 def _fill(table, lengths, kind, codes):
-    """Fill a table. Returns the number of codes. `codes`: room for as many entries as a table has, and eight
-    more.
+    """Fill a table. Returns the number of its codes.
+
+    table: its address. lengths: address of the code lengths and symbols, as in a DHT segment.
+    kind: see above. codes: address of scratch, uint64[(1 << LOOKUP) + 8].
     """
     symbols = lengths + 16
     store(table + _KIND, kind)
@@ -178,7 +198,12 @@ def _fill(table, lengths, kind, codes):
 
 @kernel
 def _fill_all(memory, codes, kinds):
-    """Fill tables, `TABLE_BYTES` apart. `memory`, `codes`: uint8."""
+    """Fill tables.
+
+    memory: uint8 array, the output, `TABLE_BYTES` for each table.
+    codes: uint8 array, the lengths and symbols of all tables as in DHT segments.
+    kinds: int64 array, the kind of each table.
+    """
     table, lengths = address(memory), address(codes)
     room = np.empty((1 << LOOKUP) + 8, np.uint64)
     for i in range(kinds.size):
@@ -188,15 +213,20 @@ def _fill_all(memory, codes, kinds):
 
 @lru_cache(maxsize=64)
 def check_codes(codes: bytes) -> None:
-    """Raises ValueError for lengths, as a DHT segment begins with, that no codes can have."""
+    """Raise ValueError if no Huffman code can have these lengths.
+
+    codes: the lengths and symbols, as in a DHT segment.
+    """
     if sum([count << (15 - i) for i, count in enumerate(codes[:16])]) > 1 << 16:
         raise ValueError("there are more Huffman codes than their lengths allow")
 
 
 @lru_cache(maxsize=64)
 def lookup_tables(wanted: tuple[tuple[bytes, int], ...]) -> np.ndarray:
-    """uint8[n, TABLE_BYTES]: tables of lengths and symbols as a DHT segment has them, checked, each for a
-    kind.
+    """Make tables for decoding: uint8[n, TABLE_BYTES].
+
+    wanted: for each table its lengths and symbols, as in a DHT segment and checked by `check_codes`, and its
+        kind.
     """
     tables = np.empty((len(wanted), TABLE_BYTES), np.uint8)
     codes = np.frombuffer(b"".join([codes for codes, _ in wanted]), np.uint8)

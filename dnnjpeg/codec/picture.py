@@ -1,4 +1,4 @@
-"""Whole pictures through the hot loop: what it works on laid out, rows of MCUs divided among threads."""
+"""Encode whole pictures with `encode_rows`: lay out its memory, and divide rows of MCUs among threads."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ from dnnjpeg.codec.stream import (
 )
 from dnnjpeg.machine.memory import borrow, empty, give_back
 
-MIN_BLOCKS = 1 << 14  # that are worth a part of their own, as beginning a thread takes time
+MIN_BLOCKS = 1 << 14  # the fewest blocks for which another thread is worth its start
 Result = TypeVar("Result")
 _NOWHERE = np.empty((0, 64), np.int16)
 
@@ -38,7 +38,10 @@ _NOWHERE = np.empty((0, 64), np.int16)
 class Work:
     """The arguments of `encode_rows` that all pictures of one size and mode share.
 
-    job: one record of `JOB`. fixed: the arguments `mix` to `keys`. size: bytes of memory, without the tokens.
+    restart: MCUs from one restart marker to the next; 0 is none.
+    job: an array of one record of `rows.JOB`.
+    fixed: the arguments `mix` to `keys` of `encode_rows`.
+    size: the bytes of memory that the job lays out, without the tokens.
     """
 
     frame: Frame
@@ -51,11 +54,15 @@ class Work:
     def of(
         cls, frame: Frame, mode: str, quantizer: Quantizer, seed: int, whole_picture: bool, restart: int
     ) -> Self:
-        """whole_picture: for `picture_planes`, else for `picture_scan`."""
+        """Lay out the work for pictures of a frame.
+
+        mode: see `pixels.Pixels`. seed: of the random numbers, if the quantizer draws any.
+        whole_picture: True for `picture_planes`, False for `picture_scan`.
+        """
         layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
         geometry, blocks = frame.planes(whole_picture)
         padded = frame.mcus * 8 * frame.h
-        # rows end in slack that whole vectors spill into, and do not lie a power of two apart
+        # 64 bytes of slack a row: for vectors that go beyond it, and so that rows are no power of two apart
         y_stride, c_stride = -(-padded // 128) * 128 + 64, -(-padded // frame.h // 128) * 128 + 64
         batch = 64 * LANES
         sizes = (
@@ -80,7 +87,7 @@ class Work:
         self, window: tuple[int, int, int, int], kept: int, memory: np.ndarray, planes: np.ndarray,
         count: int, desk: np.ndarray, bounds: np.ndarray, finish: int,
     ) -> int:  # fmt: skip
-        """`encode_rows` of a window of `Pixels.bands`."""
+        """Call `encode_rows` for a window that `Pixels.bands` yields. Returns the number of all tokens."""
         picture, stride, begin, end = window
         return encode_rows(
             self.job, picture, stride, *self.fixed, begin, end, kept, memory, planes, count, desk, bounds,
@@ -89,14 +96,16 @@ class Work:
 
 
 def _room(frame: Frame, rows: int) -> int:
-    """Bytes of the tokens of so many rows of MCUs."""
+    """The most bytes that the tokens of this number of rows of MCUs take."""
     return 4 * (rows * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
 
 
 def picture_scan(pixels: Pixels, work: Work, threads: int, known: ScanTables | None) -> Scan:
-    """The baseline scan of a picture, coded with the `known` Huffman tables, or with the best ones.
+    """Encode a picture as a baseline scan.
 
-    Without restarts, rows of MCUs are divided among `threads`.
+    work: made by `Work.of` with whole_picture=False.
+    threads: the most threads to use. A scan with restarts uses one.
+    known: the Huffman tables. None makes the best ones for the picture.
     """
     frame = work.frame
     edges = _edges(frame, 1 if work.restart else threads)
@@ -111,7 +120,10 @@ def picture_scan(pixels: Pixels, work: Work, threads: int, known: ScanTables | N
 def _in_one_call(
     pixels: Pixels, work: Work, bounds: np.ndarray, known: ScanTables | None
 ) -> tuple[ScanTables, bytes | memoryview]:
-    """Tables and data. The kernel goes on to the bytes itself, unless the room of the tokens is too small."""
+    """Encode a picture in one thread. Returns the Huffman tables, and the bytes of the scan.
+
+    The kernel also codes the tokens, unless the memory behind them is too small.
+    """
     rows = work.frame.mcu_rows
     block, desk = borrow(work.size + _room(work.frame, rows)), np.zeros(1, DESK)
     memory = block[0]
@@ -130,7 +142,10 @@ def _in_one_call(
 def _in_parts(
     pixels: Pixels, work: Work, edges: list[int], known: ScanTables | None
 ) -> tuple[ScanTables, bytes | memoryview]:
-    """Tables and data, from parts that begin and end at the rows of MCUs `edges`."""
+    """Encode a picture in parts, each in its own thread. Returns what `_in_one_call` returns.
+
+    edges: the rows of MCUs at which parts begin, and the number of all rows.
+    """
     no_bounds = interval_bounds(0, 0)
 
     def code(first: int, last: int) -> Tokens:
@@ -147,8 +162,11 @@ def _in_parts(
 
 
 def picture_planes(pixels: Pixels, work: Work, threads: int) -> np.ndarray:
-    """int16[blocks, 64]: the quantized coefficients of all components in zigzag order, laid out as
-    `Frame.planes(True)` says.
+    """Encode a picture as quantized coefficients: int16[blocks, 64] in zigzag order.
+
+    `Frame.planes(True)` says where the blocks of a component are.
+
+    work: made by `Work.of` with whole_picture=True. threads: the most threads to use.
     """
     frame = work.frame
     planes = empty(frame.planes(True)[1] * 64, np.int16).reshape(-1, 64)
@@ -169,8 +187,9 @@ def picture_planes(pixels: Pixels, work: Work, threads: int) -> np.ndarray:
 
 
 def _edges(frame: Frame, threads: int) -> list[int]:
-    """The rows of MCUs at which parts for so many threads begin and end: one each, for every part costs a row
-    more.
+    """The rows of MCUs at which parts begin, and the number of all rows.
+
+    There is one part for a thread, because each further part codes one row twice.
     """
     if threads == 1:
         return [0, frame.mcu_rows]
@@ -182,7 +201,7 @@ def _edges(frame: Frame, threads: int) -> list[int]:
 def _share(
     pool: ThreadPoolExecutor, function: Callable[..., Result], *arguments: Sequence[Any]
 ) -> list[Result]:
-    """`map`, the first in the caller's own thread, the others in those of the pool."""
+    """Do what `map` does. The caller's thread makes the first call, and the pool makes the others."""
     mine, *others = zip(*arguments, strict=True)
     futures = [pool.submit(function, *each) for each in others]
     return [function(*mine), *(future.result() for future in futures)]

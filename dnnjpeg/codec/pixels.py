@@ -79,10 +79,10 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image or a uint8 array")
     if mode is not None:
         raise ValueError(
-            f"mode is {brief(mode)}, but a PIL image knows its own; pass mode with an array only"
+            f"mode is {brief(mode)}, but a PIL image has its own mode: give mode with an array only"
         )
     if image.mode not in _PIL_MODES:
-        raise OSError(f"cannot write mode {image.mode} as JPEG")
+        raise OSError(f"cannot write mode {image.mode} as JPEG: convert the image first, for example to RGB")
     if 0 in image.size:
         raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
     image.load()

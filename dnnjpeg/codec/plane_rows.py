@@ -1,6 +1,4 @@
-"""Rows of MCUs from planes of coefficients, as they are or requantized, to tokens and bytes: `rows` begins
-with pixels.
-"""
+"""Code planes of coefficients as a baseline scan, as they are or requantized. `rows` begins with pixels."""
 
 from itertools import accumulate
 from typing import NamedTuple
@@ -18,7 +16,7 @@ from dnnjpeg.machine.jit import kernel
 from dnnjpeg.machine.memory import borrow, empty, give_back
 from dnnjpeg.machine.simd import address
 
-# where in the memory these lie, as the kernel has it
+# what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
 _ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
 _AS_THEY_ARE = Laws(np.zeros(0, LAW), False, 0)
 _NOWHERE = np.empty(0, np.int16)
@@ -29,12 +27,17 @@ def encode_plane_rows(
     laws, planes, places, geometry, mcus, mcu_rows, restart, keys, memory, parts, target, desks, bounds,
     optimize,
 ):  # fmt: skip
-    """All rows of MCUs. Those requantized go to `target`, or where it is empty, to tokens and on to bytes;
-    returns the number of tokens.
+    """Requantize all rows of MCUs into `target`; or if `target` is empty, code them. Returns the number of
+    tokens.
 
-    laws, places, geometry: see `requantize_row`; without laws, tokens are made of the planes as they are.
-    planes, target: int16. keys: see `quantize.random_keys`. memory: uint8. parts: int64, see above. desks:
-    one record of `stream.DESK`. bounds: see `stream.interval_bounds`. optimize: see `stream.code_in_place`.
+    laws, places, geometry: see `requantize_row`. If `laws` is empty, the planes are coded as they are.
+    planes, target: int16 arrays.
+    mcus, mcu_rows: the number of MCUs across and down.
+    restart: MCUs from one restart marker to the next; 0 is none.
+    keys: see `quantize.random_keys`.
+    memory: uint8 array. parts: int64 array, see above.
+    desks: an array of one record of `stream.DESK`.
+    bounds: see `stream.interval_bounds`. optimize: see `stream.code_in_place`.
     """
     desk = desks[0]
     room = address(memory) + 63 & ~63
@@ -65,8 +68,10 @@ def encode_plane_rows(
 
 
 class Change(NamedTuple):
-    """Requantizing of planes that are laid out as the source's `Frame.planes(True)` says. The target may have
-    fewer blocks in a component, by a whole factor.
+    """How planes are requantized. A component of the result may have fewer blocks, by a whole factor.
+
+    source: the frame of the planes, which are laid out as its `planes(True)` says.
+    seed: of the random numbers, if any are drawn.
     """
 
     source: Frame
@@ -77,8 +82,14 @@ class Change(NamedTuple):
 def baseline_scan(
     frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None, change: Change | None = None
 ) -> Scan:
-    """The interleaved scan of all components, with the `known` Huffman tables or the best ones. The planes
-    are laid out as `Frame.planes(True)` says, unless the change is to make them so.
+    """Code planes as one baseline scan of all components.
+
+    frame: of the file.
+    planes: int16[blocks, 64] in zigzag order, laid out as `planes(True)` of `frame` says; with a change, as
+        that of `change.source`.
+    restart: MCUs from one restart marker to the next; 0 is none.
+    known: the Huffman tables. None makes the best ones.
+    change: how to requantize the planes first. None leaves them as they are.
     """
     mcus, rows = frame.mcus, frame.mcu_rows
     desk, bounds = np.zeros(1, DESK), interval_bounds(mcus * rows, restart)
@@ -99,7 +110,7 @@ def baseline_scan(
 
 
 def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
-    """The planes, changed to int16[blocks, 64] that are laid out as the frame's `planes(True)` says."""
+    """Requantize planes: int16[blocks, 64] in zigzag order, laid out as `planes(True)` of `frame` says."""
     geometry, blocks = frame.planes(True)
     parts, target = _parts(change), empty(blocks * 64, np.int16)
     memory = np.empty(int(parts[-1]) + 64, np.uint8)
@@ -109,7 +120,10 @@ def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
 
 
 def _parts(change: Change | None, entries: int = 0, bits: int = 0, coefficients: int = 0) -> np.ndarray:
-    """Where parts of such sizes lie in the memory, and the tokens, behind what `requantize_row` works in."""
+    """Where the parts of the memory begin, see above: behind the scratch of `requantize_row`.
+
+    entries, bits, coefficients: the sizes of these parts in bytes. The tokens are last.
+    """
     room = ROOM + 64 * change.laws.candidates if change else 0
     sizes = entries + 63 & ~63, bits + 63 & ~63, coefficients
     return np.array([*accumulate(sizes, initial=room)])

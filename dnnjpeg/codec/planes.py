@@ -1,4 +1,4 @@
-"""Whole planes of coefficients: laid out, and their progressive scans, by the script of `progressive`."""
+"""Lay out whole planes of coefficients, and code them as the progressive scans of `progressive.script`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,16 +25,22 @@ from dnnjpeg.machine.memory import empty
 
 
 def restart_interval(mcus: int, blocks: int, rows: int) -> int:
-    """MCUs between restarts of a scan with `mcus` MCUs a row; the header has 16 bits for it."""
+    """MCUs from one restart marker to the next; 0 is none. DRI has 16 bits for it.
+
+    mcus: the number of MCUs in a row of the scan.
+    blocks, rows: the user's options restart_blocks and restart_rows.
+    """
     return min(rows * mcus, 65535) if rows else blocks
 
 
 def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
-    """int16[blocks, 64] as `Frame.planes(whole_picture=True)` lays it out, from one array of indices a
-    component in natural order.
+    """Lay out a user's coefficients as `Frame.planes(True)` says: int16[blocks, 64] in zigzag order.
 
-    Raises TypeError for arrays that are not integers, ValueError for the wrong number of blocks and for
-    indices that T.81 cannot hold.
+    planes: one array of integers for each component, [rows, columns, 8, 8] or [rows, columns, 64] in natural
+        order.
+
+    Raises TypeError for arrays that are not integers. Raises ValueError for another number of blocks, and for
+    coefficients outside DC -1024..1023 and AC -1023..1023.
     """
     geometry, blocks = frame.planes(True)
     out = np.zeros((blocks, 64), np.int16)
@@ -59,7 +65,11 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
 
 
 def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, restart_rows: int) -> list[Scan]:
-    """All scans of the script, in its order."""
+    """Code planes as progressive scans.
+
+    planes: int16[blocks, 64] in zigzag order, laid out as `Frame.planes(True)` says.
+    restart_blocks, restart_rows: see `restart_interval`.
+    """
     return [
         _progressive_scan(frame, planes, step, restart_blocks, restart_rows)
         for step in script(len(frame.sampling))
@@ -95,14 +105,14 @@ def _progressive_scan(
 
 
 def _room(tokens: int, mcus: int, restart: int) -> tuple[np.ndarray, np.ndarray]:
-    """Memory for the tokens, and for the bounds of the restart intervals."""
+    """Make memory for tokens, and for the bounds of restart intervals."""
     return empty(tokens + SLACK, np.uint32), interval_bounds(mcus, restart)
 
 
 def _code(
     memory: np.ndarray, written: int, bounds: np.ndarray, known: ScanTables | None
 ) -> tuple[ScanTables, bytes]:
-    """Tables and data of the tokens written."""
+    """Code the first `written` tokens of the memory. Returns the Huffman tables, and the bytes."""
     counts = np.zeros((COUNT_ROWS, SYMBOLS), np.uint32)
     count_tokens(memory, written, counts)
     return code_tokens(Tokens(memory, written, counts), bounds, known)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from dnnjpeg.checks import brief
 from dnnjpeg.codec.coding import Coding
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.picture import Work
@@ -38,9 +39,7 @@ def operating_point(
         return table, "custom"
     if not isinstance(table, Table):
         if not isinstance(table, str | os.PathLike):
-            raise TypeError(
-                f"table is a {type(table).__name__}, expected a name, a path, a Table or an OperatingPoint"
-            )
+            raise TypeError(f"table is {brief(table)}, expected a name, a path, a Table or an OperatingPoint")
         table = load_table(table)
     return table.at(DEFAULT_QUALITY if quality is None else quality), table.name
 

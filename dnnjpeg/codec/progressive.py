@@ -12,7 +12,8 @@ from dnnjpeg.codec.entries import put_dc, put_token
 from dnnjpeg.codec.huffman import RAW
 from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, count_zeros_low, highest_bit, load, load_scalar, mask_bits, store
+from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, store
+from dnnjpeg.machine.words import count_zeros_low, highest_bit
 
 MAX_BLOCK_TOKENS = 2 * 63 + 3  # every coefficient a symbol and a correction, and what an EOB run leaves
 MAX_EOB_RUN = 4095  # T.81 allows 32767; this keeps a token within its 27 bits

@@ -1,33 +1,28 @@
-"""Chroma gets fewer samples without pixels.
+"""Reduce the samples of chroma without decoding to pixels.
 
-Averaging neighbouring samples is linear, and so is the DCT: the coefficients of a block of averages are sums
-of those of the blocks it is made of. Nothing is rounded or held to 0..255 on the way.
+Averaging neighbouring samples is linear, and so is the DCT. So each coefficient of the averages is a weighted
+sum of the coefficients of the blocks that are averaged. Nothing is rounded or limited to 0..255 in between.
 """
 
 import numpy as np
 
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined
-from dnnjpeg.machine.simd import (
-    address,
-    count_zeros_low,
-    fused,
-    load,
-    load_scalar,
-    mask_bits,
-    splat,
-    store,
-)
+from dnnjpeg.machine.simd import address, fused, load, load_scalar, mask_bits, splat, store
+from dnnjpeg.machine.words import count_zeros_low
 
 ACROSS_FIRST = np.argsort(NATURAL).reshape(8, 8).T.ravel().astype(np.uint8)
-"""By frequencies across, then down: the place in zigzag order."""
+"""uint8[64]. Element 8·across + down is the position of these frequencies in zigzag order."""
 _NATURAL = np.array(NATURAL, np.uint8)
 _MOST = 4  # blocks side by side that become one
 
 
 def _averaging() -> np.ndarray:
-    """float32[factor, n, j, 8, 8]: the j-th of n blocks side by side, frequency by frequency, to the block of
-    averages of `factor` samples. Where n < factor, the last sample stands for those that lack.
+    """Matrices that average samples in one direction: float32[factor, n, j, 8, 8].
+
+    Matrix [factor, n, j] says how block j of n neighbours adds to the block of averages of `factor` samples.
+    Its rows are the frequencies of block j, its columns those of the averages. If n < factor, the picture
+    ends there, and its last sample is repeated.
     """
     k, n = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
     dct = np.where(k == 0, np.sqrt(1 / 8), 0.5) * np.cos((2 * n + 1) * k * np.pi / 16)
@@ -50,14 +45,18 @@ _AVERAGING = _averaging()
 
 @inlined
 def _matrices(factor, count):
-    """Address of those of `count` blocks."""
+    """Address of the matrices [factor, count]."""
     return address(_AVERAGING) + (factor * (_MOST + 1) + count) * _MOST * 256
 
 
 @inlined
 def _add_down(block, steps, matrix, columns):
-    """Add a block, its frequencies down taken through a matrix, to float32[8 across][8 down]; returns the
-    columns that it adds to, a bit each.
+    """Apply a matrix to the vertical frequencies of a block, and add the result to `columns`.
+
+    block: address of int16[64] in zigzag order. steps: address of float32[64], factors of the coefficients.
+    columns: address of float32[8 across][8 down].
+
+    Returns a uint64. Bit k is set if the block adds to column k.
     """
     low, high = mask_bits(load(block, "i16x32") != 0), mask_bits(load(block + 64, "i16x32") != 0)
     left, used = low | high << np.uint64(32), np.uint64(0)
@@ -81,7 +80,11 @@ def _add(total, vector, weight):
 
 @inlined
 def _take_across(room, used, matrix):
-    """The frequencies across of the `used` columns taken through a matrix, in place: to [across][down]."""
+    """Apply a matrix to the horizontal frequencies, in place.
+
+    room: address of float32[n][8 down], the result is float32[8 across][8 down]. used: bit k is set for each
+    column k that is not zero.
+    """
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     while used != 0:
@@ -104,11 +107,13 @@ def _take_across(room, used, matrix):
 
 @inlined
 def average(source, stride, columns, rows, x, y, across, down, steps, room):
-    """The coefficients of a block of averages of `across` x `down` samples in `room`, float32[8 across][8
-    down]; there are further 256 bytes of that for each block across.
+    """Compute one block of averages of `across` x `down` samples.
 
-    source: address of a component's blocks in zigzag order, `rows` x `columns` that hold picture, rows of
-        blocks `stride` apart. steps: float32[64].
+    source: address of the component's blocks, int16[64] in zigzag order. stride: blocks from one row to the
+        next. columns, rows: the number of blocks that hold picture.
+    x, y: the column and the row of the block of averages.
+    steps: address of float32[64], factors of the coefficients, zigzag order.
+    room: address of float32[8 · across][8]. The result is at its beginning, [8 across][8 down].
     """
     high, wide = min(down, rows - y * down), min(across, columns - x * across)
     for i in range(0, 256 * across, 32):

@@ -22,7 +22,6 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import (
     address,
     convert,
-    count_zeros_low,
     fused,
     load,
     load_scalar,
@@ -31,6 +30,7 @@ from dnnjpeg.machine.simd import (
     splat,
     store,
 )
+from dnnjpeg.machine.words import count_zeros_low
 
 LAW = np.dtype(
     [

@@ -1,8 +1,8 @@
-"""Baseline scans (T.81 F.1.2): quantized blocks to tokens, the symbols to be coded with their extra bits.
+"""Baseline scans (T.81 F.1.2): quantized blocks become tokens.
 
-A token is a uint32: symbol << 16 | value of the extra bits, the symbol being table << 8 | byte with tables DC
-0, DC 1, AC 0, AC 1. How many extra bits follow is known from the symbol. Code and extra bits together are at
-most 27 bits.
+A token is a uint32: a symbol in the high 16 bits, the value of its extra bits in the low 16. A symbol is
+table << 8 | byte. The tables are 0: DC 0, 1: DC 1, 2: AC 0, 3: AC 1. The byte says how many extra bits
+follow. A code and its extra bits have at most 27 bits.
 """
 
 import numpy as np
@@ -12,8 +12,13 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import address, load_scalar, store
 
 H, V, COLUMNS, ROWS, STRIDE, PLANE, CODE = range(7)
-"""Fields of a component: sampling factors; blocks that hold picture, across and down; blocks between rows of
-its plane of coefficients; first block of that plane; Huffman table pair.
+"""The fields of a component in `geometry`.
+
+H, V: sampling factors.
+COLUMNS, ROWS: the number of blocks across and down that hold picture.
+STRIDE: blocks from one row of its plane of coefficients to the next.
+PLANE: the first block of that plane.
+CODE: the number of its pair of Huffman tables, 0 or 1.
 """
 
 MAX_BLOCK_TOKENS = 64 + 2  # DC, 63 AC or fewer with ZRL and EOB
@@ -32,20 +37,24 @@ def begin_interval(bounds, offset):
 def mcu_row_tokens(
     out, entries, coefficients, geometry, first_row, mcu_row, mcus, restart, state, start, bounds
 ):
-    """Tokens of one row of MCUs (T.81 A.2.3) written at `out`; returns the address behind them.
+    """Write the tokens of one row of MCUs (T.81 A.2.3) at address `out`. Returns the address behind them.
 
-    `coefficients`: address of int16 blocks in zigzag order. `geometry`: int64[components, 8], fields as
-    above. Block row y of a component is found at row y - first_row · v of its plane. `entries`: address of
-    scratch, `entry_bytes` of the row's blocks. `state`: int64[components] DC predictions, kept between calls.
-    `bounds`: int64 array with the number of restart intervals begun in its first element and, behind it, the
-    number of the token at which each begins, counted from address `start`.
+    entries: address of scratch, `entry_bytes` of the row's blocks.
+    coefficients: address of the planes, int16 blocks of 64 in zigzag order.
+    geometry: int64[components, 7], fields as above.
+    first_row: the row of MCUs at which the planes begin. mcu_row: the row to write.
+    mcus: the number of MCUs in a row. restart: MCUs from one restart marker to the next; 0 is none.
+    state: int64[components], the DC predictions. They are kept from call to call.
+    start: address of the first token of the scan.
+    bounds: int64 array. Element 0 is the number of restart intervals that have begun. The following elements
+        are the number of the token at which each begins, counted from `start`.
     """
     order = entries
     positions = order + 40 * _MOST_BLOCKS + 64
     end = order
     blocks = 0
-    # the blocks of an MCU: where the first lies, where the row's ends, how far it is to that of the next MCU;
-    # what is added to positions, and where the prediction is kept
+    # 40 bytes for each block of an MCU: its address, the end of its row of blocks, bytes to the same block of
+    # the next MCU, what is added to positions, address of the DC prediction
     for c in range(geometry.shape[0]):
         h, v = geometry[c, H], geometry[c, V]
         blocks += h * v * mcus

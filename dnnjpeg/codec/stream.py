@@ -1,6 +1,4 @@
-"""Scans of tokens become the entropy-coded part of a file: choose Huffman tables, pack bits, put scan headers
-in front.
-"""
+"""Code the tokens of scans as bytes: choose Huffman tables, pack bits, and write the headers of scans."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -40,15 +38,19 @@ DESK = np.dtype(
     ],
     align=True,
 )
-"""What the hot loop notes, zero at first: counts of the symbols; DC predictions; of a coded scan how many
-bytes it came to, their address, and what `huffman.choose` returned; its tables.
+"""The notes of a kernel that makes a scan. All are zero at first.
+
+counts: how often each symbol occurs, see `bits.count_symbols`. state: the DC predictions.
+coded: the number of bytes of the coded scan, their address, and what `huffman.choose` returned.
+choice: the Huffman tables.
 """
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The first `count` of the uint32 `memory`; `counts`: uint32[4, 1024], rows that add up to the count of
-    each symbol.
+    """The tokens of a scan, or of a part of it: the first `count` of `memory`, uint32.
+
+    counts: uint32[COUNT_ROWS, 1024]. The sum of its rows is how often each symbol occurs.
     """
 
     memory: np.ndarray
@@ -57,14 +59,17 @@ class Tokens:
 
     @property
     def most_bytes(self) -> int:
-        """The largest size of their codes: 27 bits each."""
+        """The most bytes that the tokens take when they are coded, 27 bits each."""
         return 4 * self.count + SLACK
 
 
 class Scan(NamedTuple):
-    """A coded scan: its Huffman tables, and the bytes behind its header.
+    """A coded scan.
 
-    `restart`: MCUs between restarts, or 0. `band`, `bits`: Ss, Se and Ah, Al.
+    components: the numbers of its components.
+    data: the bytes behind its header.
+    restart: MCUs from one restart marker to the next; 0 is none.
+    band: Ss and Se. bits: Ah and Al (T.81 B.2.3).
     """
 
     components: tuple[int, ...]
@@ -76,27 +81,29 @@ class Scan(NamedTuple):
 
 
 def interval_bounds(mcus: int, restart: int) -> np.ndarray:
-    """Room for what kernels note of restart intervals: int64, how many, the token each begins at, the end.
+    """An int64 array of zeros in which kernels note the restart intervals of a scan, see `bits.pack_at`.
 
-    Where no interval is noted, all tokens are one.
+    If no interval is noted, all tokens are one interval.
     """
     return np.zeros(3 + (mcus // restart if restart else 0), np.int64)
 
 
 @inlined
 def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
-    """Choose Huffman tables and pack the tokens from `tokens` to `end`, where they leave enough of their own
-    room.
+    """Choose Huffman tables and code the tokens, if there is enough memory behind them.
 
-    `desk`: a record of `DESK`, whose `lut` is filled already unless `optimize`. `scratch`: see
-    `bits.emit_at`.
+    tokens, end: the addresses at which the tokens begin and end. room_end: where their memory ends.
+    bounds: see `bits.pack_at`.
+    desk: a record of `DESK`. `coded` is filled. If there is too little memory, its first number stays 0.
+    optimize: whether to choose the tables. Otherwise the caller has filled `lut`.
+    scratch: see `bits.emit_at`.
     """
     add_up(desk.counts, desk.choice.total)
     if optimize:
         desk.coded[2] = choose(desk.choice)
     close_bounds(bounds, (end - tokens) // 4)
     bits = coded_bits(desk.choice)
-    # each interval ends in a byte begun; stuffing doubles bytes at the most
+    # each interval may end with a part of a byte, and stuffing doubles the bytes at most
     raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
     target = raw + raw_bytes
     if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
@@ -105,7 +112,10 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
 
 
 def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> Tokens:
-    """Those that a kernel has left `place` bytes behind the first multiple of 64 in its memory."""
+    """The tokens that a kernel has left in its memory.
+
+    place: where they begin, in bytes behind the first multiple of 64. desk: an array of one record of `DESK`.
+    """
     begin = -memory.ctypes.data % 64 + int(place)
     return Tokens(
         memory[begin : begin + (memory.size - begin & ~3)].view(np.uint32), count, desk["counts"][0]
@@ -120,8 +130,10 @@ def coded(
     bounds: np.ndarray,
     known: ScanTables | None,
 ) -> tuple[ScanTables, bytes]:
-    """Tables and data of a scan, as `code_in_place` has left them; or where its room was too small, of the
-    tokens.
+    """The Huffman tables, and the bytes of a scan. If `code_in_place` had too little memory, the tokens are
+    coded here.
+
+    Arguments as in `tokens_of` and `code_tokens`.
     """
     written, data, chosen = desk["coded"][0].tolist()
     if written == 0:
@@ -130,7 +142,10 @@ def coded(
 
 
 def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:
-    """The scans with their headers, in parts: DHT (where `tables`), DRI where it changes, SOS, data."""
+    """The scans of a file, as parts to be joined: for each DHT, DRI, SOS and data.
+
+    tables: whether to write DHT. DRI is written if the interval has changed.
+    """
     parts: list[bytes | memoryview] = []
     interval = 0
     for scan in scans:
@@ -146,10 +161,14 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
 
 
 def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
-    """The tables and the data of a scan. The tables are `known`, or the best ones."""
+    """Code the tokens of a scan. Returns the Huffman tables, and the bytes.
+
+    bounds: the restart intervals, see `bits.pack_at`.
+    known: the Huffman tables. None makes the best ones.
+    """
     tables = known or optimal_huffman(tokens.counts)
     size = tokens.most_bytes
-    # stuffing doubles a byte at the most
+    # stuffing doubles the bytes at most
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
     raw, out, scratch = memory[:size], memory[size:], np.empty(BIT_SCRATCH, np.uint32)
     return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].tobytes()
@@ -158,9 +177,12 @@ def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) ->
 def code_pieces(
     pieces: Sequence[Tokens], known: ScanTables | None, run: Callable[..., list[int]]
 ) -> tuple[ScanTables, memoryview]:
-    """Tables and data of a scan whose tokens are in pieces; `run` is a `map` that may use several threads.
+    """Code a scan whose tokens are in pieces, without restarts. Returns the Huffman tables, and the bytes.
 
-    Where in a byte a piece begins is known from those before it.
+    known: the Huffman tables. None makes the best ones.
+    run: a function like `map`, which may use several threads.
+
+    Pieces can be coded at the same time, because the counts of symbols say at which bit each piece begins.
     """
     tables = known or optimal_huffman(np.concatenate([tokens.counts for tokens in pieces]))
     sizes = (tables.lut & 31).astype(np.int64)

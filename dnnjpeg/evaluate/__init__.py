@@ -1,1 +1,1 @@
-"""Comparing tables and codecs on real files, by bytes and by what networks read."""
+"""Compare tables and codecs on real files: their bytes, and what networks read in them."""

@@ -97,7 +97,7 @@ def load_codec(name: str) -> Codec:
     head, *pairs = re.split(r",(?=\w+=)", name)
     kind, _, table = head.partition(":")
     if kind not in _ALLOWED:
-        raise ValueError(f"no codec is named {kind!r}; there are {', '.join(_ALLOWED)}")
+        raise ValueError(f"no codec is named {kind!r}. Codecs: {', '.join(_ALLOWED)}")
     allowed = _ALLOWED[kind]
     options = {}
     for pair in pairs:
@@ -112,7 +112,7 @@ def load_codec(name: str) -> Codec:
         return make(name, load_table(table), **options)
     if table:
         raise ValueError(
-            f"{kind} takes no table, {table!r} is given; options follow a comma, as OPTION=VALUE"
+            f"{kind} takes no table, and {table!r} is given: write options behind a comma, as OPTION=VALUE"
         )
     peer = PEERS[kind]
     encode_by_peer = peer.make(**options)

@@ -1,4 +1,6 @@
-"""Choosing the qualities at which a codec is measured, so that bytes at equal loss are known well enough."""
+"""Choose the qualities at which a codec is measured, so that its bytes at equal loss are known well
+enough.
+"""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

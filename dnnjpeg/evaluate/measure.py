@@ -1,4 +1,4 @@
-"""Measuring one codec at one quality."""
+"""Measure one codec at one quality."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

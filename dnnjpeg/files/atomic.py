@@ -4,19 +4,17 @@ import errno
 import io
 import os
 import re
-import secrets
 import selectors
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
-TEMPORARY_SUFFIX = ".dnnjpeg-tmp"
+from dnnjpeg.machine.replacing import TEMPORARY_SUFFIX, replacing, sync_folder
+
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 _MINUTE = 60  # no write takes so long
-_NO_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # of a folder: not everywhere, nor for everyone
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = True) -> None:
@@ -63,42 +61,6 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
         file.write(data)
 
 
-@contextmanager
-def replacing(path: Path, scratch: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
-    """Give a new file to write to. It becomes `path` if the block ends well, and is removed if not.
-
-    scratch: the folder of the temporary file, on the same disk as `path`. fsync: as in `write_atomic`.
-
-    Raises OSError.
-    """
-    temporary = scratch / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            if fsync:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    if fsync:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-
-
 def make_folder(folder: Path, *, fsync: bool = True) -> None:
     """Make a folder and its parents, if they are missing. `fsync` is as in `write_atomic`. Raises OSError."""
     if folder.is_dir():
@@ -106,7 +68,7 @@ def make_folder(folder: Path, *, fsync: bool = True) -> None:
     make_folder(folder.parent, fsync=fsync)
     folder.mkdir(exist_ok=True)
     if fsync:
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:

@@ -14,7 +14,7 @@ MAX_BYTES = 64 << 20
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file. It must be a regular file, UTF-8, of at most `MAX_BYTES`, without repeated keys.
 
-    Raises OSError if the file cannot be read, and ValueError if it is no such document.
+    Raises OSError if the file cannot be read, and ValueError if it breaks one of these rules.
     """
     path = Path(path)
     if not stat.S_ISREG(path.stat().st_mode):  # a device has no end, and a pipe waits for its writer

@@ -133,7 +133,9 @@ def open_picture(
             if metadata == "strip":
                 _turn_upright(image)
     except Image.UnidentifiedImageError:
-        raise OSError("not a picture, damaged in its first bytes, or of a format that is not read") from None
+        raise OSError(
+            "not a picture, or damaged in its first bytes, or in a format that dnnjpeg does not read"
+        ) from None
     except (OSError, MemoryError):
         raise
     except Exception as error:  # Pillow's parsers trip over broken data in many ways

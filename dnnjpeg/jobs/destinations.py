@@ -1,4 +1,4 @@
-"""Which file is encoded, and where to."""
+"""The plan of a run: which files are encoded, and where the new files go."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,23 +17,25 @@ def plan(
     is_done: Callable[[Path, Path], bool] | None = None,
     keep_tree: bool = False,
 ) -> Iterator[Task | Result]:
-    """A task for each picture of `paths`, files or folders, in order; a result for one not to be encoded.
+    """Yield a task for each picture, or a result for a picture that is not encoded.
 
-    Under the folder `output` a file's name or, for a folder, the path below that folder is kept; a name that
-    does not say JPEG gets .jpg. Two pictures that would become one file: the second fails; one named twice is
-    taken once. If the output file exists, it is replaced, or the picture is skipped if `is_done(source,
-    output)` is true. If the output file lies in a folder of `paths`, or beside a file of `paths`, it may be a
-    source itself: then the picture fails.
+    paths: picture files, and folders of them. Pictures come in this order. A picture that is named twice is
+        encoded once.
+    output: the folder for the new files. A file keeps its name, and a file of a folder keeps its path below
+        this folder. The extension becomes .jpg, unless it is one of JPEG files. None: each file is replaced
+        in place. Then folders are searched for JPEG files only, and links are not followed.
+    recursive: enter subfolders.
+    is_done: called as is_done(source, output) if the output file exists. If it returns True, the picture is
+        skipped. Otherwise the output file is replaced.
+    keep_tree: a file keeps its path below the current folder. If any of `paths` lies elsewhere, it keeps its
+        path below the deepest folder that holds all of them.
 
-    With `keep_tree`, the path below the current folder is kept; if any of `paths` lies elsewhere, the path
-    below the deepest folder that holds all of them.
-
-    Without `output` every file is its own target. Of folders only JPEG files are taken then, without
-        following links.
+    A picture fails if its output file is that of an earlier picture. It also fails if its output file exists
+    in a folder of `paths`, or beside a file of `paths`, because that file may be a source.
     """
     among_sources = _guard(paths, output)
     root = _root(paths) if keep_tree else None
-    claimed: dict[str, str] = {}  # by real target, the real source
+    claimed: dict[str, str] = {}  # from the real path of an output file to that of its source
     for path in paths:
         unreadable: list[OSError] = []
         sources: Iterable[Path] = (path,)
@@ -80,12 +82,12 @@ def plan(
 def _says(is_done: Callable[[Path, Path], bool], source: Path, target: Path) -> bool:
     try:
         return is_done(source, target)
-    except OSError:  # the task meets it again, and reports it
+    except OSError:  # the task gets the same error, and reports it
         return False
 
 
 def _root(paths: Sequence[Path]) -> Path:
-    """The folder below which trees are kept: the current one, or what holds all paths."""
+    """The folder below which files keep their paths, see `keep_tree` of `plan`."""
     places = [_absolute(path if path.is_dir() else path.parent) for path in paths]
     here = Path.cwd()
     return (
@@ -94,19 +96,23 @@ def _root(paths: Sequence[Path]) -> Path:
 
 
 def _absolute(path: Path) -> Path:
-    """Without .., and without following links: names are kept as they were given."""
+    """The absolute path without "..". Links are not followed, so names stay as they were given."""
     return Path(os.path.normpath(path.absolute()))
 
 
 def _below(source: Path, path: Path, root: Path | None) -> Path:
-    """What is kept of a source's path; `path` is the one that was named, the source or a folder above it."""
+    """The path that a source keeps in the output folder.
+
+    path: the path that the user named: the source, or a folder above it.
+    root: the result of `_root`, or None without `keep_tree`.
+    """
     if root is not None:
         return _absolute(source).relative_to(root)
     return source.relative_to(path) if path.is_dir() else Path(source.name)
 
 
 def jpeg_name(path: Path) -> Path:
-    """`path` with .jpg for its picture extension; unchanged where it has one of JPEG."""
+    """The path with the extension .jpg in place of that of a picture. An extension of JPEG files stays."""
     extension = path.suffix.lower()
     if extension in JPEG_EXTENSIONS:
         return path
@@ -114,7 +120,10 @@ def jpeg_name(path: Path) -> Path:
 
 
 def _guard(paths: Sequence[Path], output: Path | None) -> Callable[[str], bool]:
-    """Whether a real path lies where sources do. An output folder inside a source folder is not walked."""
+    """Make a function that says whether a real path lies in a folder of sources.
+
+    A folder of sources that holds the output folder does not count, because `walk` skips the output folder.
+    """
     out = Path(os.path.realpath(output)) if output is not None else None
     trees = [Path(os.path.realpath(path)) for path in paths if path.is_dir()]
     trees = [tree for tree in trees if out is None or tree not in out.parents]

@@ -1,4 +1,4 @@
-"""Encoding one file, from reading to writing."""
+"""Encode one picture file: read it, encode it, write it."""
 
 import io
 import os
@@ -24,7 +24,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture between reading and writing."""
+    """A picture that is read and not yet written.
+
+    bytes_before: the size of the source. data: the new file, once it is made. found: how a file with a target
+    was made, without its bytes.
+    """
 
     task: Task
     picture: "Picture | Decoded | Made"
@@ -50,8 +54,9 @@ class Opened:
 
 
 def _step(do: Callable[[Any, FileOptions], Value]) -> Callable[[Any, FileOptions], Value | Result]:
-    """A step that ends with a result where the one before did, and where something goes wrong: whatever that
-    is, the next picture has its turn.
+    """Make a step of encoding that never raises: any error becomes a failed result, and the run goes on.
+
+    If the step before has ended with a result, the step returns this result.
     """
 
     @wraps(do)
@@ -67,12 +72,13 @@ def _step(do: Callable[[Any, FileOptions], Value]) -> Callable[[Any, FileOptions
 
 
 def encode_file(task: Task | Result, recipe: FileOptions) -> Result:
-    """Carry out one task of a plan; what goes wrong is the result's reason."""
+    """Carry out one task. If something goes wrong, the result says why."""
     return write_opened(_encode(read_task(task, recipe), recipe), recipe)
 
 
 @_step
 def read_task(task: Task, recipe: FileOptions) -> Opened:
+    """Read the picture of a task: the coefficients of a JPEG file, or pixels."""
     bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
     if (decoded := _from_jpeg(task, recipe)) is not None:
         return Opened(task, decoded, bytes_before)
@@ -84,14 +90,17 @@ def read_task(task: Task, recipe: FileOptions) -> Opened:
         picture.metadata["comment"] = bare_comment(picture.metadata["comment"])
     opened = Opened(task, picture, bytes_before)
     if opened.in_place and picture.format != "JPEG":
-        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: name an output folder")
+        raise ValueError(f"is {picture.format}, and only JPEG is replaced in place: give an output folder")
     if opened.in_place and not picture.lone:
-        raise ValueError("holds further pictures, which replacing it would lose: name an output folder")
+        raise ValueError("holds further pictures, which would be lost: give an output folder")
     return opened
 
 
 def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
-    """A JPEG source that an earlier run made, or its coefficients. None: it must be decoded to pixels."""
+    """Read a JPEG source: as a file that an earlier run has made, or as its coefficients.
+
+    None for other pictures, and if the recipe needs pixels.
+    """
     from dnnjpeg.transcoder import Decoded, Unsupported
 
     if task.content is None and not task.source.is_file():
@@ -141,6 +150,7 @@ def _encode(opened: Opened, recipe: FileOptions) -> Opened:
 
 @_step
 def write_opened(opened: Opened, recipe: FileOptions) -> Result:
+    """Write the new file, or copy the source if the new file must be smaller and is not."""
     from dnnjpeg.codec.frame import beyond_decoders
 
     task, data = opened.task, opened.data
@@ -181,6 +191,10 @@ def _must_shrink(opened: Opened, recipe: FileOptions) -> bool:
 
 
 def taken(opened: Opened, file: "Encoded", for_networks: bool) -> Opened | Result:
+    """The picture with its file of `encode_to_target`, or a failed result if the file misses the target.
+
+    for_networks: whether the target is a criterion of networks, and not a size.
+    """
     if file.met:
         return replace(opened, data=file.data, found=replace(file, data=b""))
     missed = "is read differently even at" if for_networks else "is too large even at"
@@ -188,7 +202,7 @@ def taken(opened: Opened, file: "Encoded", for_networks: bool) -> Opened | Resul
 
 
 def describe(error: Exception, source: Path) -> str:
-    """An exception as the end of a line that begins with the name of the file it is about."""
+    """An error as text for a line that begins with the name of the source."""
     if isinstance(error, OSError) and error.strerror:
         elsewhere = error.filename is not None and os.fspath(error.filename) != os.fspath(source)
         return f"{error.strerror}: {error.filename}" if elsewhere else error.strerror

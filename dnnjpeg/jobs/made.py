@@ -1,4 +1,4 @@
-"""Finds files that an earlier run of the same command made, so that a second run changes nothing."""
+"""Find files that an earlier run of the same command has made, so that a second run changes nothing."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from dnnjpeg.options import DEFAULTS
 
 @dataclass(frozen=True)
 class Made:
-    """A JPEG file of the same table and quality. size: width and height."""
+    """A JPEG file that has the table and the quality of the run already. size: width and height in pixels."""
 
     data: bytes
     size: tuple[int, int]

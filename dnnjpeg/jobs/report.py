@@ -14,9 +14,9 @@ from dnnjpeg.checks import one_line
 from dnnjpeg.files.images import open_picture
 from dnnjpeg.jobs.tasks import Result, Totals
 
-_SHOWN = 10  # pictures at each end
-_LISTED = 200  # failures
-_SIDE = 128  # of thumbnails
+_SHOWN = 10  # the number of pictures that shrank most, and of those that shrank least
+_LISTED = 200  # the most failures that are listed
+_SIDE = 128  # the longer side of a thumbnail, in pixels
 _SAVINGS = ("larger", *(f"{p}-{p + 5} %" for p in range(0, 100, 5)))
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem;
@@ -41,7 +41,7 @@ figcaption, li { overflow-wrap: anywhere }
 @dataclass(frozen=True, order=True)
 class _Seen:
     rank: float
-    number: int  # of pictures with one rank, the first
+    number: int  # minus the number of the picture: among equal ranks, the first pictures stay
     name: str = field(compare=False)
     result: Result = field(compare=False)
     content: bytes | None = field(compare=False)
@@ -59,8 +59,10 @@ class Report:
         self._failures: list[tuple[str, str]] = []
 
     def add(self, name: str, result: Result, quality: float, content: bytes | None = None) -> None:
-        """Add a result. quality: of the run, if the result has no quality of its own. content: the picture
-        file, if the source is no file.
+        """Add a result.
+
+        quality: the quality of the run. It is used if the result has no quality of its own.
+        content: the picture file, if the source is not a file.
         """
         self.totals.add(result)
         if result.status == "failed" and len(self._failures) < _LISTED:

@@ -1,4 +1,4 @@
-"""Encoding many files at a time."""
+"""Encode many files at the same time."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from dnnjpeg.jobs.workers import MANY, encoders, in_advance
 if TYPE_CHECKING:
     from dnnjpeg.target.target import Encoded
 
-GROUP, GROUP_PIXELS = 50, 1 << 25  # of pictures that are encoded to a target together
+GROUP, GROUP_PIXELS = 50, 1 << 25  # the most pictures, and pixels, that are encoded to a target together
 
 
 def run(
@@ -30,15 +30,16 @@ def run(
     is_stopped: Callable[[], bool] = lambda: False,
     interruptible: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Result]:
-    """Carry out the tasks, `jobs` at a time; results in the order of the tasks. Many pictures go to worker
-    processes, see `encoders`; few, and those with a target, to threads.
+    """Carry out tasks. Yields their results in the order of the tasks.
 
-    Temporary files that killed runs have left in the folders written to are removed, see `remove_leftovers`.
+    jobs: the number of pictures that are encoded at the same time. Many pictures are encoded in worker
+        processes, see `encoders`. Few pictures, and pictures with a target, are encoded in threads.
+    on_done: called after each picture is encoded. Its result may come much later.
+    is_stopped: called before each picture. If it returns True, no further picture is begun.
+    interruptible: a context in which pictures are encoded to a target. A KeyboardInterrupt may be raised in
+        it. Then the files that are ready are still written, and their results come before the exception.
 
-    on_done: called for each picture that is encoded, maybe long before its result has its turn.
-    is_stopped: asked before each picture; once it says so, the pictures at hand are the last ones.
-    interruptible: entered while pictures are encoded to a target. There a KeyboardInterrupt may be raised:
-        what is encoded is still written, and its results come before the exception does.
+    Temporary files that killed runs have left in the output folders are removed, see `remove_leftovers`.
     """
     if not recipe.dry_run:
         tasks = _tidied(tasks)
@@ -55,7 +56,7 @@ def run(
         left = takewhile(lambda _: not is_stopped(), tasks)
         read = in_advance(lambda task: pool.submit(read_task, task, recipe), left, 2 * jobs)
         for group in _groups(_group_size(recipe), (opened for _, opened in read)):
-            written: dict[int, Future[Result]] = {}  # by number in the group
+            written: dict[int, Future[Result]] = {}  # by the picture's number in the group
 
             def write(i: int, one: Opened | Result, written: dict[int, Future[Result]] = written) -> None:
                 written[i] = pool.submit(write_opened, one, recipe)
@@ -69,7 +70,7 @@ def run(
 
 
 def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
-    """The tasks; each folder is tidied before the first that writes into it."""
+    """Yield the tasks. Before the first task that writes into a folder, leftovers in it are removed."""
     tidy = set()
     for task in tasks:
         if isinstance(task, Task) and task.destination is not None:
@@ -82,7 +83,10 @@ def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
 
 
 def _group_size(recipe: FileOptions) -> int:
-    """Number of pictures of a group. With accuracy=X%, one picture of a group may break the criterion."""
+    """The largest number of pictures in a group.
+
+    With accuracy=X%, a group is so large that at least one of its pictures may break the criterion.
+    """
     if recipe.target.get("keep") is None:
         return GROUP
     from dnnjpeg.networks.criterion import Criterion
@@ -92,7 +96,10 @@ def _group_size(recipe: FileOptions) -> int:
 
 
 def _groups(count: int, items: Iterable[Opened | Result]) -> Iterator[list[Opened | Result]]:
-    """Pictures to be encoded together: many make large batches, more would not fit the memory."""
+    """Divide pictures into groups of `count`, or fewer if they have more than GROUP_PIXELS pixels.
+
+    Large groups make large batches for networks. The limit of the pixels bounds the memory.
+    """
     group: list[Opened | Result] = []
     pixels = 0
     for item in items:
@@ -111,7 +118,10 @@ def _encode_to_target(
     jobs: int,
     write: Callable[[int, Opened | Result], None],
 ) -> None:
-    """Hands each picture of the group on to `write`, with its number, as soon as its file is known."""
+    """Encode the pictures of a group. Calls `write` with a picture's number and file, as soon as it is known.
+
+    If the group raises an error, each picture is encoded by itself, so that only the faulty one fails.
+    """
     from dnnjpeg.target.target import encode_to_target
 
     todo: dict[int, Opened] = {}
@@ -138,7 +148,7 @@ def _encode_to_target(
             **vars(recipe.options),
         )
     except Exception as error:
-        for i, one in list(todo.items()):  # one of them is to blame
+        for i, one in list(todo.items()):
             if len(numbers) > 1:
                 _encode_to_target({i: one}, recipe, jobs, write)
             else:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
+    """One picture to encode."""
+
     source: Path
     destination: Path | None  # None: the result has the bytes. The same as `source`: replace it in place
     content: bytes | None = None  # the picture file, if `source` is no file
@@ -21,40 +23,43 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
+    """What has become of a picture."""
+
     source: Path
     status: Literal["encoded", "copied", "skipped", "failed"]  # copied: the source, unchanged
-    reason: str = ""  # of skipped and failed
+    reason: str = ""  # why a picture was skipped, or has failed
     pixels: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     data: bytes | None = None
-    found: "Encoded | None" = None  # the file of a target, without its bytes
+    found: "Encoded | None" = None  # how a file with a target was made, without its bytes
     warning: str = ""  # about a file that is written
-    transcoded: bool = False  # from the source's own coefficients
+    transcoded: bool = False  # whether the file was made from the coefficients of a JPEG source
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What is done to each picture."""
+    """The options that all pictures of a run share. They can be pickled."""
 
     table: Table
     quality: float
     options: EncodeOptions = field(default_factory=EncodeOptions)
-    threads: int = 1  # of each picture
-    target: Mapping[str, Any] = field(default_factory=dict)  # of `encode_to_target`, in place of the quality
-    pixels: bool = False  # JPEG sources are decoded too, not transcoded
-    salvage: bool = False  # of damaged JPEG sources, see `read_coefficients`
+    threads: int = 1  # for each picture
+    target: Mapping[str, Any] = field(default_factory=dict)  # arguments of `encode_to_target`, if any
+    pixels: bool = False  # decode JPEG sources to pixels, and do not transcode them
+    salvage: bool = False  # read damaged JPEG sources, see `read_coefficients`
     metadata: Literal["keep", "strip"] = "keep"  # see `open_picture`
     background: tuple[int, int, int] | None = None
-    # If a new file is not smaller: copy a JPEG source, skip any other. None: for JPEG sources only.
+    # True: if the new file is not smaller, a JPEG source is copied, and another source is skipped.
+    # None: this holds for JPEG sources only. False: the new file is always written.
     only_if_smaller: bool | None = None
-    dry_run: bool = False  # everything but the writing
+    dry_run: bool = False  # do everything but write
     fsync: bool = True  # see `write_atomic`
 
 
 @dataclass
 class Read:
-    """Sums over pictures of what networks read in the files, and the worst divergence."""
+    """What networks read in the files: sums over pictures, and the worst divergence."""
 
     pictures: int = 0
     agrees: float = 0.0

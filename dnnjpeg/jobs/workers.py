@@ -1,4 +1,4 @@
-"""Encoding many pictures: in threads, or in worker processes where there are many.
+"""Encode pictures in threads, or in worker processes if there are many.
 
 Only one thread at a time runs Python code, so two threads are hardly faster than one. Processes do not wait
 for each other, but each takes about a second to start.
@@ -20,15 +20,15 @@ from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task
 from dnnjpeg.machine.startup import no_collection
 
-MANY = 500  # pictures that are worth the start of worker processes
-_CHUNK, _CHUNK_BYTES = 8, 1 << 22  # what a worker process is given at once
+MANY = 500  # the fewest pictures for which worker processes are worth their start
+_CHUNK, _CHUNK_BYTES = 8, 1 << 22  # the most pictures, and bytes, that a worker process gets at once
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Work = Sequence[Task | Result]
 
 
 class Encoders:
-    """Encode the pictures of items, in order, some in advance."""
+    """Encodes the pictures of items in their order, and begins some of them in advance."""
 
     def __init__(self, submit: Callable[[Work], Future[list[Result]]], in_flight: int, chunk: int) -> None:
         self._submit, self._in_flight, self._chunk = submit, in_flight, chunk

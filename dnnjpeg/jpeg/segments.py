@@ -1,4 +1,4 @@
-"""Reading the segments of a JPEG file: frames, quantization tables, Huffman tables (T.81 Annex B)."""
+"""Read the segments of a JPEG file: frames, quantization tables, Huffman tables (T.81 Annex B)."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ _RANK = sorted(range(64), key=NATURAL.__getitem__)
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether a file begins as JPEG files do; three bytes are enough."""
+    """Whether a file begins like a JPEG file. The first three bytes are enough."""
     return data.startswith(b"\xff\xd8\xff")
 
 
@@ -47,9 +47,9 @@ class Component:
 
 
 def find_mark(data: bytes, start: int) -> int:
-    """The next ff that neither stuffing nor a restart follows; -1 if there is none.
+    """Find the next ff that is not followed by stuffing or by a restart. Returns its position, or -1.
 
-    Going from one ff to the next is faster than a search with a pattern.
+    To go from one ff to the next is faster than a search with a pattern.
     """
     at = data.find(b"\xff", start)
     while at >= 0 and data[at + 1 : at + 2] in _PART_OF_SCAN:

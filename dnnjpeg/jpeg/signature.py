@@ -28,7 +28,7 @@ def read_signature(body: bytes) -> tuple[str, float] | None:
 
 
 def signature_of(data: bytes) -> tuple[str, float] | None:
-    """Table name and quality that a JPEG file names; None for a file that names none, or is no JPEG."""
+    """The table's name and the quality in a file's signature. None if the file has none, or is no JPEG."""
     try:
         for name, _, body in read_segments(data):
             if name == "APP9" and body.startswith(SIGNATURE):

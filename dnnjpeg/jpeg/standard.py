@@ -74,8 +74,10 @@ def nearest_quality(steps: Steps, base: Steps, near: int = 100) -> tuple[int, bo
 
 @dataclass(frozen=True)
 class HuffmanTable:
-    """`bits[k]`: number of codes of length k, k = 1..16 (bits[0] unused); `values`: the symbols in order of
-    code.
+    """A Huffman table, as in T.81 C.1.
+
+    bits: bits[k] is the number of codes of length k, for k = 1..16. bits[0] is not used.
+    values: the symbols in the order of their codes.
     """
 
     bits: bytes
@@ -87,7 +89,7 @@ _LONG_TAIL = "".join(f"{run:x}{size:x}" for run in range(16) for size in range(1
 
 
 def _standard_ac(bits: tuple[int, ...], first: str) -> HuffmanTable:
-    """The symbols of long codes are simply those that `first` leaves over, in order."""
+    """A standard AC table. The symbols after `first` are all others, in rising order."""
     listed = bytes.fromhex(first)
     return HuffmanTable(bytes(bits), listed + bytes(v for v in bytes.fromhex(_LONG_TAIL) if v not in listed))
 

@@ -85,8 +85,7 @@ def check_labels(network: Network, data: Dataset) -> None:
     classes = network.read(data.pictures[:1]).shape[1]
     if data.labels is None:
         raise ValueError(
-            f"{data.source} has no labels, and only distillation works without: give labels, or use "
-            "finetune 'distill'"
+            f"{data.source} has no labels: give labels, or use finetune 'distill', which needs none"
         )
     if data.labels.max() >= classes:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""Steps that vary smoothly with frequency and quality, fitted to what slopes say of them.
+"""Steps that vary smoothly with frequency and quality, fitted to measured slopes.
 
-The logarithm of a step of luma or chroma is f0 + x + f1 x: x is the quality, as the logarithm of libjpeg's
-factor, and f0 and f1 are functions of the frequency. Before anything is measured they are Annex K's, smoothed
-and with an uncertainty: much of it is common to all frequencies, less to neighbours in u + v, little to a
-frequency alone. Each measured point says of each frequency where its best step would be, and how well that is
-known; the fit is the mean of what is then probable (a Gaussian process).
+The logarithm of a step is f0 + x + f1 x. x is the quality, as the logarithm of libjpeg's factor. f0 and f1
+are functions of the frequency. The fit is a Gaussian process. Its prior mean is Annex K, smoothed. Its prior
+covariance has a large part that all frequencies share, a smaller one that neighbours in u + v share, and a
+small one for each frequency alone. Each measured slope gives a best step for each frequency, with a variance.
+The result is the posterior mean.
 """
 
 import math
@@ -22,24 +22,25 @@ _SUM, _DIFFERENCE = (_U + _V) / 14, (_U - _V) / 7
 _FUNCTIONS = np.stack(
     [_SUM**0, _SUM, _SUM**2, _SUM**3, _DIFFERENCE, _DIFFERENCE**2, 1.0 * (_SUM == 0)], axis=1
 )
-_SPREAD = np.array([0.8, 0.8, 0.8, 0.6, 0.15, 0.4, 0.6])  # standard deviations of what multiplies them
+_SPREAD = np.array([0.8, 0.8, 0.8, 0.6, 0.15, 0.4, 0.6])  # standard deviations of their coefficients
 _MIRROR = 8 * _V + _U  # the frequency with u and v exchanged
-_PAIR, _ALONE = 0.3, 0.15  # standard deviations of a frequency's own part: with its mirror image, and alone
-_SLOPE = 0.5, 0.35  # f1 in parts of f0: of what multiplies the functions, and of a frequency's own part
-_SCALE = 1.2  # of x
-_CURVATURE = 1.5  # how fast the share of the damage less that of the bytes grows with the logarithm of a step
-_BYTES_ERROR = 0.1  # relative, of what slopes say of bytes
-_MODEL_ERROR = 0.12  # of the logarithm of the best step
-_DEAD = 0.02  # in parts of the mean share of the bytes: below it a frequency says nothing
-_TRUST = 1.0  # bound of the logarithm of a step to its best
+_PAIR, _ALONE = 0.3, 0.15  # standard deviations: shared with the mirrored frequency, and its own
+_SLOPE = 0.5, 0.35  # standard deviations of f1 divided by those of f0: of the functions, of the own parts
+_SCALE = 1.2  # f1 is multiplied by x / _SCALE
+_CURVATURE = 1.5  # how fast (share of the damage - share of the bytes) grows with the logarithm of a step
+_BYTES_ERROR = 0.1  # relative error of the share of the bytes
+_MODEL_ERROR = 0.12  # standard deviation of the logarithm of a best step, however well the slopes are known
+_DEAD = 0.02  # a frequency with a smaller share of the bytes, relative to the mean share, has no influence
+_TRUST = 1.0  # the largest change of the logarithm of a step
 
 
 @dataclass(frozen=True)
 class Slope:
-    """What was measured at a point: how damage and bytes change with the logarithm of each step, in shares.
+    """What was measured at a point: how damage and bytes change with the logarithm of each step.
 
-    x: of the quality. log_steps: tables x 64. damage: its share, adding up to 1, of all networks; variance:
-    of this share, by the pictures. bytes: their share.
+    x: the coordinate of the quality. log_steps: logarithms of the steps, tables x 64.
+    damage: the share of each frequency in the damage; the sum is 1. variance: its variance over pictures.
+    bytes: the share of a file's bytes that is saved when the logarithm of a step grows by 1.
     """
 
     x: float
@@ -49,8 +50,10 @@ class Slope:
     bytes: Field
 
     def best(self) -> tuple[Field, Field]:
-        """The logarithms of the best steps, and their variance: where the shares are equal, a byte more
-        would take away as much damage in one frequency as in any other.
+        """The logarithms of the best steps, and their variances.
+
+        Steps are best if each frequency has the same share in the damage as in the bytes. Then one byte more
+        reduces the damage by the same amount in every frequency.
         """
         share = self.bytes / self.bytes.sum()
         mean = share.mean()
@@ -61,12 +64,12 @@ class Slope:
 
 
 def coordinate(quality: float) -> float:
-    """x of a quality: the logarithm of the factor by which libjpeg multiplies Annex K's steps."""
+    """The coordinate of a quality: the logarithm of libjpeg's factor for Annex K's steps."""
     return math.log(max(ijg_factor(quality), 1) / 100)
 
 
 class SmoothTables:
-    """Tables by quality, of two or three tables (luma, chroma; or Y, Cb, Cr), fitted to slopes."""
+    """Tables for every quality, fitted to slopes. tables: 2 (luma, chroma) or 3 (Y, Cb, Cr)."""
 
     def __init__(self, slopes: list[Slope], tables: int) -> None:
         annex = np.log(np.array([STANDARD_LUMA, *[STANDARD_CHROMA] * (tables - 1)], np.float64))
@@ -86,12 +89,12 @@ class SmoothTables:
             self._fields[table] = np.linalg.solve(total, pull).reshape(2, 64)
 
     def log_steps(self, x: float) -> Field:
-        """Tables x 64, not held to 1..255."""
+        """Logarithms of the steps at a coordinate, tables x 64. The steps are not limited to 1..255."""
         return self._start + x + self._fields[:, 0] + self._fields[:, 1] * x / _SCALE
 
 
 def _prior() -> Field:
-    """Covariance of f0 and f1 of one table, 128 x 128."""
+    """The prior covariance of f0 and f1 of one table, 128 x 128."""
     smooth = _FUNCTIONS * _SPREAD**2 @ _FUNCTIONS.T
     mirrored = np.eye(64) + np.eye(64)[_MIRROR]
     own = _PAIR**2 * mirrored / 2 + (_ALONE**2 + 1e-9) * np.eye(64)

@@ -37,7 +37,7 @@ class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 
 class _Lowering(NativeLowering):  # type: ignore[misc]
-    """To the code library of the class `kind`."""
+    """The pass that lowers a function, with a code library of the class `kind`."""
 
     kind: type[JITCodeLibrary]
 

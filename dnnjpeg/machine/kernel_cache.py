@@ -34,6 +34,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from dnnjpeg.machine.folders import NotPrivate, check_private, make_private, user
+from dnnjpeg.machine.replacing import replacing
 
 KERNEL_ROOMS = ("machine", "codec", "sparse")  # every kernel lives in one of these folders
 SUFFIX = ".nbc"  # numba's, of files with machine code
@@ -283,17 +284,6 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
 
 
 def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(handle)
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path, path.parent) as file:
+        Path(file.name).chmod(mode)
+        file.write(data)

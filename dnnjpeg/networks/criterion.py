@@ -105,13 +105,13 @@ class Criterion:
 class Reading:
     """What networks read in a file, compared with what they read in its original.
 
-    kept: whether all of them keep a criterion that is a bound.
+    met: whether the file meets a criterion that is a bound, for all networks.
     divergence: the mean of the networks' distances from the original; of classifiers KL(original || file),
         nat. agrees: the mean of how much of the answer is the same; of classifiers the share of the networks
         that name the same class first. Both are of the networks that were asked.
     """
 
-    kept: bool
+    met: bool
     divergence: float
     agrees: float
 
@@ -149,10 +149,10 @@ class Judges:
         unless `by_all`.
         """
         numbers = np.asarray(which, np.int64)
-        kept = np.ones(len(numbers), np.bool_)
+        met = np.ones(len(numbers), np.bool_)
         asked, total, agreeing = (np.zeros(len(numbers)) for _ in range(3))
         for network, clean in zip(self.networks, self.clean, strict=True):
-            left = np.arange(len(numbers)) if by_all else np.flatnonzero(kept)
+            left = np.arange(len(numbers)) if by_all else np.flatnonzero(met)
             if not left.size:
                 break
             outputs = network.read([files[i] for i in left.tolist()])
@@ -163,8 +163,8 @@ class Judges:
                 total[here] += distances(network.task, read, originals).numpy()
                 agreeing[here] += agreements(network.task, read, originals).numpy()
                 if self.criterion.is_bound:
-                    kept[here] &= (self.criterion.margin(network.task, read, originals) > 0).numpy()
-        found = zip(kept.tolist(), (total / asked).tolist(), (agreeing / asked).tolist(), strict=True)
+                    met[here] &= (self.criterion.margin(network.task, read, originals) > 0).numpy()
+        found = zip(met.tolist(), (total / asked).tolist(), (agreeing / asked).tolist(), strict=True)
         return [Reading(*one) for one in found]
 
     def gradients(

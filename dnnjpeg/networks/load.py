@@ -163,7 +163,7 @@ def _call(home: ModuleType, spec: str, name: str) -> Any:
             for key, value in vars(home).items()
             if inspect.isfunction(value) and value.__module__ == home.__name__ and not key.startswith("_")
         ]
-        raise ValueError(f"{spec} is no function; functions there: {', '.join(functions) or 'none'}")
+        raise ValueError(f"{spec} is not a function. Functions there: {', '.join(functions) or 'none'}")
     with _blame(f"{spec} fails"):
         return function()
 

@@ -49,7 +49,7 @@ class OnnxModule(nn.Module):
         there = [one.name for one in session.get_outputs()]
         self.outputs = list(settings.get("outputs", there))
         if unknown := set(self.outputs) - set(there):
-            raise ValueError(f"there is no output {', '.join(sorted(unknown))}; there are {', '.join(there)}")
+            raise ValueError(f"there is no output {', '.join(sorted(unknown))}. Outputs: {', '.join(there)}")
         shape = inputs[self.input].shape
         if len(shape) != 4 or inputs[self.input].type != "tensor(float)":
             raise ValueError(f"the input {self.input} is {inputs[self.input].type} {shape}, expected float "
@@ -158,7 +158,7 @@ def _only(inputs: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 def _others(inputs: Mapping[str, Any], own: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the inputs that are no pictures."""
     if own not in inputs:
-        raise ValueError(f"there is no input {own}; there are {', '.join(inputs)}")
+        raise ValueError(f"there is no input {own}. Inputs: {', '.join(inputs)}")
     found = {}
     for name, one in inputs.items():
         if name == own:

@@ -41,7 +41,7 @@ def shapes(output: Any) -> str:
 
 
 def join(parts: Sequence[Outputs]) -> Outputs:
-    """One after the other. A list if not all pictures have outputs of the same shape."""
+    """Join outputs of several pictures, one after the other. Returns a list if their shapes differ."""
     if len(kinds := {_kind(part) for part in parts}) == 1 and None not in kinds:
         if isinstance(first := parts[0], dict):
             return {name: np.concatenate([part[name] for part in parts]) for name in first}
@@ -64,7 +64,7 @@ def take(outputs: Outputs, index: Sequence[int] | NDArray[np.int64]) -> Output:
 
 
 def by_shape(outputs: Outputs, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """The places in `index` of pictures whose outputs have the same shape, by group."""
+    """Group pictures by the shape of their outputs. Yields the places in `index` of each group."""
     if not isinstance(outputs, list):
         yield np.arange(len(index))
         return

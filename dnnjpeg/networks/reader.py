@@ -24,15 +24,15 @@ class Reader:
     """A classifier in an ONNX file. Several threads may use it at the same time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError if the file cannot be read, ValueError if it is no reader or if ONNX Runtime is
-        missing.
+        """Load a reader.
+
+        Raises OSError if the file cannot be read. Raises ValueError if it is not a reader, or if ONNX Runtime
+        is missing.
         """
         try:
             import onnxruntime
         except ImportError:
-            raise ValueError(
-                "adaptive is 'read', which needs ONNX Runtime: pip install 'dnnjpeg[reader]'"
-            ) from None
+            raise ValueError("adaptive='read' needs ONNX Runtime: pip install 'dnnjpeg[reader]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # several pictures are encoded at a time
         options.log_severity_level = 4
@@ -44,7 +44,7 @@ class Reader:
             self.preprocess = Preprocess.of(told["preprocess"])
         except Exception as error:  # onnxruntime raises many kinds
             raise ValueError(
-                f"{path} is no reader ({type(error).__name__}): make one with `dnnjpeg reader NETWORK`"
+                f"{path} is not a reader ({type(error).__name__}): make one with `dnnjpeg reader NETWORK`"
             ) from None
         self._input = self._session.get_inputs()[0].name
 
@@ -89,7 +89,7 @@ def installed_reader() -> Reader:
         return _load(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise ValueError(
-            f"adaptive is 'read', and no reader is in {path} ({error.strerror}): make one with "
+            f"adaptive='read' needs a reader, and no reader is in {path} ({error.strerror}): make one with "
             "`dnnjpeg reader NETWORK`"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Shards on a Ray cluster: one task a shard."""
+"""Encode shards on a Ray cluster, one task a shard."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,21 +7,21 @@ from typing import Any
 from dnnjpeg.jobs.workers import encoders
 from dnnjpeg.shards.run import Engine, Job, Shard
 
-_RETRIES = 5  # of a task whose node or process is lost
-_AHEAD = 2  # tasks in flight, a processor
+_RETRIES = 5  # how often a task is repeated if its node or process is lost
+_AHEAD = 2  # tasks in flight for each processor
 
 
 def on_ray(address: str | None = None) -> Engine:
-    """Make shards on a cluster; the bytes are those of one machine.
+    """An engine for `Shards.run` that encodes shards on a cluster. The files are the same as on one machine.
 
-    address: of the cluster; None is the one that this program is connected to or RAY_ADDRESS names, or else
-        this machine alone.
+    address: the address of the cluster. None is the cluster that this program is connected to, or the one
+        that RAY_ADDRESS names, or else this machine alone.
 
-    Each task has one processor. A task whose node is lost runs again elsewhere: a shard is whole or not
-    there, so nothing is lost or doubled. All nodes need dnnjpeg, the sources and the output, by URL or on a
-    shared disk. Shards come in the order in which they are done.
+    Each task has one processor. If a node is lost, its tasks run again elsewhere. A shard appears when it is
+    complete, so nothing is lost or doubled. All nodes need dnnjpeg, the sources and the output, by URL or on
+    a shared disk. Shards come in the order in which they are done.
 
-    Raises ValueError without Ray, ConnectionError for a cluster that cannot be reached.
+    Raises ValueError if Ray is not installed, and ConnectionError if the cluster cannot be reached.
     """
     try:
         import ray

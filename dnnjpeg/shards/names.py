@@ -1,4 +1,4 @@
-"""Names of shards: braces, globs, and the kind that a name tells."""
+"""Names of shards: braces, globs, and the kind of a shard."""
 
 import re
 from itertools import product
@@ -6,11 +6,11 @@ from itertools import product
 TAR, PARQUET = ".tar", ".parquet"
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_MANY = 1_000_000  # shards that one pattern may name
+_MANY = 1_000_000  # the most shards that one pattern may name
 
 
 def kind_of(name: str) -> str | None:
-    """`TAR` or `PARQUET`, by the end of a name or pattern; None for any other."""
+    """The kind of a shard by the end of its name or pattern: `TAR`, `PARQUET`, or None."""
     lower = name.lower()
     return next((kind for kind in (TAR, PARQUET) if lower.endswith(kind)), None)
 
@@ -25,9 +25,9 @@ def name_of(path: str) -> str:
 
 
 def expand(pattern: str) -> list[str]:
-    """The names that braces stand for: {000..099} counts, with leading zeros; {a,b} names each.
+    """Expand the braces of a pattern. {000..099} stands for a hundred numbers, {train,val} for two words.
 
-    Raises ValueError for braces that do neither.
+    Raises ValueError if braces hold anything else.
     """
     parts: list[list[str]] = []
     end = count = 0
@@ -48,7 +48,7 @@ def _choices(text: str, pattern: str) -> list[str]:
         width = len(found[1]) if found[1].startswith("0") else 0
         return [f"{i:0{width}}" for i in range(first, last + 1)]
     if "," not in text:
-        raise ValueError(f"{pattern}: {{{text}}} is no range, expected as {{000..099}} or {{train,val}}")
+        raise ValueError(f"{pattern}: {{{text}}} is not a range, expected as {{000..099}} or {{train,val}}")
     return text.split(",")
 
 

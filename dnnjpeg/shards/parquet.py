@@ -1,7 +1,8 @@
-"""Parquet shards with a column of pictures, as Hugging Face has them: {"bytes", "path"}, or plain binary.
+"""Parquet shards with a column of pictures: structs of "bytes" and "path", as Hugging Face has them, or
+binary.
 
-Row groups, their order, the schema with its metadata, and each column's compression stay as they are. Values
-of other columns stay; their pages are written anew, because no library copies these.
+The row groups, their order, the schema with its metadata, the compression of each column and the values of
+other columns stay the same. All pages are written again, because no library copies them.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 def rewrite_parquet(
     source: IO[bytes], target: IO[bytes], convert: Convert, tally: Tally, column: str | None
 ) -> None:
-    """column: the one with the pictures; None is every struct of "bytes" and "path".
+    """Encode the pictures of a Parquet file.
 
-    Raises ShardError for a source that is no Parquet file or has no such column.
+    convert: see `converter`.
+    column: the name of the column with the pictures. None means each struct of "bytes" and "path".
+
+    Raises ShardError if the source is not a Parquet file, or has no such column.
     """
     try:
         import pyarrow as pa
@@ -74,7 +78,7 @@ def _is_image(kind: "pa.DataType") -> bool:
 
 
 def _compression(file: Any) -> dict[str, str]:
-    """By leaf column, as the first row group has it."""
+    """The compression of each leaf column in the first row group."""
     if not file.num_row_groups:
         return {}
     group = file.metadata.row_group(0)
@@ -84,7 +88,10 @@ def _compression(file: Any) -> dict[str, str]:
 
 
 def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "pa.Table":
-    """With the JPEG files of a column anew; without the rows that are dropped."""
+    """The table of a row group with its pictures encoded, and without the rows that are dropped.
+
+    name: the column of the pictures. group: the number of the row group.
+    """
     import pyarrow as pa
 
     index = table.schema.get_field_index(name)
@@ -93,7 +100,7 @@ def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "p
     start = 0
     for chunk in table.column(index).chunks:
         cells = chunk if _is_binary(kind) else chunk.field("bytes")
-        if not _is_binary(kind):  # a struct that is null may hold bytes behind its null
+        if not _is_binary(kind):  # a struct that is null may hold bytes all the same
             cells = [cell if whole.is_valid else None for cell, whole in zip(cells, chunk, strict=True)]
         values = []
         for value, is_kept in _files(cells, f"{name}, row group {group}, row", start, convert):
@@ -113,7 +120,10 @@ def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "p
 
 
 def _files(cells: Any, place: str, start: int, convert: Convert) -> Iterator[tuple[bytes | None, bool]]:
-    """What each cell becomes, and whether its row is kept. What is no JPEG file stays."""
+    """The new content of each cell, and whether its row is kept. Cells without a JPEG file do not change.
+
+    place: the place of the cells for messages. start: the number of the first cell's row.
+    """
 
     def numbered() -> Iterator[tuple[int, bytes | None]]:
         for i, cell in enumerate(cells):

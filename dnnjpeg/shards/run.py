@@ -1,4 +1,4 @@
-"""Encode many shards. A finished shard is not done again. An unfinished one leaves no output file."""
+"""Encode many shards. A finished shard is not encoded again. An unfinished one leaves no output file."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from dnnjpeg.shards.storage import STATE, Storage, is_same, storage_of
 from dnnjpeg.shards.tar import rewrite_tar
 
 SUMMARY = "summary.json"
-_LARGE = 1 << 25  # bytes of shards that are worth the start of worker processes
+_LARGE = 1 << 25  # the fewest bytes of shards for which worker processes are worth their start
 _REQUESTS = 32  # to a storage at once
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -26,11 +26,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """recipe: options for each picture. Its target and dry_run are ignored.
+    """How shards are encoded.
 
-    on_error: what becomes of a picture that cannot be encoded. "keep" copies it, "drop" leaves its sample or
-        row out, "fail" fails the shard.
-    column: of the pictures in Parquet files, see `rewrite_parquet`.
+    recipe: the options for each picture. Its target and dry_run are ignored.
+    jobs: the number of pictures that are encoded at the same time.
+    on_error: what is done with a picture that cannot be encoded. "keep" copies it, "drop" leaves its sample
+        or row out, "fail" fails the shard.
+    column: the column of the pictures in Parquet files, see `rewrite_parquet`.
     """
 
     recipe: FileOptions
@@ -47,17 +49,21 @@ class ShardOptions:
 
 @dataclass(frozen=True)
 class Shard:
-    """The result of a shard. record: the content of its JSON file, empty if the shard failed."""
+    """The result of a shard.
+
+    status: "done", "failed", or "before" if an earlier run has made the shard.
+    record: the content of its JSON file. Empty if the shard failed.
+    """
 
     source: str
-    status: Literal["done", "before", "failed"]  # before: by an earlier run
+    status: Literal["done", "before", "failed"]
     record: dict[str, Any]
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to make; it can be pickled. before: the record of an earlier run, if there is one."""
+    """One shard to make. It can be pickled. before: the record of an earlier run, or an empty one."""
 
     path: str
     output: str
@@ -113,7 +119,8 @@ Engine = Callable[[Sequence[Job]], Iterator[Shard]]
 
 
 def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
-    """One shard after another. The pictures of large ones go to worker processes, see `encoders`.
+    """Make shards on this machine, one after another. If they are large, worker processes encode the
+    pictures.
 
     on_picture: called for each picture.
     """
@@ -126,7 +133,7 @@ def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterat
 
 
 def _are_large(jobs: Sequence[Job]) -> bool:
-    """Whether the sources to be made have so many bytes that worker processes are worth their start."""
+    """Whether the shards that are not made yet are so large that worker processes are worth their start."""
     size = 0
     for job in (job for job in jobs if not job.before):
         storage, path = storage_of(job.path)
@@ -143,13 +150,13 @@ class Shards:
     output: path or URL of a folder. It gets a file of the same name for each shard, and a folder `STATE` with
         a JSON file for each: that file is written last, so it says that the shard is whole.
 
-    Raises ValueError for what cannot be meant: a pattern without shards, two shards of one name, an output
-    that holds the sources or shards that were made with other options.
+    Raises ValueError if a pattern names no shard, if two shards have the same name, if a shard would replace
+    itself, or if the output holds shards that were made with other options.
     """
 
     def __init__(self, patterns: Sequence[str], output: str, options: ShardOptions) -> None:
         self._storage, self._output = storage_of(output)
-        self.summary: dict[str, Any] = {}  # at the end
+        self.summary: dict[str, Any] = {}  # filled at the end of `run`
         self.jobs: list[Job] = []
         names: dict[str, str] = {}
         identity = options.identity
@@ -175,8 +182,9 @@ class Shards:
         return len(self.jobs)
 
     def run(self, engine: Engine = here) -> Iterator[Shard]:
-        """Make the shards. If one fails, its reason says why, and the others go on. Write the summary at the
-        end.
+        """Make the shards, and write a summary at the end. Yields each shard.
+
+        If a shard fails, its reason says why, and the others go on.
         """
         total, started = Tally(), time.perf_counter()
         counts = {"done": 0, "before": 0, "failed": 0}
@@ -223,7 +231,7 @@ def _write_json(storage: Storage, output: str, name: str, document: dict[str, An
 
 def _named(pattern: str) -> list[str]:
     if kind_of(pattern) is None:
-        raise ValueError(f"{pattern} is no shard, expected a name that ends in {TAR} or {PARQUET}")
+        raise ValueError(f"{pattern} is not a shard, expected a name that ends in {TAR} or {PARQUET}")
     return [path for found in _at_once(_found, expand(pattern)) for path in found]
 
 
@@ -234,7 +242,7 @@ def _found(name: str) -> list[str]:
         return [path]
     paths = storage.find(path) if has_glob(path) else []
     if not paths:
-        raise ValueError(f"{path} is not there")
+        raise ValueError(f"{path} does not exist")
     return paths
 
 

@@ -1,4 +1,4 @@
-"""Common to tar and Parquet shards: encoding the pictures in them, and counting."""
+"""What tar and Parquet shards share: encode the pictures in them, and count."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from dnnjpeg.jobs.workers import Encoders
 
 Item = TypeVar("Item")
 OnError = Literal["keep", "drop", "fail"]
-OnPicture = Callable[[str, Result, bytes], object]  # name, what has become of it, its file before
-_LISTED = 100  # failures of a shard
+OnPicture = Callable[[str, Result, bytes], object]  # gets the name of a picture, its result, and its old file
+_LISTED = 100  # the most failures of a shard that are listed
 
 
 class ShardError(ValueError):
@@ -20,15 +20,16 @@ class ShardError(ValueError):
 
 @dataclass
 class Tally:
-    """Counts of one shard, or of several. bytes_before, bytes_after: of the pictures that were encoded or
-    copied.
+    """Counts of one shard, or of several.
+
+    bytes_before, bytes_after: bytes of the pictures that were encoded or copied.
     """
 
     encoded: int = 0
     copied: int = 0  # pictures that would not have become smaller
     failed: int = 0
-    dropped: int = 0  # samples
-    duplicates: int = 0  # members with the name of another one
+    dropped: int = 0  # samples or rows that were left out
+    duplicates: int = 0  # members of a tar file with the name of an earlier one
     pixels: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
@@ -46,21 +47,24 @@ class Tally:
             self.failures.append({"member": name, "reason": result.reason})
 
     def include(self, other: dict[str, Any]) -> None:
-        """Add another tally's record."""
+        """Add the counts of another tally, from its record."""
         for name, value in vars(self).items():
             if name != "failures":
                 setattr(self, name, value + other[name])
 
 
-# For each item its pictures' files anew, in order; None where the item is to be dropped. The second argument
-# gives an item's pictures, by name and content.
+# From items, and a function that lists the pictures of an item by name and content, to each item with its new
+# files in the same order, or with None if the item is to be left out.
 Convert = Callable[
     [Iterable[Any], Callable[[Any], "list[tuple[str, bytes]]"]], Iterator["tuple[Any, list[bytes] | None]"]
 ]
 
 
 def converter(pool: Encoders, on_error: OnError, tally: Tally, on_picture: OnPicture) -> Convert:
-    """A function that encodes the pictures of a shard."""
+    """Make a function that encodes the pictures of a shard, and counts them in `tally`.
+
+    on_error: see `ShardOptions`. on_picture: called for each picture.
+    """
 
     def convert(
         items: Iterable[Item], pictures: Callable[[Item], list[tuple[str, bytes]]]

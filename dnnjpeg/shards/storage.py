@@ -14,17 +14,18 @@ from dnnjpeg.shards.names import is_url
 STATE = "_dnnjpeg"
 _AZURE = dict.fromkeys(("az", "abfs", "abfss"), "adlfs")
 _S3, _GOOGLE = dict.fromkeys(("s3", "s3a"), "s3fs"), dict.fromkeys(("gs", "gcs"), "gcsfs")
-# The package that reaches each. What is uploaded there appears when it is complete. To move it would copy it.
+# Protocols of object stores, with the package for each. An uploaded object appears when it is complete, so
+# temporary names are not needed. A move would be a copy.
 _OBJECT_STORES = {**_S3, **_GOOGLE, **_AZURE, "oci": "ocifs", "hf": "huggingface_hub"}
 # The next block of a source is fetched while the pictures of this one are encoded.
 _READING = {"block_size": 1 << 23, "cache_type": "background", "cache_options": {"maxblocks": 4}}
 
-# of a file's content, or time
+# facts by which a file system tells that a file has changed: digests of its content, or times
 _MARKS = ("ETag", "etag", "md5Hash", "generation", "blob_id", "mtime", "created")
 
 
 class Storage(Protocol):
-    """Paths are absolute, or URLs."""
+    """A place where shards are read and written. Paths are absolute paths, or URLs."""
 
     def find(self, pattern: str) -> list[str]:
         """The files that a glob names, in order."""
@@ -33,13 +34,13 @@ class Storage(Protocol):
         """Of what is in a folder; empty where there is no such folder."""
 
     def size(self, path: str) -> int | None:
-        """In bytes; None where there is no such file."""
+        """The size of a file in bytes. None if there is no such file."""
 
     def stamp(self, path: str) -> str:
         """A text that changes when the file changes."""
 
     def open(self, path: str) -> IO[bytes]:
-        """For reading, anywhere in the file."""
+        """Open a file for reading. The reader may seek."""
 
     def read(self, path: str) -> bytes: ...
 
@@ -55,7 +56,10 @@ class Storage(Protocol):
 
 
 def storage_of(path: str) -> tuple[Storage, str]:
-    """The storage of a path or URL, and the path as it names it. Raises ValueError for another one."""
+    """The storage of a path or URL, and the path in the form that the storage needs.
+
+    Raises ValueError if the URL cannot be reached, or if a package for it is missing.
+    """
     if path.startswith("file://"):
         path = path.removeprefix("file://")
     if not is_url(path):
@@ -64,13 +68,15 @@ def storage_of(path: str) -> tuple[Storage, str]:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two paths or URLs mean one file."""
+    """Whether two paths or URLs name the same file."""
     if is_url(one) or is_url(other):
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 class Disk:
+    """The disks of this machine, as a `Storage`."""
+
     def find(self, pattern: str) -> list[str]:
         root = Path(pattern).anchor
         return sorted(str(path) for path in Path(root).glob(pattern[len(root) :]) if path.is_file())
@@ -107,7 +113,7 @@ class Disk:
 
 @contextmanager
 def _reaching(url: str) -> Iterator[None]:
-    """An exception of a library's own kind (no credentials, no network) becomes an OSError."""
+    """Turn exceptions of a library's own kinds, for example for missing credentials, into OSError."""
     try:
         yield
     except (OSError, ValueError):
@@ -117,7 +123,10 @@ def _reaching(url: str) -> Iterator[None]:
 
 
 class Remote:
-    """Any URL. A new shard is written to a temporary file on this disk first, and uploaded when complete."""
+    """The file system of a URL, as a `Storage`.
+
+    A new shard is written to a temporary file on this machine, and uploaded when it is complete.
+    """
 
     def __init__(self, url: str) -> None:
         try:
@@ -158,7 +167,7 @@ class Remote:
         return int(found["size"]) if found.get("type") == "file" else None
 
     def stamp(self, path: str) -> str:
-        found = self._fs.info(path)  # from a listing or by itself: times differ in form, these do not
+        found = self._fs.info(path)  # may come from a listing, in which times can have another form
         marks = (found[name] for name in _MARKS if found.get(name))
         return f"{found['size']} {str(next(marks, '')).strip(chr(34))}"
 

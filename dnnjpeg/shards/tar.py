@@ -16,21 +16,21 @@ from dnnjpeg.shards.shard import Convert, ShardError, Tally
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
-_LARGEST = 1 << 30  # of a picture's file
+_LARGEST = 1 << 30  # the largest picture file, in bytes
 
 
 @dataclass(frozen=True)
 class _Member:
     name: str
-    header: bytes  # with the extended ones before it
-    start: int  # of its data in the source
-    stored: int  # bytes of data, with what fills the last block
-    content: bytes | None  # of a picture
+    header: bytes  # its header blocks, extended ones included
+    start: int  # where its data begin in the source
+    stored: int  # bytes of its data, with the padding of the last block
+    content: bytes | None  # the file, if it is a picture
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Members with one key, side by side."""
+    """Neighbouring members with the same key."""
 
     key: str
     members: list[_Member]
@@ -41,7 +41,10 @@ class _Sample:
 
 
 def rewrite_tar(source: IO[bytes], target: IO[bytes], convert: Convert, tally: Tally) -> None:
-    """Raises ShardError for a source that is no whole tar archive."""
+    """Encode the pictures of a tar archive, and copy all other members. convert: see `converter`.
+
+    Raises ShardError if the source is not a complete tar archive.
+    """
     length = 0
     for sample, found in convert(_samples(source, tally), lambda sample: sample.pictures):
         if found is None:  # dropped
@@ -79,7 +82,7 @@ def _samples(source: IO[bytes], tally: Tally) -> Iterator[_Sample]:
 
 
 def key_of(name: str) -> str:
-    """webdataset's: the name up to the first dot of its last part."""
+    """The key of a member's sample in webdataset: the path up to the first dot of the file name."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
@@ -101,7 +104,7 @@ def _members(source: IO[bytes]) -> Iterator[_Member]:
             raise ShardError(f"is damaged behind byte {at:,}: {error}") from None
         if found is None:
             break
-        tar.members = []  # type: ignore[attr-defined]  # it remembers all of them otherwise
+        tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps all members in memory
         following = tar.offset
         if found.size < 0 or found.offset < at or following <= found.offset:
             raise ShardError(f"is damaged at byte {at:,}: a header gives the size {found.size:,}")
@@ -129,7 +132,7 @@ def _members(source: IO[bytes]) -> Iterator[_Member]:
 
 
 def _check_end(source: IO[bytes], at: int) -> None:
-    """tarfile takes a damaged header for the end of the archive."""
+    """Check that the archive ends here. tarfile also stops at a damaged header. Raises ShardError."""
     source.seek(at)
     rest = source.read(2 * _BLOCK)
     if len(rest) < _BLOCK or any(rest):
@@ -154,7 +157,7 @@ def _copy(source: IO[bytes], target: IO[bytes], member: _Member) -> None:
 
 
 def _resized(header: bytes, size: int) -> bytes:
-    """With another size in its last block, and so another checksum."""
+    """The header of a member with another size of its data, and with the checksum that belongs to it."""
     block = bytearray(header[-_BLOCK:])
     block[124:136] = b"%011o\0" % size
     block[148:156] = b" " * 8

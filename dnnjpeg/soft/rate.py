@@ -1,4 +1,4 @@
-"""Bits of quantized coefficients, differentiable in the coefficients, the steps and the hardness.
+"""The bits of quantized coefficients, differentiable in the coefficients, the steps and the hardness.
 
 `entropy_rate` is J4D's rate: the entropy of each frequency's indices under the CPMF. `scan_rate` counts the
 bits of a file: DC differences, runs of zeros, ends of blocks, extra bits, Huffman tables, headers.

@@ -18,7 +18,6 @@ from dnnjpeg.machine.jit import callback, inlined
 from dnnjpeg.machine.simd import (
     address,
     compress,
-    count_ones,
     fetch_add,
     lanes_of,
     load,
@@ -27,6 +26,7 @@ from dnnjpeg.machine.simd import (
     reinterpret,
     store,
 )
+from dnnjpeg.machine.words import count_ones
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.geometry import Memory
 from dnnjpeg.sparse.threads import Job, number, record, run, take

@@ -79,7 +79,7 @@ def check_max_index(value: Any, tables: int) -> tuple[MaxIndex, ...]:
 def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], Any]) -> tuple[Any, ...]:
     if value is None or isinstance(value, Real):
         return (check(value, name),) * tables
-    items = check_items(value, name, "null, a number, or one entry a table")
+    items = check_items(value, name, "None, a number, or one entry a table")
     nothing = check(None, name)
     if all(isinstance(item, Real | None) and item in (None, nothing) for item in items):
         return (nothing,) * tables  # `replace` may change the number of tables
@@ -91,28 +91,28 @@ def _by_table(value: Any, name: str, tables: int, check: Callable[[Any, str], An
 
 
 def _entries(value: Any, name: str, check: Callable[[Any, str], Any]) -> Any:
-    """The entry of one table. 64 entries that all mean null become one."""
+    """The entry of one table. 64 entries that all mean None become one."""
     if value is None or isinstance(value, Real):
         return check(value, name)
     entries = tuple(
         check(entry, f"{name}[{i}]")
-        for i, entry in enumerate(check_items(value, name, "null, a number, or 64"))
+        for i, entry in enumerate(check_items(value, name, "None, a number, or 64"))
     )
     if len(entries) != 64:
-        raise ValueError(f"{name} has {len(entries)} entries, expected null, a number, or 64")
+        raise ValueError(f"{name} has {len(entries)} entries, expected None, a number, or 64")
     return check(None, name) if entries == (check(None, name),) * 64 else entries
 
 
 def _kappa(value: Any, name: str) -> float | None:
     rounds = value is None or (is_number(value) and value == math.inf)
-    return None if rounds else check_positive(value, name, MIN_HARDNESS, ", or null")
+    return None if rounds else check_positive(value, name, MIN_HARDNESS, ", inf or None")
 
 
 def _width(value: Any, name: str) -> float:
     if value is None:
         return 1.0
     if not is_number(value) or not 0.5 <= value <= 2:
-        raise ValueError(f"{name} is {brief(value)}, expected a number 0.5..2, or null")
+        raise ValueError(f"{name} is {brief(value)}, expected a number 0.5..2 or None")
     return float(value)
 
 

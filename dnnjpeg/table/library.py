@@ -66,8 +66,9 @@ def load_table(name: str | os.PathLike[str]) -> Table:
 
 
 def table_for(digests: Iterable[str]) -> str:
-    """The name of the installed table that was learned for just the networks of these digests, else
-    `DEFAULT_TABLE`.
+    """The name of the installed table that was learned for these networks and no others, or `DEFAULT_TABLE`.
+
+    digests: the digests of the networks, see `Network`.
     """
     wanted = sorted(digests)
     for name in list_tables():
@@ -108,8 +109,8 @@ def _find(name: str, folder: Path) -> Path:
     path = installed.get(name)
     if path is None:
         raise ValueError(
-            f"no table is named {brief(name)}; there are {', '.join(installed)}. "
-            f"Give the path of a JSON file, or put it into {folder}"
+            f"no table is named {brief(name)}. Installed tables: {', '.join(installed)}. "
+            f"Or give the path of a JSON file, or put the file into {folder}"
         )
     return path
 

@@ -61,11 +61,11 @@ def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
         *before, last = group
         tried += 1
         reading = yield last
-        if reading.kept:
+        if reading.met:
             for one in before:
                 tried += 1
                 smaller = yield one
-                if smaller.kept:
+                if smaller.met:
                     return one.read_as(smaller, tried)
             return last.read_as(reading, tried)
     return replace(last.read_as(reading, tried), met=False)

@@ -87,7 +87,7 @@ def encode_to_target(
     """
     given = sum(value is not None for value in (keep, target_bytes, target_bpp))
     if given != 1:
-        raise ValueError(f"{given} of keep, target_bytes and target_bpp are given, expected exactly one")
+        raise ValueError(f"expected exactly one of keep, target_bytes and target_bpp, {given} are given")
     networks = check_items(networks, "networks", "a list of networks")
     if (keep is None) != (not networks):
         raise ValueError("networks and keep go together: give both or neither")

@@ -290,7 +290,7 @@ def test_keys_of_peers_name_the_version(name: str, packages: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("jpegxl", "no codec is named 'jpegxl'; there are dnnjpeg, pillow, pillow-optimize, "),
+        ("jpegxl", "no codec is named 'jpegxl'. Codecs: dnnjpeg, pillow, pillow-optimize, "),
         ("", "no codec is named ''"),
         ("pillow,quality=3", "pillow has no option 'quality', expected subsampling or reduce"),
         ("pillow,reduce=0", "reduce is 0, expected an integer 1..65535"),
@@ -307,8 +307,8 @@ def test_keys_of_peers_name_the_version(name: str, packages: list[str]) -> None:
             "progressive of dnnjpeg is '1', expected true or false or auto",
         ),
         ("dnnjpeg", "dnnjpeg needs a table"),
-        ("dnnjpeg:no-such", "no table is named 'no-such'; there are standard"),
-        ("pillow:standard", "pillow takes no table, 'standard' is given"),
+        ("dnnjpeg:no-such", "no table is named 'no-such'. Installed tables: standard"),
+        ("pillow:standard", "pillow takes no table, and 'standard' is given"),
     ],
 )
 def test_wrong_names(name: str, message: str) -> None:

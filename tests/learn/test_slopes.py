@@ -18,6 +18,7 @@ from dnnjpeg.files.cache import Cache  # noqa: E402
 from dnnjpeg.files.dataset import Dataset  # noqa: E402
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA  # noqa: E402
 from dnnjpeg.learn import slopes  # noqa: E402
+from dnnjpeg.learn.bench import Bench  # noqa: E402
 from dnnjpeg.learn.objective import Objective  # noqa: E402
 from dnnjpeg.learn.points import StandardCurve  # noqa: E402
 from dnnjpeg.learn.slopes import learn  # noqa: E402
@@ -69,7 +70,7 @@ def loss_at(some: Objective, which: int, steps: np.ndarray, subsampling: str) ->
 def test_damage_adds_up_to_the_change_of_the_loss(subsampling: str) -> None:
     some = objective(60, (0, 1))
     steps = np.exp(ANNEX)[[0, 1, 1]]
-    bench = slopes._Bench(some, 2, 0)
+    bench = Bench(some, 2, 0)
     damage, losses = bench._damage(steps[:2], subsampling, np.arange(60))
     assert damage.shape == (2, 60, 2, 64) and losses.shape == (2, 60)
     for which in range(2):
@@ -84,7 +85,7 @@ def test_damage_without_gradients_is_that_of_differences() -> None:
     without.networks[0].module.is_differentiable = False
     steps, index = np.exp(ANNEX), np.arange(60)
     (expected, loss), (found, other) = (
-        slopes._Bench(one, 2, 0)._damage(steps, "4:4:4", index) for one in (some, without)
+        Bench(one, 2, 0)._damage(steps, "4:4:4", index) for one in (some, without)
     )
     np.testing.assert_allclose(other, loss, rtol=1e-4, atol=1e-6)
     levels = np.add.outer(np.arange(8), np.arange(8)).ravel()
@@ -102,7 +103,7 @@ def test_slopes_of_another_task_are_measured_anew(tmp_path: Path) -> None:
     for task in (Classification(), Embedding(), Classification()):
         some = objective(24, cache=cache)
         network = replace(some.networks[0], task=task)
-        bench = slopes._Bench(Objective([network], some.dataset, cache=cache), 2, 0)
+        bench = Bench(Objective([network], some.dataset, cache=cache), 2, 0)
         found.append(bench.measure(ANNEX, 0.0, "4:4:4")[1])
     assert found[0] == found[2] != found[1]
 
@@ -110,7 +111,7 @@ def test_slopes_of_another_task_are_measured_anew(tmp_path: Path) -> None:
 def test_bytes_are_those_of_files() -> None:
     """Of a picture alone: one step up, one step down, the rest as they were."""
     some = objective(1)
-    bench = slopes._Bench(some, 2, 0)
+    bench = Bench(some, 2, 0)
     point = OperatingPoint(50, "4:4:4", (20,) * 64, ((20,) * 64,))
     found = bench._bytes(point, np.array([0]))
 
@@ -230,21 +231,21 @@ def test_a_run_resumes_from_the_cache(tmp_path, monkeypatch) -> None:
     )
     assert again[:4] == seen and len(again) == slopes.most_trials(1)
     assert len(found) <= slopes.most_candidates(2, 1)
-    monkeypatch.setattr(slopes._Bench, "_damage", pytest.fail)
+    monkeypatch.setattr(Bench, "_damage", pytest.fail)
     assert learn(objective(12, cache=Cache(tmp_path)), (30, 60), ("4:4:4",)) == found
 
 
 @pytest.mark.parametrize("trials", [2, 7])
 def test_a_deadline_is_kept(monkeypatch: pytest.MonkeyPatch, trials: int) -> None:
     """On a made-up clock, on which a trial takes 10 seconds."""
-    now, measure = [1000.0], slopes._Bench.measure
+    now, measure = [1000.0], Bench.measure
 
     def slow(*arguments: Any) -> Any:
         now[0] += 10
         return measure(*arguments)
 
     monkeypatch.setattr(slopes.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(slopes._Bench, "measure", slow)
+    monkeypatch.setattr(Bench, "measure", slow)
     seen: list[float] = []
     end = 1000.0 + 10 * trials + 5
     points = learn(objective(12), (30,), ("4:2:0", "4:4:4"), deadline=end, on_trial=lambda *x: seen.append(x))

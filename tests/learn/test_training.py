@@ -304,7 +304,7 @@ def test_what_cannot_be_trained(parts) -> None:
             ValueError, match=r"price is 0\.001, and needs a layer with one round: give one, or price 0"
         ):
             train(fresh(), learning, held_out, replace(QUICK, price=1e-3), layer=layer)
-    with pytest.raises(ValueError, match="drawn has no labels, and only distillation works without"):
+    with pytest.raises(ValueError, match="drawn has no labels: give labels, or use finetune 'distill'"):
         train(fresh(), replace(learning, labels=None), held_out, QUICK)
     with pytest.raises(ValueError, match=f"label 7, expected 0..{CLASSES - 1}, the classes of the network"):
         train(fresh(), replace(learning, labels=learning.labels + 4), held_out, QUICK)

@@ -10,15 +10,11 @@ from dnnjpeg.machine.jit import host_has
 from dnnjpeg.machine.native import multiply_pairs, pack, pick_bytes
 from dnnjpeg.machine.simd import (
     address,
-    big_endian,
     compress,
     convert,
-    count_ones,
     count_set,
-    count_zeros_low,
     fetch_add,
     fused,
-    highest_bit,
     lanes_of,
     load,
     load_scalar,
@@ -32,6 +28,7 @@ from dnnjpeg.machine.simd import (
     store,
     store_where,
 )
+from dnnjpeg.machine.words import big_endian, count_ones, count_zeros_low, highest_bit
 
 MASK = [31, 0, 16, 15, 1, 1, 30, 2, 3, 17, 18, 19, 4, 5, 6, 7]
 _shuffle = shuffler(MASK)

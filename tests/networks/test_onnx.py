@@ -82,7 +82,7 @@ def test_settings_in_yaml(tmp_path: Path) -> None:
         ({"task": "dense"}, "net.json: preprocess is missing"),
         ({"preprocess": CROP, "tasks": "dense"}, "net.json: 'tasks' is not a field of a network"),
         ({"preprocess": CROP, "channels": "rbg"}, "channels is 'rbg', expected rgb or bgr"),
-        ({"preprocess": CROP, "task": "dense", "outputs": ["y"]}, "there is no output y; there are map"),
+        ({"preprocess": CROP, "task": "dense", "outputs": ["y"]}, "there is no output y. Outputs: map"),
         ({"preprocess": CROP, "task": "dense", "two": True}, "inputs are x, ids: say which one"),
         ({"preprocess": CROP, "task": "dense", "two": True, "input": "x"}, "input ids .* has no value"),
         (

@@ -95,14 +95,14 @@ def test_what_cannot_be_meant(three: Path, tmp_path: Path) -> None:
     (tmp_path / "b" / "000.tar").write_bytes(b"")
     (tmp_path / "link").symlink_to(three)
     for sources, output, match in (
-        ([three / "003.tar"], "out", "not there"),
-        ([three / "{000..003}.tar"], "out", "003.tar is not there"),
-        ([three / "x*.tar"], "out", "not there"),
-        ([three / "000.zip"], "out", "no shard"),
+        ([three / "003.tar"], "out", "does not exist"),
+        ([three / "{000..003}.tar"], "out", "003.tar does not exist"),
+        ([three / "x*.tar"], "out", "does not exist"),
+        ([three / "000.zip"], "out", "not a shard"),
         ([three / "000.tar", tmp_path / "b" / "000.tar"], "out", "one name"),
         ([three / "000.tar"], "in", "replace itself"),
         ([three / "000.tar"], "link", "replace itself"),
-        ([three / "{0..b}.tar"], "out", "no range"),
+        ([three / "{0..b}.tar"], "out", "not a range"),
     ):
         with pytest.raises(ValueError, match=match):
             Shards([str(path) for path in sources], str(tmp_path / output), options())
@@ -156,10 +156,10 @@ def test_command_refuses(three: Path, tmp_path: Path) -> None:
         ((three / "000.tar",), "where to?"),
         ((three / "000.tar", *out, "--in-place"), "--in-place: not for shards"),
         ((three / "000.tar", *out, "--dry-run"), "--dry-run: not for shards"),
-        ((three / "000.tar", three, *out), "shards apart"),
-        (("s3://bucket/photos", *out), "is no shard"),
-        ((three, *out, "--column", "x"), "are of shards, which end in"),
-        ((three / "9.tar", *out), "is not there"),
+        ((three / "000.tar", three, *out), "by separate commands"),
+        (("s3://bucket/photos", *out), "is not a shard"),
+        ((three, *out, "--column", "x"), "are for shards, whose names end in"),
+        ((three / "9.tar", *out), "does not exist"),
         (("nothing://x/a.tar", *out), "cannot be reached"),
     ):
         done = run(*arguments)

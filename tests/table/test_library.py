@@ -30,7 +30,8 @@ def test_standard_is_installed(folder: Path) -> None:
 
 def test_user_tables_load_by_name_and_again_when_they_change(folder: Path) -> None:
     with pytest.raises(
-        ValueError, match=rf"no table is named 'mine'; there are standard.*{re.escape(str(folder))}"
+        ValueError,
+        match=rf"no table is named 'mine'\. Installed tables: standard.*{re.escape(str(folder))}",
     ):
         load_table("mine")
     path = folder / "mine.json"

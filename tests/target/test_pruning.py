@@ -199,8 +199,8 @@ def test_gradients_by_differences(networks):
     for keep in ("top1", "top5", "divergence=2"):
         judges = Judges(networks, Criterion.parse(keep), originals)
         margins, gradients = judges.gradients([0, 1, 2], squares)
-        kept = [reading.kept for reading in judges.read([0, 1, 2], squares)]
-        assert kept == [margin > 0 for margin in margins]
+        met = [reading.met for reading in judges.read([0, 1, 2], squares)]
+        assert met == [margin > 0 for margin in margins]
         alone = Judges(networks[:1], Criterion.parse(keep), originals)
         ahead, gradients = alone.gradients([0, 1, 2], squares)
         assert all(one >= both for one, both in zip(ahead, margins, strict=True))

@@ -13,8 +13,11 @@ PICTURES = [draw(72, 56, seed) for seed in range(2)]
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "0 of keep, target_bytes and target_bpp"),
-        ({"keep": "top1", "target_bytes": 9}, "2 of keep"),
+        ({}, "exactly one of keep, target_bytes and target_bpp, 0 are given"),
+        (
+            {"keep": "top1", "target_bytes": 9},
+            "target_bytes and target_bpp, 2 are given",
+        ),
         ({"keep": "top1"}, "networks and keep go together"),
         ({"networks": ["one"], "target_bpp": 1}, "networks and keep go together"),
         ({"networks": "one", "keep": "top1"}, "networks is 'one', expected a list"),

@@ -129,8 +129,8 @@ def test_wrong_networks(source, out, network, tmp_path, monkeypatch, spec, keep,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--quality", "50", "-o", "out"], "--quality: a target leads to each picture's own quality"),
-        (["--adaptive", "-o", "out"], "--adaptive: a target leads to each picture's own quality"),
+        (["--quality", "50", "-o", "out"], "each picture gets its own quality: leave out --quality"),
+        (["--adaptive", "-o", "out"], "each picture gets its own quality: leave out --adaptive"),
         ([], "where to?"),
         (["--in-place", "-o", "out"], "--in-place takes"),
     ],

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from dnnjpeg.evaluate import codecs
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.tools.cli import main
+from dnnjpeg.tools.evaluate import evaluate
 
 NETWORKS = Path(__file__).parents[1] / "evaluate" / "networks.py"
 N, SIDE = 20, 32
@@ -245,13 +248,13 @@ def test_labels_worse_than_a_guess_are_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--codec", "jpegxl"], "no codec is named 'jpegxl'; there are dnnjpeg, pillow"),
+        (["--codec", "jpegxl"], "no codec is named 'jpegxl'. Codecs: dnnjpeg, "),
         (["--codec", "dnnjpeg:nobody"], "no table is named 'nobody'"),
         (["--codec", "pillow", "--reference", "best"], "no codec is named 'best'"),
         (["--codec", "pillow@20.5"], "pillow at quality 20.5: takes whole qualities only"),
         (["--codec", "pillow", "--quality", "20.5"], "pillow-optimize at quality 20.5: takes whole"),
-        (["--codec", "pillow", "--quality", "20,high"], "'20,high' is no list of qualities"),
-        (["--codec", "pillow@0"], "'0' is no list of qualities"),
+        (["--codec", "pillow", "--quality", "20,high"], "'20,high' is not a list of qualities"),
+        (["--codec", "pillow@0"], "'0' is not a list of qualities"),
         (["--codec", "webp@50", "--headerless"], "webp writes no JPEG"),
         (["--codec", "pillow", "-o", "no/such/x.json"], "there is no folder no/such"),
         (["--codec", "pillow", "--plot", "no/such/x.png"], "there is no folder no/such"),
@@ -338,3 +341,11 @@ def test_a_real_network(data_dir: Path, tmp_path: Path) -> None:
         assert 0.9 * size < own_size < size
         assert own_divergence == pytest.approx(divergence, rel=0.25)
     assert settings["dnnjpeg", 10][1] > 2 * settings["dnnjpeg", 75][1]
+
+
+def test_the_help_names_all_codecs_and_their_options() -> None:
+    told = " ".join(evaluate.help.split())
+    for name, options in codecs._ALLOWED.items():
+        assert re.search(rf"\b{name}\b", told) and all(option in told for option in options)
+    (own,) = re.findall(r"dnnjpeg:TABLE has the options ([\w, ]+)\.", told)
+    assert set(re.split(r", | and ", own)) == set(codecs._ALLOWED["dnnjpeg"])

@@ -120,10 +120,10 @@ def clock(monkeypatch) -> list[float]:
     """A made-up one, on which a picture takes a tenth of a second to be read, and three to be differentiated,
     unless that is in the cache.
     """
-    from dnnjpeg.learn.slopes import _Bench
+    from dnnjpeg.learn.bench import Bench
     from dnnjpeg.networks.measurer import Measurer
 
-    now, measure, damage = [0.0], Measurer._measure, _Bench._damage
+    now, measure, damage = [0.0], Measurer._measure, Bench._damage
 
     def slow(self, *arguments):
         now[0] += 0.1 * len(self.dataset)
@@ -134,7 +134,7 @@ def clock(monkeypatch) -> list[float]:
         return damage(self, steps, subsampling, index)
 
     monkeypatch.setattr(Measurer, "_measure", slow)
-    monkeypatch.setattr(_Bench, "_damage", slower)
+    monkeypatch.setattr(Bench, "_damage", slower)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 

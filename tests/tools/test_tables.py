@@ -123,8 +123,8 @@ def test_export_json_is_a_table_of_one_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show", "vgg16"], "no table is named 'vgg16'; there are "),
-        (["show", "missing.json"], "No such file or directory: 'missing.json'"),
+        (["show", "vgg16"], "no table is named 'vgg16'. Installed tables: "),
+        (["show", "missing.json"], "Invalid value for 'NAME': No such file or directory: 'missing.json'"),
         (["show", "standard", "--quality", "0"], "expected a number 1..100"),
         (["show", "standard", "--quality", "nan"], "expected a number 1..100"),
         (["export", "standard"], "Missing option '--quality'"),

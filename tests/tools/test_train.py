@@ -289,7 +289,7 @@ def test_bad_input_is_told(basic, data, tmp_path) -> None:
         ),
         ([*basic[:2], "--data", folder], 2, "holds no pictures"),
         (["--network", "nothing", *basic[2:]], 2, "names no network"),
-        (short, 1, "has no labels, and only distillation works without: give labels"),
+        (short, 1, "has no labels: give labels, or use finetune 'distill'"),
         ([*basic[:6], "--test-labels", wrong], 2, "--test-labels needs test pictures: give --test, too"),
         ([*basic[:6], "--test", data / "other.npy"], 2, "give --test-labels"),
         (
