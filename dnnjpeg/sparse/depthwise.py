@@ -17,8 +17,8 @@ from numba.core.extending import intrinsic
 from torch import Tensor
 
 from dnnjpeg.machine.jit import callback
-from dnnjpeg.machine.simd import address, lanes_of, load, load_scalar, splat
-from dnnjpeg.machine.vector import call, named, vector
+from dnnjpeg.machine.simd import address, lanes_of, load_scalar
+from dnnjpeg.machine.vector import call, fill, named, vector
 from dnnjpeg.sparse import tile
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
@@ -26,7 +26,6 @@ from dnnjpeg.sparse.threads import Job, number, record, run, take
 
 OUTPUTS = 4  # computed together, away from the border
 LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
-_VECTOR, _MASK = vector(f"f32x{LANES}"), vector(f"i1x{LANES}")
 _I64 = ir.IntType(64)
 _JOB = record(
     "source", "out", "tasks",  # addresses, rows
@@ -38,57 +37,61 @@ _JOB = record(
 
 @intrinsic(prefer_literal=True)
 def _outputs(
-    typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, border: Any, part: Any, args: Any
+    typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, size: Any, border: Any, args: Any
 ) -> Any:
-    """Compute `count` neighbouring outputs of 16 channels, kernel of rows x columns. `args` is a tuple:
+    """Compute `count` neighbouring outputs of `size` channels, kernel of rows x columns. `args` is a tuple:
 
     source: address of the picture at these channels
     y, x: position of the first input that the first output reads
     height, width, row_bytes, pixel_bytes: size and strides of the input
     zeros: address of a row of zeros
-    weights: address, float32[rows][columns][16]
-    bias, low, high: vectors; the sum is clipped to low..high, NaN stays
+    weights, bias: addresses, float32[rows][columns][16] and float32[size]
+    low, high: the sum is clipped to low..high, NaN stays
     out: address of the first output; the others follow, one pixel after the other
-    lanes: mask of the existing channels; used with `part`
+    lanes: mask of the existing channels. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
     """
-    kernel_rows, kernel_columns, step, outputs, at_border, partly = (
-        literal.literal_value for literal in (rows, columns, stride, count, border, part)
+    kernel_rows, kernel_columns, step, outputs, channels, at_border = (
+        literal.literal_value for literal in (rows, columns, stride, count, size, border)
     )
+    kind = vector(f"f32x{channels}")
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
-        fields = (b.extract_value(values[-1], i) for i in range(len(args)))
-        (source, y, x, height, width, row_bytes, pixel, zeros, weights, bias, low, high, out, lanes) = fields
-
-        some = lanes if partly else None
+        fields = [b.extract_value(values[-1], i) for i in range(len(args))]
+        (source, y, x, height, width, row_bytes, pixel, zeros, weights, bias, low, high, out) = fields[:13]
+        lanes = fields[13] if len(fields) > 13 else None
         starts = []
         for row in range(kernel_rows):
             line = b.add(y, _I64(row))
             there = b.icmp_unsigned("<", line, height)
             starts.append(b.select(there, b.add(source, b.mul(line, row_bytes)), zeros))
-        sums = [bias] * outputs
+        start = tile.load(b, kind, tile.pointer(b, bias, kind.ir), None)
+        sums = [start] * outputs
         for row, column in product(range(kernel_rows), range(kernel_columns)):
             weight = b.add(weights, _I64((row * kernel_columns + column) * LANES * 4))
-            weight = tile.load(b, _VECTOR, tile.pointer(b, weight, _VECTOR.ir), None)
+            weight = tile.load(b, kind, tile.pointer(b, weight, kind.ir), None)
             for k in range(outputs):
                 place = b.add(x, _I64(k * step + column))
                 at = b.add(starts[row], b.mul(place, pixel))
                 if at_border:
                     at = b.select(b.icmp_unsigned("<", place, width), at, zeros)
-                inputs = tile.load(b, _VECTOR, tile.pointer(b, at, _VECTOR.ir), some)
-                operands = [inputs, weight, sums[k]]
-                sums[k] = call(b, named("fma", _VECTOR), _VECTOR.ir, operands)
+                inputs = tile.load(b, kind, tile.pointer(b, at, kind.ir), lanes)
+                sums[k] = call(b, named("fma", kind), kind.ir, [inputs, weight, sums[k]])
+        least, most = (fill(b, value, kind) for value in (low, high))
         for k, value in enumerate(sums):
-            at = tile.pointer(b, b.add(out, b.mul(_I64(k), pixel)), _VECTOR.ir)
-            tile.store(b, _VECTOR, tile.clipped(b, value, low, high), at, some)
+            at = tile.pointer(b, b.add(out, b.mul(_I64(k), pixel)), kind.ir)
+            tile.store(b, kind, tile.clipped(b, value, least, most), at, lanes)
         return context.get_dummy_value()
 
-    return types.none(rows, columns, stride, count, border, part, args), codegen
+    return types.none(rows, columns, stride, count, size, border, args), codegen
 
 
-def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
-    """The body of the kernel for one shape of filters."""
+def _kernel(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) -> Any:
+    """The body of the kernel for one shape of filters.
+
+    tail: channels that are left when 16 are taken at a time.
+    """
     taps = rows * columns
 
     def convolve(jobs):
@@ -97,10 +100,9 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
         job = job[0]
         pixel = 4 * job.channels
         row_bytes = job.width * pixel
-        whole = job.channels // LANES
-        lanes = lanes_of(np.uint64((1 << (job.channels - whole * LANES)) - 1), "i1x16")
-        low = splat(load_scalar(job.limits, "f32"), "f32x16")
-        high = splat(load_scalar(job.limits + 4, "f32"), "f32x16")
+        vectors = (job.channels + LANES - 1) // LANES
+        lanes = lanes_of(np.uint64((1 << tail) - 1), "i1x16")
+        low, high = load_scalar(job.limits, "f32"), load_scalar(job.limits + 4, "f32")
         owner = me = number(at, job)
         while True:
             task, owner = take(at, job, job.tasks, me, owner)
@@ -114,26 +116,25 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
             while column < job.out_width:
                 inside = job.first <= column and column + OUTPUTS <= job.last
                 x = column * stride_x - job.pad_x
-                for n in range(whole):
-                    weights = job.weights + n * taps * 64
+                for n in range(vectors):
                     args = (
-                        source + 64 * n, y, x, job.height, job.width, row_bytes, pixel, job.zeros, weights,
-                        load(job.bias + 64 * n, "f32x16"), low, high, out + 64 * n, lanes,
+                        source + 64 * n, y, x, job.height, job.width, row_bytes, pixel, job.zeros,
+                        job.weights + n * taps * 64, job.bias + 64 * n, low, high, out + 64 * n,
                     )  # fmt: skip
-                    if inside:
-                        _outputs(rows, columns, stride_x, OUTPUTS, False, False, args)
+                    if tail == 0 or n < vectors - 1:
+                        if inside:
+                            _outputs(rows, columns, stride_x, OUTPUTS, 16, False, args)
+                        else:
+                            _outputs(rows, columns, stride_x, 1, 16, True, args)
+                    elif tail == 8:
+                        if inside:
+                            _outputs(rows, columns, stride_x, OUTPUTS, 8, False, args)
+                        else:
+                            _outputs(rows, columns, stride_x, 1, 8, True, args)
+                    elif inside:
+                        _outputs(rows, columns, stride_x, OUTPUTS, 16, False, (*args, lanes))
                     else:
-                        _outputs(rows, columns, stride_x, 1, True, False, args)
-                if job.channels > whole * LANES:
-                    args = (
-                        source + 64 * whole, y, x, job.height, job.width, row_bytes, pixel, job.zeros,
-                        job.weights + whole * taps * 64, load(job.bias + 64 * whole, "f32x16"), low, high,
-                        out + 64 * whole, lanes,
-                    )  # fmt: skip
-                    if inside:
-                        _outputs(rows, columns, stride_x, OUTPUTS, False, True, args)
-                    else:
-                        _outputs(rows, columns, stride_x, 1, True, True, args)
+                        _outputs(rows, columns, stride_x, 1, 16, True, (*args, lanes))
                 done = OUTPUTS if inside else 1
                 column += done
                 out += done * pixel
@@ -142,8 +143,8 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
 
 
 @cache
-def _code(rows: int, columns: int, stride_y: int, stride_x: int) -> Any:
-    return callback(_kernel(rows, columns, stride_y, stride_x), _JOB)
+def _code(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) -> Any:
+    return callback(_kernel(rows, columns, stride_y, stride_x, tail), _JOB)
 
 
 class Depthwise:
@@ -170,7 +171,7 @@ class Depthwise:
         geometry.check_weights(weights, bias)
         self._geometry = geometry
         channels, (rows, columns) = geometry.channels, geometry.kernel
-        self._code = _code(rows, columns, *geometry.stride)
+        self._code = _code(rows, columns, *geometry.stride, channels % LANES)
         vectors = -(-channels // LANES)
         packed = torch.zeros(vectors * LANES, rows * columns)
         packed[:channels] = weights.detach().reshape(channels, -1)

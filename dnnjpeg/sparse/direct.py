@@ -28,6 +28,7 @@ from dnnjpeg.sparse.threads import Job, number, record, run, take
 from dnnjpeg.sparse.tile import clipped, load, pointer, store
 
 OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
+FEWEST = 2 * OUTPUTS // 3  # with fewer, a sum is not ready when the next product is
 BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
 SHARED = 250_000  # multiplications that are worth a second thread
 UNROLLED = 4  # inputs of each output, a turn of the inner loop
@@ -200,6 +201,16 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int, count: int, tai
     return callback(_kernel(rows, columns, stride_y, stride_x, count, tail, borders), _JOB)
 
 
+def _outputs(width: int) -> int:
+    """The outputs of a tile for rows of this width: few tiles that overlap little.
+
+    To begin and to end a tile takes as long as half an output.
+    """
+    if width <= OUTPUTS:
+        return width
+    return min(range(OUTPUTS, FEWEST - 1, -1), key=lambda count: -(-width // count) * (2 * count + 1))
+
+
 class Direct:
     """A dense layer with packed weights and a compiled kernel.
 
@@ -230,7 +241,7 @@ class Direct:
         self._zeros = torch.zeros(geometry.width * channels if padded else 0)
         height, width = geometry.output
         borders = geometry.padding[1] + geometry.ends[1] > 0
-        self._count = min(OUTPUTS, width)
+        self._count = _outputs(width)
         self._code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
         pad_y, pad_x = geometry.padding
         first, last = geometry.inside
