@@ -4,7 +4,7 @@ A few neighbouring outputs of a row are computed together, in registers. So ever
 of them. Inputs outside the map are read from a row of zeros.
 """
 
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -18,18 +18,18 @@ from torch import Tensor
 
 from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
-from dnnjpeg.machine.vector import call, fill, named, vector
-from dnnjpeg.sparse import tile
+from dnnjpeg.machine.vector import call, named, vector
+from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, number, record, run, take
+from dnnjpeg.sparse.threads import Job, number, record, take
 
 OUTPUTS = 4  # computed together, away from the border
-LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
 _I64 = ir.IntType(64)
 _JOB = record(
-    "source", "out", "tasks",  # addresses, rows
-    "weights", "bias", "zeros", "limits", "height", "width", "channels", "out_height", "out_width",
+    *CALL,
+    "tasks",  # rows
+    "weights", "bias", "zeros", "height", "width", "channels", "out_height", "out_width",
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
 )  # fmt: skip
@@ -43,11 +43,10 @@ def _outputs(
 
     source: address of the picture at these channels
     y, x: position of the first input that the first output reads
-    height, width, row_bytes, pixel_bytes: size and strides of the input
+    height, width, row_bytes: size of the input; its pixels are as far apart as those of the output
     zeros: address of a row of zeros
     weights, bias: addresses, float32[rows][columns][16] and float32[size]
-    low, high: the sum is clipped to low..high, NaN stays
-    out: address of the first output; the others follow, one pixel after the other
+    low, high, out, residual, pixel: see `compiled.finish`
     lanes: mask of the existing channels. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
@@ -59,29 +58,26 @@ def _outputs(
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         fields = [b.extract_value(values[-1], i) for i in range(len(args))]
-        (source, y, x, height, width, row_bytes, pixel, zeros, weights, bias, low, high, out) = fields[:13]
-        lanes = fields[13] if len(fields) > 13 else None
+        source, y, x, height, width, row_bytes, zeros, weights, bias = fields[:9]
+        pixel = fields[13]
+        lanes = fields[14] if len(fields) > 14 else None
         starts = []
         for row in range(kernel_rows):
             line = b.add(y, _I64(row))
             there = b.icmp_unsigned("<", line, height)
             starts.append(b.select(there, b.add(source, b.mul(line, row_bytes)), zeros))
-        start = tile.load(b, kind, tile.pointer(b, bias, kind.ir), None)
-        sums = [start] * outputs
+        sums = [load(b, kind, bias, None)] * outputs
         for row, column in product(range(kernel_rows), range(kernel_columns)):
             weight = b.add(weights, _I64((row * kernel_columns + column) * LANES * 4))
-            weight = tile.load(b, kind, tile.pointer(b, weight, kind.ir), None)
+            weight = load(b, kind, weight, None)
             for k in range(outputs):
                 place = b.add(x, _I64(k * step + column))
                 at = b.add(starts[row], b.mul(place, pixel))
                 if at_border:
                     at = b.select(b.icmp_unsigned("<", place, width), at, zeros)
-                inputs = tile.load(b, kind, tile.pointer(b, at, kind.ir), lanes)
+                inputs = load(b, kind, at, lanes)
                 sums[k] = call(b, named("fma", kind), kind.ir, [inputs, weight, sums[k]])
-        least, most = (fill(b, value, kind) for value in (low, high))
-        for k, value in enumerate(sums):
-            at = tile.pointer(b, b.add(out, b.mul(_I64(k), pixel)), kind.ir)
-            tile.store(b, kind, tile.clipped(b, value, least, most), at, lanes)
+        finish(b, kind, sums, fields[9:14], lanes)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, size, border, args), codegen
@@ -111,6 +107,7 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) ->
             image, row = divmod(task, job.out_height)
             source = job.source + image * job.height * row_bytes
             out = job.out + task * job.out_width * pixel
+            residual = job.residual + task * job.out_width * pixel if job.residual else 0
             y = row * stride_y - job.pad_y
             column = 0
             while column < job.out_width:
@@ -118,8 +115,9 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) ->
                 x = column * stride_x - job.pad_x
                 for n in range(vectors):
                     args = (
-                        source + 64 * n, y, x, job.height, job.width, row_bytes, pixel, job.zeros,
+                        source + 64 * n, y, x, job.height, job.width, row_bytes, job.zeros,
                         job.weights + n * taps * 64, job.bias + 64 * n, low, high, out + 64 * n,
+                        residual + 64 * n if residual else 0, pixel,
                     )  # fmt: skip
                     if tail == 0 or n < vectors - 1:
                         if inside:
@@ -138,6 +136,7 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) ->
                 done = OUTPUTS if inside else 1
                 column += done
                 out += done * pixel
+                residual += done * pixel if residual else 0
 
     return convolve
 
@@ -147,61 +146,35 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) -> A
     return callback(_kernel(rows, columns, stride_y, stride_x, tail), _JOB)
 
 
-class Depthwise:
+class Depthwise(Compiled):
     """A depthwise layer with packed weights and a compiled kernel.
 
     geometry: geometry with as many groups as channels and filters.
     weights: float32 channels x 1 x Kh x Kw.
     bias: float32 channels, or None for zero.
-    activation: activation of the output: "none", "relu" or "relu6".
 
     Raises ValueError if weights or bias do not fit the geometry.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        weights: Tensor,
-        bias: Tensor | None,
-        *,
-        activation: str = "none",
-    ) -> None:
+    def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         if not geometry.groups == geometry.channels == geometry.filters:
             raise ValueError(f"{geometry} has not as many groups as channels and filters")
-        geometry.check_weights(weights, bias)
-        self._geometry = geometry
+        super().__init__(geometry, weights, bias)
         channels, (rows, columns) = geometry.channels, geometry.kernel
-        self._code = _code(rows, columns, *geometry.stride, channels % LANES)
+        self.code = _code(rows, columns, *geometry.stride, channels % LANES)
         vectors = -(-channels // LANES)
         packed = torch.zeros(vectors * LANES, rows * columns)
         packed[:channels] = weights.detach().reshape(channels, -1)
         self._weights = packed.reshape(vectors, LANES, -1).transpose(1, 2).contiguous()
-        self._bias = torch.zeros(vectors * LANES)
-        if bias is not None:
-            self._bias[:channels] = bias
         self._zeros = torch.zeros(geometry.width * channels)
-        self._limits = torch.tensor(LIMITS[activation])
-        self._height, self._width = geometry.output
-        pad_y, pad_x = geometry.padding
-        first, last = geometry.inside
-        self._job = partial(
-            Job,
-            _JOB,
-            weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
-            limits=self._limits.data_ptr(), height=geometry.height, width=geometry.width, channels=channels,
-            out_height=self._height, out_width=self._width, pad_y=pad_y, pad_x=pad_x,
-            first=first, last=last,
-        )  # fmt: skip
-        self._jobs: dict[int, Job] = {}  # by threads
 
-    def __call__(self, x: Tensor, threads: int = 1) -> Tensor:
-        """The output, channels last, for float32 N x C x H x W. Raises ValueError for other inputs."""
-        self._geometry.check(x)
-        x = x.contiguous(memory_format=torch.channels_last)
-        batch, channels = x.shape[:2]
-        out = torch.empty(batch, channels, self._height, self._width, memory_format=torch.channels_last)
-        job = self._jobs.get(threads)
-        if job is None:
-            job = self._jobs[threads] = self._job(threads=threads)
-        run(self._code, job.copy(x.data_ptr(), out.data_ptr(), batch * self._height), threads)
-        return out
+    def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
+        geometry = self.geometry
+        (height, width), (pad_y, pad_x), (first, last) = geometry.output, geometry.padding, geometry.inside
+        job = Job(
+            _JOB, threads, tasks=batch * height,
+            weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
+            height=geometry.height, width=geometry.width, channels=geometry.channels,
+            out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x, first=first, last=last,
+        )  # fmt: skip
+        return job, threads

@@ -5,7 +5,6 @@ of a kernel row pass by, which lie side by side. Inputs outside the map are read
 convolution, a map is a single row.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -21,21 +20,19 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback, host_has
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, vector
-from dnnjpeg.sparse.depthwise import LIMITS
+from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, pointer
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, number, record, run, take
-from dnnjpeg.sparse.tile import clipped, load, pointer, store
+from dnnjpeg.sparse.threads import Job, number, record, take
 
 OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
 FEWEST = 2 * OUTPUTS // 3  # with fewer, a sum is not ready when the next product is
 BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
 SHARED = 250_000  # multiplications that are worth a second thread
 UNROLLED = 4  # inputs of each output, a turn of the inner loop
-_LIMITS = {name: torch.tensor(pair) for name, pair in LIMITS.items()}
 _I64 = ir.IntType(64)
 _JOB = record(
-    "source", "out", "residual", "limits",  # addresses, 0 for no residual
+    *CALL,
     "tasks", "groups", "rows", "columns", "row_blocks", "column_blocks",  # how the output is divided
     "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
     "pad_y", "pad_x",
@@ -55,7 +52,7 @@ def _multiply(
     def advance(k: ir.Value, steps: int) -> None:
         at, offset = b.load(weights), b.shl(k, _I64(2))
         for step in range(steps):
-            weight = b.load(pointer(b, b.add(at, _I64(step * LANES * 4)), kind.ir), align=4)
+            weight = load(b, kind, b.add(at, _I64(step * LANES * 4)), None)
             for slot, begin in zip(sums, inputs, strict=True):
                 place = b.add(b.add(begin, offset), _I64(4 * step))
                 value = fill(b, b.load(pointer(b, place, ir.FloatType()), align=4), kind)
@@ -70,7 +67,7 @@ def _multiply(
 
 
 @intrinsic(prefer_literal=True)
-def _tile(
+def tile(
     typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, size: Any, border: Any, args: Any
 ) -> Any:
     """Compute `count` neighbouring outputs of `size` filters, kernel of rows x columns. `args` is a tuple:
@@ -80,9 +77,7 @@ def _tile(
     height, width, channels: of the input
     zeros: address of a row of zeros
     weights, bias: addresses, float32[rows][columns][channels][16] and float32[size]
-    low, high: the sum is clipped to low..high, NaN stays
-    out, residual: address of the first output, and of what is added to it (0: nothing)
-    pixel: bytes from one output to the next
+    low, high, out, residual, pixel: see `compiled.finish`
     lanes: mask of the existing filters. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
@@ -94,11 +89,9 @@ def _tile(
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         fields = [b.extract_value(values[-1], i) for i in range(len(args))]
-        (source, y, x, height, width, channels, zeros, weights, bias, low, high, out, residual, pixel) = (
-            fields[:14]
-        )
+        source, y, x, height, width, channels, zeros, weights, bias = fields[:9]
         in_pixel = b.mul(channels, _I64(4))
-        start = b.load(pointer(b, bias, kind.ir), align=4)
+        start = load(b, kind, bias, None)
         sums = [cgutils.alloca_once_value(b, start) for _ in range(outputs)]
         cursor = cgutils.alloca_once_value(b, weights)
         places = [b.add(x, _I64(i * step)) for i in range(outputs)]
@@ -117,18 +110,8 @@ def _tile(
             else:
                 inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
                 _multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
-
-        def each(address: ir.Value) -> Iterator[tuple[Any, ir.Value]]:
-            for i, slot in enumerate(sums):
-                yield slot, pointer(b, b.add(address, b.mul(_I64(i), pixel)), kind.ir)
-
         lanes = fields[14] if len(fields) > 14 else None
-        with b.if_then(b.icmp_unsigned("!=", residual, _I64(0))):
-            for slot, at in each(residual):
-                b.store(b.fadd(b.load(slot), load(b, kind, at, lanes)), slot)
-        least, most = (fill(b, value, kind) for value in (low, high))
-        for slot, at in each(out):
-            store(b, kind, clipped(b, b.load(slot), least, most), at, lanes)
+        finish(b, kind, map(b.load, sums), fields[9:14], lanes)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, size, border, args), codegen
@@ -180,18 +163,18 @@ def _kernel(
                         inside = not borders or (job.first <= column and column + count <= job.last)
                         if tail == 0 or n < panels - 1:
                             if inside:
-                                _tile(rows, columns, stride_x, count, 16, False, args)
+                                tile(rows, columns, stride_x, count, 16, False, args)
                             else:
-                                _tile(rows, columns, stride_x, count, 16, True, args)
+                                tile(rows, columns, stride_x, count, 16, True, args)
                         elif tail == 8:
                             if inside:
-                                _tile(rows, columns, stride_x, count, 8, False, args)
+                                tile(rows, columns, stride_x, count, 8, False, args)
                             else:
-                                _tile(rows, columns, stride_x, count, 8, True, args)
+                                tile(rows, columns, stride_x, count, 8, True, args)
                         elif inside:
-                            _tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
+                            tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
                         else:
-                            _tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
+                            tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
 
     return convolve
 
@@ -201,7 +184,7 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int, count: int, tai
     return callback(_kernel(rows, columns, stride_y, stride_x, count, tail, borders), _JOB)
 
 
-def _outputs(width: int) -> int:
+def tiled(width: int) -> int:
     """The outputs of a tile for rows of this width: few tiles that overlap little.
 
     To begin and to end a tile takes as long as half an output.
@@ -211,7 +194,7 @@ def _outputs(width: int) -> int:
     return min(range(OUTPUTS, FEWEST - 1, -1), key=lambda count: -(-width // count) * (2 * count + 1))
 
 
-class Direct:
+class Direct(Compiled):
     """A dense layer with packed weights and a compiled kernel.
 
     weights: float32 filters x channels x Kh x Kw.
@@ -223,26 +206,22 @@ class Direct:
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         if geometry.groups != 1:
             raise ValueError(f"{geometry} has groups, which the direct kernel cannot compute")
-        geometry.check_weights(weights, bias)
-        self._given, self.output = geometry, (geometry.filters, *geometry.output)
+        super().__init__(geometry, weights, bias)
         padded = any(geometry.padding + geometry.ends)
         if geometry.kernel == geometry.stride == (1, 1) and not padded:
             geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
-        self._geometry = geometry
+        self._seen = geometry  # by the kernel
         filters, channels, (rows, columns) = geometry.filters, geometry.channels, geometry.kernel
         panels = -(-filters // LANES)
         packed = torch.zeros(panels * LANES, channels, rows, columns)
         packed[:filters] = weights.detach()
         packed = packed.reshape(panels, LANES, channels, rows, columns)
         self._weights = packed.permute(0, 3, 4, 2, 1).contiguous()
-        self._bias = torch.zeros(panels * LANES)
-        if bias is not None:
-            self._bias[:filters] = bias
         self._zeros = torch.zeros(geometry.width * channels if padded else 0)
         height, width = geometry.output
         borders = geometry.padding[1] + geometry.ends[1] > 0
-        self._count = _outputs(width)
-        self._code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
+        self._count = tiled(width)
+        self.code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
         pad_y, pad_x = geometry.padding
         first, last = geometry.inside
         self._job = partial(
@@ -253,11 +232,10 @@ class Direct:
             out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
             first=first, last=last,
         )  # fmt: skip
-        self._jobs: dict[tuple[int, int], tuple[Job, int]] = {}  # by batch and threads, with those used
 
     def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
-        """The job for so many pictures: its tasks are blocks of the output, or of its filters too."""
-        geometry = self._geometry
+        """Tasks are blocks of the output, or of its filters too."""
+        geometry = self._seen
         height, width = geometry.output
         threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
         size = 4 * geometry.channels * geometry.height * geometry.width
@@ -277,31 +255,3 @@ class Direct:
             columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
         )  # fmt: skip
         return job, threads
-
-    def __call__(
-        self, x: Tensor, threads: int = 1, *, residual: Tensor | None = None, activation: str = "none"
-    ) -> Tensor:
-        """The output, channels last, for float32 N x C x H x W.
-
-        residual: float32 tensor of the output's shape, added before the activation.
-        activation: "none", "relu" or "relu6".
-
-        Raises ValueError for other inputs.
-        """
-        batch = self._given.check(x)
-        x = x.contiguous(memory_format=torch.channels_last)
-        shape = (batch, *self.output)
-        if residual is not None:
-            if residual.shape != shape or residual.dtype is not torch.float32:
-                raise ValueError(
-                    f"the residual is {residual.dtype} {tuple(residual.shape)}, expected float32 {shape}"
-                )
-            residual = residual.contiguous(memory_format=torch.channels_last)
-        out = torch.empty(shape, memory_format=torch.channels_last)
-        found = self._jobs.get((batch, threads))
-        if found is None:
-            found = self._jobs[batch, threads] = self._divided(batch, threads)
-        job, used = found
-        other = 0 if residual is None else residual.data_ptr()
-        run(self._code, job.copy(x.data_ptr(), out.data_ptr(), other, _LIMITS[activation].data_ptr()), used)
-        return out

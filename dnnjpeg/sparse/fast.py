@@ -81,8 +81,11 @@ class FastConv2d(nn.Conv2d):
         weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
         return weight, shift.to(self.weight.dtype)
 
-    def _check(self, x: Tensor) -> None:
-        """Drop prepared weights if parameters have changed. Raises RuntimeError if gradients are needed."""
+    def check(self, x: Tensor) -> object:
+        """Drop prepared weights if parameters have changed. Returns what differs after a change.
+
+        Raises RuntimeError if gradients are needed.
+        """
         weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
         assert weight is not None
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -95,6 +98,7 @@ class FastConv2d(nn.Conv2d):
         if state != self._state:
             self._ready.clear()
             self._state = state
+        return state
 
     def is_for_another(self, shape: tuple[int, ...]) -> bool:
         """Whether inputs of this shape are computed by the original module."""
@@ -103,8 +107,8 @@ class FastConv2d(nn.Conv2d):
             return False
         return tuple(shape[1:]) != (geometry.channels, geometry.height, geometry.width)
 
-    def _geometry(self, x: Tensor) -> Geometry:
-        return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
+    def _geometry(self, shape: tuple[int, ...]) -> Geometry:
+        return Geometry.padded(self, shape, around(self)) if self.geometry is None else self.geometry
 
     def _as_before(self, x: Tensor) -> Tensor:
         """Compute with the original module, the batch norm and the ReLU."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from dnnjpeg.sparse.chain import Chain, Link
+from dnnjpeg.sparse.dense import OURS, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6
@@ -46,6 +48,7 @@ class Fused:
         _leave_out(graph, modules)
         _add_residuals(graph, modules)
         _rectify(graph, modules)
+        _chain(graph, modules)
         _bind(graph, modules)
         run: Callable[..., Any] = fx.GraphModule(model, graph).forward
         places = [
@@ -180,6 +183,41 @@ def _changed(first: fx.Node, last: fx.Node, modules: Modules) -> bool:
             return True
         node = node.next
     return False
+
+
+def _chain(graph: fx.Graph, modules: Modules) -> None:
+    """Turn dense convolutions of ours that follow each other into one function call."""
+    runs: list[list[fx.Node]] = [[]]
+    for node in graph.nodes:
+        module = _convolution(node, modules)
+        if isinstance(module, DenseConv2d) and module.method in OURS and module.channels_last:
+            runs[-1].append(node)
+        elif runs[-1]:
+            runs.append([])
+    for run in runs:
+        if len(run) < 2:
+            continue
+        inputs = list(dict.fromkeys(arg for node in run for arg in node.args if arg not in run))
+        tensors = [*inputs, *run]
+        links = []
+        for node in run:
+            module = modules[str(node.target)]
+            source, *residual = map(tensors.index, node.args)
+            activation = node.meta.get("activation", module.activation)
+            links.append(Link(module, activation, source, *residual))
+        outputs = [node for node in run if any(user not in run for user in node.users)]
+        chain = Chain(links, list(map(tensors.index, outputs)))
+        with graph.inserting_before(run[0]):
+            made = graph.call_function(chain.__call__, tuple(inputs))
+            results = (
+                [made]
+                if len(outputs) == 1
+                else [graph.call_function(operator.getitem, (made, i)) for i in range(len(outputs))]
+            )
+        for node, result in zip(outputs, results, strict=True):
+            node.replace_all_uses_with(result)
+        for node in reversed(run):
+            graph.erase_node(node)
 
 
 def _bind(graph: fx.Graph, modules: Modules) -> None:
