@@ -1,6 +1,6 @@
 """Winograd's convolution F(2x2, 3x3), channels last: 16 multiplications where the direct kernel needs 36.
 
-A tile is 2 x 2 outputs, of 4 x 4 inputs. Adding and subtracting makes of these 16 other numbers, each of which
+A tile is 2 x 2 outputs, of 4 x 4 inputs. Adding and subtracting makes of these 16 others, each of which
 is multiplied with a matrix of its own; the outputs are sums of the products (Lavin and Gray,
 "Fast Algorithms for Convolutional Neural Networks", 2015). NaN and infinity go to all outputs of a tile.
 """
@@ -154,7 +154,7 @@ def _kernel(count: int) -> Any:
                     args = (
                         source, y, x, job.height, job.width, job.channels, job.zeros, place, job.input_bytes
                     )  # fmt: skip
-                    if 0 <= min(x, y) and x + 4 <= job.width and y + 4 <= job.height:
+                    if min(x, y) >= 0 and x + 4 <= job.width and y + 4 <= job.height:
                         _spread(False, args)
                     else:
                         _spread(True, args)
@@ -176,9 +176,9 @@ def _kernel(count: int) -> Any:
                         for column in range(job.tile_columns):
                             to = (image * job.out_height + 2 * row) * row_bytes + 2 * column * pixel + begin
                             args = (
-                                place, job.product_bytes, job.bias + begin,
-                                min(2, job.out_height - 2 * row), min(2, job.out_width - 2 * column), row_bytes,
-                                low, high, job.out + to, job.residual + to if job.residual else 0, pixel,
+                                place, job.product_bytes, job.bias + begin, min(2, job.out_height - 2 * row),
+                                min(2, job.out_width - 2 * column), row_bytes, low, high, job.out + to,
+                                job.residual + to if job.residual else 0, pixel,
                             )  # fmt: skip
                             _gather(args)
                             place += 64
