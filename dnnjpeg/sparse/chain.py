@@ -7,6 +7,7 @@ import ctypes
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numba
@@ -18,7 +19,7 @@ from dnnjpeg.machine.simd import load_scalar, store
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import LIMITS, Compiled
 from dnnjpeg.sparse.dense import DenseConv2d
-from dnnjpeg.sparse.fast import SHAPES, fits, marked
+from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
 from dnnjpeg.sparse.threads import LINE, called, record, team
 
 _CALL = record("steps", "count", "bases", "scratch", "job", "team")  # addresses, and the number of steps
@@ -26,6 +27,7 @@ _CALL = record("steps", "count", "bases", "scratch", "job", "team")  # addresses
 _WORDS = 11
 Shape = tuple[int, ...]
 _NOTHING, _ARENA = (0, 0), 1  # a base, of no address, and that of the arena; then inputs and outputs
+_WEIGHT, _MEAN = itemgetter("weight"), itemgetter("running_mean")
 
 
 class Link(NamedTuple):
@@ -150,25 +152,39 @@ class Chain:
     def __init__(self, links: Sequence[Link], outputs: Sequence[int]) -> None:
         self._links, self._outputs = links, outputs
         self._programs: dict[Any, _Program | None] = {}
+        modules = [link.module for link in links]
+        self._parameters = [module._parameters for module in modules]
+        self._buffers = [module.norm._buffers for module in modules if module.norm]
         self._state: list[object] = []
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The output, or a tuple of outputs, channels last."""
-        first = inputs[0]
-        state = [link.module.check(first) for link in self._links]
+        if torch.is_grad_enabled():  # each convolution decides whether it can do without
+            return self._given(self._one_by_one(inputs))
+        # as `FastConv2d.check`, for all at once
+        weights: list[Any] = [*map(_WEIGHT, self._parameters)]
+        state = [
+            *map(Tensor.data_ptr, weights),
+            *map(version, weights),
+            *map(version, map(_MEAN, self._buffers)),
+        ]
         if state != self._state or len(self._programs) >= SHAPES:
             self._programs.clear()
             self._state = state
         key = (torch.get_num_threads(), *((x.shape, x.dtype, x.device) for x in inputs))
         if key not in self._programs:
+            for link in self._links:
+                link.module.check(inputs[0])
             self._programs[key] = self._program(inputs)
         program = self._programs[key]
         if program is None:
-            results = self._one_by_one(inputs)
-        else:
-            results = program([x.contiguous(memory_format=torch.channels_last) for x in inputs])
-            for number, y in zip(self._outputs, results, strict=True):
-                marked(y, self._links[number - len(inputs)].activation)
+            return self._given(self._one_by_one(inputs))
+        results = program([x.contiguous(memory_format=torch.channels_last) for x in inputs])
+        for number, y in zip(self._outputs, results, strict=True):
+            marked(y, self._links[number - len(inputs)].activation)
+        return self._given(results)
+
+    def _given(self, results: list[Tensor]) -> Any:
         return results[0] if len(results) == 1 else tuple(results)
 
     def _program(self, inputs: Sequence[Tensor]) -> _Program | None:

@@ -40,7 +40,7 @@ _JOB = record(
 )  # fmt: skip
 
 
-def _multiply(
+def multiply(
     b: ir.IRBuilder, kind: Vector, sums: list[Any], weights: Any, inputs: list[ir.Value], length: ir.Value
 ) -> None:
     """Add the products of `length` inputs of each output and their weights to the sums.
@@ -67,7 +67,7 @@ def _multiply(
 
 
 @intrinsic(prefer_literal=True)
-def tile(
+def _tile(
     typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, size: Any, border: Any, args: Any
 ) -> Any:
     """Compute `count` neighbouring outputs of `size` filters, kernel of rows x columns. `args` is a tuple:
@@ -106,10 +106,10 @@ def tile(
                         place = b.add(place, column.index)
                         inside = b.icmp_unsigned("<", place, width)
                         inputs.append(b.select(inside, b.add(begin, b.mul(place, in_pixel)), zeros))
-                    _multiply(b, kind, sums, cursor, inputs, channels)
+                    multiply(b, kind, sums, cursor, inputs, channels)
             else:
                 inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
-                _multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
+                multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
         lanes = fields[14] if len(fields) > 14 else None
         finish(b, kind, map(b.load, sums), fields[9:14], lanes)
         return context.get_dummy_value()
@@ -163,18 +163,18 @@ def _kernel(
                         inside = not borders or (job.first <= column and column + count <= job.last)
                         if tail == 0 or n < panels - 1:
                             if inside:
-                                tile(rows, columns, stride_x, count, 16, False, args)
+                                _tile(rows, columns, stride_x, count, 16, False, args)
                             else:
-                                tile(rows, columns, stride_x, count, 16, True, args)
+                                _tile(rows, columns, stride_x, count, 16, True, args)
                         elif tail == 8:
                             if inside:
-                                tile(rows, columns, stride_x, count, 8, False, args)
+                                _tile(rows, columns, stride_x, count, 8, False, args)
                             else:
-                                tile(rows, columns, stride_x, count, 8, True, args)
+                                _tile(rows, columns, stride_x, count, 8, True, args)
                         elif inside:
-                            tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
+                            _tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
                         else:
-                            tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
+                            _tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
 
     return convolve
 

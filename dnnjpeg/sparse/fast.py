@@ -81,11 +81,8 @@ class FastConv2d(nn.Conv2d):
         weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
         return weight, shift.to(self.weight.dtype)
 
-    def check(self, x: Tensor) -> object:
-        """Drop prepared weights if parameters have changed. Returns what differs after a change.
-
-        Raises RuntimeError if gradients are needed.
-        """
+    def check(self, x: Tensor) -> None:
+        """Drop prepared weights if parameters have changed. Raises RuntimeError if gradients are needed."""
         weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
         assert weight is not None
         if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -94,11 +91,10 @@ class FastConv2d(nn.Conv2d):
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
         mean = None if norm is None else norm._buffers["running_mean"]
-        state = (_version(weight), weight.data_ptr(), None if mean is None else _version(mean))
+        state = (version(weight), weight.data_ptr(), None if mean is None else version(mean))
         if state != self._state:
             self._ready.clear()
             self._state = state
-        return state
 
     def is_for_another(self, shape: tuple[int, ...]) -> bool:
         """Whether inputs of this shape are computed by the original module."""
@@ -170,5 +166,6 @@ def fits(x: Tensor) -> bool:
     return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
 
 
-def _version(tensor: Tensor) -> int:
+def version(tensor: Tensor) -> int:
+    """The number of changes of a tensor, 0 if it has no count of them."""
     return 0 if tensor.is_inference() else tensor._version

@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any
 
 import numba
-import numpy as np
 import torch
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -21,7 +20,7 @@ from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, load_scalar
 from dnnjpeg.machine.vector import vector
 from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, save
-from dnnjpeg.sparse.direct import SHARED, tile, tiled
+from dnnjpeg.sparse.direct import SHARED, multiply, tiled
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import LINE, Job, number, record, take
@@ -82,6 +81,28 @@ def _differences(b: ir.IRBuilder, d: list[ir.Value]) -> list[ir.Value]:
     return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
 
 
+@intrinsic(prefer_literal=True)
+def _multiply(typingctx: Any, count: Any, args: Any) -> Any:
+    """Multiply the transformed inputs of `count` tiles with a matrix, for 16 filters. `args` is a tuple:
+
+    source, channels: address of the inputs, float32[count][channels]
+    weights: address, float32[channels][16]
+    out: address of the products, float32[count][16]
+    """
+    tiles, kind = count.literal_value, vector(f"f32x{LANES}")
+
+    def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        source, channels, weights, out = (b.extract_value(values[-1], i) for i in range(4))
+        sums = [cgutils.alloca_once_value(b, ir.Constant(kind.ir, None)) for _ in range(tiles)]
+        inputs = [b.add(source, b.mul(b.shl(channels, _I64(2)), _I64(i))) for i in range(tiles)]
+        multiply(b, kind, sums, cgutils.alloca_once_value(b, weights), inputs, channels)
+        for i, slot in enumerate(sums):
+            save(b, kind, b.load(slot), b.add(out, _I64(4 * LANES * i)), None)
+        return context.get_dummy_value()
+
+    return types.none(count, args), codegen
+
+
 def _sums(b: ir.IRBuilder, m: list[ir.Value]) -> list[ir.Value]:
     both, rest = b.fadd(m[1], m[2]), b.fsub(m[1], m[2])
     return [b.fadd(m[0], both), b.fsub(rest, m[3])]
@@ -126,7 +147,6 @@ def _gather(typingctx: Any, args: Any) -> Any:
 
 def _kernel(count: int) -> Any:
     """The body of the kernel. count: tiles that are multiplied at a time."""
-    low_limit, high_limit = np.float32(-np.inf), np.float32(np.inf)
 
     def convolve(jobs):
         job = numba.carray(jobs, 1)
@@ -164,11 +184,11 @@ def _kernel(count: int) -> Any:
                 for k in range(16):
                     for begin in range(0, tiles, count):  # what is beyond the last tile is not read later
                         args = (
-                            inputs + k * job.input_bytes, 0, begin, 1, 0, job.channels, job.zeros,
-                            job.weights + (16 * n + k) * job.channels * LANES * 4, job.zeros,
-                            low_limit, high_limit, products + k * job.product_bytes + begin * 64, 0, 64,
+                            inputs + k * job.input_bytes + 4 * begin * job.channels, job.channels,
+                            job.weights + (16 * n + k) * job.channels * LANES * 4,
+                            products + k * job.product_bytes + 4 * begin * LANES,
                         )  # fmt: skip
-                        tile(1, 1, 1, count, 16, False, args)
+                        _multiply(count, args)
                 for half in range(0, min(LANES, job.filters - n * LANES), SIZE):
                     begin = 4 * (n * LANES + half)
                     place = products + 4 * half
