@@ -5,6 +5,7 @@ What nothing else reads is in an arena, where an output takes the place of those
 
 import ctypes
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
 from operator import itemgetter
@@ -20,6 +21,7 @@ from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import LIMITS, Compiled
 from dnnjpeg.sparse.dense import DenseConv2d
 from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
+from dnnjpeg.sparse.strips import Part, Strips, strips, together
 from dnnjpeg.sparse.threads import LINE, called, record, team
 
 _CALL = record("steps", "count", "bases", "scratch", "job", "team")  # addresses, and the number of steps
@@ -78,26 +80,41 @@ class _Program:
         self.shapes = [shapes[output] for output in outputs]
         places = {number: (_ARENA + 1 + i, 0) for i, number in enumerate((*range(len(inputs)), *outputs))}
         arena = _Arena()
-        steps: list[int] = []
-        self._jobs = [kernel.job(batch, threads) for kernel in kernels]
-        for i, (link, kernel, (job, used)) in enumerate(zip(links, kernels, self._jobs, strict=True)):
-            number = len(inputs) + i
-            if number not in places:
-                places[number] = (_ARENA, arena.take(number, 4 * math.prod(shapes[number])))
-            residual = _NOTHING if link.residual is None else places[link.residual]
-            limits = LIMITS[link.activation].data_ptr()
-            steps += (kernel.code.address, ctypes.addressof(job.template), ctypes.sizeof(job.template) // 8)
-            steps += (used, limits, *places[link.source], *places[number], *residual)
-            arena.give({number, *_read(links[: i + 1])} - _read(links[i + 1 :]))
-        self._steps = (ctypes.c_int64 * len(steps))(*steps)
-        self._count = len(links)
-        self._kernels = kernels
-        self._job_bytes = max(ctypes.sizeof(job.template) for job, _ in self._jobs)
-        self._scratch = max(
-            kernel.scratch * used for kernel, (_, used) in zip(kernels, self._jobs, strict=True)
-        )
+        self._steps, self._parts, self._kernels = array("q"), [], kernels  # the steps have their addresses
+        at = 0
+        while at < len(links):
+            first = len(inputs) + at  # number of the first output
+            count = together(kernels[at:]) if threads == 1 else 0
+            count = count if _is_line(links, outputs, first, links[at : at + count]) else 0
+            divided = strips(kernels[at : at + count], batch) if count else None
+            if divided is None:
+                divided, count = Strips([Part(0, *kernels[at].job(batch, threads), 0, 0, 0)], []), 1
+            numbers = range(first, first + count)
+            for number, size in zip(
+                numbers, (*divided.sizes, 4 * math.prod(shapes[numbers[-1]])), strict=True
+            ):
+                if number not in places:
+                    places[number] = (_ARENA, arena.take(number, size))
+            for part in divided.parts:
+                self._add(part, links[at + part.layer], kernels[at + part.layer], numbers[part.layer], places)
+            at += count
+            arena.give({*numbers, *_read(links[:at])} - _read(links[at:]))
+        self._job_bytes = max(ctypes.sizeof(part.job.template) for part in self._parts)
+        self._scratch = max(kernel.scratch for kernel in kernels) * threads
         self._size = self._job_bytes + arena.size
-        self.possible = team() != 0 or all(used == 1 for _, used in self._jobs)
+        self.possible = team() != 0 or all(part.threads == 1 for part in self._parts)
+
+    def _add(
+        self, part: Part, link: Link, kernel: Compiled, number: int, places: dict[int, tuple[int, int]]
+    ) -> None:
+        """Add a step. number: that of its output."""
+        template = part.job.template
+        self._parts.append(part)
+        self._steps.extend((kernel.code.address, ctypes.addressof(template), ctypes.sizeof(template) // 8))
+        self._steps.extend((part.threads, LIMITS[link.activation].data_ptr()))
+        for tensor, more in ((link.source, part.source), (number, part.out), (link.residual, part.residual)):
+            base, offset = _NOTHING if tensor is None else places[tensor]
+            self._steps.extend((base, offset + more if base else 0))
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         outs = [torch.empty(shape, memory_format=torch.channels_last) for shape in self.shapes]
@@ -106,7 +123,14 @@ class _Program:
         bases = (ctypes.c_int64 * len(addresses))(*addresses)
         scratch = workspace.scratch(self._scratch) if self._scratch else 0
         job = block.address + self._size - self._job_bytes
-        values = (ctypes.addressof(self._steps), self._count, ctypes.addressof(bases), scratch, job, team())
+        values = (
+            self._steps.buffer_info()[0],
+            len(self._parts),
+            ctypes.addressof(bases),
+            scratch,
+            job,
+            team(),
+        )
         _code().ctypes((ctypes.c_int64 * len(values))(*values))
         workspace.give(block)
         return outs
@@ -135,6 +159,18 @@ class _Arena:
         """Free the places of tensors. Those without one are passed over."""
         for number in numbers:
             self._taken.pop(number, None)
+
+
+def _is_line(links: Sequence[Link], outputs: Sequence[int], first: int, group: Sequence[Link]) -> bool:
+    """Whether links read each other in turn, and nothing else does. first: number of their first output."""
+    inner = range(first, first + len(group) - 1)
+    residuals = [link.residual for link in links]
+    sources = [link.source for link in links]
+    return all(
+        link.residual is None and following.source == number and sources.count(number) == 1
+        and number not in residuals and number not in outputs
+        for number, link, following in zip(inner, group, group[1:], strict=False)
+    )  # fmt: skip
 
 
 def _read(links: Sequence[Link]) -> set[int]:

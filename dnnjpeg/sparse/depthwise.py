@@ -4,7 +4,7 @@ A few neighbouring outputs of a row are computed together, in registers. So ever
 of them. Inputs outside the map are read from a row of zeros.
 """
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -32,6 +32,7 @@ _JOB = record(
     "weights", "bias", "zeros", "height", "width", "channels", "out_height", "out_width",
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
+    "wrap", "ring_bytes",  # the row from which on the input is so many bytes earlier
 )  # fmt: skip
 
 
@@ -44,6 +45,7 @@ def _outputs(
     source: address of the picture at these channels
     y, x: position of the first input that the first output reads
     height, width, row_bytes: size of the input; its pixels are as far apart as those of the output
+    wrap, ring_bytes: the row from which on the input is so many bytes earlier
     zeros: address of a row of zeros
     weights, bias: addresses, float32[rows][columns][16] and float32[size]
     low, high, out, residual, pixel: see `compiled.finish`
@@ -58,14 +60,16 @@ def _outputs(
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         fields = [b.extract_value(values[-1], i) for i in range(len(args))]
-        source, y, x, height, width, row_bytes, zeros, weights, bias = fields[:9]
-        pixel = fields[13]
-        lanes = fields[14] if len(fields) > 14 else None
+        source, y, x, height, width, row_bytes, wrap, ring_bytes, zeros, weights, bias = fields[:11]
+        pixel = fields[15]
+        lanes = fields[16] if len(fields) > 16 else None
         starts = []
         for row in range(kernel_rows):
             line = b.add(y, _I64(row))
             there = b.icmp_unsigned("<", line, height)
-            starts.append(b.select(there, b.add(source, b.mul(line, row_bytes)), zeros))
+            start = b.add(source, b.mul(line, row_bytes))
+            start = b.select(b.icmp_signed("<", line, wrap), start, b.sub(start, ring_bytes))
+            starts.append(b.select(there, start, zeros))
         sums = [load(b, kind, bias, None)] * outputs
         for row, column in product(range(kernel_rows), range(kernel_columns)):
             weight = b.add(weights, _I64((row * kernel_columns + column) * LANES * 4))
@@ -77,7 +81,7 @@ def _outputs(
                     at = b.select(b.icmp_unsigned("<", place, width), at, zeros)
                 inputs = load(b, kind, at, lanes)
                 sums[k] = call(b, named("fma", kind), kind.ir, [inputs, weight, sums[k]])
-        finish(b, kind, sums, fields[9:14], lanes)
+        finish(b, kind, sums, fields[11:16], lanes)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, size, border, args), codegen
@@ -115,9 +119,9 @@ def _kernel(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) ->
                 x = column * stride_x - job.pad_x
                 for n in range(vectors):
                     args = (
-                        source + 64 * n, y, x, job.height, job.width, row_bytes, job.zeros,
-                        job.weights + n * taps * 64, job.bias + 64 * n, low, high, out + 64 * n,
-                        residual + 64 * n if residual else 0, pixel,
+                        source + 64 * n, y, x, job.height, job.width, row_bytes, job.wrap,
+                        job.ring_bytes, job.zeros, job.weights + n * taps * 64, job.bias + 64 * n, low, high,
+                        out + 64 * n, residual + 64 * n if residual else 0, pixel,
                     )  # fmt: skip
                     if tail == 0 or n < vectors - 1:
                         if inside:
@@ -167,14 +171,23 @@ class Depthwise(Compiled):
         packed[:channels] = weights.detach().reshape(channels, -1)
         self._weights = packed.reshape(vectors, LANES, -1).transpose(1, 2).contiguous()
         self._zeros = torch.zeros(geometry.width * channels)
-
-    def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
-        geometry = self.geometry
         (height, width), (pad_y, pad_x), (first, last) = geometry.output, geometry.padding, geometry.inside
-        job = Job(
-            _JOB, threads, tasks=batch * height,
+        self._job = partial(
+            Job,
+            _JOB,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
             height=geometry.height, width=geometry.width, channels=geometry.channels,
             out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x, first=first, last=last,
+            wrap=geometry.height, ring_bytes=0,
         )  # fmt: skip
-        return job, threads
+
+    def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
+        return self._job(threads, tasks=batch * self.output[1]), threads
+
+    def strip(self, begin: int, end: int, ring: int | None = None) -> tuple[Job, int]:
+        geometry = self.geometry
+        ring, row_bytes = ring or geometry.height, 4 * geometry.channels * geometry.width
+        pad_y = geometry.padding[0] - begin * geometry.stride[0]
+        first = max(0, -pad_y) // ring * ring  # the row in the first place, where it begins
+        fields = {"wrap": first + ring, "ring_bytes": ring * row_bytes, "pad_y": pad_y}
+        return self._job(1, tasks=end - begin, out_height=end - begin, **fields), -first * row_bytes

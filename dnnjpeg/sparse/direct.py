@@ -208,7 +208,8 @@ class Direct(Compiled):
             raise ValueError(f"{geometry} has groups, which the direct kernel cannot compute")
         super().__init__(geometry, weights, bias)
         padded = any(geometry.padding + geometry.ends)
-        if geometry.kernel == geometry.stride == (1, 1) and not padded:
+        self.is_pointwise = geometry.kernel == geometry.stride == (1, 1) and not padded
+        if self.is_pointwise:
             geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
         self._seen = geometry  # by the kernel
         filters, channels, (rows, columns) = geometry.filters, geometry.channels, geometry.kernel
@@ -255,3 +256,14 @@ class Direct(Compiled):
             columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
         )  # fmt: skip
         return job, threads
+
+    def strip(self, begin: int, end: int, ring: int | None = None) -> tuple[Job, int]:
+        geometry = self.geometry
+        (_, width), pad_y = geometry.output, geometry.padding[0]
+        whole = {"tasks": 1, "groups": 1, "row_blocks": 1, "column_blocks": 1}
+        if self.is_pointwise:
+            size = (end - begin) * width
+            fields = {"width": size, "out_width": size, "rows": 1, "columns": size}
+            return self._job(1, **whole, **fields), 4 * geometry.channels * begin * width
+        fields = {"out_height": end - begin, "rows": end - begin, "columns": width}
+        return self._job(1, **whole, **fields | {"pad_y": pad_y - begin * geometry.stride[0]}), 0
