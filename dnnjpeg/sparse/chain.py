@@ -46,7 +46,7 @@ def _word(address, k):
     return load_scalar(address + 8 * k, "i64")
 
 
-def _walk(calls):  # type: ignore[no-untyped-def]
+def _walk(calls):
     call = numba.carray(calls, 1)[0]
     for i in range(call.count):
         step = call.steps + 8 * _WORDS * i
@@ -80,7 +80,8 @@ class _Program:
         self.shapes = [shapes[output] for output in outputs]
         places = {number: (_ARENA + 1 + i, 0) for i, number in enumerate((*range(len(inputs)), *outputs))}
         arena = _Arena()
-        self._steps, self._parts, self._kernels = array("q"), [], kernels  # the steps have their addresses
+        self._parts: list[Part] = []  # the steps have their addresses, and those of the kernels
+        self._steps, self._kernels = array("q"), kernels
         at = 0
         while at < len(links):
             first = len(inputs) + at  # number of the first output
@@ -191,7 +192,7 @@ class Chain:
         modules = [link.module for link in links]
         self._parameters = [module._parameters for module in modules]
         self._buffers = [module.norm._buffers for module in modules if module.norm]
-        self._state: list[object] = []
+        self._state: list[int] = []
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The output, or a tuple of outputs, channels last."""

@@ -201,10 +201,10 @@ def _chain(graph: fx.Graph, modules: Modules) -> None:
         tensors = [*inputs, *run]
         links = []
         for node in run:
-            module = modules[str(node.target)]
+            called: Any = modules[str(node.target)]
             source, *residual = map(tensors.index, node.args)
-            activation = node.meta.get("activation", module.activation)
-            links.append(Link(module, activation, source, *residual))
+            activation = node.meta.get("activation", called.activation)
+            links.append(Link(called, activation, source, *residual))
         outputs = [node for node in run if any(user not in run for user in node.users)]
         chain = Chain(links, list(map(tensors.index, outputs)))
         with graph.inserting_before(run[0]):
