@@ -8,7 +8,7 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numba
@@ -29,7 +29,7 @@ _CALL = record("steps", "count", "bases", "scratch", "job", "team")  # addresses
 _WORDS = 11
 Shape = tuple[int, ...]
 _NOTHING, _ARENA = (0, 0), 1  # a base, of no address, and that of the arena; then inputs and outputs
-_WEIGHT, _MEAN = itemgetter("weight"), itemgetter("running_mean")
+_WEIGHT, _MEAN, _VERSION = itemgetter("weight"), itemgetter("running_mean"), attrgetter("_version")
 
 
 class Link(NamedTuple):
@@ -200,11 +200,12 @@ class Chain:
             return self._given(self._one_by_one(inputs))
         # as `FastConv2d.check`, for all at once
         weights: list[Any] = [*map(_WEIGHT, self._parameters)]
-        state = [
-            *map(Tensor.data_ptr, weights),
-            *map(version, weights),
-            *map(version, map(_MEAN, self._buffers)),
-        ]
+        tensors = [*weights, *map(_MEAN, self._buffers)]
+        try:
+            versions = [*map(_VERSION, tensors)]
+        except RuntimeError:  # tensors of inference mode have none
+            versions = [*map(version, tensors)]
+        state = [*map(Tensor.data_ptr, weights), *versions]
         if state != self._state or len(self._programs) >= SHAPES:
             self._programs.clear()
             self._state = state

@@ -48,6 +48,7 @@ class Fused:
         _leave_out(graph, modules)
         _add_residuals(graph, modules)
         _rectify(graph, modules)
+        _convolve_shortcuts(graph, modules)
         _chain(graph, modules)
         _bind(graph, modules)
         run: Callable[..., Any] = fx.GraphModule(model, graph).forward
@@ -185,12 +186,56 @@ def _changed(first: fx.Node, last: fx.Node, modules: Modules) -> bool:
     return False
 
 
+def _convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:
+    """Turn shortcuts of residual blocks that skip pixels and add channels into 1x1 convolutions of ours.
+
+    They are F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, after)), x an output of a convolution of ours. So
+    no other code comes between the convolutions, which makes them a single chain.
+    """
+    for node in list(graph.nodes):
+        given = node.args[0] if node.target is F.pad else None
+        source = given.args[0] if isinstance(given, fx.Node) and given.target is operator.getitem else None
+        module = _convolution(source, modules)
+        if module is None or not _is_ours(module):
+            continue
+        (border, *rest), step = node.args[1:], _step(given.args[1])
+        plain = {"mode": "constant", "value": None} | node.kwargs == {"mode": "constant", "value": None}
+        if rest or not plain or step is None or len(border) != 6 or any(border[:4]) or min(border[4:]) < 0:
+            continue
+        channels, (before, after) = module.out_channels, border[4:]
+        conv = nn.Conv2d(channels, before + channels + after, 1, step, bias=False).requires_grad_(False)
+        conv.weight[:] = F.pad(torch.eye(channels), (0, 0, before, after))[..., None, None]
+        made = DenseConv2d.of(conv, channels_last=True)
+        made.method = "direct"
+        modules[node.name] = made
+        with graph.inserting_before(node):
+            call = graph.call_module(node.name, (source,))
+        node.replace_all_uses_with(call)
+        graph.erase_node(node)
+        if not given.users:
+            graph.erase_node(given)
+
+
+def _step(index: Any) -> tuple[int, int] | None:
+    """The steps of an index [:, :, ::rows, ::columns], or None for another."""
+    whole = slice(None)
+    if not isinstance(index, tuple) or len(index) != 4 or index[:2] != (whole, whole):
+        return None
+    steps = tuple(part.step if isinstance(part, slice) else None for part in index[2:])
+    known = all(isinstance(step, int) and step > 0 for step in steps)
+    return steps if known and index[2:] == tuple(slice(None, None, step) for step in steps) else None
+
+
+def _is_ours(module: FastConv2d | None) -> bool:
+    """Whether a chain may have a convolution."""
+    return isinstance(module, DenseConv2d) and module.method in OURS and module.channels_last is True
+
+
 def _chain(graph: fx.Graph, modules: Modules) -> None:
     """Turn dense convolutions of ours that follow each other into one function call."""
     runs: list[list[fx.Node]] = [[]]
     for node in graph.nodes:
-        module = _convolution(node, modules)
-        if isinstance(module, DenseConv2d) and module.method in OURS and module.channels_last:
+        if _is_ours(_convolution(node, modules)):
             runs[-1].append(node)
         elif runs[-1]:
             runs.append([])

@@ -110,6 +110,7 @@ def take(at, job, tasks, me, owner):
             return -1, owner
 
 
+@cache
 def team() -> int:
     """The address of the C function that runs code in several threads, or 0 without torch's OpenMP."""
     library = _openmp()

@@ -26,7 +26,7 @@ from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import LINE, Job, number, record, take
 
 SIZE = 8  # channels transformed at a time, as many as there are registers for
-BLOCK = 64 << 10  # bytes of transformed inputs that stay in the second cache while all filters pass
+BLOCK = 32 << 10  # bytes of transformed inputs that stay in the second cache while all filters pass
 _KIND = vector(f"f32x{SIZE}")
 _I64 = ir.IntType(64)
 _JOB = record(
