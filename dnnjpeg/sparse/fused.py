@@ -193,18 +193,16 @@ def _convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:
     no other code comes between the convolutions, which makes them a single chain.
     """
     for node in list(graph.nodes):
-        given = node.args[0] if node.target is F.pad else None
-        source = given.args[0] if isinstance(given, fx.Node) and given.target is operator.getitem else None
-        module = _convolution(source, modules)
-        if module is None or not _is_ours(module):
+        given: Any = node.args[0] if node.target is F.pad else None
+        if not isinstance(given, fx.Node) or given.target is not operator.getitem:
             continue
-        (border, *rest), step = node.args[1:], _step(given.args[1])
-        plain = {"mode": "constant", "value": None} | node.kwargs == {"mode": "constant", "value": None}
-        if rest or not plain or step is None or len(border) != 6 or any(border[:4]) or min(border[4:]) < 0:
+        source, index = given.args
+        module, steps, added = _convolution(source, modules), _steps(index), _added(node)
+        if module is None or not _is_ours(module) or steps is None or added is None:
             continue
-        channels, (before, after) = module.out_channels, border[4:]
-        conv = nn.Conv2d(channels, before + channels + after, 1, step, bias=False).requires_grad_(False)
-        conv.weight[:] = F.pad(torch.eye(channels), (0, 0, before, after))[..., None, None]
+        channels = module.out_channels
+        conv = nn.Conv2d(channels, channels + sum(added), 1, steps, bias=False).requires_grad_(False)
+        conv.weight[:] = F.pad(torch.eye(channels), (0, 0, *added))[..., None, None]
         made = DenseConv2d.of(conv, channels_last=True)
         made.method = "direct"
         modules[node.name] = made
@@ -216,14 +214,26 @@ def _convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:
             graph.erase_node(given)
 
 
-def _step(index: Any) -> tuple[int, int] | None:
+def _steps(index: Any) -> tuple[int, int] | None:
     """The steps of an index [:, :, ::rows, ::columns], or None for another."""
-    whole = slice(None)
-    if not isinstance(index, tuple) or len(index) != 4 or index[:2] != (whole, whole):
+    if not isinstance(index, tuple) or len(index) != 4 or not all(isinstance(part, slice) for part in index):
         return None
-    steps = tuple(part.step if isinstance(part, slice) else None for part in index[2:])
-    known = all(isinstance(step, int) and step > 0 for step in steps)
-    return steps if known and index[2:] == tuple(slice(None, None, step) for step in steps) else None
+    rows, columns = index[2].step or 1, index[3].step or 1
+    known = isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) > 0
+    wanted = (slice(None), slice(None), slice(None, None, index[2].step), slice(None, None, index[3].step))
+    return (rows, columns) if known and index == wanted else None
+
+
+def _added(node: fx.Node) -> tuple[int, int] | None:
+    """The channels of zeros that F.pad adds before and after, or None if it does anything else."""
+    args: Any = node.args
+    _, border, *rest = args
+    plain = {"mode": "constant", "value": None, **node.kwargs} == {"mode": "constant", "value": None}
+    if rest or not plain or not isinstance(border, (tuple, list)) or len(border) != 6 or any(border[:4]):
+        return None
+    before, after = border[4:]
+    known = isinstance(before, int) and isinstance(after, int) and min(before, after) >= 0
+    return (before, after) if known else None
 
 
 def _is_ours(module: FastConv2d | None) -> bool:

@@ -21,7 +21,7 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
+from dnnjpeg.sparse.dense import DENSE, LOWERED, OURS, TORCH  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.tiling import SPARSE, Tiling  # noqa: E402
@@ -214,6 +214,24 @@ def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: p
     assert report.choice == "cautious" and methods["stem"] in DENSE
     assert methods["blocks.0.conv1"] in SPARSE and methods["blocks.1.conv2"] in SPARSE
     assert {layer.name: layer.choice for layer in report.layers}["stem"] in SPARSE
+
+
+def test_a_plan_with_kernels_of_ours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = select.clock
+
+    def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
+        own(functions, 0.0)
+        return {key: 1.0 + (key in OURS) - 0.5 * (key == "ours") for key in functions}
+
+    monkeypatch.setattr(select, "clock", clock)
+    network, x = small(), pictures()
+    expected = logits(network, x)
+    report = optimize_(network, x, seconds=0)
+    methods = {layer.name: layer.method for layer in report.plan.layers}
+    assert report.choice == "ours" and report.difference < 1e-5
+    assert methods.pop("wide") not in OURS  # it has dilation
+    assert len(methods) == 6 and set(methods.values()) <= set(OURS)
+    assert torch.allclose(logits(network, x), expected, atol=1e-4)
 
 
 def test_a_plan_that_changes_the_output_is_not_used(favoured: None) -> None:
