@@ -20,7 +20,7 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback, host_has
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, vector
-from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, pointer
+from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, pointer, prefetch
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, take
@@ -28,6 +28,7 @@ from dnnjpeg.sparse.threads import Job, number, record, take
 OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
 FEWEST = 2 * OUTPUTS // 3  # with fewer, a sum is not ready when the next product is
 BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
+NEAR = 256 << 10  # bytes of weights that stay there until the next call, or nearly
 SHARED = 250_000  # multiplications that are worth a second thread
 UNROLLED = 4  # inputs of each output, a turn of the inner loop
 _I64 = ir.IntType(64)
@@ -37,16 +38,25 @@ _JOB = record(
     "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
+    "pace",  # at which the next weights are prefetched
 )  # fmt: skip
 
 
 def multiply(
-    b: ir.IRBuilder, kind: Vector, sums: list[Any], weights: Any, inputs: list[ir.Value], length: ir.Value
+    b: ir.IRBuilder,
+    kind: Vector,
+    sums: list[Any],
+    weights: Any,
+    inputs: list[ir.Value],
+    length: ir.Value,
+    ahead: Any = None,
+    pace: ir.Value | None = None,
 ) -> None:
     """Add the products of `length` inputs of each output and their weights to the sums.
 
     sums, weights: variables. The address of the weights moves on.
     inputs: address of the first input of each output.
+    ahead, pace: variable, an address to prefetch, and how many bytes it moves on with `UNROLLED` inputs.
     """
 
     def advance(k: ir.Value, steps: int) -> None:
@@ -58,6 +68,9 @@ def multiply(
                 value = fill(b, b.load(pointer(b, place, ir.FloatType()), align=4), kind)
                 b.store(call(b, named("fma", kind), kind.ir, [value, weight, b.load(slot)]), slot)
         b.store(b.add(at, _I64(steps * LANES * 4)), weights)
+        if ahead is not None and steps == UNROLLED:
+            prefetch(b, b.load(ahead))
+            b.store(b.add(b.load(ahead), pace), ahead)
 
     whole = b.and_(length, _I64(-UNROLLED))
     with cgutils.for_range_slice(b, _I64(0), whole, _I64(UNROLLED), _I64) as (k, _):
@@ -78,6 +91,7 @@ def _tile(
     zeros: address of a row of zeros
     weights, bias: addresses, float32[rows][columns][channels][16] and float32[size]
     low, high, out, residual, pixel: see `compiled.finish`
+    ahead, pace: see `multiply`
     lanes: mask of the existing filters. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
@@ -93,7 +107,7 @@ def _tile(
         in_pixel = b.mul(channels, _I64(4))
         start = load(b, kind, bias, None)
         sums = [cgutils.alloca_once_value(b, start) for _ in range(outputs)]
-        cursor = cgutils.alloca_once_value(b, weights)
+        cursor, ahead = (cgutils.alloca_once_value(b, value) for value in (weights, fields[14]))
         places = [b.add(x, _I64(i * step)) for i in range(outputs)]
         with cgutils.for_range(b, _I64(kernel_rows), intp=_I64) as row:
             line = b.add(y, row.index)
@@ -106,11 +120,12 @@ def _tile(
                         place = b.add(place, column.index)
                         inside = b.icmp_unsigned("<", place, width)
                         inputs.append(b.select(inside, b.add(begin, b.mul(place, in_pixel)), zeros))
-                    multiply(b, kind, sums, cursor, inputs, channels)
+                    multiply(b, kind, sums, cursor, inputs, channels, ahead, fields[15])
             else:
                 inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
-                multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
-        lanes = fields[14] if len(fields) > 14 else None
+                length = b.mul(channels, _I64(kernel_columns))
+                multiply(b, kind, sums, cursor, inputs, length, ahead, fields[15])
+        lanes = fields[16] if len(fields) > 16 else None
         finish(b, kind, map(b.load, sums), fields[9:14], lanes)
         return context.get_dummy_value()
 
@@ -149,6 +164,7 @@ def _kernel(
             last_row = min(job.out_height, first_row + job.rows)
             last_column = min(job.out_width, first_column + job.columns)
             for n in range(group * panels // job.groups, (group + 1) * panels // job.groups):
+                ahead = job.weights + (n + 1) * taps * job.channels * LANES * 4
                 for row in range(first_row, last_row):
                     for begin in range(first_column, last_column, count):
                         column = min(begin, job.out_width - count)  # the last tile may overlap
@@ -159,7 +175,9 @@ def _kernel(
                             job.height, job.width, job.channels, job.zeros,
                             job.weights + n * taps * job.channels * LANES * 4, job.bias + n * LANES * 4,
                             low, high, job.out + place, job.residual + place if job.residual else 0, pixel,
+                            ahead, job.pace,
                         )  # fmt: skip
+                        ahead += job.pace * (taps * job.channels // UNROLLED)
                         inside = not borders or (job.first <= column and column + count <= job.last)
                         if tail == 0 or n < panels - 1:
                             if inside:
@@ -192,6 +210,11 @@ def tiled(width: int) -> int:
     if width <= OUTPUTS:
         return width
     return min(range(OUTPUTS, FEWEST - 1, -1), key=lambda count: -(-width // count) * (2 * count + 1))
+
+
+def pace(weights: Tensor, tiles: int) -> int:
+    """The pace of `multiply` for weights, the same for so many tiles. Those that stay near need none."""
+    return -(-UNROLLED * LANES * 4 // tiles) if 4 * weights.numel() > NEAR else 0
 
 
 class Direct(Compiled):
@@ -251,9 +274,11 @@ class Direct(Compiled):
         else:
             rows, columns = -(-height // blocks), width
         row_blocks, column_blocks = -(-height // rows), -(-width // columns)
+        tiles = rows * -(-columns // self._count)
         job = self._job(
             threads, tasks=batch * row_blocks * column_blocks * groups, groups=groups, rows=rows,
             columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
+            pace=pace(self._weights, tiles),
         )  # fmt: skip
         return job, threads
 

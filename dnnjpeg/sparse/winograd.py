@@ -20,7 +20,7 @@ from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, load_scalar
 from dnnjpeg.machine.vector import vector
 from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, save
-from dnnjpeg.sparse.direct import SHARED, multiply, tiled
+from dnnjpeg.sparse.direct import SHARED, UNROLLED, multiply, pace, tiled
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import LINE, Job, number, record, take
@@ -34,6 +34,7 @@ _JOB = record(
     "tasks", "rows", "row_blocks", "tile_rows", "tile_columns",  # how the output is divided
     "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
     "pad_y", "pad_x",
+    "pace",  # at which the next weights are prefetched
     "input_bytes", "product_bytes", "scratch_bytes",  # of a matrix of inputs, of products, and of a thread
 )  # fmt: skip
 
@@ -88,14 +89,16 @@ def _multiply(typingctx: Any, count: Any, args: Any) -> Any:
     source, channels: address of the inputs, float32[count][channels]
     weights: address, float32[channels][16]
     out: address of the products, float32[count][16]
+    ahead, pace: see `direct.multiply`
     """
     tiles, kind = count.literal_value, vector(f"f32x{LANES}")
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
-        source, channels, weights, out = (b.extract_value(values[-1], i) for i in range(4))
+        source, channels, weights, out, ahead, pace = (b.extract_value(values[-1], i) for i in range(6))
         sums = [cgutils.alloca_once_value(b, ir.Constant(kind.ir, None)) for _ in range(tiles)]
         inputs = [b.add(source, b.mul(b.shl(channels, _I64(2)), _I64(i))) for i in range(tiles)]
-        multiply(b, kind, sums, cgutils.alloca_once_value(b, weights), inputs, channels)
+        cursor, after = (cgutils.alloca_once_value(b, value) for value in (weights, ahead))
+        multiply(b, kind, sums, cursor, inputs, channels, after, pace)
         for i, slot in enumerate(sums):
             save(b, kind, b.load(slot), b.add(out, _I64(4 * LANES * i)), None)
         return context.get_dummy_value()
@@ -182,13 +185,15 @@ def _kernel(count: int) -> Any:
             tiles = (last_row - first_row) * job.tile_columns
             for n in range(panels):
                 for k in range(16):
+                    weights = job.weights + (16 * n + k) * job.channels * LANES * 4
+                    ahead = weights + job.channels * LANES * 4
                     for begin in range(0, tiles, count):  # what is beyond the last tile is not read later
                         args = (
-                            inputs + k * job.input_bytes + 4 * begin * job.channels, job.channels,
-                            job.weights + (16 * n + k) * job.channels * LANES * 4,
-                            products + k * job.product_bytes + 4 * begin * LANES,
+                            inputs + k * job.input_bytes + 4 * begin * job.channels, job.channels, weights,
+                            products + k * job.product_bytes + 4 * begin * LANES, ahead, job.pace,
                         )  # fmt: skip
                         _multiply(count, args)
+                        ahead += job.pace * (job.channels // UNROLLED)
                 for half in range(0, min(LANES, job.filters - n * LANES), SIZE):
                     begin = 4 * (n * LANES + half)
                     place = products + 4 * half
@@ -245,7 +250,7 @@ class Winograd(Compiled):
         size = 16 * 4 * channels * self._columns  # of a row of tiles
         blocks = -(-self._rows * size // BLOCK)
         self._block = -(-self._rows // blocks)
-        count = tiled(self._block * self._columns)
+        self._count = count = tiled(self._block * self._columns)
         tiles = -(-self._block * self._columns // count) * count
         # a line more, or the 16 matrices would be in the same places of the cache
         self._bytes = (4 * channels * tiles + LINE, 4 * LANES * tiles + LINE)
@@ -258,6 +263,7 @@ class Winograd(Compiled):
         threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
         rows = min(self._block, -(-self._rows // threads)) if batch < threads else self._block
         blocks = -(-self._rows // rows)
+        tiles = -(-rows * self._columns // self._count)
         job = Job(
             _JOB, threads, tasks=batch * blocks, rows=rows, row_blocks=blocks,
             tile_rows=self._rows, tile_columns=self._columns,
@@ -265,5 +271,6 @@ class Winograd(Compiled):
             height=geometry.height, width=geometry.width, channels=geometry.channels,
             filters=geometry.filters, out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
             input_bytes=self._bytes[0], product_bytes=self._bytes[1], scratch_bytes=self.scratch,
+            pace=pace(self._weights, tiles),
         )  # fmt: skip
         return job, threads

@@ -132,7 +132,7 @@ def test_the_report(favoured: None) -> None:
     assert [layer["name"] for layer in document["layers"]] == [layer.name for layer in report.layers]
     by_name = {layer.name: layer for layer in report.layers}
     block = by_name["blocks.0.conv2"]
-    assert set(block.times) == {*TORCH, *LOWERED, "direct", *SPARSE} and block.choice in SPARSE
+    assert set(block.times) == {*TORCH, *LOWERED, "direct", "winograd", *SPARSE} and block.choice in SPARSE
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
     assert set(ratios) == {*LOWERED, *SPARSE} and ratios["im2col"] == 1
