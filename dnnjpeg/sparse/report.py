@@ -23,7 +23,6 @@ _NETWORKS = {
     "dense": "with the fastest dense method of each layer",
     "plan": "with the fastest method of each layer",
     "cautious": "with sparse methods only where they gain much",
-    "ours": "with the fastest dense method of ours of each layer",
 }
 
 
@@ -61,7 +60,7 @@ class Report:
     layers: measurements of each convolution.
     network: milliseconds of the whole network: unchanged ("original"); with the fastest dense method of each
         layer ("dense"); with the fastest method of each layer ("plan"); with sparse methods only where they
-        gain much ("cautious"); with the fastest dense method of ours of each layer ("ours").
+        gain much ("cautious").
     """
 
     plan: Plan

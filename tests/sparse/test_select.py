@@ -21,7 +21,7 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.dense import DENSE, LOWERED, OURS, TORCH  # noqa: E402
+from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.tiling import SPARSE, Tiling  # noqa: E402
@@ -216,21 +216,27 @@ def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: p
     assert {layer.name: layer.choice for layer in report.layers}["stem"] in SPARSE
 
 
-def test_a_plan_with_kernels_of_ours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("time", "used"), [(1.05, True), (1.3, False)])
+def test_a_kernel_of_ours_is_used_if_it_is_nearly_the_fastest(
+    monkeypatch: pytest.MonkeyPatch, time: float, used: bool
+) -> None:
     own = select.clock
 
     def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
         own(functions, 0.0)
-        return {key: 1.0 + (key in OURS) - 0.5 * (key == "ours") for key in functions}
+        return {key: {"original": 2.0, "depthwise": time, "direct": time}.get(key, 1.0) for key in functions}
 
     monkeypatch.setattr(select, "clock", clock)
     network, x = small(), pictures()
+    network.blocks[1].conv2 = nn.Conv2d(32, 32, 3, padding=1, dilation=1, groups=4)
     expected = logits(network, x)
     report = optimize_(network, x, seconds=0)
     methods = {layer.name: layer.method for layer in report.plan.layers}
-    assert report.choice == "ours" and report.difference < 1e-5
-    assert methods.pop("wide") not in OURS  # it has dilation
-    assert len(methods) == 6 and set(methods.values()) <= set(OURS)
+    assert report.choice == "dense" and report.difference < 1e-5
+    assert {methods.pop("wide"), methods.pop("blocks.1.conv2")} <= {*TORCH}  # others cannot compute these
+    assert methods.pop("depthwise") == ("depthwise" if used else "torch")
+    assert methods.pop("stem") == ("direct" if used else "torch")
+    assert set(methods.values()) == {"winograd"}
     assert torch.allclose(logits(network, x), expected, atol=1e-4)
 
 
