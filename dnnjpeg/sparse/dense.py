@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import im2col, mec
+from dnnjpeg.sparse.compiled import Compiled
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.direct import Direct
 from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
+from dnnjpeg.sparse.winograd import Winograd, can_compute
 
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
 LOWERED = ("im2col", "mec")
-DENSE = (*TORCH, *LOWERED, "direct", "depthwise")
+OURS: dict[str, type[Compiled]] = {"direct": Direct, "winograd": Winograd, "depthwise": Depthwise}
+DENSE = (*TORCH, *LOWERED, *OURS)
 
 
 def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
@@ -26,7 +29,8 @@ def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
     if tuple(module.dilation) != (1, 1):
         return TORCH
     if module.groups == 1:
-        return (*TORCH, *LOWERED, "direct")
+        square = can_compute(module.in_channels, module.out_channels, module.kernel_size, module.stride)
+        return (*TORCH, *LOWERED, "direct", *(["winograd"] if square else []))
     return (*TORCH, "depthwise") if module.groups == module.in_channels == module.out_channels else TORCH
 
 
@@ -51,19 +55,20 @@ class DenseConv2d(FastConv2d):
         alone: bool,
     ) -> Tensor:
         """See `FastConv2d.compute`."""
-        self._check(x)
+        self.check(x)
         if self.is_for_another(x.shape):
             return finished(self._as_before(x), residual, activation)
-        if self.channels_last and self.method != "torch":
-            x = x.contiguous(memory_format=torch.channels_last)
-        key = (x.shape, x.dtype, x.device)
-        run = self._ready.get(key)
-        if run is None:
-            self._make_room()
-            run = self._ready[key] = self._prepare(x)
-        if isinstance(run, Direct) and _can_add(residual, (x.shape[0], *run.output)):
-            y = run(x, torch.get_num_threads(), residual=residual, activation=activation)
+        kernel = self.kernel(x.shape) if fits(x) else None
+        if kernel is not None:
+            y = self._by_kernel(kernel, x, residual, activation)
         else:
+            if self.channels_last and self.method != "torch":
+                x = x.contiguous(memory_format=torch.channels_last)
+            key = (x.shape, x.dtype, x.device)
+            run = self._ready.get(key)
+            if run is None:
+                self._make_room()
+                run = self._ready[key] = self._prepare(x)
             y = run(x)
             if residual is not None or activation != self.activation:
                 y = finished(y, residual, activation)
@@ -71,13 +76,26 @@ class DenseConv2d(FastConv2d):
             y = y.contiguous(memory_format=torch.channels_last)
         return marked(y, activation)
 
+    def kernel(self, shape: tuple[int, ...]) -> Compiled | None:
+        """The kernel for float32 inputs of this shape on the CPU, or None if the method is none of ours."""
+        if self.method not in OURS or self.is_for_another(shape):
+            return None
+        found: Compiled | None = self._ready.get(shape)
+        if found is None:
+            self._make_room()
+            found = self._ready[shape] = OURS[self.method](self._geometry(shape), *self.folded())
+        return found
+
+    def _by_kernel(self, kernel: Compiled, x: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+        threads = torch.get_num_threads()
+        shape = (x.shape[0], *kernel.output)
+        if residual is None or (residual.shape == shape and fits(residual)):
+            return kernel(x, threads, residual=residual, activation=activation)
+        return finished(kernel(x, threads), residual, activation)
+
     def _prepare(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         weight, bias = self.folded()
         method = self.method if fits(x) else "channels_last"
-        if method == "depthwise":
-            return self._depthwise(x, weight, bias)
-        if method == "direct":
-            return Direct(self._geometry(x), weight, bias)
         if method in LOWERED:
             return self._lowered(x, weight, bias)
         stride, dilation = list(self.stride), list(self.dilation)
@@ -119,7 +137,7 @@ class DenseConv2d(FastConv2d):
 
     def _lowered(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
         algorithm: Any = {"im2col": im2col, "mec": mec}[self.method]
-        geometry = self._geometry(x)
+        geometry = self._geometry(x.shape)
         shift = None if bias is None else bias.reshape(-1, 1, 1)
 
         def run(x: Tensor) -> Tensor:
@@ -127,14 +145,3 @@ class DenseConv2d(FastConv2d):
             return self._activated(y if shift is None else y.add_(shift))
 
         return run
-
-    def _depthwise(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-        geometry = self._geometry(x)
-        layer = Depthwise(geometry, weight, bias, activation=self.activation)
-
-        return lambda x: layer(x, torch.get_num_threads())
-
-
-def _can_add(residual: Tensor | None, shape: tuple[int, ...]) -> bool:
-    """Whether the direct kernel can add a residual to an output of this shape."""
-    return residual is None or (residual.shape == shape and fits(residual))

@@ -5,7 +5,6 @@ of a kernel row pass by, which lie side by side. Inputs outside the map are read
 convolution, a map is a single row.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -21,45 +20,57 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback, host_has
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, vector
-from dnnjpeg.sparse.depthwise import LIMITS
+from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, pointer, prefetch
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, number, record, run, take
-from dnnjpeg.sparse.tile import clipped, load, pointer, store
+from dnnjpeg.sparse.threads import Job, number, record, take
 
 OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
+FEWEST = 2 * OUTPUTS // 3  # with fewer, a sum is not ready when the next product is
 BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
+NEAR = 256 << 10  # bytes of weights that stay there until the next call, or nearly
 SHARED = 250_000  # multiplications that are worth a second thread
 UNROLLED = 4  # inputs of each output, a turn of the inner loop
-_LIMITS = {name: torch.tensor(pair) for name, pair in LIMITS.items()}
 _I64 = ir.IntType(64)
 _JOB = record(
-    "source", "out", "residual", "limits",  # addresses, 0 for no residual
+    *CALL,
     "tasks", "groups", "rows", "columns", "row_blocks", "column_blocks",  # how the output is divided
     "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
     "pad_y", "pad_x",
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
+    "pace",  # at which the next weights are prefetched
 )  # fmt: skip
 
 
-def _multiply(
-    b: ir.IRBuilder, kind: Vector, sums: list[Any], weights: Any, inputs: list[ir.Value], length: ir.Value
+def multiply(
+    b: ir.IRBuilder,
+    kind: Vector,
+    sums: list[Any],
+    weights: Any,
+    inputs: list[ir.Value],
+    length: ir.Value,
+    ahead: Any = None,
+    pace: ir.Value | None = None,
 ) -> None:
     """Add the products of `length` inputs of each output and their weights to the sums.
 
     sums, weights: variables. The address of the weights moves on.
     inputs: address of the first input of each output.
+    ahead, pace: variable, an address to prefetch, and how many bytes it moves on with `UNROLLED` inputs.
     """
 
     def advance(k: ir.Value, steps: int) -> None:
         at, offset = b.load(weights), b.shl(k, _I64(2))
         for step in range(steps):
-            weight = b.load(pointer(b, b.add(at, _I64(step * LANES * 4)), kind.ir), align=4)
+            weight = load(b, kind, b.add(at, _I64(step * LANES * 4)), None)
             for slot, begin in zip(sums, inputs, strict=True):
                 place = b.add(b.add(begin, offset), _I64(4 * step))
                 value = fill(b, b.load(pointer(b, place, ir.FloatType()), align=4), kind)
                 b.store(call(b, named("fma", kind), kind.ir, [value, weight, b.load(slot)]), slot)
         b.store(b.add(at, _I64(steps * LANES * 4)), weights)
+        if ahead is not None and steps == UNROLLED:
+            prefetch(b, b.load(ahead))
+            b.store(b.add(b.load(ahead), pace), ahead)
 
     whole = b.and_(length, _I64(-UNROLLED))
     with cgutils.for_range_slice(b, _I64(0), whole, _I64(UNROLLED), _I64) as (k, _):
@@ -79,9 +90,8 @@ def _tile(
     height, width, channels: of the input
     zeros: address of a row of zeros
     weights, bias: addresses, float32[rows][columns][channels][16] and float32[size]
-    low, high: the sum is clipped to low..high, NaN stays
-    out, residual: address of the first output, and of what is added to it (0: nothing)
-    pixel: bytes from one output to the next
+    low, high, out, residual, pixel: see `compiled.finish`
+    ahead, pace: see `multiply`
     lanes: mask of the existing filters. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
@@ -93,13 +103,11 @@ def _tile(
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         fields = [b.extract_value(values[-1], i) for i in range(len(args))]
-        (source, y, x, height, width, channels, zeros, weights, bias, low, high, out, residual, pixel) = (
-            fields[:14]
-        )
+        source, y, x, height, width, channels, zeros, weights, bias = fields[:9]
         in_pixel = b.mul(channels, _I64(4))
-        start = b.load(pointer(b, bias, kind.ir), align=4)
+        start = load(b, kind, bias, None)
         sums = [cgutils.alloca_once_value(b, start) for _ in range(outputs)]
-        cursor = cgutils.alloca_once_value(b, weights)
+        cursor, ahead = (cgutils.alloca_once_value(b, value) for value in (weights, fields[14]))
         places = [b.add(x, _I64(i * step)) for i in range(outputs)]
         with cgutils.for_range(b, _I64(kernel_rows), intp=_I64) as row:
             line = b.add(y, row.index)
@@ -112,22 +120,13 @@ def _tile(
                         place = b.add(place, column.index)
                         inside = b.icmp_unsigned("<", place, width)
                         inputs.append(b.select(inside, b.add(begin, b.mul(place, in_pixel)), zeros))
-                    _multiply(b, kind, sums, cursor, inputs, channels)
+                    multiply(b, kind, sums, cursor, inputs, channels, ahead, fields[15])
             else:
                 inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
-                _multiply(b, kind, sums, cursor, inputs, b.mul(channels, _I64(kernel_columns)))
-
-        def each(address: ir.Value) -> Iterator[tuple[Any, ir.Value]]:
-            for i, slot in enumerate(sums):
-                yield slot, pointer(b, b.add(address, b.mul(_I64(i), pixel)), kind.ir)
-
-        lanes = fields[14] if len(fields) > 14 else None
-        with b.if_then(b.icmp_unsigned("!=", residual, _I64(0))):
-            for slot, at in each(residual):
-                b.store(b.fadd(b.load(slot), load(b, kind, at, lanes)), slot)
-        least, most = (fill(b, value, kind) for value in (low, high))
-        for slot, at in each(out):
-            store(b, kind, clipped(b, b.load(slot), least, most), at, lanes)
+                length = b.mul(channels, _I64(kernel_columns))
+                multiply(b, kind, sums, cursor, inputs, length, ahead, fields[15])
+        lanes = fields[16] if len(fields) > 16 else None
+        finish(b, kind, map(b.load, sums), fields[9:14], lanes)
         return context.get_dummy_value()
 
     return types.none(rows, columns, stride, count, size, border, args), codegen
@@ -165,6 +164,7 @@ def _kernel(
             last_row = min(job.out_height, first_row + job.rows)
             last_column = min(job.out_width, first_column + job.columns)
             for n in range(group * panels // job.groups, (group + 1) * panels // job.groups):
+                ahead = job.weights + (n + 1) * taps * job.channels * LANES * 4
                 for row in range(first_row, last_row):
                     for begin in range(first_column, last_column, count):
                         column = min(begin, job.out_width - count)  # the last tile may overlap
@@ -175,7 +175,9 @@ def _kernel(
                             job.height, job.width, job.channels, job.zeros,
                             job.weights + n * taps * job.channels * LANES * 4, job.bias + n * LANES * 4,
                             low, high, job.out + place, job.residual + place if job.residual else 0, pixel,
+                            ahead, job.pace,
                         )  # fmt: skip
+                        ahead += job.pace * (taps * job.channels // UNROLLED)
                         inside = not borders or (job.first <= column and column + count <= job.last)
                         if tail == 0 or n < panels - 1:
                             if inside:
@@ -200,7 +202,22 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int, count: int, tai
     return callback(_kernel(rows, columns, stride_y, stride_x, count, tail, borders), _JOB)
 
 
-class Direct:
+def tiled(width: int) -> int:
+    """The outputs of a tile for rows of this width: few tiles that overlap little.
+
+    To begin and to end a tile takes as long as half an output.
+    """
+    if width <= OUTPUTS:
+        return width
+    return min(range(OUTPUTS, FEWEST - 1, -1), key=lambda count: -(-width // count) * (2 * count + 1))
+
+
+def pace(weights: Tensor, tiles: int) -> int:
+    """The pace of `multiply` for weights, the same for so many tiles. Those that stay near need none."""
+    return -(-UNROLLED * LANES * 4 // tiles) if 4 * weights.numel() > NEAR else 0
+
+
+class Direct(Compiled):
     """A dense layer with packed weights and a compiled kernel.
 
     weights: float32 filters x channels x Kh x Kw.
@@ -212,26 +229,23 @@ class Direct:
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         if geometry.groups != 1:
             raise ValueError(f"{geometry} has groups, which the direct kernel cannot compute")
-        geometry.check_weights(weights, bias)
-        self._given, self.output = geometry, (geometry.filters, *geometry.output)
+        super().__init__(geometry, weights, bias)
         padded = any(geometry.padding + geometry.ends)
-        if geometry.kernel == geometry.stride == (1, 1) and not padded:
+        self.is_pointwise = geometry.kernel == geometry.stride == (1, 1) and not padded
+        if self.is_pointwise:
             geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
-        self._geometry = geometry
+        self._seen = geometry  # by the kernel
         filters, channels, (rows, columns) = geometry.filters, geometry.channels, geometry.kernel
         panels = -(-filters // LANES)
         packed = torch.zeros(panels * LANES, channels, rows, columns)
         packed[:filters] = weights.detach()
         packed = packed.reshape(panels, LANES, channels, rows, columns)
         self._weights = packed.permute(0, 3, 4, 2, 1).contiguous()
-        self._bias = torch.zeros(panels * LANES)
-        if bias is not None:
-            self._bias[:filters] = bias
         self._zeros = torch.zeros(geometry.width * channels if padded else 0)
         height, width = geometry.output
         borders = geometry.padding[1] + geometry.ends[1] > 0
-        self._count = min(OUTPUTS, width)
-        self._code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
+        self._count = tiled(width)
+        self.code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
         pad_y, pad_x = geometry.padding
         first, last = geometry.inside
         self._job = partial(
@@ -242,11 +256,10 @@ class Direct:
             out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
             first=first, last=last,
         )  # fmt: skip
-        self._jobs: dict[tuple[int, int], tuple[Job, int]] = {}  # by batch and threads, with those used
 
     def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
-        """The job for so many pictures: its tasks are blocks of the output, or of its filters too."""
-        geometry = self._geometry
+        """Tasks are blocks of the output, or of its filters too."""
+        geometry = self._seen
         height, width = geometry.output
         threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
         size = 4 * geometry.channels * geometry.height * geometry.width
@@ -261,36 +274,21 @@ class Direct:
         else:
             rows, columns = -(-height // blocks), width
         row_blocks, column_blocks = -(-height // rows), -(-width // columns)
+        tiles = rows * -(-columns // self._count)
         job = self._job(
             threads, tasks=batch * row_blocks * column_blocks * groups, groups=groups, rows=rows,
             columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
+            pace=pace(self._weights, tiles),
         )  # fmt: skip
         return job, threads
 
-    def __call__(
-        self, x: Tensor, threads: int = 1, *, residual: Tensor | None = None, activation: str = "none"
-    ) -> Tensor:
-        """The output, channels last, for float32 N x C x H x W.
-
-        residual: float32 tensor of the output's shape, added before the activation.
-        activation: "none", "relu" or "relu6".
-
-        Raises ValueError for other inputs.
-        """
-        batch = self._given.check(x)
-        x = x.contiguous(memory_format=torch.channels_last)
-        shape = (batch, *self.output)
-        if residual is not None:
-            if residual.shape != shape or residual.dtype is not torch.float32:
-                raise ValueError(
-                    f"the residual is {residual.dtype} {tuple(residual.shape)}, expected float32 {shape}"
-                )
-            residual = residual.contiguous(memory_format=torch.channels_last)
-        out = torch.empty(shape, memory_format=torch.channels_last)
-        found = self._jobs.get((batch, threads))
-        if found is None:
-            found = self._jobs[batch, threads] = self._divided(batch, threads)
-        job, used = found
-        other = 0 if residual is None else residual.data_ptr()
-        run(self._code, job.copy(x.data_ptr(), out.data_ptr(), other, _LIMITS[activation].data_ptr()), used)
-        return out
+    def strip(self, begin: int, end: int, ring: int | None = None) -> tuple[Job, int]:
+        geometry = self.geometry
+        (_, width), pad_y = geometry.output, geometry.padding[0]
+        whole = {"tasks": 1, "groups": 1, "row_blocks": 1, "column_blocks": 1}
+        if self.is_pointwise:
+            size = (end - begin) * width
+            fields = {"width": size, "out_width": size, "rows": 1, "columns": size}
+            return self._job(1, **whole, **fields), 4 * geometry.channels * begin * width
+        fields = {"out_height": end - begin, "rows": end - begin, "columns": width}
+        return self._job(1, **whole, **fields | {"pad_y": pad_y - begin * geometry.stride[0]}), 0

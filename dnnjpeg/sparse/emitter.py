@@ -6,8 +6,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from dnnjpeg.machine.vector import call
-
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
 
@@ -55,11 +53,6 @@ class Emitter:
         loop = ir.MDValue(self.module, (), name=str(len(self.module.metadata)))
         loop.operands = (loop, disable)  # a loop's own node begins with itself
         branch.set_metadata("llvm.loop", loop)
-
-    def _fetch(self, address: ir.Value) -> None:
-        """Prefetch into the second cache. The first is full of weights in use."""
-        pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
-        call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, _I32(0), _I32(2), _I32(1)])
 
     def _opaque(self, value: ir.Value) -> ir.Value:
         """The same integer in a general register, without its origin, so that LLVM cannot optimise it."""

@@ -81,7 +81,7 @@ class FastConv2d(nn.Conv2d):
         weight = (weight.double() * scale.reshape(-1, 1, 1, 1)).to(self.weight.dtype)
         return weight, shift.to(self.weight.dtype)
 
-    def _check(self, x: Tensor) -> None:
+    def check(self, x: Tensor) -> None:
         """Drop prepared weights if parameters have changed. Raises RuntimeError if gradients are needed."""
         weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
         assert weight is not None
@@ -91,7 +91,7 @@ class FastConv2d(nn.Conv2d):
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
         mean = None if norm is None else norm._buffers["running_mean"]
-        state = (_version(weight), weight.data_ptr(), None if mean is None else _version(mean))
+        state = (version(weight), weight.data_ptr(), None if mean is None else version(mean))
         if state != self._state:
             self._ready.clear()
             self._state = state
@@ -103,8 +103,8 @@ class FastConv2d(nn.Conv2d):
             return False
         return tuple(shape[1:]) != (geometry.channels, geometry.height, geometry.width)
 
-    def _geometry(self, x: Tensor) -> Geometry:
-        return Geometry.padded(self, x.shape, around(self)) if self.geometry is None else self.geometry
+    def _geometry(self, shape: tuple[int, ...]) -> Geometry:
+        return Geometry.padded(self, shape, around(self)) if self.geometry is None else self.geometry
 
     def _as_before(self, x: Tensor) -> Tensor:
         """Compute with the original module, the batch norm and the ReLU."""
@@ -166,5 +166,6 @@ def fits(x: Tensor) -> bool:
     return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
 
 
-def _version(tensor: Tensor) -> int:
+def version(tensor: Tensor) -> int:
+    """The number of changes of a tensor, 0 if it has no count of them."""
     return 0 if tensor.is_inference() else tensor._version

@@ -18,10 +18,8 @@ class LayerPlan:
 
     name: str
     geometry: Geometry
-    method: (
-        str  # torch, channels_last, prepacked, im2col, mec, direct, depthwise, ring-numbered or ring-patterns
-    )
-    tiling: Tiling | None = None  # of the last two
+    method: str  # of `dense.DENSE` or `tiling.SPARSE`
+    tiling: Tiling | None = None  # of a sparse method
     min_zeros: float = 0.0  # below this share of zeros torch computes it
     norm: str | None = None  # a batch norm that it does too
     relu: str | None = None  # a ReLU or ReLU6 that it does too

@@ -51,7 +51,7 @@ class SparseConv2d(FastConv2d):
         alone: bool,
     ) -> Tensor:
         """See `FastConv2d.compute`."""
-        self._check(x)
+        self.check(x)
         threads = torch.get_num_threads()
         key = (x.shape, x.dtype, x.is_cpu, threads)
         layer: RingConvolution | None = self._ready.get(key)
@@ -93,7 +93,7 @@ class SparseConv2d(FastConv2d):
         return bool(self.tiling and reader.tiling and self.tiling.can_feed(reader.tiling))
 
     def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
-        geometry, tiling = self._geometry(x), self.tiling
+        geometry, tiling = self._geometry(x.shape), self.tiling
         if tiling is None:
             zeros = float((x == 0).float().mean())
             tiling = tilings(geometry, True, zeros)[0]

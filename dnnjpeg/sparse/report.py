@@ -15,6 +15,7 @@ _METHODS = {
     "im2col": "one matrix product, of a matrix with a row for each output pixel",
     "mec": "as im2col, but with a smaller matrix (MEC)",
     "direct": "ours, one tile of the output after the other",
+    "winograd": "ours, with fewer multiplications (Winograd), for 3x3 filters and stride 1",
     "depthwise": "ours, for layers with one channel a filter",
 }
 _NETWORKS = {

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
+from dnnjpeg.sparse.compiled import prefetch
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.products import VECTOR, Products, Ring
 
@@ -182,7 +183,7 @@ class _Sweep(Products):
         b = self.builder
         with self._loop(self._variable(0), self.lines):
             address = b.load(self.ahead)
-            self._fetch(address)
+            prefetch(b, address)
             b.store(b.add(address, _I64(64)), self.ahead)
 
 

@@ -60,24 +60,27 @@ class Job:
         if threads > 1 and (library := _openmp()):
             values["number"] = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value or 0
         self._kind: Any = ctypes.c_int64 * (len(kind.names) + (threads + 1) * LINE // 8)
-        self._template = self._kind(*(values.get(name, 0) for name in kind.names))
+        self.template = self._kind(*(values.get(name, 0) for name in kind.names))
 
     def copy(self, *values: int) -> Any:
         """A job to run, as an array of ctypes. Its first fields are `values`."""
-        job = self._kind.from_buffer_copy(self._template)
+        job = self._kind.from_buffer_copy(self.template)
         job[: len(values)] = values
         return job
 
 
 @intrinsic
-def _called(typingctx: Any, function: Any) -> Any:
-    """The result of the C function `int f(void)` at an address."""
+def called(typingctx: Any, function: Any, args: Any) -> Any:
+    """The result of the C function at an address, which takes a tuple of integers and returns an int."""
 
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        kind = ir.FunctionType(ir.IntType(32), [])
-        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), []), ir.IntType(64))
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        given = [builder.extract_value(values[1], i) for i in range(len(args))]
+        kind = ir.FunctionType(ir.IntType(32), [value.type for value in given])
+        return builder.sext(
+            builder.call(builder.inttoptr(values[0], kind.as_pointer()), given), ir.IntType(64)
+        )
 
-    return types.int64(types.int64), codegen
+    return types.int64(types.int64, args), codegen
 
 
 @inlined
@@ -88,7 +91,7 @@ def number(at, job):
     job: its fields.
     """
     arrived = at + job.counters + LINE * job.threads
-    return _called(job.number) if job.number else fetch_add(arrived, 1)
+    return called(job.number, ()) if job.number else fetch_add(arrived, 1)
 
 
 @inlined
@@ -105,6 +108,13 @@ def take(at, job, tasks, me, owner):
         owner = (owner + 1) % job.threads
         if owner == me:
             return -1, owner
+
+
+@cache
+def team() -> int:
+    """The address of the C function that runs code in several threads, or 0 without torch's OpenMP."""
+    library = _openmp()
+    return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0 if library else 0
 
 
 def run(code: Any, job: Any, threads: int) -> None:

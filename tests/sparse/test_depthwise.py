@@ -21,7 +21,7 @@ from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
     padding=st.tuples(st.integers(0, 2), st.integers(0, 4)),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
-    activation=st.sampled_from(["none", "relu", "relu6"]), seed=st.integers(0, 99),
+    residual=st.booleans(), activation=st.sampled_from(["none", "relu", "relu6"]), seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_results_are_those_of_torch(
@@ -35,6 +35,7 @@ def test_results_are_those_of_torch(
     threads: int,
     last: bool,
     bias: bool,
+    residual: bool,
     activation: str,
     seed: int,
 ) -> None:
@@ -46,11 +47,13 @@ def test_results_are_those_of_torch(
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     weights = 3 * torch.randn(channels, 1, *kernel, generator=random)
     shift = torch.randn(channels, generator=random) if bias else None
-    y = Depthwise(geometry, weights, shift, activation=activation)(x, threads)
     expected = truth(x, geometry, weights, shift)
-    expected = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}[activation](expected)
+    other = torch.randn(expected.shape, generator=random) if residual else None
+    y = Depthwise(geometry, weights, shift)(x, threads, residual=other, activation=activation)
+    sums = expected if other is None else expected + other  # their rounding does not shrink when clipped
+    expected = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}[activation](sums)
     assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
-    assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(expected.abs().max()))
+    assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(sums.abs().max()))
 
 
 def test_nan_and_infinity_go_where_they_go_in_torch() -> None:
@@ -58,7 +61,7 @@ def test_nan_and_infinity_go_where_they_go_in_torch() -> None:
     x = torch.randn(1, 20, 6, 9)
     x[0, 3, 2, 4], x[0, 17, 5, 8] = torch.nan, -torch.inf
     weights = torch.randn(20, 1, 3, 3)
-    y = Depthwise(geometry, weights, None, activation="relu6")(x)
+    y = Depthwise(geometry, weights, None)(x, activation="relu6")
     assert torch.allclose(
         y, F.conv2d(x, weights, padding=1, groups=20).clamp(0, 6), atol=1e-5, equal_nan=True
     )

@@ -150,7 +150,7 @@ def planned(network: nn.Module, method: str, fused: bool) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", WAYS)
-@pytest.mark.parametrize("method", ["ring-patterns", "channels_last"])
+@pytest.mark.parametrize("method", ["ring-patterns", "channels_last", "direct", "winograd"])
 def test_results_are_the_networks_own(name: str, method: str) -> None:
     way, calls = WAYS[name]
     network = Pair(way).eval()
@@ -165,6 +165,39 @@ def test_results_are_the_networks_own(name: str, method: str) -> None:
             assert torch.allclose(y, expected, atol=1e-5 * float(expected.abs().max()))
             if method == "ring-patterns":
                 assert {function: called.count[function] > 0 for function in calls} == calls
+
+
+@pytest.mark.parametrize(
+    ("part", "border", "pads"),
+    [
+        ((slice(None), slice(None), slice(None, None, 2), slice(None, None, 3)), (0, 0, 0, 0, 3, 5), 0),
+        ((slice(None), slice(None), slice(None), slice(None, None, 2)), [0, 0, 0, 0, 0, 0], 0),
+        ((slice(None), slice(None), slice(1, None, 2), slice(None, None, 2)), (0, 0, 0, 0, 3, 5), 1),
+        ((slice(1), slice(None), slice(None, None, 2), slice(None, None, 2)), (0, 0, 0, 0, 3, 5), 1),
+        ((slice(None), slice(None), slice(None, None, 2)), (0, 0, 0, 0, 3, 5), 1),
+        ((slice(None), slice(None), slice(None, None, 2), slice(None, None, 2)), (0, 0, 1, 0, 3, 5), 1),
+        ((slice(None), slice(None), slice(None, None, 2), slice(None, None, 2)), (0, 0, 0, 0, 3, -5), 1),
+        ((slice(None), slice(None), slice(None, None, 2), slice(None, None, 2)), (1, 1), 1),
+    ],
+)
+@pytest.mark.parametrize("value", [None, 1.5])
+def test_shortcuts_that_skip_pixels_and_add_channels(
+    part: tuple[slice, ...], border: Any, pads: int, value: float | None
+) -> None:
+    def way(net: Any, x: Tensor) -> Tensor:
+        y = net.relu(net.first(x))
+        z = F.pad(y[part], border, value=value)
+        return torch.cat([z.flatten(), net.second(y).flatten()])
+
+    network = Pair(way).eval()
+    x = torch.randn(2, 16, 9, 11)
+    with torch.inference_mode():
+        expected = network(x)
+        planned(network, "direct", True)
+        with Calls() as called:
+            y = network(x)
+        assert torch.allclose(y, expected, atol=1e-5 * float(expected.abs().max()))
+        assert called.count["pad"] == (pads if value is None else 1)
 
 
 def test_a_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_the_report(favoured: None) -> None:
     assert [layer["name"] for layer in document["layers"]] == [layer.name for layer in report.layers]
     by_name = {layer.name: layer for layer in report.layers}
     block = by_name["blocks.0.conv2"]
-    assert set(block.times) == {*TORCH, *LOWERED, "direct", *SPARSE} and block.choice in SPARSE
+    assert set(block.times) == {*TORCH, *LOWERED, "direct", "winograd", *SPARSE} and block.choice in SPARSE
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
     assert set(ratios) == {*LOWERED, *SPARSE} and ratios["im2col"] == 1
@@ -214,6 +214,30 @@ def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: p
     assert report.choice == "cautious" and methods["stem"] in DENSE
     assert methods["blocks.0.conv1"] in SPARSE and methods["blocks.1.conv2"] in SPARSE
     assert {layer.name: layer.choice for layer in report.layers}["stem"] in SPARSE
+
+
+@pytest.mark.parametrize(("time", "used"), [(1.05, True), (1.3, False)])
+def test_a_kernel_of_ours_is_used_if_it_is_nearly_the_fastest(
+    monkeypatch: pytest.MonkeyPatch, time: float, used: bool
+) -> None:
+    own = select.clock
+
+    def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
+        own(functions, 0.0)
+        return {key: {"original": 2.0, "depthwise": time, "direct": time}.get(key, 1.0) for key in functions}
+
+    monkeypatch.setattr(select, "clock", clock)
+    network, x = small(), pictures()
+    network.blocks[1].conv2 = nn.Conv2d(32, 32, 3, padding=1, dilation=1, groups=4)
+    expected = logits(network, x)
+    report = optimize_(network, x, seconds=0)
+    methods = {layer.name: layer.method for layer in report.plan.layers}
+    assert report.choice == "dense" and report.difference < 1e-5
+    assert {methods.pop("wide"), methods.pop("blocks.1.conv2")} <= {*TORCH}  # others cannot compute these
+    assert methods.pop("depthwise") == ("depthwise" if used else "torch")
+    assert methods.pop("stem") == ("direct" if used else "torch")
+    assert set(methods.values()) == {"winograd"}
+    assert torch.allclose(logits(network, x), expected, atol=1e-4)
 
 
 def test_a_plan_that_changes_the_output_is_not_used(favoured: None) -> None:
