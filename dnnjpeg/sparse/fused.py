@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from dnnjpeg.sparse.chain import Chain, Link
-from dnnjpeg.sparse.dense import OURS, DenseConv2d
+from dnnjpeg.sparse.chained import Modules, convolution, convolve_shortcuts, join
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6
@@ -25,7 +24,6 @@ _RELUS: dict[Any, str] = {
     nn.ReLU: "relu", KnownReLU: "relu", F.relu: "relu", torch.relu: "relu", "relu": "relu", "relu_": "relu",
     nn.ReLU6: "relu6", KnownReLU6: "relu6", F.relu6: "relu6",
 }  # fmt: skip
-Modules = dict[str, nn.Module]
 
 
 class Fused:
@@ -48,8 +46,8 @@ class Fused:
         _leave_out(graph, modules)
         _add_residuals(graph, modules)
         _rectify(graph, modules)
-        _convolve_shortcuts(graph, modules)
-        _chain(graph, modules)
+        convolve_shortcuts(graph, modules)
+        join(graph, modules)
         _bind(graph, modules)
         run: Callable[..., Any] = fx.GraphModule(model, graph).forward
         places = [
@@ -87,14 +85,6 @@ class Tracer(fx.Tracer):
         return own or super().is_leaf_module(m, module_qualified_name)
 
 
-def _convolution(value: Any, modules: Modules) -> FastConv2d | None:
-    """The planned convolution that a node calls."""
-    if not isinstance(value, fx.Node) or value.op != "call_module" or not value.args or value.kwargs:
-        return None
-    module = modules[str(value.target)]
-    return module if isinstance(module, FastConv2d) else None
-
-
 def _rectifies(node: fx.Node, modules: Modules) -> str:
     """The activation that a node computes, or "none"."""
     key = type(modules[str(node.target)]) if node.op == "call_module" else node.target
@@ -106,7 +96,7 @@ def _leave_out(graph: fx.Graph, modules: Modules) -> None:
     for node in list(graph.nodes):
         if node.op != "call_module" or len(node.args) != 1:
             continue
-        before = _convolution(node.args[0], modules)
+        before = convolution(node.args[0], modules)
         done = before is not None and before.activation == _rectifies(node, modules)
         if done or type(modules[str(node.target)]) is FoldedNorm:
             node.replace_all_uses_with(node.args[0])
@@ -130,7 +120,7 @@ def _add_residuals(graph: fx.Graph, modules: Modules) -> None:
 def _rectify(graph: fx.Graph, modules: Modules) -> None:
     """Let convolutions compute the ReLUs that are the only readers of their output."""
     for node in list(graph.nodes):
-        module = _convolution(node, modules)
+        module = convolution(node, modules)
         if module is None or module.activation != "none" or len(node.users) != 1:
             continue
         after = next(iter(node.users))
@@ -151,7 +141,7 @@ def _summand(node: fx.Node, modules: Modules) -> tuple[fx.Node, fx.Node] | None:
     order = {each: place for place, each in enumerate(node.graph.nodes)}
     fitting: list[tuple[bool, int, fx.Node, fx.Node]] = []
     for operand, other in (operands, operands[::-1]):
-        module = _convolution(operand, modules)
+        module = convolution(operand, modules)
         if module is None or module.activation != "none" or len(operand.args) > 1:
             continue
         if (
@@ -186,99 +176,10 @@ def _changed(first: fx.Node, last: fx.Node, modules: Modules) -> bool:
     return False
 
 
-def _convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:
-    """Turn shortcuts of residual blocks that skip pixels and add channels into 1x1 convolutions of ours.
-
-    They are F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, after)), x an output of a convolution of ours. So
-    no other code comes between the convolutions, which makes them a single chain.
-    """
-    for node in list(graph.nodes):
-        given: Any = node.args[0] if node.target is F.pad else None
-        if not isinstance(given, fx.Node) or given.target is not operator.getitem:
-            continue
-        source, index = given.args
-        module, steps, added = _convolution(source, modules), _steps(index), _added(node)
-        if module is None or not _is_ours(module) or steps is None or added is None:
-            continue
-        channels = module.out_channels
-        conv = nn.Conv2d(channels, channels + sum(added), 1, steps, bias=False).requires_grad_(False)
-        conv.weight[:] = F.pad(torch.eye(channels), (0, 0, *added))[..., None, None]
-        made = DenseConv2d.of(conv, channels_last=True)
-        made.method = "direct"
-        modules[node.name] = made
-        with graph.inserting_before(node):
-            call = graph.call_module(node.name, (source,))
-        node.replace_all_uses_with(call)
-        graph.erase_node(node)
-        if not given.users:
-            graph.erase_node(given)
-
-
-def _steps(index: Any) -> tuple[int, int] | None:
-    """The steps of an index [:, :, ::rows, ::columns], or None for another."""
-    if not isinstance(index, tuple) or len(index) != 4 or not all(isinstance(part, slice) for part in index):
-        return None
-    rows, columns = index[2].step or 1, index[3].step or 1
-    known = isinstance(rows, int) and isinstance(columns, int) and min(rows, columns) > 0
-    wanted = (slice(None), slice(None), slice(None, None, index[2].step), slice(None, None, index[3].step))
-    return (rows, columns) if known and index == wanted else None
-
-
-def _added(node: fx.Node) -> tuple[int, int] | None:
-    """The channels of zeros that F.pad adds before and after, or None if it does anything else."""
-    args: Any = node.args
-    _, border, *rest = args
-    plain = {"mode": "constant", "value": None, **node.kwargs} == {"mode": "constant", "value": None}
-    if rest or not plain or not isinstance(border, (tuple, list)) or len(border) != 6 or any(border[:4]):
-        return None
-    before, after = border[4:]
-    known = isinstance(before, int) and isinstance(after, int) and min(before, after) >= 0
-    return (before, after) if known else None
-
-
-def _is_ours(module: FastConv2d | None) -> bool:
-    """Whether a chain may have a convolution."""
-    return isinstance(module, DenseConv2d) and module.method in OURS and module.channels_last is True
-
-
-def _chain(graph: fx.Graph, modules: Modules) -> None:
-    """Turn dense convolutions of ours that follow each other into one function call."""
-    runs: list[list[fx.Node]] = [[]]
-    for node in graph.nodes:
-        if _is_ours(_convolution(node, modules)):
-            runs[-1].append(node)
-        elif runs[-1]:
-            runs.append([])
-    for run in runs:
-        if len(run) < 2:
-            continue
-        inputs = list(dict.fromkeys(arg for node in run for arg in node.args if arg not in run))
-        tensors = [*inputs, *run]
-        links = []
-        for node in run:
-            called: Any = modules[str(node.target)]
-            source, *residual = map(tensors.index, node.args)
-            activation = node.meta.get("activation", called.activation)
-            links.append(Link(called, activation, source, *residual))
-        outputs = [node for node in run if any(user not in run for user in node.users)]
-        chain = Chain(links, list(map(tensors.index, outputs)))
-        with graph.inserting_before(run[0]):
-            made = graph.call_function(chain.__call__, tuple(inputs))
-            results = (
-                [made]
-                if len(outputs) == 1
-                else [graph.call_function(operator.getitem, (made, i)) for i in range(len(outputs))]
-            )
-        for node, result in zip(outputs, results, strict=True):
-            node.replace_all_uses_with(result)
-        for node in reversed(run):
-            graph.erase_node(node)
-
-
 def _bind(graph: fx.Graph, modules: Modules) -> None:
     """Turn convolutions into function calls. Residual, activation and reader are arguments."""
     for node in list(graph.nodes):
-        module = _convolution(node, modules)
+        module = convolution(node, modules)
         if module is None:
             continue
         reader, alone = _reader(node, modules)
@@ -300,10 +201,10 @@ def _call(
 
 def _reader(node: fx.Node, modules: Modules) -> tuple[SparseConv2d | None, bool]:
     """The convolution that reads a sparse one's lists, and whether nothing else needs the output."""
-    module = _convolution(node, modules)
+    module = convolution(node, modules)
     if isinstance(module, SparseConv2d):
         for user in node.users:
-            reader = _convolution(user, modules)
+            reader = convolution(user, modules)
             if (
                 isinstance(reader, SparseConv2d)
                 and user.args[0] is node
