@@ -49,16 +49,19 @@ H, V, STRIDE, PLANE, DC_TABLE, AC_TABLE = range(6)
 first block of that; where its tables are, in bytes."""
 
 
+# Of the number of bits at hand only the low six bits count: an entry is subtracted as it is.
+
+
 @inlined
 def refilled(at, word, count):
     """The address, the word and its bits that count, 56 or more."""
-    word |= big_endian(load_scalar(at, "u64")) >> np.uint64(count)
-    return at + ((63 - count) >> 3), word, count | 56
+    word |= big_endian(load_scalar(at, "u64")) >> np.uint64(count & 63)
+    return at + ((~count & 63) >> 3), word, count | 56
 
 
 @inlined
 def used_bits(at, count, room):
-    return 8 * (at - room) - count
+    return 8 * (at - room) - (count & 63)
 
 
 @kernel
@@ -253,8 +256,8 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
         says where.
 
         `data`, `memory`, `tables`: uint8. `planes`: int16. `parts`: int64[components, 6], see above. `order`:
-        uint8[64 + BEYOND], bytes into a block by position in zigzag order. `salvage`: to leave what cannot be
-        read as it is, and go on at the next restart.
+        uint8[64 + lookup.MOST_BEHIND], bytes into a block by position in zigzag order. `salvage`: to leave
+        what cannot be read as it is, and go on at the next restart.
         """
         source, mcu_row = address(data), 0
         note.source, note.left, note.restarts, note.error = source + first, 0, -1, FINE

@@ -1,49 +1,53 @@
-"""Huffman tables for decoding (T.81 F.2.2.3). One look-up gives up to two coefficients and the end.
+"""Huffman tables for decoding (T.81 F.2.2.3). A look-up gives a code; or of a sequential scan's AC
+coefficients up to two, and the end.
 
-An entry is a uint64. Bits 0-5: the bits that it takes, codes and extra bits together. Bit 6, `END`: the block
-ends there. Bits 8-9: how many coefficients it has; 10-15: how far on the next one is, 63 behind the end.
-Bytes 2 and 3: how far on its first and its last coefficient are; int16 2 and 3: these two. A coefficient
-stands for a second that lacks, and 0 for a first. Bit 7, `PART`: not all extra bits of the last one are
-looked up; in place of it, byte 6 says how many bits come before them, and byte 7 how many they are. There is
-no other coefficient then.
+An entry of coefficients is a uint32. Bits 0-5: the bits that it takes, codes and extra bits together. Bits
+10-15: how far on the next coefficient is, 63 behind the end. The last one of the entry is right before that,
+and the fourth byte has it, or 0. Where there is another before it, the third byte has that, and bits 7-9 say
+how far on it is. Bit 6, `PART`: there is one coefficient, and it is in the extra bits; the fourth byte says
+how many bits come before them.
 
-A code has no extra bits. Bits 0-5: those of the code; bit 6 as above; byte 2: how far on its coefficient is;
-byte 4: the number of extra bits. Tables of progressive scans hold codes.
+An entry of a code, for progressive scans and DC differences: bits 0-5, the bits of the code; bit 6, `END`:
+the block ends there; second byte, the number of extra bits; third byte, how far on its coefficient is; fourth
+byte, bits of the code and extra bits together.
 
 `LONG` is a code that is longer than what is looked up, or none that T.81 allows here: `code_of` says which.
 """
 
 from functools import lru_cache
+from operator import mul
 
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, store
 
-LOOKUP = 10  # bits; two tables of more would fill the fastest cache
-END, PART = 1 << 6, 1 << 7
-LONG = 63 << 10  # neither takes bits nor has a coefficient, and yet what comes next is beyond the block
+LOOKUP = 11  # bits; two tables of more would fill the fastest cache
+END = PART = 1 << 6
+LONG = 63 << 10 | PART  # neither takes bits nor has a coefficient, and what comes next is beyond the block
+MOST_BEHIND = 62  # positions behind the last of a block that an entry may lead to
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
 """What is coded: DC differences, AC coefficients of a sequential scan, of first and refining scans."""
-NO_TABLE = bytes(16), DC
-"""One without a code, which is not looked up."""
 
-# A table: entries, uint64[1 << LOOKUP]; by length of code, int32[18], the first sixteen bits beyond its
-# codes, and from code to number of its symbol; symbols, uint8[256]; the kind, int64.
-_LIMITS = 8 << LOOKUP
+# A table: entries, uint32[1 << LOOKUP], and room for a vector that begins at the last; by length of code,
+# int32[18], the first sixteen bits beyond its codes, and from code to number of its symbol; symbols,
+# uint8[256]; the kind, int64.
+_ENTRIES = 4 << LOOKUP
+_LIMITS = _ENTRIES + 32
 _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
 TABLE_BYTES = _KIND + 64
 
-_EIGHT = np.arange(8, dtype=np.uint64)
+_SHARES = [1 << (15 - i) for i in range(16)]  # of a code, by its length
+_EIGHT = np.arange(8, dtype=np.uint32)
 
 
 @inlined
 def looked_up(table, word):
     """Look up the entry of the codes at the top of the word. `table` is an address."""
-    return load_scalar(table + 8 * np.int64(word >> np.uint64(64 - LOOKUP)), "u64")
+    return np.uint64(load_scalar(table + 4 * np.int64(word >> np.uint64(64 - LOOKUP)), "u32"))
 
 
 @inlined
@@ -69,7 +73,8 @@ def extra_value(word, size):
 @inlined
 def part_value(entry, word):
     """The last coefficient of an entry with `PART`, looked up at the top of the word."""
-    return extra_value(word << (entry >> np.uint64(48) & np.uint64(63)), field(entry, 56, 8))
+    before = entry >> np.uint64(24)
+    return extra_value(word << before, np.int64((entry & np.uint64(63)) - before))
 
 
 @inlined
@@ -86,7 +91,7 @@ def _code(symbol, length, kind):
         end, run, size, most = END, 0, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
         return np.uint64(LONG)
-    return np.uint64(size << 32 | run << 16 | end | length)
+    return np.uint64(length + size << 24 | run << 16 | size << 8 | end | length)
 
 
 @inlined
@@ -107,28 +112,45 @@ def code_of(table, word):
 @inlined
 def _entries(code, bits, room):
     """Of codes and their extra bits, both at the top of `bits`, of which `room` bits are known."""
-    length, run, size = code & 63, code >> 16 & 255, code >> 32 & 255
-    word = bits << length << (64 - LOOKUP)
-    negative = select(word >> 63 == 0, splat(-1, "u64x8"), splat(0, "u64x8"))
-    magnitude = (word ^ negative) >> 1 >> (splat(63, "u64x8") - size)
-    value = (magnitude ^ negative) - negative & 0xFFFF
-    ones = select(size > 0, splat(1 << 8, "u64x8"), splat(0, "u64x8"))
-    some = run << 24 | run << 16 | (run + 1) << 10 | ones | (length + size)
-    whole = select(code & END != 0, length | (63 << 10 | END), value << 48 | value << 32 | some)
-    found = select(length + size <= room, whole, size << 56 | length << 48 | some | PART)
-    return select((length <= room) & (code != LONG), found, splat(LONG, "u64x8"))
+    length, size, run, taken = code & 63, code >> 8 & 255, code >> 16 & 255, code >> 24
+    word = bits << length << (32 - LOOKUP)
+    negative = select(word >> 31 == 0, splat(-1, "u32x8"), splat(0, "u32x8"))
+    magnitude = (word ^ negative) >> 1 >> (splat(31, "u32x8") - size)
+    value = (magnitude ^ negative) - negative
+    last = (run + 1) << 10 | taken
+    whole = select(code & END != 0, length | 63 << 10, value << 24 | last)
+    found = select((taken <= room) & (size < 8), whole, length << 24 | PART | last)
+    return select((length <= room) & (code != LONG), found, splat(LONG, "u32x8"))
 
 
 @inlined
 def _joined(one, two):
     """One entry of two, where the first has one coefficient, and the second has one or is the end."""
-    bits, on = (one & 63) + (two & 63), one >> 10 & 63
-    with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
-    last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
-    with_two = one & 0xFFFF00FF0000 | last | two >> 48 << 48
-    joined = select(two & END != 0, with_end, with_two)
-    fits = ((one | two) & PART == 0) & (one & 3 << 8 == 1 << 8) & (two & (3 << 8 | END) != 0)
+    bits, on, two_on = (one & 63) + (two & 63), one >> 10 & 63, two >> 10 & 63
+    first = one >> 24 << 16 | (on - 1) << 7 | bits
+    is_end = two_on == 63
+    joined = first | select(is_end, splat(63 << 10, "u32x8"), two >> 24 << 24 | (on + two_on) << 10)
+    fits = ((one | two) & PART == 0) & (one >> 24 != 0) & (on <= 8) & ((two >> 24 != 0) | is_end)
     return select(fits, joined, one)
+
+
+@inlined
+def _fill_with_values(table, codes):
+    """Entries of codes become those of AC coefficients. `codes`: room for as many, and eight more."""
+    seconds = codes + _ENTRIES
+    for i in range(0, _ENTRIES, 32):
+        store(codes + i, load(table + i, "u32x8"))
+    for i in range(0, 1 << LOOKUP, 8):
+        bits = load(address(_EIGHT), "u32x8") + i
+        one = _entries(load(codes + 4 * i, "u32x8"), bits, splat(LOOKUP, "u32x8"))
+        used = select(one & PART == 0, one & 63, splat(LOOKUP, "u32x8"))
+        places = bits << used & ((1 << LOOKUP) - 1)
+        store(seconds, places)
+        for j in range(0, 32, 4):
+            place = np.int64(load_scalar(seconds + j, "u32"))
+            store(seconds + j, load_scalar(codes + 4 * place, "u32"))
+        two = _entries(load(seconds, "u32x8"), places, splat(LOOKUP, "u32x8") - used)
+        store(table + 4 * i, _joined(one, two))
 
 
 @inlined
@@ -145,34 +167,21 @@ def _fill(table, lengths, kind, codes):
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
             if length <= LOOKUP:
-                entry = _code(np.int64(symbol), length, kind)
-                for _ in range(1 << (LOOKUP - length)):
+                entry = splat(np.uint32(_code(np.int64(symbol), length, kind)), "u32x8")
+                end = at + (4 << (LOOKUP - length))
+                while at < end:  # the last vector reaches beyond, into entries that are written later
                     store(at, entry)
-                    at += 8
+                    at += 32
+                at = end
             code += 1
             number += 1
         store(table + _LIMITS + 4 * length, np.int32(code << (16 - length)))
         code <<= 1
-    while at < table + _LIMITS:
-        store(at, np.uint64(LONG))
-        at += 8
-    if kind > AC:
-        return number
-    seconds = codes + _LIMITS
-    for i in range(0, 1 << LOOKUP, 8):
-        store(codes + 8 * i, load(table + 8 * i, "u64x8"))
-    for i in range(0, 1 << LOOKUP, 8):
-        bits = load(address(_EIGHT), "u64x8") + i
-        one = _entries(load(codes + 8 * i, "u64x8"), bits, splat(LOOKUP, "u64x8"))
-        store(table + 8 * i, one)
-        if kind == AC:
-            used = one & 63
-            for j in range(8):
-                taken = load_scalar(table + 8 * (i + j), "u64") & np.uint64(63)
-                word = np.uint64(i + j) << taken << np.uint64(64 - LOOKUP)
-                store(seconds + 8 * j, looked_up(codes, word))
-            left = select(used < LOOKUP, splat(LOOKUP, "u64x8") - used, splat(0, "u64x8"))
-            store(table + 8 * i, _joined(one, _entries(load(seconds, "u64x8"), bits << used, left)))
+    while at < table + _ENTRIES:
+        store(at, splat(LONG, "u32x8"))
+        at += 32
+    if kind == AC:
+        _fill_with_values(table, codes)
     return number
 
 
@@ -180,25 +189,23 @@ def _fill(table, lengths, kind, codes):
 def _fill_all(memory, codes, kinds):
     """Fill tables, `TABLE_BYTES` apart. `memory`, `codes`: uint8."""
     table, lengths = address(memory), address(codes)
-    room = np.empty((1 << LOOKUP) + 8, np.uint64)
+    room = np.empty(_ENTRIES + 32, np.uint8)
     for i in range(kinds.size):
         lengths += 16 + _fill(table, lengths, kinds[i], address(room))
         table += TABLE_BYTES
 
 
-@lru_cache(maxsize=64)
 def check_codes(codes: bytes) -> None:
     """Raises ValueError for lengths, as a DHT segment begins with, that no codes can have."""
-    if sum([count << (15 - i) for i, count in enumerate(codes[:16])]) > 1 << 16:
+    if sum(map(mul, codes, _SHARES)) > 1 << 16:
         raise ValueError("there are more Huffman codes than their lengths allow")
 
 
 @lru_cache(maxsize=64)
-def lookup_tables(wanted: tuple[tuple[bytes, int], ...]) -> np.ndarray:
+def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarray:
     """uint8[n, TABLE_BYTES]: tables of lengths and symbols as a DHT segment has them, checked, each for a
     kind.
     """
-    tables = np.empty((len(wanted), TABLE_BYTES), np.uint8)
-    codes = np.frombuffer(b"".join([codes for codes, _ in wanted]), np.uint8)
-    _fill_all(tables, codes, np.array([kind for _, kind in wanted]))
+    tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
+    _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64))
     return tables

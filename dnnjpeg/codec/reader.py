@@ -9,8 +9,7 @@ import numpy as np
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import intervals
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, Scans
-from dnnjpeg.codec.scan import PLANE, STRIDE
+from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
 from dnnjpeg.jpeg.segments import (
     KINDS,
@@ -80,13 +79,10 @@ class Source(NamedTuple):
 
     def views(self) -> tuple[np.ndarray, ...]:
         """The blocks of each component that hold picture."""
-        geometry, _ = self.frame.planes(True)
         found = []
-        for part, (stride, first) in zip(
-            self.frame.components, geometry[:, (STRIDE, PLANE)].tolist(), strict=True
-        ):
-            plane = self.planes[first : first + part.rows * stride].reshape(part.rows, stride, 64)
-            found.append(plane[:, : part.columns])
+        for part, (stride, first) in zip(self.frame.components, self.frame.places, strict=True):
+            shape, strides = (part.rows, part.columns, 64), (128 * stride, 128, 2)
+            found.append(np.ndarray(shape, np.int16, self.planes, 128 * first, strides))
         return tuple(found)
 
 
@@ -141,7 +137,6 @@ class _Reader:
         self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
         self.interval = 0
-        self.subsampling = ""
         self.scans: Scans | None = None  # of the frame, once there is one
 
     def follow(self, data: bytes, tables_only: bool = False) -> None:
@@ -194,9 +189,10 @@ class _Reader:
 
     def _segment(self, name: str, body: bytes) -> None:
         if name == "DHT":
-            self.huffman |= {number: lengths + symbols for number, lengths, symbols in read_huffman(body)}
+            for number, lengths, symbols in read_huffman(body):
+                self.huffman[number] = lengths + symbols
         elif name == "DQT":
-            self.quantization |= read_quantization(body)
+            self.quantization.update(read_quantization(body))
         elif name.startswith("SOF"):
             self._begin_frame(KINDS[0xC0 + int(name[3:])], body)
         elif name == "DRI":
@@ -211,23 +207,23 @@ class _Reader:
             raise ValueError("a second frame header (SOF)")
         if kind not in ("baseline", "extended sequential", "progressive"):
             raise Unsupported(f"the file is {kind}, expected baseline or progressive with Huffman codes")
-        frame, parts, self.subsampling = _frame(body)
-        width, height = frame.width, frame.height
+        heading = _heading(body)
+        width, height = heading.frame.width, heading.frame.height
         if width * height > self.max_pixels:
             raise ValueError(
                 f"the picture is {width}x{height}, more than {self.max_pixels:,} pixels: raise max_pixels"
             )
-        self.scans = Scans(frame, parts, kind == "progressive", self.order, self.damage)
+        self.scans = Scans(heading, kind == "progressive", self.order, self.damage)
 
     def source(self) -> Source:
         scans = self.scans
         assert scans is not None
         return Source(
-            scans.frame,
+            scans.heading.frame,
             scans.planes.reshape(-1, 64),
             scans.finish(self.quantization),
-            self.subsampling,
-            self._colour(scans.parts),
+            scans.heading.subsampling,
+            self._colour(scans.heading.parts),
             tuple(self.segments),
             self.interval,
             scans.progressive,
@@ -249,10 +245,8 @@ class _Reader:
 
 
 @lru_cache(maxsize=256)
-def _frame(body: bytes) -> tuple[Frame, tuple[Component, ...], str]:
-    """Of a frame header, of which only the geometry counts for the frame; and the subsampling. Remembered, as
-    folders have many pictures of one size.
-    """
+def _heading(body: bytes) -> Heading:
+    """Remembered, as folders have many pictures of one size."""
     precision, height, width, parts = read_frame(body)
     if precision != 8:
         raise Unsupported(f"the file has {precision} bits a sample, expected 8")
@@ -263,7 +257,7 @@ def _frame(body: bytes) -> tuple[Frame, tuple[Component, ...], str]:
     if not (width and height):
         raise ValueError(f"the picture is {width}x{height}")
     sampling = ((1, 1),) if len(parts) == 1 else tuple((part.horizontal, part.vertical) for part in parts)
-    return Frame(width, height, sampling, (0,) * len(sampling)), parts, subsampling_name(parts)
+    return Heading(Frame(width, height, sampling, (0,) * len(sampling)), parts, subsampling_name(parts))
 
 
 def bytes_array(data: bytes) -> np.ndarray:

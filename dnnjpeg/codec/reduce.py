@@ -6,11 +6,12 @@ of those of the blocks it is made of. Nothing is rounded or held to 0..255 on th
 
 import numpy as np
 
+from dnnjpeg.codec.dct import store_8
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import (
     address,
-    count_zeros_low,
+    convert,
     fused,
     load,
     load_scalar,
@@ -21,7 +22,8 @@ from dnnjpeg.machine.simd import (
 
 ACROSS_FIRST = np.argsort(NATURAL).reshape(8, 8).T.ravel().astype(np.uint8)
 """By frequencies across, then down: the place in zigzag order."""
-_NATURAL = np.array(NATURAL, np.uint8)
+_HIGH = sum(1 << k for k in range(32) if NATURAL[k] // 8 > 3 or NATURAL[k] % 8 > 3)
+"""A bit each, of the first 32 coefficients in zigzag order: those beyond the lowest four frequencies."""
 _MOST = 4  # blocks side by side that become one
 
 
@@ -55,51 +57,70 @@ def _matrices(factor, count):
 
 
 @inlined
-def _add_down(block, steps, matrix, columns):
-    """Add a block, its frequencies down taken through a matrix, to float32[8 across][8 down]; returns the
-    columns that it adds to, a bit each.
-    """
-    low, high = mask_bits(load(block, "i16x32") != 0), mask_bits(load(block + 64, "i16x32") != 0)
-    left, used = low | high << np.uint64(32), np.uint64(0)
-    while left != 0:
-        k = np.int64(count_zeros_low(left))
-        left &= left - np.uint64(1)
-        value = np.float32(load_scalar(block + 2 * k, "i16")) * load_scalar(steps + 4 * k, "f32")
-        place = np.int64(load_scalar(address(_NATURAL) + k, "u8"))
-        row = columns + (place & 7) * 32
-        used |= np.uint64(1) << np.uint64(place & 7)
-        store(
-            row, fused(splat(value, "f32x8"), load(matrix + (place >> 3) * 32, "f32x8"), load(row, "f32x8"))
-        )
-    return used
-
-
-@inlined
 def _add(total, vector, weight):
     return fused(vector, splat(load_scalar(weight, "f32"), "f32x8"), total)
 
 
 @inlined
-def _take_across(room, used, matrix):
-    """The frequencies across of the `used` columns taken through a matrix, in place: to [across][down]."""
+def _add_row(a, b, c, d, values, row, i, j, k, n):
+    """Add four coefficients of one frequency down to their columns."""
+    vector = load(row, "f32x8")
+    a, b = _add(a, vector, values + 4 * i), _add(b, vector, values + 4 * j)
+    return a, b, _add(c, vector, values + 4 * k), _add(d, vector, values + 4 * n)
+
+
+@inlined
+def _take_down(block, stride, high, steps, matrix, columns, values):
+    """Blocks below each other, their frequencies down taken through matrices, to float32[8 across][8 down].
+    Returns whether any but the first four columns are not zero. values: room for float32[64].
+    """
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-    while used != 0:
-        i = np.int64(count_zeros_low(used))
-        used &= used - np.uint64(1)
-        vector, weights = load(room + i * 32, "f32x8"), matrix + i * 32
-        a, b = _add(a, vector, weights), _add(b, vector, weights + 4)
-        c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
-        e, f = _add(e, vector, weights + 16), _add(f, vector, weights + 20)
-        g, h = _add(g, vector, weights + 24), _add(h, vector, weights + 28)
-    store(room, a)
-    store(room + 32, b)
-    store(room + 64, c)
-    store(room + 96, d)
-    store(room + 128, e)
-    store(room + 160, f)
-    store(room + 192, g)
-    store(room + 224, h)
+    wide = np.int64(0)
+    for rows in range(matrix, matrix + 256 * high, 256):
+        low, rest = mask_bits(load(block, "i16x32") != 0), mask_bits(load(block + 64, "i16x32") != 0)
+        for i in range(0, 64, 16):
+            indices = convert(load(block + 2 * i, "i16x16"), "f32x16")
+            store(values + 4 * i, indices * load(steps + 4 * i, "f32x16"))
+        block += stride * 128
+        # by rows; the numbers are places in zigzag order
+        a, b, c, d = _add_row(a, b, c, d, values, rows, 0, 1, 5, 6)
+        a, b, c, d = _add_row(a, b, c, d, values, rows + 32, 2, 4, 7, 13)
+        a, b, c, d = _add_row(a, b, c, d, values, rows + 64, 3, 8, 12, 17)
+        a, b, c, d = _add_row(a, b, c, d, values, rows + 96, 9, 11, 18, 24)
+        if low & np.uint64(_HIGH) | rest != 0:  # half of all blocks of chroma
+            wide = 1
+            e, f, g, h = _add_row(e, f, g, h, values, rows, 14, 15, 27, 28)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 32, 16, 26, 29, 42)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 64, 25, 30, 41, 43)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 96, 31, 40, 44, 53)
+            a, b, c, d = _add_row(a, b, c, d, values, rows + 128, 10, 19, 23, 32)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 128, 39, 45, 52, 54)
+            a, b, c, d = _add_row(a, b, c, d, values, rows + 160, 20, 22, 33, 38)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 160, 46, 51, 55, 60)
+            a, b, c, d = _add_row(a, b, c, d, values, rows + 192, 21, 34, 37, 47)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 192, 50, 56, 59, 61)
+            a, b, c, d = _add_row(a, b, c, d, values, rows + 224, 35, 36, 48, 49)
+            e, f, g, h = _add_row(e, f, g, h, values, rows + 224, 57, 58, 62, 63)
+    store_8(columns, 32, a, b, c, d, e, f, g, h)
+    return wide
+
+
+@inlined
+def _take_across(columns, wide, count, matrix, out):
+    """The frequencies across of `count` times eight columns taken through matrices, to float32[8][8 down];
+    where a bit of `wide` is not set, the last four of the eight are zero.
+    """
+    zero = splat(np.float32(0), "f32x8")
+    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+    for i in range(count):
+        for at in range(256 * i, 256 * i + 128 + 128 * (wide >> i & 1), 32):
+            vector, weights = load(columns + at, "f32x8"), matrix + at
+            a, b = _add(a, vector, weights), _add(b, vector, weights + 4)
+            c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
+            e, f = _add(e, vector, weights + 16), _add(f, vector, weights + 20)
+            g, h = _add(g, vector, weights + 24), _add(h, vector, weights + 28)
+    store_8(out, 32, a, b, c, d, e, f, g, h)
 
 
 @inlined
@@ -110,13 +131,9 @@ def average(source, stride, columns, rows, x, y, across, down, steps, room):
     source: address of a component's blocks in zigzag order, `rows` x `columns` that hold picture, rows of
         blocks `stride` apart. steps: float32[64].
     """
-    high, wide = min(down, rows - y * down), min(across, columns - x * across)
-    for i in range(0, 256 * across, 32):
-        store(room + i, splat(np.float32(0), "f32x8"))
-    used = np.uint64(0)
-    for j in range(high):
-        for i in range(wide):
-            block = source + ((y * down + j) * stride + x * across + i) * 128
-            matrix = _matrices(down, high) + j * 256
-            used |= _add_down(block, steps, matrix, room + i * 256) << np.uint64(8 * i)
-    _take_across(room, used, _matrices(across, wide))
+    high, count = min(down, rows - y * down), min(across, columns - x * across)
+    matrix, wide = _matrices(down, high), np.int64(0)
+    for i in range(count):
+        block = source + (y * down * stride + x * across + i) * 128
+        wide |= _take_down(block, stride, high, steps, matrix, room + 256 * i + 256, room) << i
+    _take_across(room + 256, wide, count, _matrices(across, count), room)
