@@ -31,6 +31,7 @@ class Unsupported(ValueError):
     """A file that is not damaged, but of a kind that is not read."""
 
 
+_HEADERS = {"DHT", "DQT", "DRI", "DAC", "DNL"} | {f"SOF{kind - 0xC0}" for kind in KINDS}
 _COLOURS = {0: {3: "RGB", 4: "CMYK"}, 1: {3: "YCbCr"}, 2: {4: "YCCK"}}
 """By Adobe's transform and number of components."""
 
@@ -157,7 +158,9 @@ class _Reader:
             first, end = end, end + size
             wrong = ""
             try:
-                if name == "SOS":
+                if name in _HEADERS:
+                    self._header(name, body)
+                elif name == "SOS":
                     header = body
                 elif name == "scan":
                     if self.scans is None:
@@ -170,10 +173,8 @@ class _Reader:
                     raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
                     self.damage.note(f"has stray bytes ({size})")
-                elif name.startswith("APP") or name == "COM":
+                elif name != "SOI":  # APPn and COM
                     self.segments.append(b"\xff" + data[first:end].lstrip(b"\xff"))
-                else:
-                    self._segment(name, body)
             except ValueError as error:
                 raise type(error)(f"{error}, at byte {first}") from None
             if wrong:
@@ -187,7 +188,7 @@ class _Reader:
                 else f"data has no frame header (SOF), at byte {len(data)}"
             )
 
-    def _segment(self, name: str, body: bytes) -> None:
+    def _header(self, name: str, body: bytes) -> None:
         if name == "DHT":
             for number, lengths, symbols in read_huffman(body):
                 self.huffman[number] = lengths + symbols
@@ -199,7 +200,7 @@ class _Reader:
             if len(body) != 2:
                 raise ValueError(f"DRI has {len(body)} bytes of content, expected 2")
             self.interval = int.from_bytes(body)
-        elif name in ("DAC", "DNL"):
+        else:  # DAC, DNL
             raise Unsupported(f"{name} is not supported")
 
     def _begin_frame(self, kind: str, body: bytes) -> None:
