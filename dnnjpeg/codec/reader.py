@@ -236,13 +236,14 @@ class _Reader:
         count = len(parts)
         if count == 1:
             return "gray"
-        contents = [(segment[1], segment[4:]) for segment in self.segments]
-        adobe = [body for marker, body in contents if marker == 0xEE and body.startswith(b"Adobe")]
-        jfif = any(marker == 0xE0 and body.startswith(b"JFIF\0") for marker, body in contents)
+        jfif = any(one[1] == 0xE0 and one.startswith(b"JFIF\0", 4) for one in self.segments)
+        if jfif and count == 3:
+            return "YCbCr"
+        adobe = [one[4:] for one in self.segments if one[1] == 0xEE and one.startswith(b"Adobe", 4)]
         usual = "CMYK" if count == 4 else "YCbCr"
-        if adobe and len(adobe[-1]) >= 12 and not (jfif and count == 3):
+        if adobe and len(adobe[-1]) >= 12:
             return _COLOURS.get(adobe[-1][11], {}).get(count, usual)
-        return "RGB" if count == 3 and not jfif and bytes(p.id for p in parts) == b"RGB" else usual
+        return "RGB" if count == 3 and bytes(part.id for part in parts) == b"RGB" else usual
 
 
 @lru_cache(maxsize=256)
