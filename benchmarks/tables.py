@@ -55,7 +55,7 @@ def transcode_speed(found: dict) -> Iterator[Sequence[str]]:
             yield name.removesuffix(", ms"), *(f"{group[name]:.2f}" for group in groups.values())
     for name in next(iter(groups.values())):
         if not name.endswith(", ms"):
-            yield name.replace(": ", ", "), *(f"{group[name]:.2f}x" for group in groups.values())
+            yield name.replace(" over: ", " against: "), *(f"{group[name]:.2f}x" for group in groups.values())
 
 
 def transcode_folder(found: dict) -> Iterator[Sequence[str]]:
