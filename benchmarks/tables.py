@@ -1,6 +1,6 @@
 """Print the small tables of the site from benchmarks/results.
 
-python benchmarks/tables.py startup           or memory, rate, cluster, cores, requests, plan
+python benchmarks/tables.py startup           or another name of `TABLES`
 """
 
 import json
@@ -45,6 +45,27 @@ def cluster(found: dict) -> Iterator[Sequence[str]]:
     for kind, seconds in found["seconds"].items():
         took = median(seconds)
         yield kind.replace("1 nodes", "1 node"), f"{took:.1f}", f"{pictures / took:.0f}"
+
+
+def transcode_speed(found: dict) -> Iterator[Sequence[str]]:
+    groups = found["groups"]
+    yield "milliseconds a file", *groups
+    for name in next(iter(groups.values())):
+        if name.endswith(", ms"):
+            yield name.removesuffix(", ms"), *(f"{group[name]:.2f}" for group in groups.values())
+    for name in next(iter(groups.values())):
+        if not name.endswith(", ms"):
+            yield name.replace(" over: ", " against: "), *(f"{group[name]:.2f}x" for group in groups.values())
+
+
+def transcode_folder(found: dict) -> Iterator[Sequence[str]]:
+    groups = found["groups"]
+    yield "pictures a second", *(f"{name}, {group['pictures']:,} files" for name, group in groups.items())
+    for way in ("coefficients", "pixels"):
+        name = f"{way}, pictures a second"
+        yield f"by {way}", *(f"{group[name]:.0f}" for group in groups.values())
+    name = "coefficients over pixels"
+    yield name, *(f"{group[name]:.2f}x" for group in groups.values())
 
 
 KINDS = {
@@ -100,6 +121,8 @@ TABLES: dict[str, tuple[str, Callable[[dict], Iterator[Sequence[str]]]]] = {
     "startup": ("startup", startup),
     "memory": ("memory", memory),
     "rate": ("rate", rate),
+    "transcode_speed": ("transcode_speed", transcode_speed),
+    "transcode_folder": ("transcode_folder", transcode_folder),
     "cluster": ("cluster", cluster),
     "cores": ("bucket", cores),
     "requests": ("bucket", requests),

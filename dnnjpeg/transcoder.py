@@ -11,7 +11,9 @@ from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
+from dnnjpeg.codec.coding import Coding
 from dnnjpeg.codec.decode import sequential_scan
+from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.laws import laws_of
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
 from dnnjpeg.codec.plane_rows import Change, encode_plane_rows
@@ -28,6 +30,7 @@ from dnnjpeg.codec.reader import (
 from dnnjpeg.codec.requantize import Sampling
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
 from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
+from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
@@ -173,10 +176,11 @@ class Decoded:
 
     def can_be(self, subsampling: str | int | None) -> bool:
         """Whether chroma can be brought to a subsampling; None is whatever is due."""
-        if subsampling is None or len(self.source.frame.sampling) == 1:
+        have = self.source.frame.sampling
+        if subsampling is None or len(have) == 1:
             return True
         name = subsampling_of(subsampling)
-        return self._reduced(name) == SUBSAMPLINGS[name]
+        return _reduced(have, self.source.colour, name) == SUBSAMPLINGS[name]
 
     def recode(self, head: bytes, options: EncodeOptions) -> bytes:
         """The smallest file of the same coefficients; of the options, restarts alone have a say."""
@@ -205,31 +209,34 @@ class Decoded:
         return kept_segments(self.source.segments, self.source.colour, strip, signed)
 
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
-        source, frame = self.source, self.source.frame
-        asked = options.subsampling or point.subsampling
-        sampling = self._reduced(asked)
-        tables, laws = laws_of(
-            point, asked, options.hardness, source.colour, source.tables, frame.sampling, sampling
-        )
-        coding = _coding(frame.width, frame.height, sampling, tables, options)
-        return coding.smallest(head, source.planes, Change(frame, laws, options.seed))
-
-    def _reduced(self, name: str) -> Sampling:
-        """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
-        have = self.source.frame.sampling
-        if len(have) != 3 or self.source.colour != "YCbCr":
-            return _writable(have)
-        (h, v), (across, down), other = have
-        if other != (across, down) or h % across or v % down:
-            return _writable(have)
-        across, down = h // across, v // down
-        wide, high = SUBSAMPLINGS[name][0]
-        if wide % across == high % down == 0:
-            across, down = wide, high
-        return _writable(((across, down), (1, 1), (1, 1)))
+        source = self.source
+        coding, change = _prepared(point, options, source.frame, source.colour, source.tables)
+        return coding.smallest(head, source.planes, change)
 
 
-_coding = lru_cache(maxsize=256)(coding_of)
+@lru_cache(maxsize=256)
+def _prepared(
+    point: OperatingPoint, options: EncodeOptions, frame: Frame, colour: str, known: tuple[Steps, ...]
+) -> tuple[Coding, Change]:
+    """What all sources of one size share, with these tables: how they are coded, and what is done to them."""
+    asked = options.subsampling or point.subsampling
+    sampling = _reduced(frame.sampling, colour, asked)
+    tables, laws = laws_of(point, asked, options.hardness, colour, known, frame.sampling, sampling)
+    return coding_of(frame.width, frame.height, sampling, tables, options), Change(frame, laws, options.seed)
+
+
+def _reduced(have: Sampling, colour: str, name: str) -> Sampling:
+    """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
+    if len(have) != 3 or colour != "YCbCr":
+        return _writable(have)
+    (h, v), (across, down), other = have
+    if other != (across, down) or h % across or v % down:
+        return _writable(have)
+    across, down = h // across, v // down
+    wide, high = SUBSAMPLINGS[name][0]
+    if wide % across == high % down == 0:
+        across, down = wide, high
+    return _writable(((across, down), (1, 1), (1, 1)))
 
 
 def _writable(sampling: Sampling) -> Sampling:

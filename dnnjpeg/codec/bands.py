@@ -44,7 +44,7 @@ def _next(at, word, count, table):
     entry = looked_up(table, word)
     if entry == LONG:
         entry = code_of(table, word)
-    return at, behind(word, entry), count - field(entry, 0, 6), entry, field(entry, 32, 8)
+    return at, behind(word, entry), count - field(entry, 0, 6), entry, field(entry, 8, 8)
 
 
 @inlined

@@ -7,8 +7,6 @@ from dnnjpeg.codec.lookup import END, LONG, PART, behind, code_of, extra_value, 
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, splat, store
 
-BEYOND = 31  # how many positions an entry may lead beyond the last coefficient of a block
-
 
 @inlined
 def decoded_dc(at, word, count, table):
@@ -20,16 +18,13 @@ def decoded_dc(at, word, count, table):
     """
     at, word, count = refilled(at, word, count)
     entry = looked_up(table, word)
-    difference = np.int64(np.int16(entry >> np.uint64(48)))
-    if entry & np.uint64(PART):
-        difference = part_value(entry, word)
     if entry == LONG:
         entry = code_of(table, word)
         if entry == LONG:
             return at, word, count, 0, BAD_CODE
-        word, count, size = behind(word, entry), count - field(entry, 0, 6), field(entry, 32, 8)
-        return at, word << np.uint64(size), count - size, extra_value(word, size), FINE
-    return at, behind(word, entry), count - field(entry, 0, 6), difference, FINE
+    difference = extra_value(behind(word, entry), field(entry, 8, 8))
+    taken = entry >> np.uint64(24)
+    return at, word << taken, count - np.int64(taken), difference, FINE
 
 
 @inlined
@@ -49,32 +44,36 @@ def _decode_ac(at, word, count, table, block, order):
     while True:
         at, word, count = refilled(at, word, count)
         for _ in range(2):  # the 56 bits are enough for two entries and the look-up of one more
-            # both coefficients are stored whatever the entry holds, so there is no branch to predict
-            _store_at(block, order, k + field(entry, 16, 8), np.int16(entry >> np.uint64(32)))
-            _store_at(block, order, k + field(entry, 24, 8), np.int16(entry >> np.uint64(48)))
-            if entry & np.uint64(PART):
-                _store_at(block, order, k + field(entry, 24, 8), part_value(entry, word))
             on = k + field(entry, 10, 6)
+            # both coefficients are stored whatever the entry holds, so there is no branch to predict
+            _store_at(block, order, k + field(entry, 7, 3), np.int16(np.int8(entry >> np.uint64(16))))
+            _store_at(block, order, on - 1, np.int16(np.int8(entry >> np.uint64(24))))
+            if entry & np.uint64(PART):
+                if entry == LONG:
+                    break
+                _store_at(block, order, on - 1, part_value(entry, word))
             if on > 63:
-                if entry != LONG and (on == 64 or k + field(entry, 24, 8) < 63):
+                # the last coefficient ends the block, so the rest of the entry is not part of it
+                if (on == 64) | ((on == k + 63) & (k + field(entry, 7, 3) < 63)):
                     return at, behind(word, entry), count - field(entry, 0, 6), FINE
-                break  # the last coefficient ends the block, so the rest of the entry is not part of it
+                break
             k = on
             word = behind(word, entry)
-            count -= field(entry, 0, 6)
+            count -= np.int64(entry)  # of which the low six bits count
             entry = looked_up(table, word)
         else:
             continue
         # one code by itself
         at, word, count = refilled(at, word, count)
         entry = code_of(table, word)
-        word, count, size = behind(word, entry), count - field(entry, 0, 6), field(entry, 32, 8)
+        word, count, size = behind(word, entry), count - field(entry, 0, 6), field(entry, 8, 8)
         if entry == LONG:
             return at, word, count, BAD_CODE
         if entry & np.uint64(END):
             return at, word, count, FINE
         k += field(entry, 16, 8)
         if k > 63:
+            _store_at(block, order, 63, 0)  # where an entry may have left what is beyond the block
             return at, word, count, TOO_MANY
         _store_at(block, order, k, extra_value(word, size))
         word <<= np.uint64(size)

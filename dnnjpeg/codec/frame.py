@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 
 from dnnjpeg.codec.dct import LANES
+from dnnjpeg.codec.scan import PLANE, STRIDE
 
 MAX_SIDE = 65535
 _DECODERS_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
@@ -121,6 +122,11 @@ class Frame:
         whole_picture: True for planes of the whole picture, False for planes of one row of MCUs.
         """
         return self._planes[whole_picture]
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """By component, in `planes(True)`: blocks between rows, and the first block."""
+        return tuple((row[STRIDE], row[PLANE]) for row in self.planes(True)[0].tolist())
 
     def _lay_out(self, whole_picture: bool) -> tuple[np.ndarray, int]:
         rows, blocks = [], 0

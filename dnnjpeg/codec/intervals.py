@@ -47,20 +47,23 @@ DC_TABLE, AC_TABLE: where its tables begin, in bytes behind the first table.
 """
 
 
+# Only the low six bits of `count` are used below, so a whole entry can be subtracted from it.
+
+
 @inlined
 def refilled(at, word, count):
     """Load more bits, so that the word holds 56 or more. Returns (at, word, count).
 
     at: address of the next bytes. word: uint64, the next bits at its top. count: how many of its bits count.
     """
-    word |= big_endian(load_scalar(at, "u64")) >> np.uint64(count)
-    return at + ((63 - count) >> 3), word, count | 56
+    word |= big_endian(load_scalar(at, "u64")) >> np.uint64(count & 63)
+    return at + ((~count & 63) >> 3), word, count | 56
 
 
 @inlined
 def used_bits(at, count, room):
     """The number of bits that are taken of an interval whose copy begins at address `room`."""
-    return 8 * (at - room) - count
+    return 8 * (at - room) - (count & 63)
 
 
 @kernel
@@ -273,7 +276,8 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
         parts: int64[components, 6], see above. tables: uint8 array, see `lookup.lookup_tables`.
         mcus, mcu_rows: the number of MCUs across and down.
         interval: MCUs from one restart marker to the next; 0 is none.
-        order: uint8[64 + BEYOND], for each position the offset of the coefficient in a block, in bytes.
+        order: uint8[64 + lookup.MOST_BEHIND], for each position the offset of the coefficient in a block, in
+            bytes.
         salvage: whether to leave blocks that cannot be read as they are, and to go on at the next restart.
         band: a record of `bands.BAND`. Sequential scans have none.
         """

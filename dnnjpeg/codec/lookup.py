@@ -1,62 +1,65 @@
-"""Huffman tables for decoding (T.81 F.2.2.3). A look-up gives up to two coefficients and the end of a block.
+"""Huffman tables for decoding (T.81 F.2.2.3). A look-up gives a code, or up to two coefficients and the end.
 
-An entry is a uint64:
+An entry of AC coefficients of a sequential scan is a uint32:
 
 - bits 0-5: the number of bits that it takes, codes and extra bits together
-- bit 6, `END`: the block ends with this entry
-- bit 7, `PART`: see below
-- bits 8-9: the number of its coefficients, 0 to 2
+- bit 6, `PART`: see below
+- bits 7-9: positions from here to the first of two coefficients
 - bits 10-15: positions from here to the coefficient after the entry; 63 if the block ends
-- byte 2, byte 3: positions from here to its first and to its last coefficient
-- int16 2, int16 3: its first and its last coefficient
+- byte 2: the first of two coefficients, int8
+- byte 3: the last coefficient, int8, one position before the coefficient after the entry; or 0
 
-An entry with one coefficient holds it twice. An entry without coefficients holds zeros.
+`PART` means that the entry has one coefficient, which is in the extra bits. Byte 3 is then the number of bits
+before them.
 
-`PART` means that the look-up does not reach all extra bits of the coefficient. Then the entry has one
-coefficient, byte 6 is the number of bits before its extra bits, and byte 7 is the number of these.
+Tables of progressive scans and of DC differences hold codes in place of entries. Extra bits follow a code:
 
-Tables of progressive scans hold codes in place of entries. The extra bits follow a code. In a code, bits 0-5
-are its length, bit 6 is as above, byte 2 is the number of positions to the coefficient, and byte 4 is the
-number of extra bits.
+- bits 0-5: the length of the code
+- bit 6, `END`: the block ends with this code
+- byte 1: the number of extra bits
+- byte 2: the number of positions to the coefficient
+- byte 3: the length of the code and its extra bits together
 
 `LONG` stands for a code that is longer than what is looked up, and for a code that T.81 does not allow here.
 `code_of` says which.
 """
 
 from functools import lru_cache
+from operator import mul
 
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, store
 
-LOOKUP = 10  # bits; two tables of more would fill the fastest cache
-END, PART = 1 << 6, 1 << 7
-LONG = 63 << 10  # takes no bits and has no coefficient, but leads beyond the block
+LOOKUP = 11  # bits; two tables of more would fill the fastest cache
+END = PART = 1 << 6
+LONG = 63 << 10 | PART  # takes no bits and has no coefficient, but leads beyond the block
+MOST_BEHIND = 62  # how many positions an entry may lead beyond the last coefficient of a block
 
 DC, AC, AC_FIRST, AC_REFINE = range(4)
 """The kind of a table: for DC differences, and for AC coefficients of sequential scans, of first progressive
 scans and of refining ones.
 """
-NO_TABLE = bytes(16), DC
-"""In place of a table that a scan does not use: a table without codes."""
 
-# A table holds entries, uint64[1 << LOOKUP]; int32[18], for each length the first 16 bits behind the codes of
-# this length; int32[18], for each length what is added to a code to get the number of its symbol; symbols,
-# uint8[256]; the kind, int64.
-_LIMITS = 8 << LOOKUP
+# A table holds entries, uint32[1 << LOOKUP], and room for a vector that begins at the last; int32[18], for
+# each length the first 16 bits behind the codes of this length; int32[18], for each length what is added to a
+# code to get the number of its symbol; symbols, uint8[256]; the kind, int64.
+_ENTRIES = 4 << LOOKUP
+_LIMITS = _ENTRIES + 32
 _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
 TABLE_BYTES = _KIND + 64
 
-_EIGHT = np.arange(8, dtype=np.uint64)
+_SHARES = [1 << (15 - i) for i in range(16)]  # of a code, by its length
+_EIGHT = np.arange(8, dtype=np.uint32)
 
 
 @inlined
 def looked_up(table, word):
     """Look up the entry of the codes at the top of the word. `table` is an address."""
-    return load_scalar(table + 8 * np.int64(word >> np.uint64(64 - LOOKUP)), "u64")
+    return np.uint64(load_scalar(table + 4 * np.int64(word >> np.uint64(64 - LOOKUP)), "u32"))
 
 
 @inlined
@@ -82,7 +85,8 @@ def extra_value(word, size):
 @inlined
 def part_value(entry, word):
     """The last coefficient of an entry with `PART`, looked up at the top of the word."""
-    return extra_value(word << (entry >> np.uint64(48) & np.uint64(63)), field(entry, 56, 8))
+    before = entry >> np.uint64(24)
+    return extra_value(word << before, np.int64((entry & np.uint64(63)) - before))
 
 
 @inlined
@@ -99,7 +103,7 @@ def _code(symbol, length, kind):
         end, run, size, most = END, 0, run, 14  # an EOB run of that many bits (T.81 G.1.2.2)
     if size > most:
         return np.uint64(LONG)
-    return np.uint64(size << 32 | run << 16 | end | length)
+    return np.uint64(length + size << 24 | run << 16 | size << 8 | end | length)
 
 
 @inlined
@@ -119,20 +123,19 @@ def code_of(table, word):
 
 @inlined
 def _entries(code, bits, room):
-    """Make entries, u64x8, of eight codes and their extra bits.
+    """Make entries, u32x8, of eight codes and their extra bits.
 
     bits: the codes and what follows them, in the low `LOOKUP` bits. room: how many of these bits are known.
     """
-    length, run, size = code & 63, code >> 16 & 255, code >> 32 & 255
-    word = bits << length << (64 - LOOKUP)
-    negative = select(word >> 63 == 0, splat(-1, "u64x8"), splat(0, "u64x8"))
-    magnitude = (word ^ negative) >> 1 >> (splat(63, "u64x8") - size)
-    value = (magnitude ^ negative) - negative & 0xFFFF
-    ones = select(size > 0, splat(1 << 8, "u64x8"), splat(0, "u64x8"))
-    some = run << 24 | run << 16 | (run + 1) << 10 | ones | (length + size)
-    whole = select(code & END != 0, length | (63 << 10 | END), value << 48 | value << 32 | some)
-    found = select(length + size <= room, whole, size << 56 | length << 48 | some | PART)
-    return select((length <= room) & (code != LONG), found, splat(LONG, "u64x8"))
+    length, size, run, taken = code & 63, code >> 8 & 255, code >> 16 & 255, code >> 24
+    word = bits << length << (32 - LOOKUP)
+    negative = select(word >> 31 == 0, splat(-1, "u32x8"), splat(0, "u32x8"))
+    magnitude = (word ^ negative) >> 1 >> (splat(31, "u32x8") - size)
+    value = (magnitude ^ negative) - negative
+    last = (run + 1) << 10 | taken
+    whole = select(code & END != 0, length | 63 << 10, value << 24 | last)
+    found = select((taken <= room) & (size < 8), whole, length << 24 | PART | last)
+    return select((length <= room) & (code != LONG), found, splat(LONG, "u32x8"))
 
 
 @inlined
@@ -140,13 +143,34 @@ def _joined(one, two):
     """Join two entries that follow each other, if the first has one coefficient, and the second has one or is
     the end. Otherwise the first stays as it is.
     """
-    bits, on = (one & 63) + (two & 63), one >> 10 & 63
-    with_end = (one >> 16 << 16) | bits | (63 << 10 | 1 << 8 | END)
-    last = (on + (two >> 24 & 255)) << 24 | (on + (two >> 10 & 63)) << 10 | bits | 2 << 8
-    with_two = one & 0xFFFF00FF0000 | last | two >> 48 << 48
-    joined = select(two & END != 0, with_end, with_two)
-    fits = ((one | two) & PART == 0) & (one & 3 << 8 == 1 << 8) & (two & (3 << 8 | END) != 0)
+    bits, on, two_on = (one & 63) + (two & 63), one >> 10 & 63, two >> 10 & 63
+    first = one >> 24 << 16 | (on - 1) << 7 | bits
+    is_end = two_on == 63
+    joined = first | select(is_end, splat(63 << 10, "u32x8"), two >> 24 << 24 | (on + two_on) << 10)
+    fits = ((one | two) & PART == 0) & (one >> 24 != 0) & (on <= 8) & ((two >> 24 != 0) | is_end)
     return select(fits, joined, one)
+
+
+@inlined
+def _fill_with_values(table, codes):
+    """Turn the codes of a table into entries of AC coefficients.
+
+    codes: address of scratch, uint32[(1 << LOOKUP) + 8].
+    """
+    seconds = codes + _ENTRIES
+    for i in range(0, _ENTRIES, 32):
+        store(codes + i, load(table + i, "u32x8"))
+    for i in range(0, 1 << LOOKUP, 8):
+        bits = load(address(_EIGHT), "u32x8") + i
+        one = _entries(load(codes + 4 * i, "u32x8"), bits, splat(LOOKUP, "u32x8"))
+        used = select(one & PART == 0, one & 63, splat(LOOKUP, "u32x8"))
+        places = bits << used & ((1 << LOOKUP) - 1)
+        store(seconds, places)
+        for j in range(0, 32, 4):
+            place = np.int64(load_scalar(seconds + j, "u32"))
+            store(seconds + j, load_scalar(codes + 4 * place, "u32"))
+        two = _entries(load(seconds, "u32x8"), places, splat(LOOKUP, "u32x8") - used)
+        store(table + 4 * i, _joined(one, two))
 
 
 @inlined
@@ -154,7 +178,7 @@ def _fill(table, lengths, kind, codes):
     """Fill a table. Returns the number of its codes.
 
     table: its address. lengths: address of the code lengths and symbols, as in a DHT segment.
-    kind: see above. codes: address of scratch, uint64[(1 << LOOKUP) + 8].
+    kind: see above. codes: address of scratch, uint32[(1 << LOOKUP) + 8].
     """
     symbols = lengths + 16
     store(table + _KIND, kind)
@@ -165,34 +189,21 @@ def _fill(table, lengths, kind, codes):
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
             if length <= LOOKUP:
-                entry = _code(np.int64(symbol), length, kind)
-                for _ in range(1 << (LOOKUP - length)):
+                entry = splat(np.uint32(_code(np.int64(symbol), length, kind)), "u32x8")
+                end = at + (4 << (LOOKUP - length))
+                while at < end:  # the last vector reaches beyond, into entries that are written later
                     store(at, entry)
-                    at += 8
+                    at += 32
+                at = end
             code += 1
             number += 1
         store(table + _LIMITS + 4 * length, np.int32(code << (16 - length)))
         code <<= 1
-    while at < table + _LIMITS:
-        store(at, np.uint64(LONG))
-        at += 8
-    if kind > AC:
-        return number
-    seconds = codes + _LIMITS
-    for i in range(0, 1 << LOOKUP, 8):
-        store(codes + 8 * i, load(table + 8 * i, "u64x8"))
-    for i in range(0, 1 << LOOKUP, 8):
-        bits = load(address(_EIGHT), "u64x8") + i
-        one = _entries(load(codes + 8 * i, "u64x8"), bits, splat(LOOKUP, "u64x8"))
-        store(table + 8 * i, one)
-        if kind == AC:
-            used = one & 63
-            for j in range(8):
-                taken = load_scalar(table + 8 * (i + j), "u64") & np.uint64(63)
-                word = np.uint64(i + j) << taken << np.uint64(64 - LOOKUP)
-                store(seconds + 8 * j, looked_up(codes, word))
-            left = select(used < LOOKUP, splat(LOOKUP, "u64x8") - used, splat(0, "u64x8"))
-            store(table + 8 * i, _joined(one, _entries(load(seconds, "u64x8"), bits << used, left)))
+    while at < table + _ENTRIES:
+        store(at, splat(LONG, "u32x8"))
+        at += 32
+    if kind == AC:
+        _fill_with_values(table, codes)
     return number
 
 
@@ -205,30 +216,28 @@ def _fill_all(memory, codes, kinds):
     kinds: int64 array, the kind of each table.
     """
     table, lengths = address(memory), address(codes)
-    room = np.empty((1 << LOOKUP) + 8, np.uint64)
+    room = np.empty(_ENTRIES + 32, np.uint8)
     for i in range(kinds.size):
         lengths += 16 + _fill(table, lengths, kinds[i], address(room))
         table += TABLE_BYTES
 
 
-@lru_cache(maxsize=64)
 def check_codes(codes: bytes) -> None:
     """Raise ValueError if no Huffman code can have these lengths.
 
     codes: the lengths and symbols, as in a DHT segment.
     """
-    if sum([count << (15 - i) for i, count in enumerate(codes[:16])]) > 1 << 16:
+    if sum(map(mul, codes, _SHARES)) > 1 << 16:
         raise ValueError("there are more Huffman codes than their lengths allow")
 
 
 @lru_cache(maxsize=64)
-def lookup_tables(wanted: tuple[tuple[bytes, int], ...]) -> np.ndarray:
+def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarray:
     """Make tables for decoding: uint8[n, TABLE_BYTES].
 
-    wanted: for each table its lengths and symbols, as in a DHT segment and checked by `check_codes`, and its
-        kind.
+    codes: the lengths and symbols of each table, as in a DHT segment and checked by `check_codes`.
+    kinds: the kind of each table.
     """
-    tables = np.empty((len(wanted), TABLE_BYTES), np.uint8)
-    codes = np.frombuffer(b"".join([codes for codes, _ in wanted]), np.uint8)
-    _fill_all(tables, codes, np.array([kind for _, kind in wanted]))
+    tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
+    _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64))
     return tables

@@ -1,5 +1,6 @@
 """Code planes of coefficients as a baseline scan, as they are or requantized. `rows` begins with pixels."""
 
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from dnnjpeg.machine.simd import address
 _ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
 _AS_THEY_ARE = Laws(np.zeros(0, LAW), False, 0)
 _NOWHERE = np.empty(0, np.int16)
+_NO_PARTS = np.zeros(4, np.int64)
 
 
 @kernel
@@ -95,16 +97,15 @@ def baseline_scan(
     desk, bounds = np.zeros(1, DESK), interval_bounds(mcus * rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
-    geometry, blocks = frame.planes(change is None)
-    tokens = 4 * (mcus * rows * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
-    parts = _parts(change, entry_bytes(mcus * frame.blocks), 4 * BIT_SCRATCH, 128 * blocks * bool(change))
-    block = borrow(int(parts[-1]) + 64 + tokens)
+    geometry, _ = frame.planes(change is None)
+    parts, begin, size = _laid_out(frame, change.laws.candidates if change else None)
+    block = borrow(size)
     try:
         memory = block[0]
         count = _encode(
             change, planes, frame, geometry, restart, memory, parts, _NOWHERE, desk, bounds, known
         )
-        return Scan(frame.every, *coded(memory, parts[-1], count, desk, bounds, known), restart)
+        return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
     finally:
         give_back(block)
 
@@ -112,21 +113,27 @@ def baseline_scan(
 def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
     """Requantize planes: int16[blocks, 64] in zigzag order, laid out as `planes(True)` of `frame` says."""
     geometry, blocks = frame.planes(True)
-    parts, target = _parts(change), empty(blocks * 64, np.int16)
-    memory = np.empty(int(parts[-1]) + 64, np.uint8)
+    target = empty(blocks * 64, np.int16)
+    memory = np.empty(ROOM + 64 * change.laws.candidates + 64, np.uint8)
     desk, bounds = np.zeros(1, DESK), interval_bounds(0, 0)
-    _encode(change, planes, frame, geometry, 0, memory, parts, target, desk, bounds, None)
+    _encode(change, planes, frame, geometry, 0, memory, _NO_PARTS, target, desk, bounds, None)
     return target.reshape(-1, 64)
 
 
-def _parts(change: Change | None, entries: int = 0, bits: int = 0, coefficients: int = 0) -> np.ndarray:
-    """Where the parts of the memory begin, see above: behind the scratch of `requantize_row`.
+@lru_cache(maxsize=256)
+def _laid_out(frame: Frame, candidates: int | None) -> tuple[np.ndarray, int, int]:
+    """Where the parts of the memory begin, where the tokens begin, and the size of all of it.
 
-    entries, bits, coefficients: the sizes of these parts in bytes. The tokens are last.
+    candidates: of `change.laws`, whose scratch comes first; None without a change.
     """
-    room = ROOM + 64 * change.laws.candidates if change else 0
-    sizes = entries + 63 & ~63, bits + 63 & ~63, coefficients
-    return np.array([*accumulate(sizes, initial=room)])
+    mcus = frame.mcus * frame.blocks
+    room, coefficients = 0, 0
+    if candidates is not None:
+        room, coefficients = ROOM + 64 * candidates, 128 * frame.planes(False)[1]
+    sizes = entry_bytes(mcus) + 63 & ~63, 4 * BIT_SCRATCH + 63 & ~63, coefficients
+    parts = [*accumulate(sizes, initial=room)]
+    tokens = 4 * (mcus * frame.mcu_rows * MAX_BLOCK_TOKENS + SLACK)
+    return np.array(parts), parts[-1], parts[-1] + 64 + tokens
 
 
 def _encode(

@@ -9,8 +9,7 @@ import numpy as np
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import intervals
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, Scans
-from dnnjpeg.codec.scan import PLANE, STRIDE
+from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
 from dnnjpeg.jpeg.segments import (
     KINDS,
@@ -32,6 +31,7 @@ class Unsupported(ValueError):
     """A file that is not damaged, but of a kind that is not read."""
 
 
+_HEADERS = {"DHT", "DQT", "DRI", "DAC", "DNL"} | {f"SOF{kind - 0xC0}" for kind in KINDS}
 _COLOURS = {0: {3: "RGB", 4: "CMYK"}, 1: {3: "YCbCr"}, 2: {4: "YCCK"}}
 """By Adobe's transform and number of components."""
 
@@ -80,13 +80,10 @@ class Source(NamedTuple):
 
     def views(self) -> tuple[np.ndarray, ...]:
         """The blocks of each component that hold picture."""
-        geometry, _ = self.frame.planes(True)
         found = []
-        for part, (stride, first) in zip(
-            self.frame.components, geometry[:, (STRIDE, PLANE)].tolist(), strict=True
-        ):
-            plane = self.planes[first : first + part.rows * stride].reshape(part.rows, stride, 64)
-            found.append(plane[:, : part.columns])
+        for part, (stride, first) in zip(self.frame.components, self.frame.places, strict=True):
+            shape, strides = (part.rows, part.columns, 64), (128 * stride, 128, 2)
+            found.append(np.ndarray(shape, np.int16, self.planes, 128 * first, strides))
         return tuple(found)
 
 
@@ -141,7 +138,6 @@ class _Reader:
         self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
         self.interval = 0
-        self.subsampling = ""
         self.scans: Scans | None = None  # of the frame, once there is one
 
     def follow(self, data: bytes, tables_only: bool = False) -> None:
@@ -162,7 +158,9 @@ class _Reader:
             first, end = end, end + size
             wrong = ""
             try:
-                if name == "SOS":
+                if name in _HEADERS:
+                    self._header(name, body)
+                elif name == "SOS":
                     header = body
                 elif name == "scan":
                     if self.scans is None:
@@ -175,10 +173,8 @@ class _Reader:
                     raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
                     self.damage.note(f"has stray bytes ({size})")
-                elif name.startswith("APP") or name == "COM":
+                elif name != "SOI":  # APPn and COM
                     self.segments.append(b"\xff" + data[first:end].lstrip(b"\xff"))
-                else:
-                    self._segment(name, body)
             except ValueError as error:
                 raise type(error)(f"{error}, at byte {first}") from None
             if wrong:
@@ -192,18 +188,19 @@ class _Reader:
                 else f"data has no frame header (SOF), at byte {len(data)}"
             )
 
-    def _segment(self, name: str, body: bytes) -> None:
+    def _header(self, name: str, body: bytes) -> None:
         if name == "DHT":
-            self.huffman |= {number: lengths + symbols for number, lengths, symbols in read_huffman(body)}
+            for number, lengths, symbols in read_huffman(body):
+                self.huffman[number] = lengths + symbols
         elif name == "DQT":
-            self.quantization |= read_quantization(body)
+            self.quantization.update(read_quantization(body))
         elif name.startswith("SOF"):
             self._begin_frame(KINDS[0xC0 + int(name[3:])], body)
         elif name == "DRI":
             if len(body) != 2:
                 raise ValueError(f"DRI has {len(body)} bytes of content, expected 2")
             self.interval = int.from_bytes(body)
-        elif name in ("DAC", "DNL"):
+        else:  # DAC, DNL
             raise Unsupported(f"{name} is not supported")
 
     def _begin_frame(self, kind: str, body: bytes) -> None:
@@ -211,23 +208,23 @@ class _Reader:
             raise ValueError("a second frame header (SOF)")
         if kind not in ("baseline", "extended sequential", "progressive"):
             raise Unsupported(f"the file is {kind}, expected baseline or progressive with Huffman codes")
-        frame, parts, self.subsampling = _frame(body)
-        width, height = frame.width, frame.height
+        heading = _heading(body)
+        width, height = heading.frame.width, heading.frame.height
         if width * height > self.max_pixels:
             raise ValueError(
                 f"the picture is {width}x{height}, more than {self.max_pixels:,} pixels: raise max_pixels"
             )
-        self.scans = Scans(frame, parts, kind == "progressive", self.order, self.damage)
+        self.scans = Scans(heading, kind == "progressive", self.order, self.damage)
 
     def source(self) -> Source:
         scans = self.scans
         assert scans is not None
         return Source(
-            scans.frame,
+            scans.heading.frame,
             scans.planes.reshape(-1, 64),
             scans.finish(self.quantization),
-            self.subsampling,
-            self._colour(scans.parts),
+            scans.heading.subsampling,
+            self._colour(scans.heading.parts),
             tuple(self.segments),
             self.interval,
             scans.progressive,
@@ -239,20 +236,19 @@ class _Reader:
         count = len(parts)
         if count == 1:
             return "gray"
-        contents = [(segment[1], segment[4:]) for segment in self.segments]
-        adobe = [body for marker, body in contents if marker == 0xEE and body.startswith(b"Adobe")]
-        jfif = any(marker == 0xE0 and body.startswith(b"JFIF\0") for marker, body in contents)
+        jfif = any(one[1] == 0xE0 and one.startswith(b"JFIF\0", 4) for one in self.segments)
+        if jfif and count == 3:
+            return "YCbCr"
+        adobe = [one[4:] for one in self.segments if one[1] == 0xEE and one.startswith(b"Adobe", 4)]
         usual = "CMYK" if count == 4 else "YCbCr"
-        if adobe and len(adobe[-1]) >= 12 and not (jfif and count == 3):
+        if adobe and len(adobe[-1]) >= 12:
             return _COLOURS.get(adobe[-1][11], {}).get(count, usual)
-        return "RGB" if count == 3 and not jfif and bytes(p.id for p in parts) == b"RGB" else usual
+        return "RGB" if count == 3 and bytes(part.id for part in parts) == b"RGB" else usual
 
 
 @lru_cache(maxsize=256)
-def _frame(body: bytes) -> tuple[Frame, tuple[Component, ...], str]:
-    """Of a frame header, of which only the geometry counts for the frame; and the subsampling. Remembered, as
-    folders have many pictures of one size.
-    """
+def _heading(body: bytes) -> Heading:
+    """Remembered, as folders have many pictures of one size."""
     precision, height, width, parts = read_frame(body)
     if precision != 8:
         raise Unsupported(f"the file has {precision} bits a sample, expected 8")
@@ -263,7 +259,7 @@ def _frame(body: bytes) -> tuple[Frame, tuple[Component, ...], str]:
     if not (width and height):
         raise ValueError(f"the picture is {width}x{height}")
     sampling = ((1, 1),) if len(parts) == 1 else tuple((part.horizontal, part.vertical) for part in parts)
-    return Frame(width, height, sampling, (0,) * len(sampling)), parts, subsampling_name(parts)
+    return Heading(Frame(width, height, sampling, (0,) * len(sampling)), parts, subsampling_name(parts))
 
 
 def bytes_array(data: bytes) -> np.ndarray:

@@ -45,7 +45,7 @@ LAW = np.dtype(
 )  # fmt: skip
 """What is done to a component; tables are in zigzag order unless told otherwise."""
 
-ROOM = 7168  # bytes that `requantize_row` works in, and 64 for each candidate of a draw
+ROOM = 7424  # bytes that `requantize_row` works in, and 64 for each candidate of a draw
 
 _NATURAL = np.array(NATURAL, np.uint8)
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
@@ -83,7 +83,7 @@ def _average(law, source, place, x, y, room):
 @inlined
 def _nearest_averages(law, source, place, target, columns, y, room):
     """A row of blocks of averages to the nearest integer: block by block, and of what is not zero."""
-    scales, indices = address(law.scale_across), room + 1024
+    scales, indices = address(law.scale_across), room + 2048
     for x in range(columns):
         _average(law, source, place, x, y, room)
         left = np.uint64(0)

@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -154,10 +155,20 @@ def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[byte
         if scan.restart != interval:
             parts.append(markers.dri(scan.restart))
             interval = scan.restart
-        places = scan.huffman.destinations
-        selectors = tuple((c, *places[frame.components[c].huffman_table]) for c in scan.components)
-        parts += (markers.sos(selectors, scan.band, scan.bits), scan.data)
+        parts += (_sos(frame, scan.components, scan.huffman.destinations, scan.band, scan.bits), scan.data)
     return parts
+
+
+@lru_cache(maxsize=256)
+def _sos(
+    frame: Frame,
+    components: tuple[int, ...],
+    destinations: tuple[tuple[int, int], tuple[int, int]],
+    band: tuple[int, int],
+    bits: tuple[int, int],
+) -> bytes:
+    selectors = tuple((c, *destinations[frame.components[c].huffman_table]) for c in components)
+    return markers.sos(selectors, band, bits)
 
 
 def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:

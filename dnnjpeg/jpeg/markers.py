@@ -97,7 +97,6 @@ def dri(interval: int) -> bytes:
     return segment(0xDD, interval.to_bytes(2, "big")) if interval else b""
 
 
-@lru_cache(maxsize=64)
 def sos(components: tuple[tuple[int, int, int], ...], band: tuple[int, int], bits: tuple[int, int]) -> bytes:
     """Scan header.
 

@@ -1,5 +1,7 @@
 """Notes that dnnjpeg writes into files: a signature (APP9) with table and quality, and a comment."""
 
+from functools import lru_cache
+
 from dnnjpeg.checks import check_quality
 from dnnjpeg.jpeg.markers import segment
 from dnnjpeg.jpeg.segments import read_segments
@@ -13,6 +15,7 @@ def bare_comment(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(NOTE))
 
 
+@lru_cache(maxsize=64)
 def signature_segment(name: str, quality: float) -> bytes:
     """APP9 with the name of the table and the quality of a file."""
     return segment(0xE9, SIGNATURE + f"{name} {quality:g}".encode())

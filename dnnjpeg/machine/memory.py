@@ -30,10 +30,11 @@ RETAINED = _retained()
 
 def _taken(size: int) -> Block | None:
     """Take the smallest free block that is large enough and not much too large."""
-    most = 2 * size + (1 << 20)
-    # len, not size: numpy takes twice as long to say that
-    fits = [(n, key) for key, (block, _) in _free.copy().items() if size <= (n := len(block)) <= most]
-    taken = _free.pop(min(fits)[1], None) if fits else None
+    most, chosen = 2 * size + (1 << 20), None
+    for key, (block, _) in _free.copy().items():
+        if size <= (length := len(block)) <= most:  # len, not size: numpy takes twice as long to say that
+            most, chosen = length, key
+    taken = _free.pop(chosen, None) if chosen is not None else None
     # another thread may have taken it since, and a smaller one have got its identity
     return taken if taken is not None and len(taken[0]) >= size else None
 

@@ -13,6 +13,7 @@ from PIL import Image
 from whole_files import GOOD, PICTURE, PROGRESSIVE
 
 from dnnjpeg import encode, read_coefficients
+from dnnjpeg.jpeg import markers
 
 
 @pytest.mark.parametrize("data", [GOOD, PROGRESSIVE], ids=["baseline", "progressive"])
@@ -130,3 +131,21 @@ def test_malformed(data_dir: Path) -> None:
             except ValueError as error:
                 assert "\n" not in str(error)
             assert time.perf_counter() - start < 2
+
+
+def test_a_coefficient_behind_the_block_leaves_no_trace() -> None:
+    """Of four coefficients with 15 zeros before each, the last would be the 65th of the block."""
+
+    def table(kind: int, symbol: int) -> bytes:
+        return markers.dht(bytes([kind, 1, *[0] * 15, symbol]))  # the code 0
+
+    bits = "0" + 4 * "01" + 7 * "1"
+    data = int(bits, 2).to_bytes(2, "big").replace(b"\xff", b"\xff\0")
+    tables = markers.dqt(((1,) * 64,)) + table(0x00, 0) + table(0x10, 0xF1)
+    head = (
+        markers.SOI + tables + markers.sof(0, 8, 8, [(1, 1, 0)]) + markers.sos(((0, 0, 0),), (0, 63), (0, 0))
+    )
+    with pytest.raises(ValueError, match="beyond the last one of a block"):
+        read_coefficients(head + data + markers.EOI)
+    (plane,) = read_coefficients(head + data + markers.EOI, salvage=True).planes
+    assert np.flatnonzero(plane[0, 0][list(markers.NATURAL)]).tolist() == [16, 32, 48]
