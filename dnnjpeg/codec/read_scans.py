@@ -35,11 +35,11 @@ NATURAL_ORDER, ZIGZAG_ORDER = (
 """Where in a block, in bytes, coefficients go, by position in zigzag order, and by those behind the last."""
 
 _WRONG = {
-    intervals.BAD_CODE: "has a Huffman code that is none",
+    intervals.BAD_CODE: "has bits that are no Huffman code of its table",
     intervals.TOO_MANY: "has coefficients beyond the last one of a block",
     intervals.TOO_SHORT: "has a scan that breaks off",
     intervals.TOO_LARGE: "has a coefficient beyond 1,023",
-    intervals.WRONG_MARKER: "has a marker that is not due",
+    intervals.WRONG_MARKER: "has a marker in the wrong place",
     intervals.TOO_LONG: "has a scan with bytes left over",
 }
 

@@ -255,7 +255,7 @@ def _heading(body: bytes) -> Heading:
     if len(parts) not in (1, 3, 4):
         raise Unsupported(f"the file has {len(parts)} components, expected 1, 3 or 4")
     if len({part.id for part in parts}) < len(parts):
-        raise ValueError("two components have one number")
+        raise ValueError("two components have the same number")
     if not (width and height):
         raise ValueError(f"the picture is {width}x{height}")
     sampling = ((1, 1),) if len(parts) == 1 else tuple((part.horizontal, part.vertical) for part in parts)

@@ -20,7 +20,7 @@ from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.tasks import FileOptions, Result, Task
 from dnnjpeg.machine.startup import no_collection
 
-MANY = 500  # the fewest pictures for which worker processes are worth their start
+MANY = 1000  # the fewest pictures for which worker processes are worth their start
 _CHUNK, _CHUNK_BYTES = 8, 1 << 22  # the most pictures, and bytes, that a worker process gets at once
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -60,7 +60,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         with_segment(GOOD, 0xC0, at(7, 0x44)),
         "MCU has 18 blocks, expected at most 10",
     ),
-    "components alike": (with_segment(GOOD, 0xC0, at(9, 1)), "two components have one number"),
+    "components alike": (with_segment(GOOD, 0xC0, at(9, 1)), "two components have the same number"),
     "lossless": (replaced(0xC3), "file is lossless"),
     "arithmetic": (replaced(0xC9), "extended sequential, arithmetic"),
     "progressive, arithmetic": (replaced(0xCA), "progressive, arithmetic"),
@@ -83,7 +83,7 @@ BAD: dict[str, tuple[bytes, str]] = {
         "more Huffman codes than their lengths allow, at byte",
     ),
     "half a Huffman table": (with_segment(GOOD, 0xC4, lambda body: body[:20]), "DHT: table 00"),
-    "a Huffman code that is none": (
+    "a Huffman code of ones only": (
         with_segment(GOOD, 0xC4, lambda body: body[:1] + bytes([1] + [0] * 15) + b"\0" + body[1:]),
         "DHT: table",
     ),
@@ -106,7 +106,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "a marker in the scan": (
         GOOD[:-400] + b"\xff\xd3" + GOOD[-400:],
-        "marker that is not due at byte|breaks",
+        "marker in the wrong place at byte|breaks",
     ),
     "bytes behind the scan": (GOOD[:-2] + bytes(9) + GOOD[-2:], "bytes left over at byte"),
     "10,000 scans": (
