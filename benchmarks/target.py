@@ -22,8 +22,8 @@ from typing import Any
 import click
 import numpy as np
 import platformdirs
-import torch
 from common import RESULTS, write
+from ruler import hasten
 from tqdm import tqdm
 
 from dnnjpeg import adaptive, encode_to_target
@@ -98,8 +98,8 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
     """Per cent of bytes against the smallest Pillow quality whose top-1 comes up to that of the files, less a
     tolerance. Where none does, quality 100 stands in, and the true saving is larger.
     """
-    top1 = means([found.readings[name].top1])[:, 0] - tolerance
-    reached = means([one.readings[name].top1 for one in pillow]) >= top1[:, None]
+    top1 = means([accuracy(found.readings[name])])[:, 0] - tolerance
+    reached = means([accuracy(one.readings[name]) for one in pillow]) >= top1[:, None]
     first = np.where(reached.any(1), reached.argmax(1), len(pillow) - 1)
     sizes = means([one.bytes for one in pillow])
     change = 100 * (means([found.bytes])[:, 0] / sizes[np.arange(len(sizes)), first] - 1)
@@ -109,6 +109,11 @@ def saving(found: Measurement, name: str, pillow: Sequence[Measurement], toleran
         "pillow_bytes": round(float(sizes[0, first[0]])),
         "reached": bool(reached[0].any()),
     }
+
+
+def accuracy(read: Readings) -> np.ndarray:
+    """Top-1; without labels, how often the class is that of the original."""
+    return read.metrics.get("top1", read.agrees)
 
 
 def read_by(name: str, pillow: Ladder) -> list[Measurement]:
@@ -143,15 +148,17 @@ def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: La
     """What a setting is worth: bytes; by network top-1, its change from the original's, and agreement."""
     networks = {}
     for name, read in found.readings.items():
-        top1, clean, agrees = means([read.top1, measurer.originals[name].top1, read.agrees]).T
+        original = measurer.originals[name]
+        top1, clean, agrees = means([accuracy(read), accuracy(original), read.agrees]).T
         networks[name] = {
             "asked": name in asked,
             "top1": estimate(100 * top1),
             "top1_change": estimate(100 * (top1 - clean)),
             "agrees": estimate(100 * agrees),
             "equal_divergence": at_equal("divergence", found, name, pillow),
-            "equal_loss": at_equal("loss", found, name, pillow),
         }
+        if "loss" in read.metrics:
+            networks[name]["equal_loss"] = at_equal("loss", found, name, pillow)
         if name in asked:
             networks[name]["equal_top1"] = saving(found, name, read_by(name, pillow), 0)
             networks[name]["near_top1"] = saving(found, name, read_by(name, pillow), TOLERANCE)
@@ -279,7 +286,7 @@ def measure(
 
 
 def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
-    return {name: round(100 * float(read.top1.mean()), 2) for name, read in readings.items()}
+    return {name: round(100 * float(accuracy(read).mean()), 2) for name, read in readings.items()}
 
 
 @click.command()
@@ -296,7 +303,7 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 @click.option("--crop", type=click.IntRange(1), help="Cut pictures to this side before they are encoded.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures.")
 @click.option("--threads", default=2, show_default=True, help="Of the encoder.")
-@click.option("--bfloat16", is_flag=True, help="Run the networks in bfloat16, for all that is measured.")
+@click.option("--dense", is_flag=True, help="Run the networks as they are, and not on dnnjpeg.sparse.")
 @click.option("--name", default="target", show_default=True, help="Of the file of results.")
 @click.option("--show", is_flag=True, help="Print the table of the last run, and encode nothing.")
 def main(
@@ -309,20 +316,22 @@ def main(
     crop: int | None,
     limit: int | None,
     threads: int,
-    bfloat16: bool,
+    dense: bool,
     name: str,
     show: bool,
 ) -> None:
     """Measure, print a Markdown table, and write benchmarks/results/NAME.json after each setting."""
     if not show:
         dataset = load_dataset(data, labels, size=crop, limit=limit)
-        folder = platformdirs.user_cache_path("dnnjpeg") / "target" / ("bfloat16" if bfloat16 else "float32")
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            networks = [load_network(spec) for spec in specs]
-            encoder = Encoder(dataset, threads, folder)
-            measurer = Measurer(dataset, by_name(networks), Cache(folder), autocast=bfloat16)
-            for results in measure(measurer, encoder, list(settings(networks, ask, tables, rules))):
-                write(name, results)
+        folder = platformdirs.user_cache_path("dnnjpeg")
+        networks = [load_network(spec) for spec in specs]
+        for network in [] if dense else networks:
+            hasten(network, dataset.pictures[:8], folder / "plans")
+        encoder = Encoder(dataset, threads, folder / "target")
+        readings = Cache(folder / "readings")
+        measurer = Measurer(dataset, by_name(networks), readings, batch=None if dense else 1)
+        for results in measure(measurer, encoder, list(settings(networks, ask, tables, rules))):
+            write(name, results)
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
 
