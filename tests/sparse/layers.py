@@ -1,5 +1,6 @@
 """Layers of all shapes, their inputs, and what torch makes of these in float64."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,3 +45,43 @@ def truth(x: Tensor, geometry: Geometry, weights: Tensor, bias: Tensor | None = 
     (above, left), (below, right) = geometry.padding, geometry.ends
     x = F.pad(x.double(), (left, right, above, below))
     return F.conv2d(x, weights.double(), bias, geometry.stride, groups=geometry.groups)
+
+
+AFTER = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a dense kernel of ours is called. last: whether the input is channels last."""
+
+    batch: int
+    threads: int
+    last: bool
+    bias: bool
+    residual: bool
+    activation: str
+    seed: int
+
+    def check(self, kind: Any, geometry: Geometry) -> None:
+        """The outputs of a kernel, `kind(geometry, weights, bias)`, are those of torch."""
+        random = torch.Generator().manual_seed(self.seed)
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        x = torch.randn(self.batch, geometry.channels, geometry.height, geometry.width, generator=random)
+        x = x.contiguous(memory_format=layout)
+        inputs = geometry.channels // geometry.groups
+        weights = 3 * torch.randn(geometry.filters, inputs, *geometry.kernel, generator=random)
+        bias = torch.randn(geometry.filters, generator=random) if self.bias else None
+        expected = truth(x, geometry, weights, bias)
+        residual = torch.randn(expected.shape, generator=random) if self.residual else None
+        y = kind(geometry, weights, bias)(x, self.threads, residual=residual, activation=self.activation)
+        sums = expected if residual is None else expected + residual
+        expected = AFTER[self.activation](sums)
+        assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
+        # the rounding of sums does not shrink when they are clipped
+        assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(sums.abs().max()))
+
+
+CALLS = st.builds(
+    Call, batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
+    residual=st.booleans(), activation=st.sampled_from(sorted(AFTER)), seed=st.integers(0, 99),
+)  # fmt: skip

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from layers import truth  # noqa: E402
+from layers import CALLS, Call  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse.depthwise import Depthwise  # noqa: E402
@@ -20,8 +20,7 @@ from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
     channels=st.integers(1, 70), size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
     padding=st.tuples(st.integers(0, 2), st.integers(0, 4)),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
-    residual=st.booleans(), activation=st.sampled_from(["none", "relu", "relu6"]), seed=st.integers(0, 99),
+    call=CALLS,
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_results_are_those_of_torch(
@@ -31,29 +30,12 @@ def test_results_are_those_of_torch(
     size: tuple[int, int],
     padding: tuple[int, int],
     more: tuple[int, int],
-    batch: int,
-    threads: int,
-    last: bool,
-    bias: bool,
-    residual: bool,
-    activation: str,
-    seed: int,
+    call: Call,
 ) -> None:
     needed = [max(0, k - n - p) for k, n, p in zip(kernel, size, padding, strict=True)]
     ends = (needed[0] + more[0], needed[1] + more[1])
     geometry = Geometry(channels, *size, channels, kernel, stride, padding, ends, groups=channels)
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(batch, channels, *size, generator=random)
-    x = x.contiguous(memory_format=torch.channels_last) if last else x
-    weights = 3 * torch.randn(channels, 1, *kernel, generator=random)
-    shift = torch.randn(channels, generator=random) if bias else None
-    expected = truth(x, geometry, weights, shift)
-    other = torch.randn(expected.shape, generator=random) if residual else None
-    y = Depthwise(geometry, weights, shift)(x, threads, residual=other, activation=activation)
-    sums = expected if other is None else expected + other  # their rounding does not shrink when clipped
-    expected = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}[activation](sums)
-    assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
-    assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(sums.abs().max()))
+    call.check(Depthwise, geometry)
 
 
 def test_nan_and_infinity_go_where_they_go_in_torch() -> None:

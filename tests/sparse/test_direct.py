@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from layers import truth  # noqa: E402
+from layers import CALLS, Call, truth  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dnnjpeg.sparse.direct import Direct  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
-
-AFTER = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
 
 
 @pytest.mark.parametrize(
@@ -23,8 +21,7 @@ AFTER = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
     size=st.tuples(st.integers(1, 12), st.integers(20, 40)),
     padding=st.sampled_from([(0, 0), (1, 2), (2, 4)]),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
-    residual=st.booleans(), activation=st.sampled_from(sorted(AFTER)), seed=st.integers(0, 99),
+    call=CALLS,
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_results_are_those_of_torch(
@@ -35,28 +32,11 @@ def test_results_are_those_of_torch(
     size: tuple[int, int],
     padding: tuple[int, int],
     more: tuple[int, int],
-    batch: int,
-    threads: int,
-    last: bool,
-    bias: bool,
-    residual: bool,
-    activation: str,
-    seed: int,
+    call: Call,
 ) -> None:
     ends = (max(0, kernel[0] - size[0] - padding[0]) + more[0], more[1])
     geometry = Geometry(channels, *size, filters, kernel, stride, padding, ends)
-    random = torch.Generator().manual_seed(seed)
-    layout = torch.channels_last if last else torch.contiguous_format
-    x = torch.randn(batch, channels, *size, generator=random).contiguous(memory_format=layout)
-    weights = 3 * torch.randn(filters, channels, *kernel, generator=random)
-    shift = torch.randn(filters, generator=random) if bias else None
-    expected = truth(x, geometry, weights, shift)
-    other = torch.randn(expected.shape, generator=random) if residual else None
-    y = Direct(geometry, weights, shift)(x, threads, residual=other, activation=activation)
-    sums = expected if other is None else expected + other  # their rounding does not shrink when clipped
-    expected = AFTER[activation](sums)
-    assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
-    assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(sums.abs().max()))
+    call.check(Direct, geometry)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -6,13 +6,10 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from layers import truth  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from layers import CALLS, Call, truth  # noqa: E402
 
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.winograd import Winograd  # noqa: E402
-
-AFTER = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
 
 
 @given(
@@ -20,8 +17,7 @@ AFTER = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
     size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    batch=st.integers(1, 3), threads=st.integers(1, 2), last=st.booleans(), bias=st.booleans(),
-    residual=st.booleans(), activation=st.sampled_from(list(AFTER)), seed=st.integers(0, 99),
+    call=CALLS,
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_results_are_those_of_torch(
@@ -30,29 +26,12 @@ def test_results_are_those_of_torch(
     size: tuple[int, int],
     padding: tuple[int, int],
     more: tuple[int, int],
-    batch: int,
-    threads: int,
-    last: bool,
-    bias: bool,
-    residual: bool,
-    activation: str,
-    seed: int,
+    call: Call,
 ) -> None:
     needed = [max(0, 3 - n - p) for n, p in zip(size, padding, strict=True)]
     ends = (needed[0] + more[0], needed[1] + more[1])
     geometry = Geometry(8 * channels, *size, 8 * filters, (3, 3), (1, 1), padding, ends)
-    random = torch.Generator().manual_seed(seed)
-    layout = torch.channels_last if last else torch.contiguous_format
-    x = torch.randn(batch, 8 * channels, *size, generator=random).contiguous(memory_format=layout)
-    weights = 3 * torch.randn(8 * filters, 8 * channels, 3, 3, generator=random)
-    shift = torch.randn(8 * filters, generator=random) if bias else None
-    expected = truth(x, geometry, weights, shift)
-    other = torch.randn(expected.shape, generator=random) if residual else None
-    y = Winograd(geometry, weights, shift)(x, threads, residual=other, activation=activation)
-    sums = expected if other is None else expected + other  # their rounding does not shrink when clipped
-    expected = AFTER[activation](sums)
-    assert y.shape == expected.shape and y.is_contiguous(memory_format=torch.channels_last)
-    assert float((y - expected).abs().max()) <= 1e-5 * max(1e-30, float(sums.abs().max()))
+    call.check(Winograd, geometry)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
