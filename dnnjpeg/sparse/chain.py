@@ -85,9 +85,9 @@ class _Program:
         at = 0
         while at < len(links):
             first = len(inputs) + at  # number of the first output
-            count = together(kernels[at:]) if threads == 1 else 0
-            count = count if _is_line(links, outputs, first, links[at : at + count]) else 0
-            divided = strips(kernels[at : at + count], batch) if count else None
+            group = together(kernels[at:]) if threads == 1 else []
+            count = len(group) if _is_line(links, outputs, first, links[at : at + len(group)]) else 0
+            divided = strips(group, batch) if count else None
             if divided is None:
                 divided, count = Strips([Part(0, *kernels[at].job(batch, threads), 0, 0, 0)], []), 1
             numbers = range(first, first + count)

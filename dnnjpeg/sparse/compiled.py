@@ -29,7 +29,6 @@ class Compiled(ABC):
 
     code: Any  # a `jit.callback`, whose job begins with `CALL`
     scratch = 0  # bytes of a thread
-    is_pointwise = False  # whether an output reads the input at its place only
 
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         geometry.check_weights(weights, bias)
@@ -49,13 +48,6 @@ class Compiled(ABC):
         if found is None:
             found = self._jobs[batch, threads] = self._divided(batch, threads)
         return found
-
-    def strip(self, begin: int, end: int, ring: int | None = None) -> tuple[Job, int]:
-        """The job for some rows of a picture's outputs, in one thread, and where its source begins, in bytes.
-
-        ring: rows that are kept of the input. Row n is in the place of row n % ring. None: all.
-        """
-        raise NotImplementedError
 
     def __call__(
         self, x: Tensor, threads: int = 1, *, residual: Tensor | None = None, activation: str = "none"
@@ -87,6 +79,19 @@ class Compiled(ABC):
         )
         run(self.code, given, used)
         return out
+
+
+class Stripped(Compiled):
+    """A dense layer that can be computed a few rows at a time."""
+
+    is_pointwise = False  # whether an output reads the input at its place only
+
+    @abstractmethod
+    def strip(self, begin: int, end: int, ring: int | None = None) -> tuple[Job, int]:
+        """The job for some rows of a picture's outputs, in one thread, and where its source begins, in bytes.
+
+        ring: rows that are kept of the input. Row n is in the place of row n % ring. None: all.
+        """
 
 
 def pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:

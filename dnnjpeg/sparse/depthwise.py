@@ -19,7 +19,7 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import call, named, vector
-from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load
+from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, take
@@ -150,7 +150,7 @@ def _code(rows: int, columns: int, stride_y: int, stride_x: int, tail: int) -> A
     return callback(_kernel(rows, columns, stride_y, stride_x, tail), _JOB)
 
 
-class Depthwise(Compiled):
+class Depthwise(Stripped):
     """A depthwise layer with packed weights and a compiled kernel.
 
     geometry: geometry with as many groups as channels and filters.

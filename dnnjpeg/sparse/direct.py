@@ -20,7 +20,7 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback, host_has
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, vector
-from dnnjpeg.sparse.compiled import CALL, Compiled, finish, load, pointer, prefetch
+from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer, prefetch
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, take
@@ -217,7 +217,7 @@ def pace(weights: Tensor, tiles: int) -> int:
     return -(-UNROLLED * LANES * 4 // tiles) if 4 * weights.numel() > NEAR else 0
 
 
-class Direct(Compiled):
+class Direct(Stripped):
     """A dense layer with packed weights and a compiled kernel.
 
     weights: float32 filters x channels x Kh x Kw.

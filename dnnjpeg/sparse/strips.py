@@ -7,7 +7,7 @@ The 1x1 layer after it reads what the depthwise layer has just made. So neither 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dnnjpeg.sparse.compiled import Compiled
+from dnnjpeg.sparse.compiled import Compiled, Stripped
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.direct import OUTPUTS, Direct
 from dnnjpeg.sparse.threads import Job
@@ -35,16 +35,17 @@ class Strips(NamedTuple):
     sizes: list[int]  # bytes of what all layers but the last make, as much as is kept
 
 
-def together(kernels: Sequence[Compiled]) -> int:
-    """The number of layers, from the first, that can be computed in strips: 3, 2 or 0."""
+def together(kernels: Sequence[Compiled]) -> list[Stripped]:
+    """The layers, from the first, that can be computed in strips: 3, 2 or none."""
     kinds = [type(kernel) for kernel in kernels[:3]]
     for count, wanted in ((3, [Direct, Depthwise, Direct]), (2, [Depthwise, Direct])):
-        if kinds[:count] == wanted and kernels[count - 1].is_pointwise:
-            return count
-    return 0
+        found = [kernel for kernel in kernels[:count] if isinstance(kernel, Stripped)]
+        if kinds[:count] == wanted and found[-1].is_pointwise:
+            return found
+    return []
 
 
-def strips(kernels: Sequence[Compiled], batch: int) -> Strips | None:
+def strips(kernels: Sequence[Stripped], batch: int) -> Strips | None:
     """The strips of layers (see `together`), or None if their maps stay in the second cache."""
     depthwise, last = kernels[-2].geometry, kernels[-1].geometry
     made = 4 * depthwise.channels * depthwise.output[1]  # bytes of a row of the depthwise layer
