@@ -24,8 +24,9 @@ class NamedPath(click.Path):
 
 
 class SourcePath(click.Path):
-    """A file or folder that exists. Or a shard or URL as it is written: these have braces and globs. @LIST
-    becomes a list of those that the lines of a file name, see `flat`.
+    """A file or folder that exists, or a shard or URL as it is written: these have braces and globs.
+
+    @LIST becomes a list of paths, one for each line of the file LIST. `flat` joins them.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class SourcePath(click.Path):
 
 
 def flat(_context: click.Context, _parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`SourcePath`s, and those of lists in their place."""
+    """Replace each list of paths by its paths."""
     return tuple(one for path in paths for one in (path if isinstance(path, list) else [path]))
 
 

@@ -206,14 +206,14 @@ class Shards:
         _write_json(self._storage, self._output, SUMMARY, self.summary)
 
     def _records(self, names: set[str]) -> dict[str, dict[str, Any]]:
-        """Those of earlier runs, by the name of the shard."""
+        """The records of earlier runs, by the name of the shard."""
         folder = self._storage.join(self._output, STATE)
         there = self._storage.names(folder)
         known = sorted(name for name in names if f"{name}.json" in there)
         return dict(zip(known, _at_once(self._record, known), strict=True))
 
     def _record(self, name: str) -> dict[str, Any]:
-        """Empty where the file is no record."""
+        """The record of a shard; empty if the file is not a record."""
         try:
             record = json.loads(self._storage.read(_state(self._storage, self._output, f"{name}.json")))
             return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else {}
@@ -236,7 +236,7 @@ def _named(pattern: str) -> list[str]:
 
 
 def _found(name: str) -> list[str]:
-    """The shard of a name, or those of a glob. A name with characters of a glob may be that of a shard."""
+    """The shard of that name, or the shards that a glob matches. The name goes first: it may hold * or [."""
     storage, path = storage_of(name)
     if storage.size(path) is not None:
         return [path]
@@ -247,6 +247,6 @@ def _found(name: str) -> list[str]:
 
 
 def _at_once(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
-    """The result for each item. Several requests at a time: one after another takes hours for a million."""
+    """The result for each item, several at a time. One after another, a million would take hours."""
     with ThreadPoolExecutor(_REQUESTS) as pool:
         return list(pool.map(function, items))

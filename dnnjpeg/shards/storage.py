@@ -31,7 +31,7 @@ class Storage(Protocol):
         """The files that a glob names, in order."""
 
     def names(self, folder: str) -> set[str]:
-        """Of what is in a folder; empty where there is no such folder."""
+        """The names of all that a folder holds; empty if there is no such folder."""
 
     def size(self, path: str) -> int | None:
         """The size of a file in bytes. None if there is no such file."""
