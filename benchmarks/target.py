@@ -170,17 +170,25 @@ def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: La
 
 
 def settings(
-    networks: Sequence[Network], ask: Sequence[str], tables: Sequence[str], rules: Sequence[str]
+    specs: Sequence[str],
+    networks: Sequence[Network],
+    ask: Sequence[str],
+    tables: Sequence[str],
+    rules: Sequence[str],
 ) -> Iterator[tuple[list[Network], str, str, bool]]:
-    """Who is asked, the table, the criterion, and whether to prune."""
-    by_name = {network.name: network for network in networks}
-    names = list(ask) or [*by_name, *["+".join(by_name)] * (len(by_name) > 1)]
-    groups = [[by_name[name] for name in group.split("+")] for group in names]
-    for prune, keep, table, asked in itertools.product((False, True), rules, tables, groups):
-        own = asked[0].name if len(asked) == 1 else "universal"
-        others = "+".join(network.name for network in networks if network not in asked)
-        if criterion.Criterion.parse(keep).is_bound or not prune:
-            yield asked, own if table == "own" else table.format(others=others), keep, prune
+    """Who is asked, the table, the criterion, and whether to prune. Pruning needs gradients, which
+    `dnnjpeg.sparse` does not give: it gets networks loaded anew from `specs`.
+    """
+    names = [network.name for network in networks]
+    groups = [group.split("+") for group in ask] or [[name] for name in names] + [names] * (len(names) > 1)
+    for prune in (False, True):
+        by_name = {one.name: one for one in (map(load_network, specs) if prune else networks)}
+        for keep, table, asked in itertools.product(rules, tables, groups):
+            own = asked[0] if len(asked) == 1 else "universal"
+            others = "+".join(name for name in names if name not in asked)
+            if criterion.Criterion.parse(keep).is_bound or not prune:
+                wanted = own if table == "own" else table.format(others=others)
+                yield [by_name[name] for name in asked], wanted, keep, prune
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -330,7 +338,7 @@ def main(
         encoder = Encoder(dataset, threads, folder / "target")
         readings = Cache(folder / "readings")
         measurer = Measurer(dataset, by_name(networks), readings, batch=None if dense else 1)
-        for results in measure(measurer, encoder, list(settings(networks, ask, tables, rules))):
+        for results in measure(measurer, encoder, list(settings(specs, networks, ask, tables, rules))):
             write(name, results)
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 
