@@ -27,7 +27,7 @@ import numpy as np
 from common import DNNJPEG, RESULTS, write
 from PIL import Image
 
-LEARNED, HELD_OUT = 140, 60  # pages
+LEARNED, HELD_OUT = 200, 100  # pages
 LINES = 3  # of a page that are read, the first ones
 PART = 160, 224  # height and width of the part of a page that is learned from: there its text begins
 TABLE = Path(__file__).parents[1] / "tables" / "ocr.json"
