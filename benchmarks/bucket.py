@@ -28,7 +28,7 @@ from shards import jpeg_files, lay_out
 from dnnjpeg import load_table
 from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.jobs.workers import encoders
-from dnnjpeg.shards.run import Engine, Job, ShardOptions, Shards
+from dnnjpeg.shards.run import Engine, ShardOptions, Shards, ShardTask
 from dnnjpeg.shards.storage import STATE
 
 OPTIONS = ShardOptions(FileOptions(load_table("universal"), 75))
@@ -108,10 +108,10 @@ def requests(counting: Counting, engine: Engine, size: int) -> dict[str, Any]:
     return {part: {k: round((three[k] - one[k]) / 2) for k in three} for part, (one, three) in found.items()}
 
 
-def peak(job: Job) -> int:
+def peak(task: ShardTask) -> int:
     """Megabytes of the process that makes a shard, at its largest."""
     with encoders(OPTIONS.recipe, 1, many=False) as pool:
-        job.do(pool)
+        task.do(pool)
     status = Path("/proc/self/status").read_text()
     return round(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
 
@@ -126,8 +126,8 @@ def in_bucket(files: Sequence[Path], sizes: Sequence[int]) -> list[dict[str, Any
                 fs.put_file(str(shard), f"bucket/in{size}/{i:06}.tar")
             with nodes(1) as engine:
                 found = requests(counting, engine, size)
-                job = Job(f"s3://bucket/in{size}/000000.tar", "s3://bucket/memory", OPTIONS, {})
-                megabytes = ray.get(ray.remote(num_cpus=1)(peak).remote(job))
+                task = ShardTask(f"s3://bucket/in{size}/000000.tar", "s3://bucket/memory", OPTIONS, {})
+                megabytes = ray.get(ray.remote(num_cpus=1)(peak).remote(task))
             rows.append(
                 {"pictures": size, "bytes": shard.stat().st_size, "peak_mb": megabytes, "a_shard": found}
             )
@@ -147,11 +147,11 @@ def speed(files: Sequence[Path], turns: int) -> dict[str, Any]:
         folder = Path(name)
         lay_out(folder, list(files), size)
         (folder / STATE).mkdir()
-        job = Job(str(folder / "shards" / "000000.tar"), str(folder), OPTIONS, {})
-        done = job.do(pool)
+        task = ShardTask(str(folder / "shards" / "000000.tar"), str(folder), OPTIONS, {})
+        done = task.do(pool)
         for _ in range(turns):
             start = time.process_time()
-            done = job.do(pool)
+            done = task.do(pool)
             took.append(time.process_time() - start)
     if done.status != "done":
         raise RuntimeError(done.reason)

@@ -14,7 +14,7 @@ from .paths import read_stdin
 from .target import target
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+    from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 
 STREAM = Path("-")  # standard input, standard output
 
@@ -23,7 +23,7 @@ def is_single(paths: tuple[Path, ...]) -> bool:
     return len(paths) == 1 and not paths[0].is_dir()
 
 
-def begins_as_jpeg(task: "Task | Result") -> bool:
+def begins_as_jpeg(task: "FileTask | Result") -> bool:
     from dnnjpeg.files.images import JPEG_EXTENSIONS
     from dnnjpeg.jpeg.segments import is_jpeg
 
@@ -100,7 +100,7 @@ def plan_of(
     recursive: bool,
     skip_existing: bool,
     keep_tree: bool,
-) -> Callable[["FileOptions"], Iterator["Task | Result"]]:
+) -> Callable[["FileOptions"], Iterator["FileTask | Result"]]:
     """A function from the options of files to the plan that the arguments ask for. Each call begins anew.
 
     Raises click.UsageError.
@@ -108,7 +108,7 @@ def plan_of(
     from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS
     from dnnjpeg.jobs.destinations import plan
     from dnnjpeg.jobs.made import is_done
-    from dnnjpeg.jobs.tasks import Result, Task
+    from dnnjpeg.jobs.tasks import FileTask, Result
 
     if in_place:
         if output or skip_existing or keep_tree or STREAM in paths:
@@ -123,7 +123,7 @@ def plan_of(
         if STREAM in paths:
             raise click.UsageError("standard input has no name: give -o FILE.jpg, or -o -")
 
-        def plan_folder(recipe: "FileOptions") -> Iterator["Task | Result"]:
+        def plan_folder(recipe: "FileOptions") -> Iterator["FileTask | Result"]:
             skip = partial(is_done, recipe=recipe) if skip_existing else None
             return plan(paths, output, recursive=recursive, is_done=skip, keep_tree=keep_tree)
 
@@ -140,10 +140,10 @@ def plan_of(
         raise click.UsageError(f"-o {name} is the source: use --in-place")
     content = read_stdin() if source == STREAM else None
 
-    def plan_file(recipe: "FileOptions") -> Iterator["Task | Result"]:
+    def plan_file(recipe: "FileOptions") -> Iterator["FileTask | Result"]:
         if skip_existing and content is None and output.exists() and is_done(source, output, recipe):
             yield Result(source, "skipped", f"{output} is there already")
         else:
-            yield Task(source, None if output == STREAM else output, content)
+            yield FileTask(source, None if output == STREAM else output, content)
 
     return plan_file

@@ -19,13 +19,13 @@ from .shards import write_report
 from .target import describe
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.tasks import FileOptions, Result, Task, Totals
+    from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result, Totals
     from dnnjpeg.target.search import Encoded
 
 
 def run(
-    tasks: Iterator["Task | Result"],
-    anew: Callable[[], Iterator["Task | Result"]],
+    tasks: Iterator["FileTask | Result"],
+    anew: Callable[[], Iterator["FileTask | Result"]],
     recipe: "FileOptions",
     jobs: int,
     report: Path | None,
@@ -41,10 +41,10 @@ def run(
     """
     from tqdm import tqdm
 
-    from dnnjpeg.jobs.report import Report
+    from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.jobs.run import run as carry_out
 
-    page, failures, pictures, start = Report(), [], [], time.perf_counter()
+    page, failures, pictures, start = RunReport(), [], [], time.perf_counter()
     totals, is_shown = page.totals, sys.stderr.isatty()
     total = sum(1 for _ in anew()) if is_shown or recipe.target else None
     counted = 0

@@ -13,7 +13,7 @@ import click
 from dnnjpeg.checks import one_line
 
 if TYPE_CHECKING:
-    from dnnjpeg.jobs.report import Report
+    from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.jobs.tasks import FileOptions, Result
 
 
@@ -33,7 +33,7 @@ def encode_shards(
     """unfit: names of options that were given and are not of shards."""
     from tqdm import tqdm
 
-    from dnnjpeg.jobs.report import Report
+    from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.shards.cluster import on_ray
     from dnnjpeg.shards.run import ShardOptions, Shards, here
 
@@ -64,7 +64,7 @@ def encode_shards(
     except ValueError as error:
         raise click.UsageError(one_line(str(error))) from None
     counts = {"done": 0, "before": 0, "failed": 0}
-    is_shown, page = sys.stderr.isatty(), Report()
+    is_shown, page = sys.stderr.isatty(), RunReport()
     if run is None:
         run = partial(here, on_picture=partial(_note, page, recipe.quality)) if report else here
     try:
@@ -92,12 +92,16 @@ def encode_shards(
     raise SystemExit(1 if counts["failed"] or shards.summary["failed"] else 0)
 
 
-def _note(page: "Report", quality: float, name: str, result: "Result", content: bytes) -> None:
+def _note(page: "RunReport", quality: float, name: str, result: "Result", content: bytes) -> None:
     page.add(name, result, quality, content)
 
 
 def write_report(
-    page: "Report", path: Path, recipe: "FileOptions", seconds: float, facts: Iterable[tuple[str, Any]] = ()
+    page: "RunReport",
+    path: Path,
+    recipe: "FileOptions",
+    seconds: float,
+    facts: Iterable[tuple[str, Any]] = (),
 ) -> None:
     from dnnjpeg.files.atomic import write_atomic
 

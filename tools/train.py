@@ -126,11 +126,11 @@ def train(output: Path, resume: bool, **how: Any) -> None:
     _check_folder(output, resume)
     try:
         try:
-            job = prepare(**how)
+            training = prepare(**how)
         except (ValueError, OSError) as error:
             raise click.UsageError(str(error)) from None
         output.mkdir(parents=True, exist_ok=True)
-        run(job, output)
+        run(training, output)
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ STATE, NETWORK, REPORT = "state.pt", "network.safetensors", "report.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class Training:
     """All that the arguments name, loaded."""
 
     network: "Network"
@@ -65,7 +65,7 @@ def prepare(
     start: str,
     sensitive: str | None,
     **rest: Any,
-) -> Job:
+) -> Training:
     import torch
 
     from dnnjpeg.files.dataset import load_dataset
@@ -89,7 +89,7 @@ def prepare(
     if tested is not None:
         check_labels(network, tested)  # before a long training, not after it
     jpeg = _layer(start, sensitive, learning, device, options) if has_layer else None
-    return Job(network, jpeg, points, learning, held_out, tested, recipe)
+    return Training(network, jpeg, points, learning, held_out, tested, recipe)
 
 
 def _layer(
@@ -113,58 +113,62 @@ def _layer(
     return JPEGLayer(**options)
 
 
-def run(job: Job, output: Path) -> None:
+def run(training: Training, output: Path) -> None:
     """Train, test, write."""
     from dnnjpeg.learn.batches import accuracies
     from dnnjpeg.learn.recipe import best_epoch
     from dnnjpeg.learn.training import train
 
     state = output / STATE
-    with _progress(job.recipe.epochs, output / "log.jsonl") as show:
+    with _progress(training.recipe.epochs, output / "log.jsonl") as show:
         log = train(
-            job.network, job.learning, job.validation, job.recipe,
-            layer=job.layer, points=job.points, state=state, on_epoch=show,
+            training.network, training.learning, training.validation, training.recipe,
+            layer=training.layer, points=training.points, state=state, on_epoch=show,
         )  # fmt: skip
-    best = best_epoch(log, job.recipe, len(job.validation))
-    provenance = _provenance(job)
-    found = {} if job.test is None else accuracies(job.network, job.test, job.layer, job.points)
+    best = best_epoch(log, training.recipe, len(training.validation))
+    provenance = _provenance(training)
+    found = (
+        {}
+        if training.test is None
+        else accuracies(training.network, training.test, training.layer, training.points)
+    )
     test = {name: round(accuracy, 5) for name, accuracy in found.items()}
     report = provenance | {"best": asdict(best), "test": test or None}
-    _save(output / NETWORK, job.network.module.state_dict(), provenance)
-    if job.layer is not None:
-        _save(output / "jpeg.safetensors", job.layer.state_dict(), provenance)
-        for which in range(len(job.layer.points())):
+    _save(output / NETWORK, training.network.module.state_dict(), provenance)
+    if training.layer is not None:
+        _save(output / "jpeg.safetensors", training.layer.state_dict(), provenance)
+        for which in range(len(training.layer.points())):
             name = "jpeg" if not which else f"jpeg-{which + 1}"
-            description = f"trained as a JPEG layer before {job.network.name}"
-            table = job.layer.to_table(name, which=which, description=description, provenance=provenance)
+            description = f"trained as a JPEG layer before {training.network.name}"
+            table = training.layer.to_table(name, which=which, description=description, provenance=provenance)
             table.save(output / f"{name}.json")
     write_atomic(output / REPORT, json.dumps(report, indent=1).encode() + b"\n")
     with suppress(ModuleNotFoundError):  # without matplotlib
         from dnnjpeg.evaluate.plot import plot_training
 
-        point = None if job.layer is None else job.layer.points()[0]
+        point = None if training.layer is None else training.layer.points()[0]
         write_atomic(output / "log.png", plot_training(log, point))
     state.unlink()
-    what = "agreement with the originals" if job.recipe.finetune == "distill" else "top-1"
+    what = "agreement with the originals" if training.recipe.finetune == "distill" else "top-1"
     click.echo(f"epoch {best.epoch} is kept. Validation pictures: {what} {100 * best.val_top1:.1f} %")
     for form, accuracy in test.items():
         click.echo(f"test pictures, {form}: top-1 {100 * accuracy:.1f} %")
-    if job.layer is not None and len(points := job.layer.points()) == 1:
+    if training.layer is not None and len(points := training.layer.points()) == 1:
         options = f"--table {shlex.quote(str(output / 'jpeg.json'))} --quality {points[0].quality}"
         click.echo(f"To encode files for this network: dnnjpeg encode PICTURES -o FILES {options}")
 
 
-def _provenance(job: Job) -> dict[str, Any]:
+def _provenance(training: Training) -> dict[str, Any]:
     return {
-        "model": job.network.name,
+        "model": training.network.name,
         "data": {
-            "name": short(job.learning.source),
-            "training": len(job.learning),
-            "validation": len(job.validation),
+            "name": short(training.learning.source),
+            "training": len(training.learning),
+            "validation": len(training.validation),
         },
-        "recipe": asdict(job.recipe),
-        "layer": None if job.layer is None else repr(job.layer),
-        "files": [point.to_json() for point in job.points],
+        "recipe": asdict(training.recipe),
+        "layer": None if training.layer is None else repr(training.layer),
+        "files": [point.to_json() for point in training.points],
         "command": command(),
         "version": __version__,
         "date": datetime.now(UTC).date().isoformat(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
 from dnnjpeg.jobs.file import describe
-from dnnjpeg.jobs.tasks import Result, Task
+from dnnjpeg.jobs.tasks import FileTask, Result
 
 
 def plan(
@@ -16,7 +16,7 @@ def plan(
     recursive: bool = True,
     is_done: Callable[[Path, Path], bool] | None = None,
     keep_tree: bool = False,
-) -> Iterator[Task | Result]:
+) -> Iterator[FileTask | Result]:
     """Yield a task for each picture, or a result for a picture that is not encoded.
 
     paths: picture files, and folders of them. Pictures come in this order. A picture that is named twice is
@@ -73,7 +73,7 @@ def plan(
                         source, "failed", f"{target} exists among the sources: choose another folder"
                     )
                     continue
-            yield Task(source, target)
+            yield FileTask(source, target)
         for error in unreadable:
             folder = Path(error.filename)
             yield Result(folder, "failed", describe(error, folder))

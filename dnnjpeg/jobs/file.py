@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from dnnjpeg.files.atomic import make_folder, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
 from dnnjpeg.jobs.made import Made, made_before
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jpeg.segments import is_jpeg
 from dnnjpeg.options import Metadata
 
@@ -30,7 +30,7 @@ class Opened:
     was made, without its bytes.
     """
 
-    task: Task
+    task: FileTask
     picture: "Picture | Decoded | Made"
     bytes_before: int
     data: bytes = b""
@@ -71,13 +71,13 @@ def _step(do: Callable[[Any, FileOptions], Value]) -> Callable[[Any, FileOptions
     return step
 
 
-def encode_file(task: Task | Result, recipe: FileOptions) -> Result:
+def encode_file(task: FileTask | Result, recipe: FileOptions) -> Result:
     """Carry out one task. If something goes wrong, the result says why."""
     return write_opened(_encode(read_task(task, recipe), recipe), recipe)
 
 
 @_step
-def read_task(task: Task, recipe: FileOptions) -> Opened:
+def read_task(task: FileTask, recipe: FileOptions) -> Opened:
     """Read the picture of a task: the coefficients of a JPEG file, or pixels."""
     bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
     if (decoded := _from_jpeg(task, recipe)) is not None:
@@ -96,7 +96,7 @@ def read_task(task: Task, recipe: FileOptions) -> Opened:
     return opened
 
 
-def _from_jpeg(task: Task, recipe: FileOptions) -> "Decoded | Made | None":
+def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
     """Read a JPEG source: as a file that an earlier run has made, or as its coefficients.
 
     None for other pictures, and if the recipe needs pixels.

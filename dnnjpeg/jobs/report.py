@@ -47,7 +47,7 @@ class _Seen:
     content: bytes | None = field(compare=False)
 
 
-class Report:
+class RunReport:
     """Collects the results of a run, one by one. It keeps few of them, so memory does not grow."""
 
     def __init__(self) -> None:

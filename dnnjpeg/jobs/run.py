@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dnnjpeg.files.atomic import remove_leftovers
 from dnnjpeg.files.images import Picture
 from dnnjpeg.jobs.file import Opened, describe, read_task, taken, write_opened
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jobs.workers import MANY, encoders, in_advance
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ GROUP, GROUP_PIXELS = 50, 1 << 25  # the most pictures, and pixels, that are enc
 
 
 def run(
-    tasks: Iterable[Task | Result],
+    tasks: Iterable[FileTask | Result],
     recipe: FileOptions,
     jobs: int,
     *,
@@ -69,11 +69,11 @@ def run(
                 yield from (written[i].result() for i in sorted(written))
 
 
-def _tidied(tasks: Iterable[Task | Result]) -> Iterator[Task | Result]:
+def _tidied(tasks: Iterable[FileTask | Result]) -> Iterator[FileTask | Result]:
     """Yield the tasks. Before the first task that writes into a folder, leftovers in it are removed."""
     tidy = set()
     for task in tasks:
-        if isinstance(task, Task) and task.destination is not None:
+        if isinstance(task, FileTask) and task.destination is not None:
             named = task.destination
             folder = Path(os.path.realpath(named)).parent if named.is_symlink() else named.parent
             if folder not in tidy:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
+class FileTask:
     """One picture to encode."""
 
     source: Path

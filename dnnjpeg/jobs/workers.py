@@ -17,14 +17,14 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from dnnjpeg.jobs.file import encode_file
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.machine.startup import no_collection
 
 MANY = 1000  # the fewest pictures for which worker processes are worth their start
 _CHUNK, _CHUNK_BYTES = 8, 1 << 22  # the most pictures, and bytes, that a worker process gets at once
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-Work = Sequence[Task | Result]
+Work = Sequence[FileTask | Result]
 
 
 class Encoders:
@@ -54,7 +54,7 @@ class Encoders:
         size = 0
         for unit in units:
             chunk.append(unit)
-            size += sum(len(task.content or b"") for task in unit[1] if isinstance(task, Task))
+            size += sum(len(task.content or b"") for task in unit[1] if isinstance(task, FileTask))
             if len(chunk) == self._chunk or size >= _CHUNK_BYTES:
                 yield chunk
                 chunk, size = [], 0

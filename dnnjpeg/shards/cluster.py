@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dnnjpeg.jobs.workers import encoders
-from dnnjpeg.shards.run import Engine, Job, Shard
+from dnnjpeg.shards.run import Engine, Shard, ShardTask
 
 _RETRIES = 5  # how often a task is repeated if its node or process is lost
 _AHEAD = 2  # tasks in flight for each processor
@@ -28,12 +28,12 @@ def on_ray(address: str | None = None) -> Engine:
     except ImportError:
         raise ValueError("the engine ray needs Ray: pip install 'ray>=2.50'") from None
 
-    def run(jobs: Sequence[Job]) -> Iterator[Shard]:
+    def run(tasks: Sequence[ShardTask]) -> Iterator[Shard]:
         started = not ray.is_initialized()
         if started:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         try:
-            yield from _spread(ray, jobs)
+            yield from _spread(ray, tasks)
         finally:
             if started:
                 ray.shutdown()
@@ -41,26 +41,26 @@ def on_ray(address: str | None = None) -> Engine:
     return run
 
 
-def _spread(ray: Any, jobs: Sequence[Job]) -> Iterator[Shard]:
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_do)
-    running: dict[Any, Job] = {}
-    waiting = iter(jobs)
+def _spread(ray: Any, tasks: Sequence[ShardTask]) -> Iterator[Shard]:
+    do = ray.remote(num_cpus=1, max_retries=_RETRIES)(_do)
+    running: dict[Any, ShardTask] = {}
+    waiting = iter(tasks)
     while True:
         room = max(int(_AHEAD * ray.cluster_resources().get("CPU", 1)), 1) - len(running)
-        for job in (job for _, job in zip(range(room), waiting, strict=False)):
-            running[task.remote(job)] = job
+        for task in (task for _, task in zip(range(room), waiting, strict=False)):
+            running[do.remote(task)] = task
         if not running:
             return
         for reference in ray.wait(list(running), num_returns=1)[0]:
-            job = running.pop(reference)
+            task = running.pop(reference)
             try:
                 yield ray.get(reference)
             except ray.exceptions.RayError as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                yield Shard(job.path, "failed", {}, f"its task was lost: {reason}")
+                yield Shard(task.path, "failed", {}, f"its task was lost: {reason}")
 
 
-def _do(job: Job) -> Shard:
-    job = replace(job, options=replace(job.options, jobs=1))
-    with encoders(job.options.recipe, 1, many=False) as pool:
-        return job.do(pool)
+def _do(task: ShardTask) -> Shard:
+    task = replace(task, options=replace(task.options, jobs=1))
+    with encoders(task.options.recipe, 1, many=False) as pool:
+        return task.do(pool)

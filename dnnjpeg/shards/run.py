@@ -62,7 +62,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardTask:
     """One shard to make. It can be pickled. before: the record of an earlier run, or an empty one."""
 
     path: str
@@ -115,28 +115,28 @@ class Job:
             return new.tell()
 
 
-Engine = Callable[[Sequence[Job]], Iterator[Shard]]
+Engine = Callable[[Sequence[ShardTask]], Iterator[Shard]]
 
 
-def here(jobs: Sequence[Job], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
+def here(tasks: Sequence[ShardTask], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
     """Make shards on this machine, one after another. If they are large, worker processes encode the
     pictures.
 
     on_picture: called for each picture.
     """
-    if not jobs:
+    if not tasks:
         return
-    options = jobs[0].options
-    with encoders(options.recipe, options.jobs, many=_are_large(jobs)) as pool:
-        for job in jobs:
-            yield job.do(pool, on_picture)
+    options = tasks[0].options
+    with encoders(options.recipe, options.jobs, many=_are_large(tasks)) as pool:
+        for task in tasks:
+            yield task.do(pool, on_picture)
 
 
-def _are_large(jobs: Sequence[Job]) -> bool:
+def _are_large(tasks: Sequence[ShardTask]) -> bool:
     """Whether the shards that are not made yet are so large that worker processes are worth their start."""
     size = 0
-    for job in (job for job in jobs if not job.before):
-        storage, path = storage_of(job.path)
+    for task in (task for task in tasks if not task.before):
+        storage, path = storage_of(task.path)
         size += storage.size(path) or 0
         if size >= _LARGE:
             return True
@@ -157,7 +157,7 @@ class Shards:
     def __init__(self, patterns: Sequence[str], output: str, options: ShardOptions) -> None:
         self._storage, self._output = storage_of(output)
         self.summary: dict[str, Any] = {}  # filled at the end of `run`
-        self.jobs: list[Job] = []
+        self.tasks: list[ShardTask] = []
         names: dict[str, str] = {}
         identity = options.identity
         paths = [path for pattern in patterns for path in _named(pattern)]
@@ -176,10 +176,10 @@ class Shards:
                     f"{target} was made with other options or by another version: choose another folder, or "
                     f"delete {self._storage.join(self._output, STATE)} to make all of it anew"
                 )
-            self.jobs.append(Job(path, self._output, options, before))
+            self.tasks.append(ShardTask(path, self._output, options, before))
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self.tasks)
 
     def run(self, engine: Engine = here) -> Iterator[Shard]:
         """Make the shards, and write a summary at the end. Yields each shard.
@@ -190,7 +190,7 @@ class Shards:
         counts = {"done": 0, "before": 0, "failed": 0}
         failures = []
         self._storage.prepare(self._output)
-        for found in engine(self.jobs):
+        for found in engine(self.tasks):
             counts[found.status] += 1
             if found.record:
                 total.include(found.record)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dnnjpeg.jobs.tasks import Result, Task
+from dnnjpeg.jobs.tasks import FileTask, Result
 from dnnjpeg.jobs.workers import Encoders
 
 Item = TypeVar("Item")
@@ -88,5 +88,5 @@ def converter(pool: Encoders, on_error: OnError, tally: Tally, on_picture: OnPic
     return convert
 
 
-def _tasks(named: tuple[Any, list[tuple[str, bytes]]]) -> list[Task]:
-    return [Task(Path("member"), None, content) for _, content in named[1]]
+def _tasks(named: tuple[Any, list[tuple[str, bytes]]]) -> list[FileTask]:
+    return [FileTask(Path("member"), None, content) for _, content in named[1]]

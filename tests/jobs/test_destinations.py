@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dnnjpeg.jobs.destinations import jpeg_name, plan
-from dnnjpeg.jobs.tasks import Result, Task
+from dnnjpeg.jobs.tasks import FileTask, Result
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def here(tmp_path, monkeypatch):
 def planned(*paths: str, output: str | None, **options) -> list[str]:
     """'source > target', or 'source ! status'."""
     return [
-        f"{step.source} > {step.destination}" if isinstance(step, Task) else f"{step.source} ! {step.status}"
+        f"{step.source} > {step.destination}"
+        if isinstance(step, FileTask)
+        else f"{step.source} ! {step.status}"
         for step in plan([Path(path) for path in paths], Path(output) if output else None, **options)
     ]
 
@@ -165,7 +167,7 @@ def test_unreadable_folder_is_reported(here):
 def test_a_folder_that_goes_away_is_reported(here, monkeypatch):
     here("in/a.jpg", "in/sub/b.jpg")
     steps = plan([Path("in")], Path("out"))
-    assert isinstance(next(steps), Task)
+    assert isinstance(next(steps), FileTask)
     Path("in/sub/b.jpg").unlink()
     Path("in/sub").rmdir()
     assert list(steps) == [Result(Path("in/sub"), "failed", "No such file or directory")]

@@ -9,7 +9,7 @@ from PIL import Image
 import dnnjpeg
 from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.made import is_done, made_before
-from dnnjpeg.jobs.tasks import FileOptions, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask
 from dnnjpeg.jpeg.signature import signature_of
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.library import load_table
@@ -30,13 +30,13 @@ def source(photo: Image.Image, tmp_path: Path) -> Path:
 def test_a_second_run_changes_and_decodes_nothing(
     recipe: FileOptions, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert encode_file(Task(source, source), recipe).status == "encoded"
+    assert encode_file(FileTask(source, source), recipe).status == "encoded"
     before, status = source.read_bytes(), source.stat()
     monkeypatch.setattr(Decoded, "read", pytest.fail)
-    again = encode_file(Task(source, source), recipe)
+    again = encode_file(FileTask(source, source), recipe)
     assert (again.status, again.bytes_after, again.pixels) == ("copied", len(before), 160 * 120)
     assert source.stat().st_mtime_ns == status.st_mtime_ns
-    assert encode_file(Task(source, tmp_path / "b.jpg"), recipe).status == "copied"
+    assert encode_file(FileTask(source, tmp_path / "b.jpg"), recipe).status == "copied"
     assert (tmp_path / "b.jpg").read_bytes() == source.read_bytes() == before
 
 
@@ -53,14 +53,14 @@ def test_a_second_run_changes_and_decodes_nothing(
     ],
 )
 def test_another_request_is_another_request(other: FileOptions, source: Path) -> None:
-    encode_file(Task(source, source), RECIPE)
+    encode_file(FileTask(source, source), RECIPE)
     data = source.read_bytes()
     assert made_before(data, RECIPE) is not None
     assert made_before(data, other) is None
 
 
 def test_damage_is_not_made_before(source: Path) -> None:
-    encode_file(Task(source, source), RECIPE)
+    encode_file(FileTask(source, source), RECIPE)
     data = source.read_bytes()
     assert signature_of(data) == ("universal", 75)
     for damaged in (b"", data[:30], b"\xff\xd8" + data[40:], b"\xff\xd8\xff\xd9", b"text"):
@@ -74,18 +74,18 @@ def test_a_jpeg_never_grows(pixels: bool, quality: int, photo: Image.Image, tmp_
     photo.save(path, quality=quality, optimize=True)
     before = path.read_bytes()
     recipe = replace(RECIPE, quality=90, pixels=pixels)
-    result = encode_file(Task(path, tmp_path / "b.jpg"), recipe)
+    result = encode_file(FileTask(path, tmp_path / "b.jpg"), recipe)
     after = (tmp_path / "b.jpg").read_bytes()
     assert result.bytes_after == len(after) <= len(before)
     if pixels:
         assert (result.status, after) == ("copied", before)
-    always = encode_file(Task(path, tmp_path / "c.jpg"), replace(recipe, only_if_smaller=False))
+    always = encode_file(FileTask(path, tmp_path / "c.jpg"), replace(recipe, only_if_smaller=False))
     assert always.status == "encoded" and (not pixels or always.bytes_after > len(before))
 
 
 def test_other_formats_may_grow(photo: Image.Image, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    task = Task(tmp_path / "a.png", tmp_path / "a.jpg")
+    task = FileTask(tmp_path / "a.png", tmp_path / "a.jpg")
     assert encode_file(task, RECIPE).bytes_after > (tmp_path / "a.png").stat().st_size
     result = encode_file(task, replace(RECIPE, only_if_smaller=True))
     assert (result.status, result.reason) == ("skipped", "is smaller than its JPEG")
@@ -93,14 +93,14 @@ def test_other_formats_may_grow(photo: Image.Image, tmp_path: Path) -> None:
 
 def test_what_is_salvaged_is_not_a_copy(source: Path, tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes()[:700] + b"\xff\xd9")
-    result = encode_file(Task(source, tmp_path / "b.jpg"), replace(RECIPE, salvage=True))
+    result = encode_file(FileTask(source, tmp_path / "b.jpg"), replace(RECIPE, salvage=True))
     assert result.status == "encoded"
     assert dnnjpeg.inspect((tmp_path / "b.jpg").read_bytes()).complete
 
 
 def test_done(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.jpg"
-    encode_file(Task(source, out), RECIPE)
+    encode_file(FileTask(source, out), RECIPE)
     assert is_done(source, out, RECIPE)
     assert is_done(source, out, ADAPTIVE)
     assert is_done(source, out, replace(RECIPE, target={"target_bytes": 9}))

@@ -14,7 +14,7 @@ from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import workers
 from dnnjpeg.jobs.file import describe, encode_file
 from dnnjpeg.jobs.run import run
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task, Totals
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result, Totals
 from dnnjpeg.table.library import load_table
 
 OPTIONS = FileOptions(load_table("standard"), 75)
@@ -24,7 +24,7 @@ def test_file_is_encoded_as_the_library_does(photo, tmp_path):
     from dnnjpeg.encoder import encode
 
     photo.save(tmp_path / "a.png")
-    result = encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), OPTIONS)
+    result = encode_file(FileTask(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), OPTIONS)
     data = (tmp_path / "new" / "a.jpg").read_bytes()
     assert data == encode(photo, "standard", 75)
     before = (tmp_path / "a.png").stat().st_size
@@ -34,7 +34,7 @@ def test_file_is_encoded_as_the_library_does(photo, tmp_path):
 def test_bytes_come_back_where_there_is_no_target(photo):
     buffer = io.BytesIO()
     photo.save(buffer, "PNG")
-    result = encode_file(Task(Path("-"), None, buffer.getvalue()), OPTIONS)
+    result = encode_file(FileTask(Path("-"), None, buffer.getvalue()), OPTIONS)
     assert result.data is not None
     assert Image.open(io.BytesIO(result.data)).size == photo.size
     assert result.bytes_after == len(result.data)
@@ -47,7 +47,7 @@ def test_results_pass_through():
 
 def test_failure_is_a_result(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"text")
-    result = encode_file(Task(tmp_path / "a.jpg", tmp_path / "b.jpg"), OPTIONS)
+    result = encode_file(FileTask(tmp_path / "a.jpg", tmp_path / "b.jpg"), OPTIONS)
     assert result.status == "failed"
     assert "not a picture" in result.reason
     assert not (tmp_path / "b.jpg").exists()
@@ -56,12 +56,12 @@ def test_failure_is_a_result(tmp_path):
 def test_jobs_run_side_by_side(monkeypatch):
     together = threading.Barrier(3, timeout=20)
 
-    def meet(task: Task, recipe: FileOptions) -> Result:
+    def meet(task: FileTask, recipe: FileOptions) -> Result:
         together.wait()
         return Result(task.source, "encoded")
 
     monkeypatch.setattr(workers, "encode_file", meet)
-    tasks = [Task(Path(str(i)), None) for i in range(6)]
+    tasks = [FileTask(Path(str(i)), None) for i in range(6)]
     assert len(list(run(tasks, OPTIONS, 3))) == 6
 
 
@@ -69,7 +69,7 @@ def test_the_number_of_jobs_does_not_change_a_byte(photo, tmp_path):
     for i in range(6):
         Image.fromarray(np.roll(np.asarray(photo), i, axis=0)).save(tmp_path / f"{i}.png")
     for jobs in (1, 3):
-        tasks = [Task(tmp_path / f"{i}.png", tmp_path / str(jobs) / f"{i}.jpg") for i in range(6)]
+        tasks = [FileTask(tmp_path / f"{i}.png", tmp_path / str(jobs) / f"{i}.jpg") for i in range(6)]
         assert all(result.status == "encoded" for result in run(tasks, OPTIONS, jobs))
     for i in range(6):
         assert (tmp_path / "1" / f"{i}.jpg").read_bytes() == (tmp_path / "3" / f"{i}.jpg").read_bytes()
@@ -85,7 +85,7 @@ def test_files_and_new_folders_are_on_the_disk_or_not(photo, tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", sync)
     recipe = FileOptions(load_table("standard"), 75, fsync=fsync)
-    assert encode_file(Task(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), recipe).status == "encoded"
+    assert encode_file(FileTask(tmp_path / "a.png", tmp_path / "new" / "a.jpg"), recipe).status == "encoded"
     if fsync:
         assert synchronized[0] == str(tmp_path)
         assert synchronized[1].startswith(f"{tmp_path}/new/.")
@@ -104,9 +104,13 @@ def test_a_run_removes_what_killed_ones_left_where_it_writes(photo, tmp_path):
         os.utime(folder / name, (0, 0))
     source, out, linked, dry = folders
     (tmp_path / "link.jpg").symlink_to(linked / "a.jpg")
-    tasks = [Task(source / "a.jpg", out / "a.jpg"), Task(source / "a.jpg", tmp_path / "link.jpg")]
+    tasks = [FileTask(source / "a.jpg", out / "a.jpg"), FileTask(source / "a.jpg", tmp_path / "link.jpg")]
     assert [result.status for result in run(tasks, OPTIONS, 2)] == ["encoded", "encoded"]
-    tasks = [Task(source / "a.jpg", dry / "a.jpg"), Task(source / "a.jpg", None), Result(dry, "failed")]
+    tasks = [
+        FileTask(source / "a.jpg", dry / "a.jpg"),
+        FileTask(source / "a.jpg", None),
+        Result(dry, "failed"),
+    ]
     assert len(list(run(tasks, replace(OPTIONS, dry_run=True), 2))) == 3
     assert [(folder / name).exists() for folder in folders] == [True, False, False, True]
 

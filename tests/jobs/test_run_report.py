@@ -14,7 +14,7 @@ from commands import encode_command
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg.jobs.report import Report
+from dnnjpeg.jobs.report import RunReport
 from dnnjpeg.jobs.tasks import Result
 from dnnjpeg.target.search import Encoded
 
@@ -46,7 +46,7 @@ def bars(text: str, name: str) -> dict[str, int]:
 
 
 def test_histograms_and_the_ends() -> None:
-    report, rng = Report(), np.random.default_rng(0)
+    report, rng = RunReport(), np.random.default_rng(0)
     sizes = [(1000, int(n)) for n in rng.integers(0, 1200, 300)]
     qualities = rng.integers(20, 90, 300)
     for i, (size, quality) in enumerate(zip(sizes, qualities, strict=True)):
@@ -65,11 +65,11 @@ def test_histograms_and_the_ends() -> None:
 
 
 def test_without_pictures() -> None:
-    assert "Failures: 0" in Report().html([])
+    assert "Failures: 0" in RunReport().html([])
 
 
 def test_names_are_text_and_nothing_is_loaded() -> None:
-    report = Report()
+    report = RunReport()
     report.add(HOSTILE, result(10, 5), 75, b"no picture")
     report.add(HOSTILE, Result(Path("x"), "failed", f"bad {HOSTILE}"), 75)
     text = report.html([("Table", HOSTILE)])
@@ -84,7 +84,7 @@ def test_names_are_text_and_nothing_is_loaded() -> None:
 
 
 def test_thousands_of_failures_are_not_all_listed() -> None:
-    report = Report()
+    report = RunReport()
     for i in range(1000):
         report.add(f"name{i}", Result(Path("x"), "failed", "bad"), 75)
     page = Page(report.html([]))

@@ -16,7 +16,7 @@ from PIL import Image
 from dnnjpeg.jobs import run as runs
 from dnnjpeg.jobs import workers
 from dnnjpeg.jobs.run import run
-from dnnjpeg.jobs.tasks import FileOptions, Result, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jobs.workers import MANY, encoders
 from dnnjpeg.table.library import load_table
 
@@ -54,7 +54,7 @@ def test_the_same_files_and_results_as_in_threads(photo, tmp_path, monkeypatch):
     found = {}
     for name, many in (("threads", 1000), ("processes", 32)):
         monkeypatch.setattr(runs, "MANY", many)
-        tasks: list[Task | Result] = [Task(p, tmp_path / name / f"{p.name}.jpg") for p in sources]
+        tasks: list[FileTask | Result] = [FileTask(p, tmp_path / name / f"{p.name}.jpg") for p in sources]
         tasks.insert(5, Result(Path("a"), "skipped", "why"))
         found[name] = list(run(tasks, OPTIONS, 2))
     assert found["threads"] == found["processes"]
@@ -70,10 +70,12 @@ def test_bytes_come_back_from_processes(photo):
     contents = [jpeg(photo, i) for i in range(20)]
     items = [contents[:3], [], *([c] for c in contents[3:])]
     with encoders(OPTIONS, 2, many=True) as pool:
-        found = list(pool.each(items, lambda item: [Task(Path("-"), None, content) for content in item]))
+        found = list(pool.each(items, lambda item: [FileTask(Path("-"), None, content) for content in item]))
     assert [item for item, _ in found] == items
     with encoders(OPTIONS, 1, many=False) as pool:
-        expected = list(pool.each(items, lambda item: [Task(Path("-"), None, content) for content in item]))
+        expected = list(
+            pool.each(items, lambda item: [FileTask(Path("-"), None, content) for content in item])
+        )
     assert found == expected
 
 
@@ -101,7 +103,7 @@ def test_large_contents_go_in_small_parts(monkeypatch):
     sent = []
     monkeypatch.setattr(workers, "_hand_over", lambda _, work: sent.append(len(work)) or list(work))
     with encoders(OPTIONS, 2, many=True) as pool:
-        one = [Task(Path("-"), None, bytes(3 << 20))]
+        one = [FileTask(Path("-"), None, bytes(3 << 20))]
         assert len(list(pool.each([one] * 5, lambda work: work))) == 5
     assert sent == [2, 2, 1]
 
@@ -132,12 +134,12 @@ def test_a_killed_worker_is_one_clear_error(photo):
         pytest.raises(ChildProcessError, match=r"a worker process ended with status -9.*fewer --jobs"),
         encoders(OPTIONS, 2, many=True) as pool,
     ):
-        list(pool.each(items(), lambda _: [Task(Path("-"), None, content)]))
+        list(pool.each(items(), lambda _: [FileTask(Path("-"), None, content)]))
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["between pictures", "in the middle of one"])
 def test_a_worker_whose_parent_is_gone_ends_silently(photo, whole):
-    work = pickle.dumps([Task(Path("-"), None, jpeg(photo, 0))])
+    work = pickle.dumps([FileTask(Path("-"), None, jpeg(photo, 0))])
     given = pickle.dumps(OPTIONS) + (work if whole else work[: len(work) // 2])
     command = [sys.executable, "-c", "from dnnjpeg.jobs.workers import serve; serve()"]
     done = subprocess.run(command, input=given, capture_output=True, check=False)

@@ -82,8 +82,8 @@ def test_requests_before_the_first_shard(memory: Any, monkeypatch: pytest.Monkey
         monkeypatch.setattr(type(memory), "info", slow)
         shards = Shards(["memory://in/{000..039}.tar"], "memory://out", options())
         names = [f"{i:03}.tar" for i in range(40)]
-        assert [Path(job.path).name for job in shards.jobs] == names
-        assert sum(bool(job.before) for job in shards.jobs) == records
+        assert [Path(task.path).name for task in shards.tasks] == names
+        assert sum(bool(task.before) for task in shards.tasks) == records
         assert sorted(Path(path).name for path in asked if ".tar" in path) == [
             f"{i:03}.tar" for i in range(40)
         ]

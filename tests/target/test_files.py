@@ -10,7 +10,7 @@ from PIL import Image
 
 from dnnjpeg import encode, encode_to_target, inspect
 from dnnjpeg.jobs.run import run
-from dnnjpeg.jobs.tasks import FileOptions, Task
+from dnnjpeg.jobs.tasks import FileOptions, FileTask
 from dnnjpeg.table.library import load_table
 
 PICTURES = [draw(72, 56, seed) for seed in range(5)]
@@ -27,8 +27,8 @@ def recipe(**target: Any) -> FileOptions:
     return FileOptions(load_table("standard"), 75, target=target)
 
 
-def tasks(folder: Path) -> list[Task]:
-    return [Task(path, folder / "out" / f"{path.stem}.jpg") for path in sorted(folder.glob("*.png"))]
+def tasks(folder: Path) -> list[FileTask]:
+    return [FileTask(path, folder / "out" / f"{path.stem}.jpg") for path in sorted(folder.glob("*.png"))]
 
 
 def test_files_are_those_of_the_library(network, folder, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_comment_that_is_no_longer_true_is_dropped(network, folder):
     note = (inspect(first.data).comment or "").encode()
     (folder / "a.jpg").write_bytes(encode(PICTURES[0], quality=98, comment=note))
     for aim in ({}, {"target_bytes": 2000}):
-        (result,) = run([Task(folder / "a.jpg", None)], recipe(**aim), 1)
+        (result,) = run([FileTask(folder / "a.jpg", None)], recipe(**aim), 1)
         assert inspect(result.data).comment == "mine\nand yours"
 
 
