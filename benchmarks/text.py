@@ -36,10 +36,10 @@ REFERENCE, AT = "pillow", (20, 50, 75)
 CODECS: dict[str, tuple[float, ...]] = {
     REFERENCE: (10, 20, 35, 50, 62, 75, 85),
     "pillow,subsampling=4:4:4": (10, 20, 35, 50, 65, 80),
-    "mozjpeg": (10, 20, 35, 50, 65, 80),
+    "mozjpeg": (10, 20, 35, 50, 65, 80, 90),
     "jpegli": (15, 30, 45, 60, 72, 84),
     "webp": (5, 20, 35, 50, 65, 82),
-    f"dnnjpeg:{TABLE}": (10, 20, 35, 50, 65, 80),
+    f"dnnjpeg:{TABLE}": (10, 20, 35, 50, 65, 80, 90),
 }
 SETTINGS = """\
 preprocess: {size: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], fit: whole}
