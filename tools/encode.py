@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,7 @@ def encode(
         kind = "JPEG files" if in_place else "pictures"
         click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
         raise SystemExit(3)
-    _prepare(recipe, begins_as_jpeg(first))
+    _prepare(recipe, begins_as_jpeg(first), is_single(paths))
 
     skips = "" if skip_existing or in_place else " with --skip-existing"
     hint = "" if to_stream else f"; the same command{skips} goes on from here"
@@ -196,14 +197,15 @@ def encode(
 
 def _prepared(how: dict[str, Any]) -> "FileOptions":
     recipe = file_options(**how, pictures=1)
-    _prepare(recipe, True)
+    _prepare(recipe, True, False)
     return recipe
 
 
-def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
+def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
     """Compile the codec if necessary, and try the options on a small picture, so that errors come early.
 
     from_jpeg: whether the first source is a JPEG file. Then the reader of coefficients is compiled, too.
+    single: whether it is the only source. Then only what it needs is compiled.
 
     Raises click.UsageError for wrong options.
     """
@@ -213,14 +215,19 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
         from dnnjpeg import encoder, transcoder
 
         reads_coefficients = from_jpeg and not recipe.pixels
+        takes_pixels = not (reads_coefficients and single)
         is_cold = reads_coefficients and not transcoder.is_warm()
-        if is_cold or not encoder.is_warm():
+        if is_cold or (takes_pixels and not encoder.is_warm()):
             click.echo("compiling the codec for this processor, once: some seconds", err=True)
         try:
             picture = Image.new("RGB", (8, 8))
-            encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
-            if is_cold:
-                transcoder.warmup()
+            if takes_pixels:
+                encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
+            for progressive in (False, True)[: 0 if not reads_coefficients else 1 if single else 2 * is_cold]:
+                file = BytesIO()
+                picture.save(file, "JPEG", progressive=progressive)
+                decoded = transcoder.Decoded.read(file.getvalue())
+                decoded.transcode(recipe.table, recipe.quality, recipe.options, only_if_smaller=not single)
             if recipe.target:
                 from dnnjpeg.target.target import encode_to_target
 

@@ -135,7 +135,7 @@ def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, 
     """The blocks of a row of MCUs, from planes laid out as `places` says, to those at `target` that are laid
     out as `geometry` says, and begin with the row `base`.
 
-    laws: array of records of `LAW`. planes, target, keys, room: addresses.
+    laws: array of records of `LAW`. planes, target, room: addresses. keys: None if all laws are `near`.
     """
     for c in range(laws.size):
         law, place = laws[c], places[c]
@@ -143,10 +143,15 @@ def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, 
         h, v, columns = geometry[c, H], geometry[c, V], geometry[c, COLUMNS]
         for y in range(mcu_row * v, min(mcu_row * v + v, geometry[c, ROWS])):
             out = target + (geometry[c, PLANE] + (y - base * v) * geometry[c, STRIDE]) * 128
-            if not law.near:
-                first_block = y * mcus * h
-                _drawn_batches(law, source, place, out, columns, y, first_block, keys + c * 264, room)
-            elif law.across * law.down == 1:
+            near = True
+            if keys is not None:
+                near = law.near != 0
+                if not near:
+                    at = address(keys) + c * 264
+                    _drawn_batches(law, source, place, out, columns, y, y * mcus * h, at, room)
+            if not near:
+                continue
+            if law.across * law.down == 1:
                 _nearest_blocks(source + y * place[STRIDE] * 128, out, columns, address(law.scale))
             else:
                 _nearest_averages(law, source, place, out, columns, y, room)

@@ -15,6 +15,7 @@ from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
+from numba.core.types import BooleanLiteral, Dispatcher, IntegerLiteral, unliteral
 from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
 
@@ -124,6 +125,9 @@ class _PartCompiler(_Compiler):
     lowering = _PartLowering
 
 
+_NUMBERS = (IntegerLiteral, BooleanLiteral)
+
+
 class _KernelCompiler(_Compiler):
     lowering = _KernelLowering
 
@@ -135,6 +139,8 @@ class _KernelCompiler(_Compiler):
         resolve = context.resolve_function_type
 
         def remembered(func: Any, args: Any, kws: Any) -> Any:
+            if isinstance(func, Dispatcher):  # one part for all numbers
+                args = tuple([unliteral(one) if isinstance(one, _NUMBERS) else one for one in args])
             key = func, args, tuple(kws.items()) if kws else ()
             found = known.get(key)
             if found is None:
