@@ -179,15 +179,16 @@ def encode(
         raise click.UsageError(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
-    tasks = plan_of(paths, output, in_place, recursive, skip_existing, keep_tree)
-    recipe = file_options(**how, pictures=jobs if is_single(paths) else 1)
-    todo = tasks(recipe)
-    first = next(todo, None)
-    if first is None:
-        kind = "JPEG files" if in_place else "pictures"
-        click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
-        raise SystemExit(3)
-    _prepare(recipe, begins_as_jpeg(first), is_single(paths))
+    with no_collection():
+        tasks = plan_of(paths, output, in_place, recursive, skip_existing, keep_tree)
+        recipe = file_options(**how, pictures=jobs if is_single(paths) else 1)
+        todo = tasks(recipe)
+        first = next(todo, None)
+        if first is None:
+            kind = "JPEG files" if in_place else "pictures"
+            click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
+            raise SystemExit(3)
+        _prepare(recipe, begins_as_jpeg(first), is_single(paths))
 
     skips = "" if skip_existing or in_place else " with --skip-existing"
     hint = "" if to_stream else f"; the same command{skips} goes on from here"
@@ -196,8 +197,9 @@ def encode(
 
 
 def _prepared(how: dict[str, Any]) -> "FileOptions":
-    recipe = file_options(**how, pictures=1)
-    _prepare(recipe, True, False)
+    with no_collection():
+        recipe = file_options(**how, pictures=1)
+        _prepare(recipe, True, False)
     return recipe
 
 
@@ -209,28 +211,28 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
 
     Raises click.UsageError for wrong options.
     """
-    with no_collection():
-        from PIL import Image
+    from PIL import Image
 
-        from dnnjpeg import encoder, transcoder
+    from dnnjpeg import encoder, transcoder
 
-        reads_coefficients = from_jpeg and not recipe.pixels
-        takes_pixels = not (reads_coefficients and single)
-        is_cold = reads_coefficients and not transcoder.is_warm()
-        if is_cold or (takes_pixels and not encoder.is_warm()):
-            click.echo("compiling the codec for this processor, once: some seconds", err=True)
-        try:
-            picture = Image.new("RGB", (8, 8))
-            if takes_pixels:
-                encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
-            for progressive in (False, True)[: 0 if not reads_coefficients else 1 if single else 2 * is_cold]:
+    reads_coefficients = from_jpeg and not recipe.pixels
+    takes_pixels = not (reads_coefficients and single)
+    is_cold = reads_coefficients and not transcoder.is_warm()
+    if is_cold or (takes_pixels and not encoder.is_warm()):
+        click.echo("compiling the codec for this processor, once: some seconds", err=True)
+    try:
+        picture = Image.new("RGB", (8, 8))
+        if takes_pixels:
+            encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
+        if reads_coefficients and (single or is_cold):
+            for progressive in (False,) if single else (False, True):
                 file = BytesIO()
                 picture.save(file, "JPEG", progressive=progressive)
                 decoded = transcoder.Decoded.read(file.getvalue())
                 decoded.transcode(recipe.table, recipe.quality, recipe.options, only_if_smaller=not single)
-            if recipe.target:
-                from dnnjpeg.target.target import encode_to_target
+        if recipe.target:
+            from dnnjpeg.target.target import encode_to_target
 
-                encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
-        except (ValueError, TypeError) as error:
-            raise click.UsageError(str(error)) from None
+            encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None

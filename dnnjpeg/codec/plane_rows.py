@@ -19,7 +19,7 @@ from dnnjpeg.machine.simd import address
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
 _ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
-_AS_THEY_ARE = Laws(np.zeros(0, LAW), False, 0)
+_AS_THEY_ARE = Laws(np.zeros(0, LAW), True, False, 0)
 _NOWHERE = np.empty(0, np.int16)
 _NO_PARTS = np.zeros(4, np.int64)
 
@@ -53,9 +53,7 @@ def encode_plane_rows(
                 coefficients = address(target)
             else:
                 base, coefficients = mcu_row, room + parts[_COEFFICIENTS]
-            requantize_row(
-                laws, source, places, coefficients, geometry, base, mcu_row, mcus, keys, room
-            )
+            requantize_row(laws, source, places, coefficients, geometry, base, mcu_row, mcus, keys, room)
         if target.size == 0:
             begin = out
             out = mcu_row_tokens(
@@ -142,9 +140,7 @@ def _encode(
     known: ScanTables | None,
 ) -> int:  # fmt: skip
     source, laws, seed = change or (frame, _AS_THEY_ARE, 0)
-    keys = None
-    if not laws.components["near"].all():
-        keys = random_keys(seed if laws.sampled else 0, len(frame.sampling))
+    keys = None if laws.near else random_keys(seed if laws.sampled else 0, len(frame.sampling))
     return encode_plane_rows(
         laws.components, planes.reshape(-1), source.planes(True)[0], geometry, frame.mcus, frame.mcu_rows,
         restart, keys, memory, parts, target, desk, bounds, known is None,

@@ -143,15 +143,10 @@ def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, 
         h, v, columns = geometry[c, H], geometry[c, V], geometry[c, COLUMNS]
         for y in range(mcu_row * v, min(mcu_row * v + v, geometry[c, ROWS])):
             out = target + (geometry[c, PLANE] + (y - base * v) * geometry[c, STRIDE]) * 128
-            near = True
-            if keys is not None:
-                near = law.near != 0
-                if not near:
-                    at = address(keys) + c * 264
-                    _drawn_batches(law, source, place, out, columns, y, y * mcus * h, at, room)
-            if not near:
-                continue
-            if law.across * law.down == 1:
+            if keys is not None and not law.near:
+                first_block, own = y * mcus * h, address(keys) + c * 264
+                _drawn_batches(law, source, place, out, columns, y, first_block, own, room)
+            elif law.across * law.down == 1:
                 _nearest_blocks(source + y * place[STRIDE] * 128, out, columns, address(law.scale))
             else:
                 _nearest_averages(law, source, place, out, columns, y, room)
@@ -168,11 +163,12 @@ def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
 
 
 class Laws(NamedTuple):
-    """One record of `LAW` a component; and whether any coefficient is drawn, from how many candidates at the
-    most.
+    """One record of `LAW` a component; whether all are `near`; and whether any coefficient is drawn, from how
+    many candidates at the most.
     """
 
     components: np.ndarray
+    near: bool
     sampled: bool
     candidates: int
 
@@ -198,4 +194,4 @@ class Laws(NamedTuple):
             near = not reach.any() and bool(limit.min() == NO_LIMIT and (not whole or scale.max() <= 1))
             law = quantizer.law[c][_NATURAL]
             laws[c] = (across, down, near, step, scale, law, reach, limit, scale[ACROSS_FIRST])
-        return cls(laws, quantizer.sampled, quantizer.candidates)
+        return cls(laws, bool(laws["near"].all()), quantizer.sampled, quantizer.candidates)
