@@ -229,7 +229,9 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
                 file = BytesIO()
                 picture.save(file, "JPEG", progressive=progressive)
                 decoded = transcoder.Decoded.read(file.getvalue())
-                decoded.transcode(recipe.table, recipe.quality, recipe.options, only_if_smaller=not single)
+                decoded.encode(recipe.table, recipe.quality, recipe.options)
+                if not single:
+                    decoded.recode(b"", recipe.options)  # as files that would not become smaller
         if recipe.target:
             from dnnjpeg.target.target import encode_to_target
 
