@@ -61,6 +61,13 @@ class _KernelLibrary(_PartLibrary):
         passes.run(self._final_module, builder)
 
 
+class _CallbackLibrary(_KernelLibrary):
+    """Searched for loops to vectorize, as numba does."""
+
+    _optimize_functions = JITCodeLibrary._optimize_functions
+    _optimize_final_module = JITCodeLibrary._optimize_final_module
+
+
 class _Lower(Lower):  # type: ignore[misc]
     def lower_binop(self, result: Any, expr: Any, op: Any) -> Any:
         """Numba searches for operations on constants first. Powers alone have any."""
@@ -112,6 +119,12 @@ class _KernelLowering(_Lowering):
     kind = _KernelLibrary
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _CallbackLowering(_Lowering):
+    _name = "dnnjpeg_callback_lowering"
+    kind = _CallbackLibrary
+
+
 class _Compiler(CompilerBase):  # type: ignore[misc]
     lowering: type[_Lowering]
 
@@ -147,6 +160,12 @@ class KernelCompiler(_Compiler):
         finally:
             if collected:
                 gc.enable()
+
+
+class CallbackCompiler(KernelCompiler):
+    """Of functions that C calls."""
+
+    lowering = _CallbackLowering
 
 
 @contextmanager

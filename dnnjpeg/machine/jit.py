@@ -12,12 +12,15 @@ from numba.core.ccallback import CFunc
 from dnnjpeg.machine.kernel_cache import KernelCache
 
 _NEWEST = (0, 68)  # of numba's versions, whose private parts `compilers` is made for
-_KERNEL: dict[str, Any] = {}  # a newer numba compiles in its own way: slower, to the same results
+_CALLBACK: dict[str, Any] = {}  # a newer numba compiles in its own way: slower, to the same results
+_KERNEL: dict[str, Any] = {}
 _PART: dict[str, Any] = {}
 if tuple(map(int, numba.__version__.split(".")[:2])) <= _NEWEST:
-    from dnnjpeg.machine.compilers import KernelCompiler, PartCompiler
+    from dnnjpeg.machine.compilers import CallbackCompiler, KernelCompiler, PartCompiler
 
-    _KERNEL, _PART = {"pipeline_class": KernelCompiler}, {"pipeline_class": PartCompiler}
+    _CALLBACK, _KERNEL, _PART = (
+        {"pipeline_class": compiler} for compiler in (CallbackCompiler, KernelCompiler, PartCompiler)
+    )
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -45,7 +48,9 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
     """
     signature = numba.void(numba.types.CPointer(numba.from_dtype(job)))
     options = {"nopython": True, "error_model": "numpy", "boundscheck": False}
-    made: Any = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
+    made: Any = CFunc(
+        function, (signature.args, signature.return_type), locals={}, options=options, **_CALLBACK
+    )
     made._cache = KernelCache(function)
     made.compile()
     return made
