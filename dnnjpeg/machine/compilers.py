@@ -41,6 +41,8 @@ _NOT_NEEDED = {
 
 
 class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
+    _linking_libraries: list[Any]
+
     def _optimize_functions(self, module: Any) -> None:
         pass
 
@@ -50,9 +52,14 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba has no types
 
 class _KernelLibrary(_PartLibrary):
     def finalize(self) -> None:
-        for library in self._linking_libraries:  # it grows
-            if isinstance(library, _PartLibrary):
-                self._linking_libraries += library._linking_libraries
+        libraries = dict.fromkeys(self._linking_libraries)
+        todo = list(libraries)
+        while todo:
+            library = todo.pop()
+            if isinstance(library, _PartLibrary):  # what others call is linked into them
+                todo += [one for one in library._linking_libraries if one not in libraries]
+                libraries.update(dict.fromkeys(library._linking_libraries))
+        self._linking_libraries = list(libraries)
         JITCodeLibrary.finalize(self)
 
     def _optimize_final_module(self) -> None:
