@@ -25,6 +25,9 @@ print(json.dumps([seconds, sorted({"numpy", "numba", "torch", "cv2"} & sys.modul
 """
 
 
+INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}  # installed packages have their byte code
+
+
 def spread(values: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(values), 3), "fastest": round(min(values), 3)}
 
@@ -34,11 +37,11 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     draw(500, 375).save(one, quality=95)
     encode: list[str | Path] = [DNNJPEG, "encode", one, "-o", folder / "out.jpg"]
 
-    run(encode)  # compiles, in case this is the first time
-    imports = [json.loads(run([sys.executable, "-c", IMPORT])["stderr"]) for _ in range(rounds)]
+    run(encode, **INSTALLED)  # compiles, in case this is the first time
+    imports = [json.loads(run([sys.executable, "-c", IMPORT], **INSTALLED)["stderr"]) for _ in range(rounds)]
     bare = [run([sys.executable, "-c", "pass"])["wall"] for _ in range(rounds)]
-    warm = [run(encode) for _ in range(rounds)]
-    cold = run(encode, NUMBA_CACHE_DIR=str(folder / "empty"))
+    warm = [run(encode, **INSTALLED) for _ in range(rounds)]
+    cold = run(encode, NUMBA_CACHE_DIR=str(folder / "empty"), **INSTALLED)
     return {
         "bare python, seconds": spread(bare),
         "import dnnjpeg, seconds more": spread([seconds for seconds, _ in imports]),

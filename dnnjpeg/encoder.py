@@ -276,3 +276,4 @@ def warmup() -> None:
     encode(picture, progressive="auto")
     encode(np.zeros((8 * MIN_BLOCKS // 16, 8 * 32), np.uint8), threads=2)
     encode(picture, optimize=False)
+    encode(picture, hardness=15, threads=1)

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,15 +179,16 @@ def encode(
         raise click.UsageError(
             "the JPEG file goes to standard output: send it to a file or a pipe, and leave out --json"
         )
-    tasks = plan_of(paths, output, in_place, recursive, skip_existing, keep_tree)
-    recipe = file_options(**how, pictures=jobs if is_single(paths) else 1)
-    todo = tasks(recipe)
-    first = next(todo, None)
-    if first is None:
-        kind = "JPEG files" if in_place else "pictures"
-        click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
-        raise SystemExit(3)
-    _prepare(recipe, begins_as_jpeg(first))
+    with no_collection():
+        tasks = plan_of(paths, output, in_place, recursive, skip_existing, keep_tree)
+        recipe = file_options(**how, pictures=jobs if is_single(paths) else 1)
+        todo = tasks(recipe)
+        first = next(todo, None)
+        if first is None:
+            kind = "JPEG files" if in_place else "pictures"
+            click.echo(f"no {kind} in {one_line(', '.join(map(str, paths)))}", err=True)
+            raise SystemExit(3)
+        _prepare(recipe, begins_as_jpeg(first), is_single(paths))
 
     skips = "" if skip_existing or in_place else " with --skip-existing"
     hint = "" if to_stream else f"; the same command{skips} goes on from here"
@@ -195,35 +197,44 @@ def encode(
 
 
 def _prepared(how: dict[str, Any]) -> "FileOptions":
-    recipe = file_options(**how, pictures=1)
-    _prepare(recipe, True)
+    with no_collection():
+        recipe = file_options(**how, pictures=1)
+        _prepare(recipe, True, False)
     return recipe
 
 
-def _prepare(recipe: "FileOptions", from_jpeg: bool) -> None:
+def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
     """Compile the codec if necessary, and try the options on a small picture, so that errors come early.
 
     from_jpeg: whether the first source is a JPEG file. Then the reader of coefficients is compiled, too.
+    single: whether it is the only source. Then only what it needs is compiled.
 
     Raises click.UsageError for wrong options.
     """
-    with no_collection():
-        from PIL import Image
+    from PIL import Image
 
-        from dnnjpeg import encoder, transcoder
+    from dnnjpeg import encoder, transcoder
 
-        reads_coefficients = from_jpeg and not recipe.pixels
-        is_cold = reads_coefficients and not transcoder.is_warm()
-        if is_cold or not encoder.is_warm():
-            click.echo("compiling the codec for this processor, once: some seconds", err=True)
-        try:
-            picture = Image.new("RGB", (8, 8))
+    reads_coefficients = from_jpeg and not recipe.pixels
+    takes_pixels = not (reads_coefficients and single)
+    is_cold = reads_coefficients and not transcoder.is_warm()
+    if is_cold or (takes_pixels and not encoder.is_warm()):
+        click.echo("compiling the codec for this processor, once: some seconds", err=True)
+    try:
+        picture = Image.new("RGB", (8, 8))
+        if takes_pixels:
             encoder.encode(picture, recipe.table, recipe.quality, **vars(recipe.options))
-            if is_cold:
-                transcoder.warmup()
-            if recipe.target:
-                from dnnjpeg.target.target import encode_to_target
+        if reads_coefficients and (single or is_cold):
+            for progressive in (False,) if single else (False, True):
+                file = BytesIO()
+                picture.save(file, "JPEG", progressive=progressive)
+                decoded = transcoder.Decoded.read(file.getvalue())
+                decoded.encode(recipe.table, recipe.quality, recipe.options)
+                if not single:
+                    decoded.recode(b"", recipe.options)  # as files that would not become smaller
+        if recipe.target:
+            from dnnjpeg.target.target import encode_to_target
 
-                encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
-        except (ValueError, TypeError) as error:
-            raise click.UsageError(str(error)) from None
+            encode_to_target([], recipe.table, **recipe.target, **vars(recipe.options))
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from dnnjpeg.checks import one_line
+from dnnjpeg.machine.startup import no_collection
 
 from .shards import write_report
 from .target import describe
@@ -39,10 +40,11 @@ def run(
     to_stream: the file goes to standard output, and no summary is printed.
     hint: end of the line that is printed after an interruption.
     """
-    from tqdm import tqdm
+    with no_collection():
+        from tqdm import tqdm
 
-    from dnnjpeg.jobs.report import RunReport
-    from dnnjpeg.jobs.run import run as carry_out
+        from dnnjpeg.jobs.report import RunReport
+        from dnnjpeg.jobs.run import run as carry_out
 
     page, failures, pictures, start = RunReport(), [], [], time.perf_counter()
     totals, is_shown = page.totals, sys.stderr.isatty()

@@ -208,15 +208,15 @@ def _fill(table, lengths, kind, codes):
 
 
 @kernel
-def _fill_all(memory, codes, kinds):
+def _fill_all(memory, codes, kinds, room):
     """Fill tables.
 
     memory: uint8 array, the output, `TABLE_BYTES` for each table.
     codes: uint8 array, the lengths and symbols of all tables as in DHT segments.
     kinds: int64 array, the kind of each table.
+    room: uint8 array, scratch.
     """
     table, lengths = address(memory), address(codes)
-    room = np.empty(_ENTRIES + 32, np.uint8)
     for i in range(kinds.size):
         lengths += 16 + _fill(table, lengths, kinds[i], address(room))
         table += TABLE_BYTES
@@ -239,5 +239,6 @@ def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarra
     kinds: the kind of each table.
     """
     tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
-    _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64))
+    room = np.empty(_ENTRIES + 32, np.uint8)
+    _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64), room)
     return tables

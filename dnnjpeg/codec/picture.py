@@ -13,7 +13,7 @@ from dnnjpeg.codec.dct import LANES
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables
 from dnnjpeg.codec.pixels import Pixels
-from dnnjpeg.codec.quantize import Quantizer, random_keys
+from dnnjpeg.codec.quantize import NEAREST, Quantizer, random_keys
 from dnnjpeg.codec.rows import JOB, LATER, OPTIMAL, WITH_TABLES, encode_rows
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes
 from dnnjpeg.codec.stream import (
@@ -47,7 +47,7 @@ class Work:
     frame: Frame
     restart: int
     job: np.ndarray
-    fixed: tuple[np.ndarray, ...]
+    fixed: tuple[np.ndarray | None, ...]
     size: int
 
     @classmethod
@@ -76,7 +76,9 @@ class Work:
             c_stride, whole_picture,
         )  # fmt: skip
         job = np.array([(*fields, *ends)], JOB)
-        keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
+        keys = None
+        if np.any(quantizer.kinds != NEAREST):
+            keys = random_keys(seed if quantizer.sampled else 0, len(frame.sampling))
         fixed = (
             mix, geometry, quantizer.kinds, quantizer.scale, quantizer.law, quantizer.reach, quantizer.limit,
             keys,

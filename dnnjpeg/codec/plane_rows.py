@@ -19,7 +19,7 @@ from dnnjpeg.machine.simd import address
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
 _ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
-_AS_THEY_ARE = Laws(np.zeros(0, LAW), False, 0)
+_AS_THEY_ARE = Laws(np.zeros(0, LAW), True, False, 0)
 _NOWHERE = np.empty(0, np.int16)
 _NO_PARTS = np.zeros(4, np.int64)
 
@@ -36,7 +36,7 @@ def encode_plane_rows(
     planes, target: int16 arrays.
     mcus, mcu_rows: the number of MCUs across and down.
     restart: MCUs from one restart marker to the next; 0 is none.
-    keys: see `quantize.random_keys`.
+    keys: see `quantize.random_keys`. None if all laws are `near`: then what draws is not compiled.
     memory: uint8 array. parts: int64 array, see above.
     desks: an array of one record of `stream.DESK`.
     bounds: see `stream.interval_bounds`. optimize: see `stream.code_in_place`.
@@ -53,9 +53,7 @@ def encode_plane_rows(
                 coefficients = address(target)
             else:
                 base, coefficients = mcu_row, room + parts[_COEFFICIENTS]
-            requantize_row(
-                laws, source, places, coefficients, geometry, base, mcu_row, mcus, address(keys), room
-            )
+            requantize_row(laws, source, places, coefficients, geometry, base, mcu_row, mcus, keys, room)
         if target.size == 0:
             begin = out
             out = mcu_row_tokens(
@@ -142,7 +140,7 @@ def _encode(
     known: ScanTables | None,
 ) -> int:  # fmt: skip
     source, laws, seed = change or (frame, _AS_THEY_ARE, 0)
-    keys = random_keys(seed if laws.sampled else 0, len(frame.sampling))
+    keys = None if laws.near else random_keys(seed if laws.sampled else 0, len(frame.sampling))
     return encode_plane_rows(
         laws.components, planes.reshape(-1), source.planes(True)[0], geometry, frame.mcus, frame.mcu_rows,
         restart, keys, memory, parts, target, desk, bounds, known is None,

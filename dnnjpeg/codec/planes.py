@@ -85,8 +85,9 @@ def _progressive_scan(
         mcus = frame.mcus * frame.mcu_rows
         memory, bounds = _room(mcus * frame.blocks, mcus, restart)
         written = dc_tokens(
-            memory, planes, geometry, frame.mcus, frame.mcu_rows, step.high, step.low, restart, bounds
-        )
+            memory, planes, geometry, frame.mcus, frame.mcu_rows, step.high, step.low, restart, bounds,
+            np.zeros(len(geometry), np.int64),
+        )  # fmt: skip
     else:
         (c,) = step.components
         part = frame.components[c]

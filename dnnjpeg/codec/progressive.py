@@ -74,7 +74,7 @@ def _band(start, end):
 
 
 @kernel
-def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds):
+def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds, state):
     """Make the tokens of a DC scan of all components (G.1.2.1). Returns their number.
 
     tokens: uint32 array, the output.
@@ -84,15 +84,15 @@ def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart
     high, low: see `Step`. With high = 0, differences of the DCs without their `low` last bits are coded. Else
         bit `low` of each DC is coded.
     restart: MCUs from one restart marker to the next; 0 is none.
-    bounds: int64 array, see `scan.mcu_row_tokens`.
+    bounds, state: int64 arrays, see `scan.mcu_row_tokens`. All of `state` is zero.
     """
-    state = np.zeros(geometry.shape[0], np.int64)
     start = address(tokens)
     out = start
     for mcu_row in range(mcu_rows):
         for mcu in range(mcus):
             if restart > 0 and (mcu_row * mcus + mcu) % restart == 0:
-                state[:] = 0
+                for c in range(geometry.shape[0]):
+                    state[c] = 0
                 begin_interval(bounds, out - start)
             for c in range(geometry.shape[0]):
                 h, v = geometry[c, H], geometry[c, V]

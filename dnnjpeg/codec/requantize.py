@@ -135,7 +135,7 @@ def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, 
     """The blocks of a row of MCUs, from planes laid out as `places` says, to those at `target` that are laid
     out as `geometry` says, and begin with the row `base`.
 
-    laws: array of records of `LAW`. planes, target, keys, room: addresses.
+    laws: array of records of `LAW`. planes, target, room: addresses. keys: None if all laws are `near`.
     """
     for c in range(laws.size):
         law, place = laws[c], places[c]
@@ -143,9 +143,9 @@ def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, 
         h, v, columns = geometry[c, H], geometry[c, V], geometry[c, COLUMNS]
         for y in range(mcu_row * v, min(mcu_row * v + v, geometry[c, ROWS])):
             out = target + (geometry[c, PLANE] + (y - base * v) * geometry[c, STRIDE]) * 128
-            if not law.near:
-                first_block = y * mcus * h
-                _drawn_batches(law, source, place, out, columns, y, first_block, keys + c * 264, room)
+            if keys is not None and not law.near:
+                first_block, own = y * mcus * h, address(keys) + c * 264
+                _drawn_batches(law, source, place, out, columns, y, first_block, own, room)
             elif law.across * law.down == 1:
                 _nearest_blocks(source + y * place[STRIDE] * 128, out, columns, address(law.scale))
             else:
@@ -163,11 +163,12 @@ def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
 
 
 class Laws(NamedTuple):
-    """One record of `LAW` a component; and whether any coefficient is drawn, from how many candidates at the
-    most.
+    """One record of `LAW` a component; whether all are `near`; and whether any coefficient is drawn, from how
+    many candidates at the most.
     """
 
     components: np.ndarray
+    near: bool
     sampled: bool
     candidates: int
 
@@ -193,4 +194,4 @@ class Laws(NamedTuple):
             near = not reach.any() and bool(limit.min() == NO_LIMIT and (not whole or scale.max() <= 1))
             law = quantizer.law[c][_NATURAL]
             laws[c] = (across, down, near, step, scale, law, reach, limit, scale[ACROSS_FIRST])
-        return cls(laws, quantizer.sampled, quantizer.candidates)
+        return cls(laws, bool(laws["near"].all()), quantizer.sampled, quantizer.candidates)

@@ -199,7 +199,7 @@ def transform(
             row = (mcu_row - base) * v + y
             for x in range(0, job.mcus * h, LANES):
                 forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
-                if kinds[c] == NEAREST:
+                if keys is None or kinds[c] == NEAREST:
                     _quantize_nearest(rows, indices, address(scale) + c * 256)
                 else:
                     first_block = (mcu_row * v + y) * job.mcus * h + x
@@ -241,7 +241,8 @@ def encode_rows(
     pixels: address of the picture's first pixel; rows are `row_bytes` apart.
     mix: int32[components, 4, 16], see `colour.channel_map`.
     geometry: int64[components, 7], see `scan`.
-    kinds, scale, law, reach, limit, keys: see `quantize`.
+    kinds, scale, law, reach, limit, keys: see `quantize`. `keys` is None if all kinds are `NEAREST`: what
+        draws is not compiled then.
     kept: the first row of MCUs whose tokens are kept. Rows before it only leave their DC predictions.
     memory: uint8 array that the job lays out.
     planes: int16[blocks, 64], zigzag order, if the job keeps whole planes; else empty.

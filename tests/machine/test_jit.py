@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dnnjpeg.machine import kernel_cache
@@ -134,3 +135,52 @@ def test_garbage_is_collected_again_after_compiling() -> None:
         assert three() == 3 and not gc.isenabled()
     finally:
         gc.enable()
+
+
+PARTS = """
+import numba
+if {unknown}:
+    numba.__version__ = "0.99.1"
+import numpy as np
+from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.simd import address, load, store
+
+@inlined
+def moved(values, step, sign):
+    return values + step if sign else values - step
+
+@kernel
+def steps(array, weights):
+    values = load(address(array), "i32x8")
+    for step in range(array.size):
+        values = moved(values, step, True)
+    values = moved(moved(moved(values, 1, False), 2, False), 3, True)
+    if weights is not None and weights[0] > 0:
+        values = values * weights[0]
+    store(address(array), values)
+    return array[0] ** 2
+
+array = np.arange(8, dtype=np.int32)
+found = steps(array, None), array.tolist(), steps(array, np.array([3])), array.tolist()
+print(found, len(moved.overloads), sum(steps.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_numba_of_an_unknown_version_compiles_the_same_in_its_own_way(
+    unknown: bool, tmp_path: Path
+) -> None:
+    program = tmp_path / "steps.py"
+    program.write_text(PARTS.replace("{unknown}", str(unknown)))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    array = np.arange(8, dtype=np.int32) + 28
+    first, second = array.tolist(), (3 * (array + 28)).tolist()
+    for hits in (0, 2):
+        done = subprocess.run(
+            [sys.executable, str(program)], env=environment, check=True, capture_output=True, text=True
+        )
+        found, parts, loaded = done.stdout.rsplit(maxsplit=2)
+        assert found == str((first[0] ** 2, first, second[0] ** 2, second))
+        assert loaded == str(hits)
+        if not (unknown or hits):
+            assert parts == "1", "one part for all numbers that are written into its calls"
