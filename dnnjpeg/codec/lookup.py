@@ -45,7 +45,8 @@ scans and of refining ones.
 
 # A table holds entries, uint32[1 << LOOKUP] of which one of DC uses the first, and room for a vector that
 # begins at the last; int32[18], for each length the first 16 bits behind the codes of this length; int32[18],
-# for each length what is added to a code to get the number of its symbol; symbols, uint8[256]; the kind, int64.
+# for each length what is added to a code to get the number of its symbol; symbols, uint8[256]; the kind,
+# int64.
 _ENTRIES = 4 << LOOKUP
 _LIMITS = _ENTRIES + 32
 _NUMBERS = _LIMITS + 72
