@@ -227,17 +227,22 @@ def _fill_all(memory, codes, kinds):
         table += TABLE_BYTES
 
 
+def check_codes(codes: bytes) -> None:
+    """Raise ValueError if no Huffman code can have these lengths.
+
+    codes: the lengths and symbols, as in a DHT segment.
+    """
+    if sum(map(mul, codes, _SHARES)) > 1 << 16:
+        raise ValueError("there are more Huffman codes than their lengths allow")
+
+
 @lru_cache(maxsize=16)  # more would be found again less often than they push others out of the caches
 def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarray:
     """Make tables for decoding: uint8[n, TABLE_BYTES].
 
-    codes: the lengths and symbols of each table, as in a DHT segment.
+    codes: the lengths and symbols of each table, as in a DHT segment and checked by `check_codes`.
     kinds: the kind of each table.
-
-    Raises ValueError if no Huffman code can have these lengths.
     """
-    if any(sum(map(mul, one, _SHARES)) > 1 << 16 for one in codes):
-        raise ValueError("there are more Huffman codes than their lengths allow")
     tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
     _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64))
     return tables
