@@ -8,7 +8,7 @@ import numpy as np
 
 from dnnjpeg.codec.decode import decoded_dc
 from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
-from dnnjpeg.codec.lookup import END, LONG, behind, code_of, extra_value, field, looked_up
+from dnnjpeg.codec.lookup import END, LONG, LOOKUP, behind, code_of, extra_value, field, looked_up
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, store
 
@@ -41,7 +41,7 @@ def _next(at, word, count, table):
     its extra bits.
     """
     at, word, count = refilled(at, word, count)
-    entry = looked_up(table, word)
+    entry = looked_up(table, word, LOOKUP)
     if entry == LONG:
         entry = code_of(table, word)
     return at, behind(word, entry), count - field(entry, 0, 6), entry, field(entry, 8, 8)

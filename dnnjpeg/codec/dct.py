@@ -94,16 +94,19 @@ _as_floats, _ADDED = (_moved_bits, 256) if WIDTH == 16 else (_moved_bytes, 32768
 
 
 @inlined
-def store_8(at, stride, a, b, c, d, e, f, g, h):
-    """Store eight vectors, `stride` bytes apart."""
+def store_4(at, stride, a, b, c, d):
+    """Store four vectors, `stride` bytes apart."""
     store(at, a)
     store(at + stride, b)
     store(at + 2 * stride, c)
     store(at + 3 * stride, d)
-    store(at + 4 * stride, e)
-    store(at + 5 * stride, f)
-    store(at + 6 * stride, g)
-    store(at + 7 * stride, h)
+
+
+@inlined
+def store_8(at, stride, a, b, c, d, e, f, g, h):
+    """Store eight vectors, `stride` bytes apart."""
+    store_4(at, stride, a, b, c, d)
+    store_4(at + 4 * stride, stride, e, f, g, h)
 
 
 @inlined

@@ -3,7 +3,19 @@
 import numpy as np
 
 from dnnjpeg.codec.intervals import BAD_CODE, FINE, TOO_LARGE, TOO_MANY, refilled, scan_decoder
-from dnnjpeg.codec.lookup import END, LONG, PART, behind, code_of, extra_value, field, looked_up, part_value
+from dnnjpeg.codec.lookup import (
+    DC_LOOKUP,
+    END,
+    LONG,
+    LOOKUP,
+    PART,
+    behind,
+    code_of,
+    extra_value,
+    field,
+    looked_up,
+    part_value,
+)
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import load_scalar, splat, store
 
@@ -17,7 +29,7 @@ def decoded_dc(at, word, count, table):
     Returns (at, word, count, difference, error). `word` holds 29 or more bits.
     """
     at, word, count = refilled(at, word, count)
-    entry = looked_up(table, word)
+    entry = looked_up(table, word, DC_LOOKUP)
     if entry == LONG:
         entry = code_of(table, word)
         if entry == LONG:
@@ -40,7 +52,7 @@ def _decode_ac(at, word, count, table, block, order):
     table: address of the AC table. Returns (at, word, count, error).
     """
     k = 1
-    entry = looked_up(table, word)
+    entry = looked_up(table, word, LOOKUP)
     while True:
         at, word, count = refilled(at, word, count)
         for _ in range(2):  # the 56 bits are enough for two entries and the look-up of one more
@@ -60,7 +72,7 @@ def _decode_ac(at, word, count, table, block, order):
             k = on
             word = behind(word, entry)
             count -= np.int64(entry)  # of which the low six bits count
-            entry = looked_up(table, word)
+            entry = looked_up(table, word, LOOKUP)
         else:
             continue
         # one code by itself
@@ -81,7 +93,7 @@ def _decode_ac(at, word, count, table, block, order):
         k += 1
         if k == 64:
             return at, word, count, FINE
-        entry = looked_up(table, word)
+        entry = looked_up(table, word, LOOKUP)
 
 
 @inlined

@@ -33,6 +33,7 @@ from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, store
 
 LOOKUP = 11  # bits; two tables of more would fill the fastest cache
+DC_LOOKUP = 8  # bits of DC tables, which hold no extra bits and so leave more of that cache to the others
 END = PART = 1 << 6
 LONG = 63 << 10 | PART  # takes no bits and has no coefficient, but leads beyond the block
 MOST_BEHIND = 62  # how many positions an entry may lead beyond the last coefficient of a block
@@ -42,9 +43,10 @@ DC, AC, AC_FIRST, AC_REFINE = range(4)
 scans and of refining ones.
 """
 
-# A table holds entries, uint32[1 << LOOKUP], and room for a vector that begins at the last; int32[18], for
-# each length the first 16 bits behind the codes of this length; int32[18], for each length what is added to a
-# code to get the number of its symbol; symbols, uint8[256]; the kind, int64.
+# A table holds entries, uint32[1 << LOOKUP] of which one of DC uses the first, and room for a vector that
+# begins at the last; int32[18], for each length the first 16 bits behind the codes of this length; int32[18],
+# for each length what is added to a code to get the number of its symbol; symbols, uint8[256]; the kind,
+# int64.
 _ENTRIES = 4 << LOOKUP
 _LIMITS = _ENTRIES + 32
 _NUMBERS = _LIMITS + 72
@@ -57,9 +59,11 @@ _EIGHT = np.arange(8, dtype=np.uint32)
 
 
 @inlined
-def looked_up(table, word):
-    """Look up the entry of the codes at the top of the word. `table` is an address."""
-    return np.uint64(load_scalar(table + 4 * np.int64(word >> np.uint64(64 - LOOKUP)), "u32"))
+def looked_up(table, word, bits):
+    """Look up the entry of the codes at the top of the word. table: its address. bits: `LOOKUP`, or
+    `DC_LOOKUP` for a table of DC differences.
+    """
+    return np.uint64(load_scalar(table + 4 * np.int64(word >> np.uint64(64 - bits)), "u32"))
 
 
 @inlined
@@ -182,15 +186,16 @@ def _fill(table, lengths, kind, codes):
     """
     symbols = lengths + 16
     store(table + _KIND, kind)
+    bits = DC_LOOKUP if kind == DC else LOOKUP
     code, number, at = 0, 0, table
     for length in range(1, 17):
         store(table + _NUMBERS + 4 * length, np.int32(number - code))
         for _ in range(load_scalar(lengths + length - 1, "u8")):
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
-            if length <= LOOKUP:
+            if length <= bits:
                 entry = splat(np.uint32(_code(np.int64(symbol), length, kind)), "u32x8")
-                end = at + (4 << (LOOKUP - length))
+                end = at + (4 << (bits - length))
                 while at < end:  # the last vector reaches beyond, into entries that are written later
                     store(at, entry)
                     at += 32
@@ -199,7 +204,7 @@ def _fill(table, lengths, kind, codes):
             number += 1
         store(table + _LIMITS + 4 * length, np.int32(code << (16 - length)))
         code <<= 1
-    while at < table + _ENTRIES:
+    while at < table + (4 << bits):
         store(at, splat(LONG, "u32x8"))
         at += 32
     if kind == AC:
@@ -231,7 +236,7 @@ def check_codes(codes: bytes) -> None:
         raise ValueError("there are more Huffman codes than their lengths allow")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # more would be found again less often than they push others out of the caches
 def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarray:
     """Make tables for decoding: uint8[n, TABLE_BYTES].
 

@@ -15,7 +15,7 @@ from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
 from dnnjpeg.machine.jit import kernel
 from dnnjpeg.machine.memory import borrow, empty, give_back
-from dnnjpeg.machine.simd import address
+from dnnjpeg.machine.simd import address, store
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
 _ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
@@ -38,10 +38,12 @@ def encode_plane_rows(
     restart: MCUs from one restart marker to the next; 0 is none.
     keys: see `quantize.random_keys`. None if all laws are `near`: then what draws is not compiled.
     memory: uint8 array. parts: int64 array, see above.
-    desks: an array of one record of `stream.DESK`.
+    desks: an array of one record of `stream.DESK`, which need not be zero.
     bounds: see `stream.interval_bounds`. optimize: see `stream.code_in_place`.
     """
     desk = desks[0]
+    for at in range(address(desk.counts), address(desk.choice.lut), 8):
+        store(at, np.int64(0))
     room = address(memory) + 63 & ~63
     start = room + parts[_TOKENS]
     out = start
@@ -92,7 +94,7 @@ def baseline_scan(
     change: how to requantize the planes first. None leaves them as they are.
     """
     mcus, rows = frame.mcus, frame.mcu_rows
-    desk, bounds = np.zeros(1, DESK), interval_bounds(mcus * rows, restart)
+    desk, bounds = np.empty(1, DESK), interval_bounds(mcus * rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
     geometry, _ = frame.planes(change is None)
@@ -113,7 +115,7 @@ def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
     geometry, blocks = frame.planes(True)
     target = empty(blocks * 64, np.int16)
     memory = np.empty(ROOM + 64 * change.laws.candidates + 64, np.uint8)
-    desk, bounds = np.zeros(1, DESK), interval_bounds(0, 0)
+    desk, bounds = np.empty(1, DESK), interval_bounds(0, 0)
     _encode(change, planes, frame, geometry, 0, memory, _NO_PARTS, target, desk, bounds, None)
     return target.reshape(-1, 64)
 

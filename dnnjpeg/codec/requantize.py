@@ -4,6 +4,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from dnnjpeg.codec import reduce
 from dnnjpeg.codec.dct import LANES, transpose_16
 from dnnjpeg.codec.quantize import (
     NEAREST,
@@ -25,12 +26,12 @@ from dnnjpeg.machine.simd import (
     fused,
     load,
     load_scalar,
-    mask_bits,
     reinterpret,
+    select,
+    shuffler,
     splat,
     store,
 )
-from dnnjpeg.machine.words import count_zeros_low
 
 LAW = np.dtype(
     [
@@ -45,10 +46,14 @@ LAW = np.dtype(
 )  # fmt: skip
 """What is done to a component; tables are in zigzag order unless told otherwise."""
 
-ROOM = 7424  # bytes that `requantize_row` works in, and 64 for each candidate of a draw
+_AVERAGES = 6144  # in the room of a draw, where averages are computed
+ROOM = _AVERAGES + reduce.ROOM  # bytes that `requantize_row` works in, and 64 for each candidate of a draw
 
 _NATURAL = np.array(NATURAL, np.uint8)
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
+_LOWEST = np.array([-1024] + [-1023] * 63, np.int16)  # of DC and AC (T.81 F.1.2)
+_ZIGZAG = np.argsort(reduce.ACROSS_FIRST).tolist()  # elements in the order of frequencies across, then down
+_FIRST_ZIGZAG, _LAST_ZIGZAG = shuffler(_ZIGZAG[:32]), shuffler(_ZIGZAG[32:])
 
 
 @inlined
@@ -82,26 +87,19 @@ def _average(law, source, place, x, y, room):
 
 @inlined
 def _nearest_averages(law, source, place, target, columns, y, room):
-    """A row of blocks of averages to the nearest integer: block by block, and of what is not zero."""
-    scales, indices = address(law.scale_across), room + 2048
+    """A row of blocks of averages to the nearest integer, block by block."""
+    scales, indices = address(law.scale_across), room + reduce.ROOM
     for x in range(columns):
         _average(law, source, place, x, y, room)
-        left = np.uint64(0)
         for i in range(0, 64, 16):
             value, by = load(room + 4 * i, "f32x16"), load(scales + 4 * i, "f32x16")
             rounded = reinterpret(fused(value, by, splat(ROUNDER, "f32x16")), "i32x16")
-            index = convert(rounded, "i16x16")
-            store(indices + 2 * i, index)
-            left |= mask_bits(index != 0) << np.uint64(i)
-        block = target + x * 128
-        store(block, splat(0, "u8x64"))
-        store(block + 64, splat(0, "u8x64"))
-        while left != 0:
-            i = np.int64(count_zeros_low(left))
-            left &= left - np.uint64(1)
-            value = np.int64(load_scalar(indices + 2 * i, "i16"))
-            zigzag = np.int64(load_scalar(address(ACROSS_FIRST) + i, "u8"))
-            store(block + 2 * zigzag, np.int16(max(min(value, 1023), -1023 - (i == 0))))
+            index, lowest = convert(rounded, "i16x16"), load(address(_LOWEST) + 2 * i, "i16x16")
+            index = select(index < lowest, lowest, index)
+            store(indices + 2 * i, select(index > 1023, 1023, index))
+        low, high = load(indices, "i16x32"), load(indices + 64, "i16x32")
+        store(target + x * 128, _FIRST_ZIGZAG(low, high))
+        store(target + x * 128 + 64, _LAST_ZIGZAG(low, high))
 
 
 @inlined
@@ -109,7 +107,7 @@ def _drawn_batches(law, source, place, target, columns, y, first_block, keys, ro
     """A row of blocks, sixteen at a time: averages, or the indices as they are, times the scale, to the
     nearest integer or one that is drawn (see `quantize`).
     """
-    values, indices, averages, weights = room, room + 4096, room + 6144, room + ROOM
+    values, indices, averages, weights = room, room + 4096, room + _AVERAGES, room + ROOM
     for x in range(0, columns, 16):
         if law.across * law.down == 1:
             _gather(source + (y * place[STRIDE] + x) * 128, values)

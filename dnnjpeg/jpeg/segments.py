@@ -68,14 +68,22 @@ def read_segments(
         raise ValueError(f"not a JPEG: it starts with {data[:4].hex(' ') or 'nothing'}, expected ff d8")
     yield "SOI", 2, b""
     start = 2
-    while match := _MARKER.search(data, start):
-        where, begin = match.span()
-        if where > start and (stray := len(data[start:where].rstrip(b"\xff"))):
-            yield "stray", stray, b""
-            start += stray
-        marker = data[begin - 1]
+    while start < len(data):
+        # nearly always a segment follows at once, and needs no search
+        where, begin = start, start + 2
+        marker = data[start + 1] if data[start] == 255 and begin <= len(data) else 0
         if marker not in _NAMES:
-            raise ValueError(f"unexpected marker ff{marker:02x} at byte {where}")
+            match = _MARKER.search(data, start)
+            if not match:
+                yield "stray", len(data) - start, b""
+                return
+            where, begin = match.span()
+            if where > start and (stray := len(data[start:where].rstrip(b"\xff"))):
+                yield "stray", stray, b""
+                start += stray
+            marker = data[begin - 1]
+            if marker not in _NAMES:
+                raise ValueError(f"unexpected marker ff{marker:02x} at byte {where}")
         name = _NAMES[marker]
         if name == "EOI":
             yield name, begin - start, b""
@@ -95,8 +103,6 @@ def read_segments(
                 end -= 1
             yield "scan", end - start, b""
             start = end
-    if start < len(data):
-        yield "stray", len(data) - start, b""
 
 
 def _scan_end(data: bytes, start: int, find: Callable[[bytes, int], int]) -> int:
