@@ -176,13 +176,13 @@ def _ratios(x: Tensor, weights: Tensor, layer: LayerReport) -> dict[str, float]:
 
 def _planned(site: Site, layer: LayerReport) -> LayerPlan:
     tiling = _best_tiling(layer, layer.choice)
-    min_zeros = 0.0
+    min_zeros, dense = 0.0, _fastest(layer.times, DENSE)
     if tiling:
         # time grows with the non-zeros: how many more there may be before dense is faster
-        gain = layer.times[_fastest(layer.times, DENSE)] / layer.times[layer.choice]
+        gain = layer.times[dense] / layer.times[layer.choice]
         min_zeros = round(max(0.0, 1 - (1 - layer.zeros) * gain), 3)
     return LayerPlan(
-        site.name, layer.geometry, layer.choice, tiling, min_zeros, norm=site.norm, relu=site.relu
+        site.name, layer.geometry, layer.choice, tiling, min_zeros, site.norm, site.relu, dense=dense
     )
 
 
