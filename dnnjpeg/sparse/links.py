@@ -37,10 +37,10 @@ class Pooling(DenseConv2d):
     @classmethod
     def made(cls, channels: int, own: nn.MaxPool2d | Callable[[Tensor], Tensor]) -> Self:
         """Make it from a layer, or from a function that computes the means of maps of so many channels."""
-        window: Any = (1, 1, 0)
-        if isinstance(own, nn.MaxPool2d):
-            window = (own.kernel_size, own.stride, own.padding)
-        conv = nn.Conv2d(channels, channels, *window, 1, channels, bias=False)
+        size, stride, padding = (
+            (own.kernel_size, own.stride, own.padding) if isinstance(own, nn.MaxPool2d) else (1, 1, 0)
+        )
+        conv = nn.Conv2d(channels, channels, size, stride, padding, groups=channels, bias=False)
         made = cls.of(conv.requires_grad_(False), channels_last=True)
         object.__setattr__(made, "own", own)  # no submodule
         made.whole = not isinstance(own, nn.MaxPool2d)

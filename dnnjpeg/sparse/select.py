@@ -34,6 +34,7 @@ from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gain is uncertain
 LARGE = 0.85  # of the best dense time: faster methods will also gain in the whole network
+CALL = 0.03  # milliseconds from Python to a method that is not ours, and back
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
@@ -151,7 +152,7 @@ def _dense(times: dict[str, float]) -> str:
     ours = [name for name in OURS if name in times]
     best = _fastest(times, DENSE)
     own = _fastest(times, ours) if ours else best
-    return best if times[best] < LARGE * times[own] else own
+    return best if times[best] < LARGE * times[own] - CALL else own
 
 
 def _best_tiling(layer: LayerReport, method: str) -> Tiling | None:
