@@ -101,9 +101,8 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     convolutions: dict[Any, FastConv2d] = {}
     sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
     for method in dense_methods(module):
-        dense = DenseConv2d.of(module, **options)
+        convolutions[method] = dense = DenseConv2d.of(module, **options)
         dense.method = method
-        convolutions[method] = dense
     if sparse:
         for tiling in _to_try(geometry, zeros):
             ring = SparseConv2d.of(module, **options)
