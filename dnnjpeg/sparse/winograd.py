@@ -29,7 +29,7 @@ from dnnjpeg.sparse.transforms import SIZE, gather, spread, transformed
 _I64 = ir.IntType(64)
 _JOB = record(
     *CALL,
-    "tasks", "rows", "row_blocks", "tile_rows", "tile_columns",  # how the output is divided
+    "tasks", "row_blocks", "tile_rows", "tile_columns",  # how the output is divided
     "weights", "bias", "zeros", "height", "width", "channels", "filters", "out_height", "out_width",
     "pad_y", "pad_x",
     "pace",  # at which the next weights are prefetched
@@ -84,8 +84,8 @@ def _kernel(side: int, count: int) -> Any:
             if task < 0:
                 break
             image, block = divmod(task, job.row_blocks)
-            first_row = block * job.rows
-            last_row = min(job.tile_rows, first_row + job.rows)
+            first_row = block * job.tile_rows // job.row_blocks
+            last_row = (block + 1) * job.tile_rows // job.row_blocks
             source = job.source + image * job.height * job.width * job.channels * 4
             place = inputs
             for row in range(first_row, last_row):
@@ -183,11 +183,12 @@ class Winograd(Compiled):
         geometry = self.geometry
         (height, width), (pad_y, pad_x) = geometry.output, geometry.padding
         threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
-        rows = min(self._block, -(-self._rows // threads)) if batch < threads else self._block
-        blocks = -(-self._rows // rows)
-        tiles = -(-rows * self._columns // self._count)
+        blocks = -(-self._rows // self._block)
+        if batch % threads:
+            blocks = min(self._rows, -(-blocks // threads) * threads)  # so that all get the same
+        tiles = -(-(self._rows // blocks) * self._columns // self._count)
         job = Job(
-            _JOB, threads, tasks=batch * blocks, rows=rows, row_blocks=blocks,
+            _JOB, threads, tasks=batch * blocks, row_blocks=blocks,
             tile_rows=self._rows, tile_columns=self._columns,
             weights=self._weights.data_ptr(), bias=self._bias.data_ptr(), zeros=self._zeros.data_ptr(),
             height=geometry.height, width=geometry.width, channels=geometry.channels,
