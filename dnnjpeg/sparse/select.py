@@ -34,7 +34,7 @@ from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gain is uncertain
 LARGE = 0.85  # of the best dense time: faster methods will also gain in the whole network
-CALL = 0.03  # milliseconds from Python to a method that is not ours, and back
+CALL = 0.03  # milliseconds to leave a chain of our dense methods for Python, and to come back
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
@@ -117,7 +117,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     report.choice = _dense(by_method)
     if sparse:
         best = _fastest(by_method, tuple(SPARSE))
-        if by_method[best] < MARGIN * by_method[report.choice]:
+        if by_method[best] < MARGIN * by_method[report.choice] - CALL * (report.choice in OURS):
             report.choice = best
         report.compression_ratios = _ratios(x, module.weight, report)
     chosen = convolutions[_best_tiling(report, report.choice) or report.choice]
