@@ -16,20 +16,23 @@ import torch
 from torch import Tensor
 
 from dnnjpeg.machine.jit import callback, inlined
-from dnnjpeg.machine.simd import load_scalar, store
+from dnnjpeg.machine.simd import address, load_scalar, store
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import LIMITS, Compiled
 from dnnjpeg.sparse.dense import DenseConv2d
 from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
 from dnnjpeg.sparse.strips import Part, Strips, strips, together
-from dnnjpeg.sparse.threads import LINE, called, record, team
+from dnnjpeg.sparse.threads import LINE, Team, called, meet, record, team
 
-_CALL = record("steps", "count", "bases", "scratch", "job", "team")  # addresses, and the number of steps
-# of a step: code, job, 64-bit words of the job, threads, limits; base and offset of source, output, residual
-_WORDS = 11
+# addresses, except the number of steps and of threads
+_CALL = record("steps", "count", "bases", "scratch", "jobs", "most", "met", "code", *Team._fields)
+# of a step: code, job, 64-bit words of the job, threads, limits; base and offset of source, output, residual;
+# place of the job's copy
+_WORDS = 12
 Shape = tuple[int, ...]
 _NOTHING, _ARENA = (0, 0), 1  # a base, of no address, and that of the arena; then inputs and outputs
-_WEIGHT, _MEAN, _VERSION = itemgetter("weight"), itemgetter("running_mean"), attrgetter("_version")
+_WEIGHT, _BIAS, _MEAN = map(itemgetter, ("weight", "bias", "running_mean"))
+_VERSION = attrgetter("_version")
 
 
 class Link(NamedTuple):
@@ -46,27 +49,49 @@ def _word(address, k):
     return load_scalar(address + 8 * k, "i64")
 
 
+@inlined
+def _fill(call, step):
+    """Copy the job of a step, with the addresses of this call. Returns the copy's address."""
+    job = call.jobs + _word(step, 11)
+    for k in range(_word(step, 2)):
+        store(job + 8 * k, _word(_word(step, 1), k))
+    for k in range(3):  # the job begins with `compiled.CALL`
+        place = _word(call.bases, _word(step, 5 + 2 * k)) + _word(step, 6 + 2 * k)
+        store(job + 8 * k, place)
+    store(job + 24, _word(step, 4))
+    store(job + 32, call.scratch)
+    return job
+
+
 def _walk(calls):
+    """Run all steps in the calling thread, or in a team that meets after each step."""
     call = numba.carray(calls, 1)[0]
+    if call.most == 1:
+        for i in range(call.count):
+            step = call.steps + 8 * _WORDS * i
+            called(_word(step, 0), (_fill(call, step),))
+    else:
+        for i in range(call.count):
+            _fill(call, call.steps + 8 * _WORDS * i)
+        store(call.met, 0)
+        called(call.run, (call.code, address(numba.carray(calls, 1)), call.most, 0))
+
+
+def _walk_together(calls):
+    """Run all steps as one thread of a team."""
+    call = numba.carray(calls, 1)[0]
+    me, threads = called(call.me, ()), called(call.size, ())
     for i in range(call.count):
         step = call.steps + 8 * _WORDS * i
-        for k in range(_word(step, 2)):
-            store(call.job + 8 * k, _word(_word(step, 1), k))
-        for k in range(3):  # the job begins with `compiled.CALL`
-            place = _word(call.bases, _word(step, 5 + 2 * k)) + _word(step, 6 + 2 * k)
-            store(call.job + 8 * k, place)
-        store(call.job + 24, _word(step, 4))
-        store(call.job + 32, call.scratch)
-        threads = _word(step, 3)
-        if threads == 1:
-            called(_word(step, 0), (call.job,))
-        else:
-            called(call.team, (_word(step, 0), call.job, threads, 0))
+        if me == 0 or _word(step, 3) > 1:
+            called(_word(step, 0), (call.jobs + _word(step, 11),))
+        if threads > 1:
+            meet(call.met, threads, i, call.rest)
 
 
 @cache
-def _code() -> Any:
-    return callback(_walk, _CALL)
+def _codes() -> tuple[Any, Any]:
+    return callback(_walk, _CALL), callback(_walk_together, _CALL)
 
 
 class _Program:
@@ -100,10 +125,15 @@ class _Program:
                 self._add(part, links[at + part.layer], kernels[at + part.layer], numbers[part.layer], places)
             at += count
             arena.give({*numbers, *_read(links[:at])} - _read(links[at:]))
-        self._job_bytes = max(ctypes.sizeof(part.job.template) for part in self._parts)
         self._scratch = max(kernel.scratch for kernel in kernels) * threads
-        self._size = self._job_bytes + arena.size
-        self.possible = team() != 0 or all(part.threads == 1 for part in self._parts)
+        self._most = max(part.threads for part in self._parts)
+        sizes = [-(-ctypes.sizeof(part.job.template) // LINE) * LINE for part in self._parts]
+        if self._most > 1:  # all copies at once, otherwise one after the other
+            for i in range(1, len(sizes)):
+                self._steps[i * _WORDS + 11] = sum(sizes[:i])
+        self._arena = LINE + (sum(sizes) if self._most > 1 else max(sizes))
+        self._size = self._arena + arena.size
+        self.possible = team().run != 0 or self._most == 1
 
     def _add(
         self, part: Part, link: Link, kernel: Compiled, number: int, places: dict[int, tuple[int, int]]
@@ -116,23 +146,27 @@ class _Program:
         for tensor, more in ((link.source, part.source), (number, part.out), (link.residual, part.residual)):
             base, offset = _NOTHING if tensor is None else places[tensor]
             self._steps.extend((base, offset + more if base else 0))
+        self._steps.append(0)
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         outs = [torch.empty(shape, memory_format=torch.channels_last) for shape in self.shapes]
         block = workspace.take(self._size)
-        addresses = [0, block.address, *(tensor.data_ptr() for tensor in (*inputs, *outs))]
+        addresses = [0, block.address + self._arena, *(tensor.data_ptr() for tensor in (*inputs, *outs))]
         bases = (ctypes.c_int64 * len(addresses))(*addresses)
+        walk, beside = _codes()
         scratch = workspace.scratch(self._scratch) if self._scratch else 0
-        job = block.address + self._size - self._job_bytes
         values = (
             self._steps.buffer_info()[0],
             len(self._parts),
             ctypes.addressof(bases),
             scratch,
-            job,
-            team(),
+            block.address + LINE,
+            self._most,
+            block.address,
+            beside.address,
+            *team(),
         )
-        _code().ctypes((ctypes.c_int64 * len(values))(*values))
+        walk.ctypes((ctypes.c_int64 * len(values))(*values))
         workspace.give(block)
         return outs
 
@@ -200,7 +234,11 @@ class Chain:
             return self._given(self._one_by_one(inputs))
         # as `FastConv2d.check`, for all at once
         weights: list[Any] = [*map(_WEIGHT, self._parameters)]
-        tensors = [*weights, *map(_MEAN, self._buffers)]
+        tensors = [
+            *weights,
+            *(b for b in map(_BIAS, self._parameters) if b is not None),
+            *map(_MEAN, self._buffers),
+        ]
         try:
             versions = [*map(_VERSION, tensors)]
         except RuntimeError:  # tensors of inference mode have none

@@ -10,16 +10,7 @@ from torch.nn import functional as F
 from dnnjpeg.sparse.chain import Chain, Link
 from dnnjpeg.sparse.dense import OURS, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
-
-Modules = dict[str, nn.Module]
-
-
-def convolution(value: Any, modules: Modules) -> FastConv2d | None:
-    """The planned convolution that a node calls."""
-    if not isinstance(value, fx.Node) or value.op != "call_module" or not value.args or value.kwargs:
-        return None
-    module = modules[str(value.target)]
-    return module if isinstance(module, FastConv2d) else None
+from dnnjpeg.sparse.links import Modules, convolution
 
 
 def convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:

@@ -12,7 +12,7 @@ from dnnjpeg.sparse.compiled import Compiled
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.direct import Direct
 from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
-from dnnjpeg.sparse.winograd import Winograd, can_compute
+from dnnjpeg.sparse.winograd import LargeWinograd, Winograd, can_compute
 
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _ONEDNN: Any = torch.backends.mkldnn
 TORCH = ("torch", "channels_last", *(["prepacked"] if _ONEDNN.is_available() else []))
 LOWERED = ("im2col", "mec")
-OURS: dict[str, type[Compiled]] = {"direct": Direct, "winograd": Winograd, "depthwise": Depthwise}
+OURS: dict[str, type[Compiled]] = {
+    "direct": Direct, "winograd": Winograd, "winograd4": LargeWinograd, "depthwise": Depthwise,
+}  # fmt: skip
 DENSE = (*TORCH, *LOWERED, *OURS)
 
 
@@ -30,7 +32,7 @@ def dense_methods(module: nn.Conv2d) -> tuple[str, ...]:
         return TORCH
     if module.groups == 1:
         square = can_compute(module.in_channels, module.out_channels, module.kernel_size, module.stride)
-        return (*TORCH, *LOWERED, "direct", *(["winograd"] if square else []))
+        return (*TORCH, *LOWERED, "direct", *(["winograd", "winograd4"] if square else []))
     return (*TORCH, "depthwise") if module.groups == module.in_channels == module.out_channels else TORCH
 
 

@@ -90,8 +90,9 @@ class FastConv2d(nn.Conv2d):
                 f"{type(self).__name__} is for inference and has no gradient: call it under "
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
-        mean = None if norm is None else norm._buffers["running_mean"]
-        state = (version(weight), weight.data_ptr(), None if mean is None else version(mean))
+        others = (self._parameters["bias"], None if norm is None else norm._buffers["running_mean"])
+        versions = (None if other is None else version(other) for other in others)
+        state = (version(weight), weight.data_ptr(), *versions)
         if state != self._state:
             self._ready.clear()
             self._state = state

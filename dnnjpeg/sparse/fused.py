@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from dnnjpeg.sparse.chained import Modules, convolution, convolve_shortcuts, join
+from dnnjpeg.sparse.chained import convolve_shortcuts, join
 from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.links import Modules, convolution, link
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU, KnownReLU6
 
@@ -47,6 +48,7 @@ class Fused:
         _add_residuals(graph, modules)
         _rectify(graph, modules)
         convolve_shortcuts(graph, modules)
+        link(graph, modules)
         join(graph, modules)
         _bind(graph, modules)
         run: Callable[..., Any] = fx.GraphModule(model, graph).forward

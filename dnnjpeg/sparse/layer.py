@@ -5,7 +5,7 @@ from reprlib import repr as brief
 from typing import Any, Self
 
 from dnnjpeg.checks import check_integer, check_items, check_keys, is_number
-from dnnjpeg.sparse.dense import DENSE
+from dnnjpeg.sparse.dense import DENSE, TORCH
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.tiling import SPARSE, Tiling, check_tiling
 
@@ -20,10 +20,11 @@ class LayerPlan:
     geometry: Geometry
     method: str  # of `dense.DENSE` or `tiling.SPARSE`
     tiling: Tiling | None = None  # of a sparse method
-    min_zeros: float = 0.0  # below this share of zeros torch computes it
+    min_zeros: float = 0.0  # below this share of zeros a dense method computes it
     norm: str | None = None  # a batch norm that it does too
     relu: str | None = None  # a ReLU or ReLU6 that it does too
     onward: str | None = None  # the convolution that it hands lists to, in place of a map
+    dense: str = TORCH[-1]  # the dense method for few zeros
 
     def to_json(self) -> dict[str, Any]:
         """The plan of the layer as a JSON object."""
@@ -57,6 +58,8 @@ class LayerPlan:
             raise ValueError(f"method is {method}, which needs a tiling: tune again")
         if tiling is not None and tiling.method != method:
             raise ValueError(f"method is {method}, and its tiling is of {tiling.method}")
+        if self.dense not in DENSE:
+            raise ValueError(f"dense is {brief(self.dense)}, expected {', '.join(DENSE)}: tune again")
         if not is_number(self.min_zeros) or not 0 <= self.min_zeros <= 1:
             raise ValueError(f"min_zeros is {brief(self.min_zeros)}, expected a number 0..1")
         for field in ("norm", "relu", "onward"):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dnnjpeg.sparse.dense import DenseConv2d
+from dnnjpeg.sparse.dense import TORCH, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
 from dnnjpeg.sparse.geometry import obstacle
 from dnnjpeg.sparse.lists import Lists
@@ -22,16 +22,18 @@ class SparseConv2d(FastConv2d):
     act as in torch.
 
     tiling: how the layer is divided. None: a guess at the first call.
-    min_zeros: share of zeros, 0..1, below which torch computes the layer.
+    min_zeros: share of zeros, 0..1, below which a dense method computes the layer.
+    dense: that method, of `dense.DENSE`.
     """
 
     tiling: Tiling | None
     min_zeros: float
+    dense: str
     onward: "SparseConv2d | None"  # the only reader of the output, which takes lists
 
     def _set_up(self) -> None:
         super()._set_up()
-        self.tiling, self.min_zeros = None, MIN_ZEROS
+        self.tiling, self.min_zeros, self.dense = None, MIN_ZEROS, TORCH[-1]
         object.__setattr__(self, "onward", None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class SparseConv2d(FastConv2d):
         if lists is None or not layer.reads(lists):
             lists = layer.compress(x)
         if lists.zeros < self.min_zeros and x.data_ptr() != _NOTHING.data_ptr():
-            return finished(self._dense_layer()(x), residual, activation)
+            return self._dense_layer().compute(x, residual, activation, None, False)
         shape = (x.shape[0], *layer.output)
         if residual is not None:
             if residual.shape != shape or residual.dtype is not torch.float32:
@@ -111,6 +113,7 @@ class SparseConv2d(FastConv2d):
                 channels_last=self.channels_last,
                 geometry=self.geometry,
             )
+            made.method = self.dense
         return made
 
     def _dense(self, x: Tensor) -> Tensor:

@@ -136,6 +136,8 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
         possible = dense_methods(module)
         if layer.method not in (*possible, *(SPARSE if set(LOWERED) <= set(possible) else ())):
             raise ValueError(f"{layer.name}: method is {layer.method}, which cannot compute {module}")
+        if layer.method in SPARSE and layer.dense not in possible:
+            raise ValueError(f"{layer.name}: dense is {layer.dense}, which cannot compute {module}")
         activation = "none"
         if layer.relu:
             activation, known = _activation(modules, layer.relu)
@@ -148,7 +150,7 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
         }
         if layer.method in SPARSE:
             sparse = SparseConv2d.of(module, **options)
-            sparse.tiling, sparse.min_zeros = layer.tiling, layer.min_zeros
+            sparse.tiling, sparse.min_zeros, sparse.dense = layer.tiling, layer.min_zeros, layer.dense
             made[layer.name] = sparse
         else:
             dense = DenseConv2d.of(module, **options)

@@ -16,6 +16,7 @@ _METHODS = {
     "mec": "as im2col, but with a smaller matrix (MEC)",
     "direct": "ours, one tile of the output after the other",
     "winograd": "ours, with fewer multiplications (Winograd), for 3x3 filters and stride 1",
+    "winograd4": "the same with larger tiles: fewer multiplications, and more weights",
     "depthwise": "ours, for layers with one channel a filter",
 }
 _NETWORKS = {

@@ -34,6 +34,7 @@ from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gain is uncertain
 LARGE = 0.85  # of the best dense time: faster methods will also gain in the whole network
+CALL = 0.03  # milliseconds to leave a chain of our dense methods for Python, and to come back
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
@@ -100,9 +101,8 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     convolutions: dict[Any, FastConv2d] = {}
     sparse = geometry.groups == 1 and tuple(module.dilation) == (1, 1)
     for method in dense_methods(module):
-        dense = DenseConv2d.of(module, **options)
+        convolutions[method] = dense = DenseConv2d.of(module, **options)
         dense.method = method
-        convolutions[method] = dense
     if sparse:
         for tiling in _to_try(geometry, zeros):
             ring = SparseConv2d.of(module, **options)
@@ -117,7 +117,7 @@ def _measure(site: Site, seconds: float) -> LayerReport:
     report.choice = _dense(by_method)
     if sparse:
         best = _fastest(by_method, tuple(SPARSE))
-        if by_method[best] < MARGIN * by_method[report.choice]:
+        if by_method[best] < MARGIN * by_method[report.choice] - CALL * (report.choice in OURS):
             report.choice = best
         report.compression_ratios = _ratios(x, module.weight, report)
     chosen = convolutions[_best_tiling(report, report.choice) or report.choice]
@@ -151,7 +151,7 @@ def _dense(times: dict[str, float]) -> str:
     ours = [name for name in OURS if name in times]
     best = _fastest(times, DENSE)
     own = _fastest(times, ours) if ours else best
-    return best if times[best] < LARGE * times[own] else own
+    return best if times[best] < LARGE * times[own] - CALL else own
 
 
 def _best_tiling(layer: LayerReport, method: str) -> Tiling | None:
@@ -176,13 +176,13 @@ def _ratios(x: Tensor, weights: Tensor, layer: LayerReport) -> dict[str, float]:
 
 def _planned(site: Site, layer: LayerReport) -> LayerPlan:
     tiling = _best_tiling(layer, layer.choice)
-    min_zeros = 0.0
+    min_zeros, dense = 0.0, _fastest(layer.times, DENSE)
     if tiling:
         # time grows with the non-zeros: how many more there may be before dense is faster
-        gain = layer.times[_fastest(layer.times, DENSE)] / layer.times[layer.choice]
+        gain = layer.times[dense] / layer.times[layer.choice]
         min_zeros = round(max(0.0, 1 - (1 - layer.zeros) * gain), 3)
     return LayerPlan(
-        site.name, layer.geometry, layer.choice, tiling, min_zeros, norm=site.norm, relu=site.relu
+        site.name, layer.geometry, layer.choice, tiling, min_zeros, site.norm, site.relu, dense=dense
     )
 
 

@@ -7,10 +7,11 @@ for the next job. A thread that has finished its share takes tasks of others.
 
 import ctypes
 import os
+import platform
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from numba.core.extending import intrinsic
 
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import fetch_add
+from dnnjpeg.machine.vector import call
 
 LINE = 64  # bytes that go from cache to cache together
+PATIENCE = 5_000  # looks at a counter before a waiting thread lets others run
 
 
 @cache
@@ -110,11 +113,53 @@ def take(at, job, tasks, me, owner):
             return -1, owner
 
 
+@intrinsic
+def _look(typingctx: Any, place: Any) -> Any:
+    """Wait a few cycles, then read an integer that other threads change."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        if platform.machine() in ("x86_64", "AMD64"):
+            call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        return builder.load_atomic(
+            builder.inttoptr(values[0], ir.IntType(64).as_pointer()), "acquire", align=8
+        )
+
+    return types.int64(types.int64), codegen
+
+
+@inlined
+def meet(counter, threads, times, rest):
+    """Wait until all threads have come here.
+
+    counter: address of the number of arrivals.
+    times: how often they have met before.
+    rest: address of the C function that lets others run.
+    """
+    fetch_add(counter, 1)
+    looks = 0
+    while _look(counter) < threads * (times + 1):
+        looks += 1
+        if looks > PATIENCE:
+            called(rest, ())
+
+
+class Team(NamedTuple):
+    """Addresses of C functions of torch's OpenMP and of the system, or zeros without that OpenMP."""
+
+    run: int  # runs code in several threads
+    me: int  # the number of the calling thread
+    size: int  # of the team that it is in, which may be smaller than was asked for
+    rest: int  # lets others run
+
+
 @cache
-def team() -> int:
-    """The address of the C function that runs code in several threads, or 0 without torch's OpenMP."""
+def team() -> Team:
     library = _openmp()
-    return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0 if library else 0
+    if library is None:
+        return Team(0, 0, 0, 0)
+    functions = (library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads)
+    rest = ctypes.CDLL(None).sched_yield
+    return Team(*(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in (*functions, rest)))
 
 
 def run(code: Any, job: Any, threads: int) -> None:

@@ -1,5 +1,6 @@
 """Convolutions that are run by one compiled call: the results are those of one after the other."""
 
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F  # noqa: E402
 from dnnjpeg.sparse import chain, strips  # noqa: E402
 from dnnjpeg.sparse.chain import Chain, Link  # noqa: E402
 from dnnjpeg.sparse.dense import DenseConv2d  # noqa: E402
+from dnnjpeg.sparse.threads import Team, team  # noqa: E402
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
 
@@ -153,14 +155,36 @@ def test_other_inputs_are_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(RuntimeError):  # torch's own: a residual of 8 channels does not fit 16
             made(x)
         torch.set_num_threads(2)
-        monkeypatch.setattr(chain, "team", lambda: 0)  # without torch's OpenMP
+        monkeypatch.setattr(chain, "team", lambda: Team(0, 0, 0, 0))  # without torch's OpenMP
         links = linked(planned(nn.Conv2d(16, 64, 3), "direct"), pointwise(64, 64))
         x = torch.randn(1, 16, 40, 40)
         assert torch.allclose(Chain(links, [2])(x).double(), expected(links, [x])[2], atol=1e-4)
 
 
-def test_several_threads_may_call_a_chain_at_once() -> None:
+def test_a_team_may_be_smaller_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As inside another parallel region."""
+    asked = []
+
+    def run(code: int, job: int, threads: int, flags: int) -> None:
+        asked.append(threads)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code)(job)
+
+    alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(run)
+    if team().run == 0:
+        pytest.skip("torch has no GNU OpenMP here")
+    torch.set_num_threads(2)
+    made = team()._replace(run=ctypes.cast(alone, ctypes.c_void_p).value)
+    monkeypatch.setattr(chain, "team", lambda: made)
+    links = linked(planned(nn.Conv2d(16, 64, 3), "direct"), pointwise(64, 64), depthwise(64))
+    check(links, [2, 3], torch.randn(1, 16, 40, 40))
+    assert asked == [2, 2]
+
+
+@pytest.mark.parametrize("own", [1, 2])
+def test_several_threads_may_call_a_chain_at_once(own: int) -> None:
+    """own: threads that each of them has for itself."""
     links = linked(pointwise(8, 40), depthwise(40), pointwise(40, 16))
+    torch.set_num_threads(own)
     made = Chain(links, [3])
     inputs = [torch.randn(1, 8, 30, 31) for _ in range(4)]
     results: list[list[Tensor]] = [[] for _ in inputs]

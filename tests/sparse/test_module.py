@@ -54,14 +54,17 @@ def test_it_is_a_drop_in(options: dict[str, Any], last: bool) -> None:
         assert close(sparse(with_zeros(0.9, 3, 20, 5, 4)), plain(with_zeros(0.9, 3, 20, 5, 4)))
 
 
-def test_few_zeros_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", [None, "direct"])
+def test_few_zeros_are_left_to_a_dense_method(method: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    own = DenseConv2d.forward
-    monkeypatch.setattr(DenseConv2d, "forward", lambda self, x: calls.append(x) or own(self, x))
+    own = DenseConv2d.compute
+    monkeypatch.setattr(DenseConv2d, "compute", lambda self, *args: calls.append(self) or own(self, *args))
     plain, sparse = pair()
+    sparse.dense = method or sparse.dense
     for zeros, expected in ((0.05, 1), (0.5, 1), (0.1, 2)):
         x = with_zeros(zeros, 1, 20, 12, 12)
         assert close(sparse(x), plain(x)) and len(calls) == expected
+    assert {call.method for call in calls} == {method or TORCH[-1]}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,7 @@ def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
     for change in (
         lambda: None,
         lambda: plain.weight.mul_(2),
+        lambda: plain.bias.add_(0.5),
         lambda: norm.running_mean.add_(0.5),
         lambda: plain.load_state_dict({key: -value for key, value in other.state_dict().items()}),
     ):

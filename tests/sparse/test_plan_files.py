@@ -39,7 +39,8 @@ def whole() -> Plan:
     return Plan(
         (
             layer("stem", Geometry(3, 16, 16, WIDTH, (3, 3), (2, 2), (1, 1)), "ring-patterns",
-                  tiling=Tiling(True, 16, 1, 1), min_zeros=0.3, norm="norm", relu="relu"),
+                  tiling=Tiling(True, 16, 1, 1), min_zeros=0.3, norm="norm", relu="relu",
+                  dense="direct"),
             layer(first.format(1), GEOMETRY, "ring-patterns", tiling=ring, norm="blocks.0.bn1",
                   relu="blocks.0.relu", onward=first.format(2)),
             layer(first.format(2), GEOMETRY, "ring-numbered", tiling=numbered, norm="blocks.0.bn2"),
@@ -143,6 +144,8 @@ def test_tiler_and_check_agree(tmp_path: Path) -> None:
         (0, {"onward": "blocks.0.conv1"}, "stem: onward is 'blocks.0.conv1'"),  # the residual reads it too
         (0, {"min_zeros": "many"}, "stem: min_zeros is 'many'"),
         (0, {"min_zeros": math.nan}, "stem: min_zeros is nan"),
+        (0, {"dense": "fast"}, "stem: dense is 'fast'"),
+        (0, {"dense": "winograd"}, "stem: dense is winograd"),  # its stride is 2
         (1, {"onward": "blocks.0.conv1"}, "onward"),
         (2, {"relu": "blocks.0.relu"}, "relu is 'blocks.0.relu'"),  # the sum comes first
         (2, {"method": "depthwise", "tiling": None}, "depthwise"),

@@ -132,7 +132,10 @@ def test_the_report(favoured: None) -> None:
     assert [layer["name"] for layer in document["layers"]] == [layer.name for layer in report.layers]
     by_name = {layer.name: layer for layer in report.layers}
     block = by_name["blocks.0.conv2"]
-    assert set(block.times) == {*TORCH, *LOWERED, "direct", "winograd", *SPARSE} and block.choice in SPARSE
+    assert (
+        set(block.times) == {*TORCH, *LOWERED, "direct", "winograd", "winograd4", *SPARSE}
+        and block.choice in SPARSE
+    )
     assert 0.2 < block.zeros < 0.9 and block.difference < 1e-5
     ratios = block.compression_ratios
     assert set(ratios) == {*LOWERED, *SPARSE} and ratios["im2col"] == 1
@@ -224,7 +227,10 @@ def test_a_kernel_of_ours_is_used_if_it_is_nearly_the_fastest(
 
     def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
         own(functions, 0.0)
-        return {key: {"original": 2.0, "depthwise": time, "direct": time}.get(key, 1.0) for key in functions}
+        return {
+            key: {"original": 2.0, "depthwise": time, "direct": time, "winograd4": 1.1}.get(key, 1.0)
+            for key in functions
+        }
 
     monkeypatch.setattr(select, "clock", clock)
     network, x = small(), pictures()

@@ -9,9 +9,12 @@ torch = pytest.importorskip("torch")
 from layers import CALLS, Call, truth  # noqa: E402
 
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
-from dnnjpeg.sparse.winograd import Winograd  # noqa: E402
+from dnnjpeg.sparse.winograd import LargeWinograd, Winograd  # noqa: E402
+
+KINDS = pytest.mark.parametrize("kind", [Winograd, LargeWinograd])
 
 
+@KINDS
 @given(
     channels=st.integers(1, 5), filters=st.integers(1, 5),
     size=st.tuples(st.integers(1, 12), st.integers(1, 20)),
@@ -21,6 +24,7 @@ from dnnjpeg.sparse.winograd import Winograd  # noqa: E402
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_results_are_those_of_torch(
+    kind: type[Winograd],
     channels: int,
     filters: int,
     size: tuple[int, int],
@@ -31,15 +35,18 @@ def test_results_are_those_of_torch(
     needed = [max(0, 3 - n - p) for n, p in zip(size, padding, strict=True)]
     ends = (needed[0] + more[0], needed[1] + more[1])
     geometry = Geometry(8 * channels, *size, 8 * filters, (3, 3), (1, 1), padding, ends)
-    call.check(Winograd, geometry)
+    call.check(kind, geometry)
 
 
+@KINDS
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("channels", "height", "filters"), [(96, 61, 24), (64, 7, 304), (16, 80, 16)])
-def test_work_is_divided_without_a_gap(threads: int, channels: int, height: int, filters: int) -> None:
+def test_work_is_divided_without_a_gap(
+    kind: type[Winograd], threads: int, channels: int, height: int, filters: int
+) -> None:
     geometry = Geometry(channels, height, 62, filters, (3, 3), (1, 1), (1, 1))
     x, weights = torch.randn(2, channels, height, 62), torch.randn(filters, channels, 3, 3)
-    y = Winograd(geometry, weights, None)(x, threads)
+    y = kind(geometry, weights, None)(x, threads)
     expected = truth(x, geometry, weights, None)
     assert float((y - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
