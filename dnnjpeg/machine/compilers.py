@@ -1,4 +1,4 @@
-"""How numba compiles kernels in a quarter to a half of its time. All that is private to numba is overridden here.
+"""How numba compiles kernels in half of its time. All that is private to numba is overridden here.
 
 Numba optimizes each function by itself, links into it what it calls, makes machine code of it, and does all
 of this again as a part of what calls it. Here parts are left as they are. A kernel links all of them, is
