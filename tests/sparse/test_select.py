@@ -21,7 +21,7 @@ from dnnjpeg.sparse import (  # noqa: E402
     select,
 )
 from dnnjpeg.sparse import plan as plans  # noqa: E402
-from dnnjpeg.sparse.dense import DENSE, LOWERED, TORCH  # noqa: E402
+from dnnjpeg.sparse.dense import DENSE, LOWERED, OURS, TORCH  # noqa: E402
 from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
 from dnnjpeg.sparse.replaced import FoldedNorm, KnownReLU  # noqa: E402
 from dnnjpeg.sparse.tiling import SPARSE, Tiling  # noqa: E402
@@ -217,6 +217,20 @@ def test_what_gains_little_alone_is_left_out_of_the_cautious_plan(monkeypatch: p
     assert report.choice == "cautious" and methods["stem"] in DENSE
     assert methods["blocks.0.conv1"] in SPARSE and methods["blocks.1.conv2"] in SPARSE
     assert {layer.name: layer.choice for layer in report.layers}["stem"] in SPARSE
+
+
+@pytest.mark.parametrize(("ours", "used"), [(0.1, False), (10.0, True)])
+def test_leaving_a_chain_has_its_price(ours: float, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that is sparse gains little here. ours: milliseconds of the dense kernels that make chains."""
+    own = select.clock
+
+    def clock(functions: dict[Any, Any], seconds: float) -> dict[Any, float]:
+        own(functions, 0.0)
+        return {key: 0.08 if isinstance(key, Tiling) else ours if key in OURS else 0.1 for key in functions}
+
+    monkeypatch.setattr(select, "clock", clock)
+    stem = optimize_(small(), pictures(), seconds=0).layers[0]
+    assert stem.choice in (SPARSE if used else OURS)
 
 
 @pytest.mark.parametrize(("time", "used"), [(1.05, True), (1.3, False)])
