@@ -51,7 +51,7 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
     made: Any = CFunc(
         function, (signature.args, signature.return_type), locals={}, options=options, **_CALLBACK
     )
-    made._cache = KernelCache(function)
+    made._cache = KernelCache(function, counts_references=True)
     made.compile()
     return made
 

@@ -206,8 +206,9 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
     used: ClassVar[set[Path]] = set()  # files that this process has loaded or written
     processors: ClassVar[set[str]] = set()  # those that they are for
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._py_func = function
+    def __init__(self, function: Callable[..., Any], counts_references: bool = False) -> None:
+        """counts_references: whether the machine code needs numba's counting of references."""
+        self._py_func, self._counts_references = function, counts_references
         self._folder = kernel_folder()
         source = Path(inspect.getfile(function)).absolute()
         self._source = (source.name, hashlib.sha256(source.read_bytes()).hexdigest())
@@ -232,7 +233,11 @@ class KernelCache(Cache):  # type: ignore[misc]  # numba has no types
         return f"{self._name}.{hashlib.sha256(parts.encode()).hexdigest()[:32]}{SUFFIX}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Numba would load all that it knows first, in a quarter of a second. Only compiling needs it."""
+        """Numba would load all that it knows first, in a quarter of a second. Only compiling needs it, and
+        machine code that counts references.
+        """
+        if self._counts_references:
+            return super().load_overload(sig, target_context)
         return self._load_overload(sig, target_context)
 
     def _load_overload(self, sig: Any, target_context: Any) -> Any:

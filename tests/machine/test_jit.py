@@ -89,7 +89,7 @@ def test_the_cache_is_loaded_by_another_process(tmp_path: Path) -> None:
 
 
 def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
-    """The second process compiles nothing."""
+    """The second process compiles nothing of it, and can still compile what others of numba's functions need."""
     (tmp_path / "counted.py").write_text(
         "import ctypes, numba, numpy as np\n"
         "from dnnjpeg.machine.jit import callback\n"
@@ -102,6 +102,7 @@ def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
         "code.ctypes(given.ctypes.data)\n"
         "assert given['count'] == 42\n"
         "print(code.cache_hits)\n"
+        "assert numba.njit(lambda count: np.ones(count).sum())(5) == 5\n"
     )
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, str(tmp_path / "counted.py")]
