@@ -22,7 +22,7 @@ from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
 from dnnjpeg.codec.reader import (
     MAX_PIXELS,
     Coefficients,
-    Source,
+    FileCoefficients,
     Unsupported,
     read_coefficients,
     read_source,
@@ -101,7 +101,7 @@ class Decoded:
     """
 
     data: bytes
-    source: Source
+    source: FileCoefficients
     whole: bool
 
     @classmethod

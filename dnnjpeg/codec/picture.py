@@ -21,7 +21,7 @@ from dnnjpeg.codec.stream import (
     DESK,
     SLACK,
     Scan,
-    Tokens,
+    ScanTokens,
     code_pieces,
     coded,
     interval_bounds,
@@ -150,7 +150,7 @@ def _in_parts(
     """
     no_bounds = interval_bounds(0, 0)
 
-    def code(first: int, last: int) -> Tokens:
+    def code(first: int, last: int) -> ScanTokens:
         memory = empty(work.size + _room(work.frame, last - first + 1), np.uint8)
         count, desk = 0, np.zeros(1, DESK)
         # the row before the first is coded too, for the DC predictions that it leaves

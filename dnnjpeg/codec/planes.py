@@ -19,7 +19,7 @@ from dnnjpeg.codec.progressive import (
     script,
 )
 from dnnjpeg.codec.scan import PLANE, STRIDE
-from dnnjpeg.codec.stream import SLACK, Scan, Tokens, code_tokens, interval_bounds
+from dnnjpeg.codec.stream import SLACK, Scan, ScanTokens, code_tokens, interval_bounds
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.memory import empty
 
@@ -116,4 +116,4 @@ def _code(
     """Code the first `written` tokens of the memory. Returns the Huffman tables, and the bytes."""
     counts = np.zeros((COUNT_ROWS, SYMBOLS), np.uint32)
     count_tokens(memory, written, counts)
-    return code_tokens(Tokens(memory, written, counts), bounds, known)
+    return code_tokens(ScanTokens(memory, written, counts), bounds, known)

@@ -63,7 +63,7 @@ class Coefficients:
     progressive: bool
 
 
-class Source(NamedTuple):
+class FileCoefficients(NamedTuple):
     """As `Coefficients`, but the planes are one array, int16[blocks, 64], laid out as `Frame.planes(True)`
     says, in the order asked for.
     """
@@ -117,7 +117,7 @@ def read_source(
     tables: bytes = b"",
     max_pixels: int = MAX_PIXELS,
     salvage: bool = False,
-) -> Source:
+) -> FileCoefficients:
     """As `read_coefficients`; `order` is one of the two above."""
     for name, value in (("data", data), ("tables", tables)):
         if not isinstance(value, bytes):
@@ -216,10 +216,10 @@ class _Reader:
             )
         self.scans = Scans(heading, kind == "progressive", self.order, self.damage)
 
-    def source(self) -> Source:
+    def source(self) -> FileCoefficients:
         scans = self.scans
         assert scans is not None
-        return Source(
+        return FileCoefficients(
             scans.heading.frame,
             scans.planes.reshape(-1, 64),
             scans.finish(self.quantization),

@@ -48,7 +48,7 @@ choice: the Huffman tables.
 
 
 @dataclass(frozen=True)
-class Tokens:
+class ScanTokens:
     """The tokens of a scan, or of a part of it: the first `count` of `memory`, uint32.
 
     counts: uint32[COUNT_ROWS, 1024]. The sum of its rows is how often each symbol occurs.
@@ -112,13 +112,13 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
         desk.coded[1] = target
 
 
-def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> Tokens:
+def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> ScanTokens:
     """The tokens that a kernel has left in its memory.
 
     place: where they begin, in bytes behind the first multiple of 64. desk: an array of one record of `DESK`.
     """
     begin = -memory.ctypes.data % 64 + int(place)
-    return Tokens(
+    return ScanTokens(
         memory[begin : begin + (memory.size - begin & ~3)].view(np.uint32), count, desk["counts"][0]
     )
 
@@ -171,7 +171,7 @@ def _sos(
     return markers.sos(selectors, band, bits)
 
 
-def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
+def code_tokens(tokens: ScanTokens, bounds: np.ndarray, known: ScanTables | None) -> tuple[ScanTables, bytes]:
     """Code the tokens of a scan. Returns the Huffman tables, and the bytes.
 
     bounds: the restart intervals, see `bits.pack_at`.
@@ -186,7 +186,7 @@ def code_tokens(tokens: Tokens, bounds: np.ndarray, known: ScanTables | None) ->
 
 
 def code_pieces(
-    pieces: Sequence[Tokens], known: ScanTables | None, run: Callable[..., list[int]]
+    pieces: Sequence[ScanTokens], known: ScanTables | None, run: Callable[..., list[int]]
 ) -> tuple[ScanTables, memoryview]:
     """Code a scan whose tokens are in pieces, without restarts. Returns the Huffman tables, and the bytes.
 
@@ -202,7 +202,7 @@ def code_pieces(
     offsets = [0, *accumulate(length // 8 + SLACK for length in lengths)]
     raw = empty(offsets[-1], np.uint8)
 
-    def code(tokens: Tokens, phase: int, offset: int) -> int:
+    def code(tokens: ScanTokens, phase: int, offset: int) -> int:
         scratch = np.empty(BIT_SCRATCH, np.uint32)
         return emit(tokens.memory, tokens.count, tables.lut, phase, raw[offset:], scratch)
 

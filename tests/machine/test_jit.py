@@ -89,7 +89,7 @@ def test_the_cache_is_loaded_by_another_process(tmp_path: Path) -> None:
 
 
 def test_machine_code_of_callbacks_is_kept(tmp_path: Path) -> None:
-    """The second process compiles nothing of it, and can still compile what others of numba's functions need."""
+    """The second process does not compile it, and can still compile what numba's own functions need."""
     (tmp_path / "counted.py").write_text(
         "import ctypes, numba, numpy as np\n"
         "from dnnjpeg.machine.jit import callback\n"
