@@ -1,11 +1,13 @@
 """Image retrieval: the bytes at equal recall, for embeddings of two networks.
 
+    dnnjpeg reader models/zoo.py:mobilenet_v1_075
     python benchmarks/retrieval.py measure    results/retrieval.json; needs DNNJPEG_DATA
     python benchmarks/retrieval.py show
 
 An embedding is what the last layer of a classifier reads. The index holds the embeddings of all originals of
 a data set. A query is an encoded picture. recall@1: the nearest of all other originals is the one that is
-nearest to the query's own original. No table was learned for these embeddings.
+nearest to the query's own original. No table was learned for these embeddings. "network asked": as `dnnjpeg
+encode --network NETWORK --keep price=X` does.
 """
 
 import importlib.util
@@ -13,8 +15,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import click
@@ -27,7 +30,15 @@ from dnnjpeg.networks.tasks import Embedding
 
 NETWORKS = "mobilenet_v2", "resnet50"
 SETS = {"flowers17": "flowers17", "imagenet": "imagenet/val"}
-CODECS = "pillow,subsampling=4:4:4", "mozjpeg", "jpegli", "webp", "dnnjpeg:universal"
+ASKED = "dnnjpeg:universal, network asked"
+CODECS = (
+    "pillow,subsampling=4:4:4",
+    "mozjpeg",
+    "jpegli",
+    "webp",
+    "dnnjpeg:universal",
+    "dnnjpeg:universal,adaptive=read",
+)
 REFERENCE, AT = "pillow", (50.0,)
 
 
@@ -101,8 +112,8 @@ def main() -> None:
 
 @main.command()
 @click.option("--queries", type=int, default=200, show_default=True, help="Pictures of each data set.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Where readings are kept.")
-def measure(queries: int, cache: Path | None) -> None:
+@click.option("--cache", "folder", type=click.Path(path_type=Path), help="Where readings are kept.")
+def measure(queries: int, folder: Path | None) -> None:
     """Measure all codecs."""
     import platformdirs
 
@@ -111,7 +122,7 @@ def measure(queries: int, cache: Path | None) -> None:
     from dnnjpeg.networks.load import load_network
     from dnnjpeg.networks.measurer import Measurer
 
-    kept = Cache(cache or platformdirs.user_cache_path("dnnjpeg") / "readings")
+    kept = Cache(folder or platformdirs.user_cache_path("dnnjpeg") / "readings")
     found: dict[str, Any] = {"queries": queries, "pictures": {}, "sets": {}}
     for name in NETWORKS:
         network = load_network(f"{Path(__file__).resolve()}:{name}")
@@ -123,19 +134,49 @@ def measure(queries: int, cache: Path | None) -> None:
             reader = replace(network, task=Retrieval(torch.from_numpy(clean), title))
             index = np.sort(np.random.default_rng(0).permutation(len(data))[:queries])
             some = replace(data.take(index), labels=index.astype(np.int64))
-            results = _compared(Measurer(some, {name: reader}, kept), name)
+            asked = _asked(network, some.pictures)
+            results = _compared(Measurer(some, {name: reader}, kept), name, asked)
             found["sets"].setdefault(title, {})[name] = results
             write("retrieval", found)
 
 
-def _compared(measurer: Any, name: str) -> dict[str, Any]:
+def _asked(network: Any, pictures: Sequence[Any]) -> Any:
+    """A codec whose files have the least distance + price x bytes. Its quality stands for the price: 1e-5 at
+    50, a tenth at 75.
+    """
+    from dnnjpeg.evaluate.codecs import Codec
+    from dnnjpeg.table.library import load_table
+    from dnnjpeg.target.target import encode_to_target
+
+    table = load_table("universal")
+    numbers = {picture.tobytes(): i for i, picture in enumerate(pictures)}
+    turn = Lock()  # the network keeps what it reads for a moment
+
+    @cache
+    def files(quality: float) -> list[bytes]:
+        keep = f"price={10 ** (-3 - quality / 25):.3g}"
+        how = {"networks": [network], "keep": keep, "signature": False, "progressive": "auto"}
+        return [found.data for found in encode_to_target(list(pictures), table, **how)]
+
+    def encode(picture: Any, quality: float) -> bytes:
+        with turn:
+            return files(quality)[numbers[picture.tobytes()]]
+
+    return Codec(
+        ASKED,
+        encode,
+        _key=lambda quality: (ASKED, quality, network.digest, table.to_json()),
+    )
+
+
+def _compared(measurer: Any, name: str, asked: Any) -> dict[str, Any]:
     from dnnjpeg.evaluate.codecs import load_codec
     from dnnjpeg.evaluate.ladder import Ladder, climb
     from dnnjpeg.evaluate.measure import measure as measure_one
     from dnnjpeg.evaluate.report import report
 
-    codecs = (REFERENCE, *CODECS)
-    ladders = {one: Ladder(load_codec(one), partial(measure_one, measurer)) for one in codecs}
+    codecs = {one: load_codec(one) for one in (REFERENCE, *CODECS)} | {ASKED: asked}
+    ladders = {one: Ladder(codec, partial(measure_one, measurer)) for one, codec in codecs.items()}
     for quality in (30, 50, 75):
         ladders[REFERENCE].at(quality, [name])
     scores = {name: Retrieval.scores}
@@ -165,7 +206,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     recalls = [_setting(found["sets"][t][n], n)["recall"]["value"] for t, n in columns]
     lines.append("| Pillow's recall@1 | " + " | ".join(f"{100 * x:.1f} %" for x in recalls) + " |")
     for metric, words in (("recall", "recall@1"), ("divergence", "distance")):
-        for codec in CODECS:
+        for codec in (*CODECS, ASKED):
             cells = [_cell(found["sets"][t][n]["comparisons"], codec, metric) for t, n in columns]
             lines.append(f"| {codec}, bytes at equal {words} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -179,7 +220,10 @@ def _setting(results: dict[str, Any], name: str) -> dict[str, Any]:
 def _cell(comparisons: Sequence[dict[str, Any]], codec: str, metric: str) -> str:
     from dnnjpeg.evaluate.text import in_words, interval
 
-    (row,) = (one for one in comparisons if (one["codec"], one["metric"]) == (codec, metric))
+    own = [one for one in comparisons if (one["codec"], one["metric"]) == (codec, metric)]
+    if not own:
+        return "not measured"
+    (row,) = own
     return in_words(interval(row["points"][0]["bytes_change"], 1)) + " %"
 
 
