@@ -99,7 +99,7 @@ def targets(theme: Theme) -> Figure:
         some = [row for row in found["settings"] if row["keep"] == price]
         for y, row in enumerate(some):
             for name, reader in row["networks"].items():
-                change = reader["equal_loss"]["bytes_change"]
+                change = reader["equal_divergence"]["bytes_change"]
                 if name in row["asked"]:
                     panel.plot([change["low"], change["high"]], [y, y], lw=2, alpha=0.55, color=theme.ours)
                     panel.plot([change["value"]], [y], "o", ms=6, color=theme.ours)
