@@ -64,15 +64,10 @@ def _is_mean(row: dict[str, Any]) -> bool:
 def _intervals(
     panel: Axes, theme: Theme, rows: dict[str, dict[str, Any]], beyond: float, digits: int = 0
 ) -> None:
-    """A dot and a bar a row, from top to bottom. An end of an interval that is not known is `beyond`, or on
-    the other side of 0.
-    """
+    """A dot and a bar a row, from top to bottom. beyond: see `_ends`."""
     for y, (label, found) in enumerate(rows.items()):
         colour = theme.ours if label.endswith(OURS) else theme.others
-        low, high = (
-            end if found[key] is None else found[key] for key, end in (("low", beyond), ("high", -beyond))
-        )
-        panel.plot([low, high], [y, y], color=colour, lw=2, solid_capstyle="butt", alpha=0.55)
+        panel.plot(_ends(found, beyond), [y, y], color=colour, lw=2, solid_capstyle="butt", alpha=0.55)
         panel.plot([found["value"]], [y], "o", color=colour, ms=6)
         panel.annotate(
             f"{found['value']:+.{digits}f}",
@@ -89,9 +84,15 @@ def _intervals(
     panel.grid(axis="x")
 
 
+def _ends(found: dict[str, Any], beyond: float) -> list[float]:
+    """The ends of an interval. One that is not known is `beyond`, or on the other side of 0."""
+    ends = {"low": beyond, "high": -beyond}
+    return [end if found[key] is None else found[key] for key, end in ends.items()]
+
+
 def targets(theme: Theme) -> Figure:
     """What each network saves that is asked alone, at three prices; and what the others make of its files."""
-    found = results("target_price")
+    found, edge = results("target_price"), -85
     prices = list(dict.fromkeys(row["keep"] for row in found["settings"]))
     figure = Figure(figsize=(9.2, 2.8), layout="constrained")
     panels = figure.subplots(1, len(prices), sharex=True, sharey=True)
@@ -101,7 +102,7 @@ def targets(theme: Theme) -> Figure:
             for name, reader in row["networks"].items():
                 change = reader["equal_divergence"]["bytes_change"]
                 if name in row["asked"]:
-                    panel.plot([change["low"], change["high"]], [y, y], lw=2, alpha=0.55, color=theme.ours)
+                    panel.plot(_ends(change, edge), [y, y], lw=2, alpha=0.55, color=theme.ours)
                     panel.plot([change["value"]], [y], "o", ms=6, color=theme.ours)
                 else:
                     panel.plot([change["value"]], [y], "x", ms=6, color=theme.others)
@@ -110,6 +111,7 @@ def targets(theme: Theme) -> Figure:
         panel.set_xlabel(AGAINST_PILLOW)
         panel.set_yticks(range(len(some)), [f"{row['asked'][0]} asked" for row in some])
         panel.set_ylim(len(some) - 0.5, -0.5)
+        panel.set_xlim(edge, 15)
         panel.grid(axis="x")
     panels[0].plot([], [], "o", color=theme.ours, label="read by the network that was asked")
     panels[0].plot([], [], "x", color=theme.others, label="read by the others")
