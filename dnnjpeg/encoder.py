@@ -74,7 +74,7 @@ def encode(
     adaptive: each picture gets its own quality, and `quality` is the average for pictures of about the size
         that networks see. True: complex pictures get a lower quality, simple ones a higher one. Takes twice
         as long. "read": pictures that are hard to read get a higher quality, too. The reader, a small
-        classifier, reads a coarse file of each (`dnnjpeg reader` makes it).
+        classifier, reads a coarse file of each (pip install 'dnnjpeg[reader]').
     hardness: κ >= 0.01 of the probabilistic quantizer, which draws each index i from exp(-κ (c/q - i)²), or
         inf, which rounds to the nearest index. A number, 64 numbers, or a list of these by table. None: the
         point's, and the nearest index if it has none.

@@ -59,8 +59,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Complex pictures get a lower quality, simple ones a higher one; --quality is the "
                    "average. Networks read the pictures a little better, for the same bytes in all.")
 @click.option("--adaptive-read", "adaptive", flag_value="read",
-              help="As --adaptive, and pictures that are hard to read get a higher quality, too. The reader, "
-                   "a small classifier, finds them: `dnnjpeg reader` makes it.")
+              help="As --adaptive, and pictures that are hard to read get a higher quality, too. A "
+                   "small classifier finds them: pip install 'dnnjpeg[reader]'.")
 @target_options
 @subsampling_option(help="Chroma subsampling. Default: the table's, or with --network the better of 4:2:0 "
                          "and 4:4:4.")
