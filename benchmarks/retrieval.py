@@ -1,6 +1,5 @@
 """Image retrieval: the bytes at equal recall, for embeddings of two networks.
 
-    dnnjpeg reader models/zoo.py:mobilenet_v1_075
     python benchmarks/retrieval.py measure    results/retrieval.json; needs DNNJPEG_DATA
     python benchmarks/retrieval.py show
 
@@ -18,12 +17,13 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import click
 import numpy as np
 import torch
 from common import RESULTS, write
+from ruler import hasten
 from torch import Tensor, nn
 
 from dnnjpeg.networks.tasks import Embedding
@@ -63,7 +63,8 @@ class Penultimate(nn.Module):
 def resnet50() -> nn.Module:
     """2048 features of the shared resnet50."""
     classifier = _zoo().resnet50()
-    return Penultimate(classifier, classifier.fc)
+    classifier.fc, classifier.task = nn.Identity(), "embedding"
+    return cast(nn.Module, classifier)
 
 
 def mobilenet_v2() -> nn.Module:
@@ -112,9 +113,11 @@ def main() -> None:
 
 @main.command()
 @click.option("--queries", type=int, default=200, show_default=True, help="Pictures of each data set.")
+@click.option("--network", "names", type=click.Choice(NETWORKS), multiple=True, default=NETWORKS)
+@click.option("--data", "titles", type=click.Choice(list(SETS)), multiple=True, default=list(SETS))
 @click.option("--cache", "folder", type=click.Path(path_type=Path), help="Where readings are kept.")
-def measure(queries: int, folder: Path | None) -> None:
-    """Measure all codecs."""
+def measure(queries: int, names: Sequence[str], titles: Sequence[str], folder: Path | None) -> None:
+    """Measure all codecs. Results of other networks and data sets stay as they are."""
     import platformdirs
 
     from dnnjpeg.files.cache import Cache
@@ -122,20 +125,24 @@ def measure(queries: int, folder: Path | None) -> None:
     from dnnjpeg.networks.load import load_network
     from dnnjpeg.networks.measurer import Measurer
 
-    kept = Cache(folder or platformdirs.user_cache_path("dnnjpeg") / "readings")
+    root = folder or platformdirs.user_cache_path("dnnjpeg")
+    kept, results_file = Cache(root / "readings"), RESULTS / "retrieval.json"
     found: dict[str, Any] = {"queries": queries, "pictures": {}, "sets": {}}
-    for name in NETWORKS:
+    if results_file.exists() and (old := json.loads(results_file.read_text()))["queries"] == queries:
+        found = {key: old[key] for key in found}
+    for name in names:
         network = load_network(f"{Path(__file__).resolve()}:{name}")
-        for title, folder in SETS.items():
-            data = load_dataset(Path(os.environ["DNNJPEG_DATA"]) / "data" / folder)
+        for title in titles:
+            data = load_dataset(Path(os.environ["DNNJPEG_DATA"]) / "data" / SETS[title])
             data = replace(data, labels=None)
+            hasten(network, data.pictures[:8], root / "plans")
             found["pictures"][title] = len(data)
-            clean = Measurer(data, {name: network}, kept).clean[name]
+            clean = Measurer(data, {name: network}, kept, batch=1).clean[name]
             reader = replace(network, task=Retrieval(torch.from_numpy(clean), title))
             index = np.sort(np.random.default_rng(0).permutation(len(data))[:queries])
             some = replace(data.take(index), labels=index.astype(np.int64))
             asked = _asked(network, some.pictures)
-            results = _compared(Measurer(some, {name: reader}, kept), name, asked)
+            results = _compared(Measurer(some, {name: reader}, kept, batch=1), name, asked)
             found["sets"].setdefault(title, {})[name] = results
             write("retrieval", found)
 
