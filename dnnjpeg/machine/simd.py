@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, vector
+from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, prefetch, vector
 
 # --- memory ---
 
@@ -61,12 +61,10 @@ def store(typingctx: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def fetch_ahead(typingctx: Any, address: Any) -> Any:
-    """Ask for the 64 bytes at an address, which may be any, before they are read."""
+    """Prefetch the 64 bytes at an address, which may be any."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        hints = [ir.IntType(32)(number) for number in (0, 3, 1)]  # to read, often, data
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, *hints])
+        prefetch(builder, args[0])
         return context.get_dummy_value()
 
     return types.none(types.intp), codegen
