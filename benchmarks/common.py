@@ -87,6 +87,7 @@ def _machine() -> dict[str, Any]:
         "opencv-python-headless",
         "simplejpeg",
         "pyjpegli",
+        "PyTurboJPEG",
         "jpeglib",
     ]
     return {

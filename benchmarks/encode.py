@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
         "jpegli (pyjpegli)": lambda: len(pyjpegli.encode(packed, *image.size, quality=QUALITY)),
         "jpeglib, to a file": to_file,
     }
+    with suppress(ImportError, RuntimeError):  # the library is not part of the package
+        import turbojpeg
+
+        turbo, parts = turbojpeg.TurboJPEG(), (turbojpeg.TJPF_RGB, turbojpeg.TJSAMP_420)
+        functions["PyTurboJPEG"] = lambda: len(turbo.encode(rgb, QUALITY, *parts))
     if image.width * image.height > 10_000_000:
         functions[TWO_THREADS] = lambda: ours(threads=2)
     return functions

@@ -54,7 +54,7 @@ def quantized(
     for row in range(rows):
         transform(
             jobs[0], room, address(strips) + row * size, address(planes), geometry, kinds, scale, law,
-            reach, limit, keys, 0, row,
+            reach, limit, keys, 0, row, 0, 0,
         )  # fmt: skip
 
 

@@ -28,7 +28,15 @@ from dnnjpeg.jpeg.signature import signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
-from dnnjpeg.options import DEFAULTS, NO_METADATA, EncodeOptions, Metadata, subsampling_of
+from dnnjpeg.options import (
+    DEFAULTS,
+    NO_METADATA,
+    EncodeOptions,
+    Metadata,
+    metadata_from,
+    options_from,
+    subsampling_of,
+)
 from dnnjpeg.table.fields import check_steps
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
@@ -94,11 +102,11 @@ def encode(
     Raises TypeError for a picture or option of the wrong type, ValueError for a value out of range, OSError
     for a PIL image in a mode that JPEG does not have.
     """
-    options = EncodeOptions(
+    options = options_from(
         adaptive, hardness, seed, subsampling, progressive, optimize, restart_blocks, restart_rows, signature,
         abbreviated,
     )  # fmt: skip
-    metadata = Metadata(exif, xmp, icc_profile, comment, dpi, jfif)
+    metadata = metadata_from(exif, xmp, icc_profile, comment, dpi, jfif)
     pixels = as_pixels(image, mode)
     data = encode_pixels(pixels, chosen_table(table, model), quality, options, metadata, threads)
     _warn_of_sides(pixels.width, pixels.height)

@@ -33,8 +33,6 @@ class EncodeOptions:
     abbreviated: bool = False
 
     def __post_init__(self) -> None:
-        if _are_defaults(self):
-            return
         for name, value in (
             ("adaptive", check_flag(self.adaptive, "adaptive", "read")),
             ("hardness", _hashable(self.hardness)),
@@ -78,8 +76,6 @@ class Metadata:
     jfif: bool = False
 
     def __post_init__(self) -> None:
-        if _are_defaults(self):
-            return
         for name in ("exif", "xmp", "icc_profile", "comment"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
@@ -95,7 +91,7 @@ class Metadata:
 
     def segments(self, components: int) -> bytes:
         """The marker segments of the metadata. Four components also get the Adobe marker, which they need."""
-        if self == NO_METADATA and components < 4:
+        if self is NO_METADATA and components < 4:
             return b""
         return b"".join(
             (
@@ -109,12 +105,6 @@ class Metadata:
         )
 
 
-def _are_defaults(options: EncodeOptions | Metadata) -> bool:
-    """Whether all options have their defaults, as for most pictures. Then nothing needs a check."""
-    return all(map(operator.is_, vars(options).values(), _DEFAULT_VALUES[type(options)]))
-
-
-_DEFAULT_VALUES = {kind: [field.default for field in fields(kind)] for kind in (EncodeOptions, Metadata)}
 _NAMES, _METADATA = (tuple(field.name for field in fields(kind)) for kind in (EncodeOptions, Metadata))
 
 
@@ -152,3 +142,14 @@ def _hashable(hardness: Any, levels: int = 2) -> Any:
 
 
 DEFAULTS, NO_METADATA = EncodeOptions(), Metadata()
+_DEFAULT_VALUES, _NO_VALUES = (tuple(vars(made).values()) for made in (DEFAULTS, NO_METADATA))
+
+
+def options_from(*values: Any) -> EncodeOptions:
+    """`EncodeOptions(*values)`, quicker if all values are the defaults, as for most pictures."""
+    return DEFAULTS if all(map(operator.is_, values, _DEFAULT_VALUES)) else EncodeOptions(*values)
+
+
+def metadata_from(*values: Any) -> Metadata:
+    """`Metadata(*values)`, quicker if all values are the defaults."""
+    return NO_METADATA if all(map(operator.is_, values, _NO_VALUES)) else Metadata(*values)

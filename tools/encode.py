@@ -11,7 +11,7 @@ import click
 
 from dnnjpeg.checks import one_line
 from dnnjpeg.machine.processors import processors
-from dnnjpeg.machine.startup import no_collection
+from dnnjpeg.machine.startup import load_numba, no_collection
 
 from .encode_plan import STREAM, begins_as_jpeg, file_options, is_single, plan_of
 from .encode_run import run  # mypy does not know the way by dnnjpeg.tools
@@ -211,6 +211,7 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
 
     Raises click.UsageError for wrong options.
     """
+    load_numba()
     from PIL import Image
 
     from dnnjpeg import encoder, transcoder

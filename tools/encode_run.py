@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 
@@ -41,8 +41,6 @@ def run(
     hint: end of the line that is printed after an interruption.
     """
     with no_collection():
-        from tqdm import tqdm
-
         from dnnjpeg.jobs.report import RunReport
         from dnnjpeg.jobs.run import run as carry_out
 
@@ -53,7 +51,7 @@ def run(
     with (
         _Signals() as signals,
         warnings.catch_warnings(),
-        tqdm(total=total, unit=" pictures", leave=False, disable=not is_shown) as bar,
+        _bar(total) if is_shown else _NoBar() as bar,
         suppress(KeyboardInterrupt),
     ):
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
@@ -69,9 +67,9 @@ def run(
             counted += 1
             page.add(str(result.source), result, recipe.quality)
             if result.warning:
-                tqdm.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
+                bar.write(one_line(f"{result.source}: warning: {result.warning}"), file=sys.stderr)
             if result.status == "failed":
-                tqdm.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
+                bar.write(one_line(f"{result.source}: {result.reason}"), file=sys.stderr)
                 if as_json:
                     failures.append({"source": str(result.source), "reason": result.reason})
             elif as_json and result.found is not None:
@@ -92,6 +90,28 @@ def run(
         click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)
         raise SystemExit(128 + signals.received[0])
     raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
+
+
+def _bar(total: int | None) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=" pictures", leave=False)
+
+
+class _NoBar:
+    """In place of `tqdm`, which takes time to load, where nobody would see it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, count: int = 1) -> None:
+        pass
+
+    def write(self, text: str, file: TextIO) -> None:
+        print(text, file=file)
 
 
 class _Signals:

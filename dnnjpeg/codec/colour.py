@@ -218,14 +218,16 @@ def fill_strips(
     step = 64 if layout == PLANE else 16 * h
     # held in registers, for nothing tells the compiler that the stores below leave the map alone
     parts = _part(mix), _part(mix + MAP_BYTES), _part(mix + 2 * MAP_BYTES)
-    whole = max(width - 6, 0) // step * step  # whole steps that do not read past the row
+    spare = 6 if layout == PACKED_3 else 0  # pixels of three bytes are read with bytes behind them
+    whole = max(width - spare, 0) // step * step  # whole steps that do not read past the row
     for y in range(8):
         source_0 = pixels + min(top + y * v, height - 1) * row_bytes
         y_0 = strips + y * v * y_stride
         if layout == PLANE:
             for x in range(0, whole, step):
                 store(y_0 + x, load(source_0 + x, "u8x64"))
-            _copy_end(source_0 + whole, width - whole, pixel_bytes, edge, padded - whole)
+            if whole < padded:
+                _copy_end(source_0 + whole, width - whole, pixel_bytes, edge, padded - whole)
             for x in range(0, padded - whole, step):
                 store(y_0 + whole + x, load(edge + x, "u8x64"))
             continue
@@ -241,8 +243,9 @@ def fill_strips(
             _usual(source_0, source_1, y_0, y_1, chroma, plane, whole, PACKED_4, 4, parts, mix)
         else:
             usual = False
-        _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
-        _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
+        if whole < padded:
+            _copy_end(source_0 + whole * pixel_bytes, width - whole, pixel_bytes, edge, padded - whole)
+            _copy_end(source_1 + whole * pixel_bytes, width - whole, pixel_bytes, edge + 512, padded - whole)
         # whole steps, then the edge: one loop, for this is the longest code of all to compile
         for at_edge in range(usual, 2):
             if at_edge:

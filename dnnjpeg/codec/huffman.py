@@ -7,11 +7,14 @@ import numpy as np
 
 from dnnjpeg.jpeg.standard import STANDARD_HUFFMAN
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, convert, load, splat, store
+from dnnjpeg.machine.simd import address, convert, load, mask_bits, splat, store
+from dnnjpeg.machine.words import count_ones
 
 MAX_LENGTH = 16
 SYMBOLS = 1024  # four tables of 256: DC 0, DC 1, AC 0, AC 1
 AC = 2  # first of the two AC tables
+_UNSORTED = 1400  # where keys lie in `work` before they are sorted
+_ENDLESS = 1 << 62  # larger than all keys
 RAW = 240  # symbol RAW + n stands for n plain bits; no DC difference has such a size
 
 CHOICE = np.dtype(
@@ -55,18 +58,23 @@ class ScanTables(NamedTuple):
 def _sort_by_count(counts, row, keys):
     """Write count << 8 | 255 - symbol of each symbol that occurs to `keys`, rarest first.
 
-    Returns the number of these symbols.
+    Returns the number of these symbols. `keys[_UNSORTED:]` is scratch.
     """
     n = 0
-    for symbol in range(255, -1, -1):  # low symbols are more frequent, so few keys are moved
-        if counts[row, symbol] > 0:
-            key = counts[row, symbol] << 8 | (255 - symbol)
-            at = n
-            while at > 0 and keys[at - 1] > key:
-                keys[at] = keys[at - 1]
-                at -= 1
-            keys[at] = key
-            n += 1
+    for symbol in range(256):
+        count = counts[row, symbol]
+        keys[_UNSORTED + n] = count << 8 | (255 - symbol)
+        n += np.int64(count > 0)
+    for i in range(n, n + 7):
+        keys[_UNSORTED + i] = _ENDLESS
+    # the place of each is the number of smaller ones: no branch has to be guessed
+    begin = address(keys) + 8 * _UNSORTED
+    for i in range(n):
+        key = keys[_UNSORTED + i]
+        place = 0
+        for at in range(begin, begin + 8 * n, 64):
+            place += np.int64(count_ones(mask_bits(load(at, "i64x8") < key)))
+        keys[place] = key
     return n
 
 

@@ -1,24 +1,19 @@
 """A caller's picture, PIL image or array, as rows of bytes that the kernels read where they are."""
 
-import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dnnjpeg.checks import brief
+from dnnjpeg.codec.pillow import PIL_MODES, Rows, origins, rows_in_memory
 
 MODES = {"L": 1, "RGB": 3, "BGR": 3, "YCbCr": 3, "RGBX": 4, "BGRX": 4, "CMYK": 4}
 """The modes of an array, and how many channels each has."""
 
-# Modes of a PIL image, and what its pixels are in Pillow's own memory.
-_PIL_MODES = {"1": "L", "L": "L", "RGB": "RGBX", "RGBX": "RGBX", "YCbCr": "YCbCrX", "CMYK": "CMYK"}
 _BAND_ROWS, _BAND_BYTES = 128, 8 << 20  # of a picture whose memory cannot be read in place; fits a cache
-
-
-Rows = tuple[int, int, Any]
-"""Address of the first pixel, bytes from row to row, and what keeps them alive."""
 
 
 @dataclass(slots=True)
@@ -26,7 +21,7 @@ class Pixels:
     """A picture for the kernels. A channel is a byte, and the channels of a row are adjacent in memory.
 
     mode: a key of `MODES`, or "YCbCrX". width, height: in pixels.
-    rows: where the rows are, or None if they must be cropped out of `image`, a PIL image.
+    rows: where the rows are, or None if `image`, a PIL image, has them in several pieces.
     """
 
     mode: str
@@ -45,7 +40,20 @@ class Pixels:
         if self.rows is not None:
             yield *self.rows[:2], first, last
             return
-        step = max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu)
+        places, stride = origins(self.image)
+        starts = np.arange(0, self.height, mcu)
+        lowest, highest = np.minimum.reduceat(places, starts), np.maximum.reduceat(places, starts)
+        pieces = np.where(lowest == highest, lowest, 0)[first:last]
+        edges = np.flatnonzero(np.diff(pieces)) + 1
+        for begin, end in pairwise([0, *edges.tolist(), last - first]):
+            if pieces[begin]:
+                yield int(pieces[begin]), stride, first + begin, first + end
+            else:
+                yield from self._copied(first + begin, first + end, mcu)
+
+    def _copied(self, first: int, last: int, mcu: int) -> Iterator[tuple[int, int, int, int]]:
+        """The windows of `bands` on copies, of rows of MCUs that no piece of memory holds whole."""
+        step = min(max(1, min(_BAND_ROWS, _BAND_BYTES // (4 * self.width)) // mcu), last - first)
         # one band for all: a fresh one each time costs a quarter more
         band = self.image.crop((0, first * mcu, self.width, (first + step) * mcu))
         for begin in range(first, last, step):
@@ -81,16 +89,16 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
         raise ValueError(
             f"mode is {brief(mode)}, but a PIL image has its own mode: give mode with an array only"
         )
-    if image.mode not in _PIL_MODES:
+    if image.mode not in PIL_MODES:
         raise OSError(f"cannot write mode {image.mode} as JPEG: convert the image first, for example to RGB")
     if 0 in image.size:
         raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
     image.load()
     try:
-        rows = _memory(image)
+        rows = rows_in_memory(image)
     except (AttributeError, ValueError):
         rows = None
-    return Pixels(_PIL_MODES[image.mode], image.width, image.height, rows, image)
+    return Pixels(PIL_MODES[image.mode], image.width, image.height, rows, image)
 
 
 def as_image(pixels: Pixels) -> Any:
@@ -108,34 +116,10 @@ def as_image(pixels: Pixels) -> Any:
     return Image.fromarray(np.ascontiguousarray(channels))
 
 
-_arrow = (ctypes.c_uint64 * 7).from_address
-"""What is read of Arrow's struct ArrowArray at an address: length, null count, offset, numbers of buffers and
-of children, their addresses.
-"""
-_address = ctypes.c_uint64.from_address
-_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-
-
-def _memory(image: Any) -> Rows:
-    """Pillow's own memory of a loaded image, in which every pixel but gray takes four bytes.
-
-    Raises AttributeError for a Pillow that does not show it, ValueError for a picture in several pieces.
-    """
-    capsule = image.im.__arrow_c_array__()
-    length, _, offset, buffers, children, data, below = _arrow(_pointer(capsule, b"arrow_array"))[:]
-    if children:  # a pixel's list of channels
-        length, _, offset, buffers, _, data, _ = _arrow(_address(below).value)[:]
-    stride = image.width * (1 if _PIL_MODES[image.mode] == "L" else 4)
-    if length != stride * image.height or buffers != 2 or offset:
-        raise ValueError("not the layout that Pillow has had so far")
-    return _address(data + 8).value, stride, capsule
-
-
 def _read(image: Any) -> Rows:
     """The pixels of a band as they are in Pillow's memory, or a copy like them."""
     try:
-        return _memory(image)
+        return rows_in_memory(image)
     except (AttributeError, ValueError):
         rows = np.asarray(image.convert("L") if image.mode == "1" else image)
         if rows.ndim == 3 and rows.shape[2] == 3:

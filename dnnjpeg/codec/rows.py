@@ -22,7 +22,7 @@ from dnnjpeg.codec.stream import code_in_place
 from dnnjpeg.codec.transpose import transpose_words
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, convert, load, load_scalar, splat, store
+from dnnjpeg.machine.simd import address, convert, fetch_ahead, load, load_scalar, splat, store
 
 JOB = np.dtype(
     [
@@ -178,8 +178,17 @@ def _quantize_sampled(rows, columns, indices, weights, kind, scale, law, reach, 
 
 
 @inlined
+def _fetch_batch(pixels, row_bytes, batch_bytes):
+    """Ask for the pixels that a batch of blocks is made of."""
+    for y in range(8):
+        for at in range(0, batch_bytes, 64):
+            fetch_ahead(pixels + y * row_bytes + at)
+
+
+@inlined
 def transform(
-    job, room, strips, coefficients, geometry, kinds, scale, law, reach, limit, keys, base, mcu_row
+    job, room, strips, coefficients, geometry, kinds, scale, law, reach, limit, keys, base, mcu_row, below,
+    row_bytes,
 ):  # fmt: skip
     """Quantize a row of MCUs: from its strips to coefficients.
 
@@ -189,6 +198,8 @@ def transform(
         `scan`.
     kinds, scale, law, reach, limit, keys: arrays, see `quantize`.
     base: the row of MCUs at which the planes begin. mcu_row: the row to quantize.
+    below: address of the first pixel of the next row of MCUs, whose pixels are asked for meanwhile; or 0.
+    row_bytes: from one row of pixels to the next.
     """
     for c in range(geometry.shape[0]):
         strip = strips + (c > 0) * (8 * job.v * job.y_stride + (c - 1) * 8 * job.c_stride)
@@ -198,6 +209,12 @@ def transform(
         for y in range(v):
             row = (mcu_row - base) * v + y
             for x in range(0, job.mcus * h, LANES):
+                if c == 0 and below != 0:
+                    _fetch_batch(
+                        below + y * 8 * row_bytes + x * 8 * job.pixel_bytes,
+                        row_bytes,
+                        LANES * 8 * job.pixel_bytes,
+                    )
                 forward_rows_16(strip + y * 8 * strip_stride + x * 8, strip_stride, rows)
                 if keys is None or kinds[c] == NEAREST:
                     _quantize_nearest(rows, indices, address(scale) + c * 256)
@@ -261,10 +278,11 @@ def encode_rows(
             mcu_row * 8 * job.v, job.h, job.v, address(mix), geometry.shape[0], room + job.strips,
             job.y_stride, job.c_stride, room + job.edge,
         )  # fmt: skip
+        below = pixels + (mcu_row + 1) * 8 * job.v * row_bytes if mcu_row + 1 < last else 0
         base = 0 if job.whole_picture else mcu_row
         transform(
             job, room, room + job.strips, coefficients, geometry, kinds, scale, law, reach, limit, keys,
-            base, mcu_row,
+            base, mcu_row, below, row_bytes,
         )  # fmt: skip
         if not job.whole_picture:
             begin = out

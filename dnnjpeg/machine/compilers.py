@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import BuiltinFunctionType
 from typing import Any
 
+from llvmlite import binding
 from numba.core import typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -66,6 +67,14 @@ class _KernelLibrary(_PartLibrary):
         self._final_module.data_layout = self._codegen._data_layout
         passes, builder = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False)
         passes.run(self._final_module, builder)
+
+    def serialize_using_object_code(self) -> tuple[str, str, tuple[bytes, bytes]]:
+        """Numba adds the functions for others to inline, which takes longer to load than machine code. Their
+        names will do.
+        """
+        names = [one.name for one in self._get_module_for_linking().functions if not one.is_declaration]
+        stubs = "".join(f'define available_externally void @"{name}"() {{ unreachable }}\n' for name in names)
+        return self.name, "object", (self._get_compiled_object(), binding.parse_assembly(stubs).as_bitcode())
 
 
 class _CallbackLibrary(_KernelLibrary):

@@ -8,6 +8,7 @@ import numba
 import numpy as np
 from llvmlite import binding
 from numba.core.ccallback import CFunc
+from numba.np import numpy_support
 
 from dnnjpeg.machine.kernel_cache import KernelCache
 
@@ -33,7 +34,15 @@ def kernel(function: Callable[..., Any]) -> Any:
         **_KERNEL,
     )(function)  # fmt: skip
     made._cache = KernelCache(function)
+    of_any = made.typeof_pyval
+    made.typeof_pyval = lambda value: _type_of(value) if type(value) is np.ndarray else of_any(value)
     return made
+
+
+def _type_of(array: np.ndarray) -> numba.types.Array:
+    """Numba's own function loads `numpy.ma`, which takes time at the start."""
+    dtype, layout = numba.from_dtype(array.dtype), numpy_support.map_layout(array)
+    return numba.types.Array(dtype, array.ndim, layout, readonly=not array.flags.writeable)
 
 
 def is_compiled(kernel: Any) -> bool:

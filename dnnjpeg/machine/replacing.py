@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ def replacing(path: Path, scratch: Path, *, fsync: bool = True) -> Iterator[Bina
 
     Raises OSError.
     """
-    temporary = scratch / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    temporary = scratch / f".{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"
     try:
         with temporary.open("xb") as file:
             yield file

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, vector
+from dnnjpeg.machine.vector import BITS, Vector, call, fill, named, prefetch, vector
 
 # --- memory ---
 
@@ -57,6 +57,17 @@ def store(typingctx: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(types.intp, value), codegen
+
+
+@intrinsic
+def fetch_ahead(typingctx: Any, address: Any) -> Any:
+    """Prefetch the 64 bytes at an address, which may be any."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        prefetch(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.none(types.intp), codegen
 
 
 @intrinsic

@@ -1,8 +1,12 @@
 """The start of a program."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+_SETTINGS = ".numba_config.yaml"  # numba looks for it in the working folder
 
 
 @contextmanager
@@ -17,3 +21,17 @@ def no_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def load_numba() -> None:
+    """Import numba without two packages that it only looks at: scipy for its version, yaml for a file of
+    settings, if there is none. Meanwhile no other thread may import them.
+    """
+    unneeded = {"scipy"} if Path(_SETTINGS).exists() else {"scipy", "yaml"}
+    unneeded -= sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unneeded))  # type: ignore[arg-type]  # None: it cannot be imported
+    try:
+        import numba  # noqa: F401
+    finally:
+        for name in unneeded:
+            del sys.modules[name]

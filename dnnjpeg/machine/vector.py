@@ -83,6 +83,13 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, args: Sequence[ir.Va
     return builder.call(function, args)
 
 
+def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
+    """Prefetch into the second cache. The first is full of what is in use."""
+    options = [ir.IntType(32)(value) for value in (0, 2, 1)]  # read, second cache, data
+    pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, *options])
+
+
 def named(operation: str, kind: Vector) -> str:
     return f"llvm.{operation}.v{kind.lanes}{'f' if kind.is_float else 'i'}{BITS[kind.element]}"
 

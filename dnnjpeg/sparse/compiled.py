@@ -98,12 +98,6 @@ def pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
     return b.inttoptr(address, kind.as_pointer())
 
 
-def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
-    """Prefetch into the second cache. The first is full of what is in use."""
-    options = [_I32(value) for value in (0, 2, 1)]  # read, second cache, data
-    call(b, "llvm.prefetch.p0", ir.VoidType(), [pointer(b, address, ir.IntType(8)), *options])
-
-
 def load(b: ir.IRBuilder, kind: Vector, at: ir.Value, lanes: ir.Value | None) -> ir.Value:
     """Load the lanes of a mask, or all if there is none."""
     at = pointer(b, at, kind.ir)

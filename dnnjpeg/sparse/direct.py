@@ -19,8 +19,8 @@ from torch import Tensor
 
 from dnnjpeg.machine.jit import callback, host_has
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
-from dnnjpeg.machine.vector import Vector, call, fill, named, vector
-from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer, prefetch
+from dnnjpeg.machine.vector import Vector, call, fill, named, prefetch, vector
+from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, take

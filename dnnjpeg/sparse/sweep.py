@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.extending import intrinsic
 
-from dnnjpeg.sparse.compiled import prefetch
+from dnnjpeg.machine.vector import prefetch
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.products import VECTOR, Products, Ring
 

@@ -30,6 +30,11 @@ def user_folder() -> Path:
     """The folder of the user's own tables: DNNJPEG_TABLES if it is set, else the platform's data folder."""
     if folder := os.environ.get("DNNJPEG_TABLES"):
         return Path(folder).expanduser()
+    return _data_folder()
+
+
+@cache
+def _data_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("dnnjpeg") / "tables"
@@ -59,8 +64,7 @@ def load_table(name: str | os.PathLike[str]) -> Table:
     """
     if name == "standard":
         return standard_table()
-    text = os.fspath(name)
-    path = Path(text) if _is_path(name) else _find(text, user_folder())
+    path = Path(name) if _is_path(name) else _find(str(name), user_folder())
     status = path.stat()
     return _load(path.absolute(), status.st_mtime_ns, status.st_size)
 
@@ -98,8 +102,12 @@ def chosen_table(table: Any, model: str | None) -> Any:
 
 
 def _is_path(name: str | os.PathLike[str]) -> bool:
-    text = os.fspath(name)
-    return not isinstance(name, str) or text.endswith(".json") or Path(text).name != text
+    return not isinstance(name, str) or _spells_path(name)
+
+
+@lru_cache(maxsize=64)
+def _spells_path(text: str) -> bool:
+    return text.endswith(".json") or Path(text).name != text
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,11 @@
 """What is taken as a picture: every form of the same pixels is the same file, and nothing else is read."""
 
+import ctypes
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import encode, write_coefficients
+from dnnjpeg.codec.pillow import origins
 from dnnjpeg.codec.pixels import as_pixels
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
@@ -84,6 +87,32 @@ def test_a_large_image_of_pillow_is_read_in_parts(subsampling: str, options: dic
     )
     options = {"subsampling": subsampling, **options}
     assert encode(image, **options) == encode(np.asarray(image), **options)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("height", [1040, 1041, 1056])
+def test_a_large_image_of_a_pillow_that_does_not_tell_where_rows_are(
+    is_told: bool, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = np.add.outer(np.arange(height) * 3, np.arange(4200)).astype(np.uint8)
+    image = Image.fromarray(np.dstack([plane, plane[::-1], 255 - plane]))
+    if not is_told:
+        monkeypatch.setattr("dnnjpeg.codec.pillow._size_place", lambda: None)
+    windows = list(as_pixels(image, None).bands(0, -(-height // 16), 16))
+    edges = [(begin, end) for _, _, begin, end in windows]
+    assert edges[0][0] == 0 and edges[-1][1] == -(-height // 16)
+    assert all(one[1] == other[0] for one, other in pairwise(edges))
+    assert encode(image) == encode(np.asarray(image))
+
+
+def test_memory_of_a_large_image_of_pillow() -> None:
+    """All rows are where Pillow says that they are, pixel by pixel."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1100, 4200, 3), np.uint8))
+    places, stride = origins(image)
+    assert len(set(places.tolist())) > 1
+    for y in range(0, 1100, 7):
+        row = ctypes.string_at(int(places[y]) + y * stride, stride)
+        assert row == image.crop((0, y, 4200, y + 1)).convert("RGBX").tobytes()
 
 
 def test_parts_and_copies_of_images_of_pillow(photo: Image.Image) -> None:
