@@ -16,7 +16,6 @@ from dnnjpeg.codec.lookup import (
     DC,
     MOST_BEHIND,
     TABLE_BYTES,
-    check_codes,
     lookup_tables,
 )
 from dnnjpeg.codec.scan import PLANE, STRIDE
@@ -123,7 +122,6 @@ class Scans:
         for number in plan.huffman:
             if number not in huffman:
                 raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
-            check_codes(huffman[number])
         tables = lookup_tables(tuple([huffman[number] for number in plan.huffman]), plan.kinds)
         note, block = np.zeros(1, intervals.NOTE), borrow(end - first + intervals.SLACK)
         where = (
