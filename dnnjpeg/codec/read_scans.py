@@ -119,10 +119,11 @@ class Scans:
             self.damage.note(f"has a sequential scan of the band {start}..{stop}, bits {high}, {low}")
         band = (0, 63, 0, 0) if not self.progressive else plan.band
         self._note(plan.members, quantization, *band)
+        codes = tuple([huffman[number] for number in plan.huffman if number in huffman])
+        tables = lookup_tables(codes, plan.kinds[: len(codes)])
         for number in plan.huffman:
             if number not in huffman:
                 raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
-        tables = lookup_tables(tuple([huffman[number] for number in plan.huffman]), plan.kinds)
         note, block = np.zeros(1, intervals.NOTE), borrow(end - first + intervals.SLACK)
         where = (
             note, array, first, end, block[0], self.planes, plan.fields, tables, plan.mcus, plan.rows,
