@@ -282,5 +282,6 @@ def warmup() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     for progressive in (False, True):
         data = encode(picture, subsampling="4:4:4", progressive=progressive)
+        read_coefficients(data)
         transcode(data, quality=20, subsampling="4:2:0")
         transcode(data, quality=20, hardness=2)
