@@ -12,7 +12,6 @@ from PIL import Image
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.coding import Coding
-from dnnjpeg.codec.decode import sequential_scan
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.laws import laws_of
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
@@ -87,7 +86,7 @@ def transcode(
         adaptive, hardness, seed, subsampling, progressive, optimize, restart_blocks, restart_rows, signature
     )
     table = chosen_table(table, model)
-    later = not (salvage or tables or lossless or adaptive or progressive)
+    later = options.decodes_once and not (salvage or tables or lossless)
     decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage, later=later)
     return decoded.transcode(
         table, quality, options, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller
@@ -274,7 +273,7 @@ def _writable(sampling: Sampling) -> Sampling:
 
 def is_warm() -> bool:
     """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
-    return is_compiled(sequential_scan) and is_compiled(encode_plane_rows)
+    return is_compiled(encode_plane_rows)
 
 
 def warmup() -> None:
