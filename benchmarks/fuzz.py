@@ -3,10 +3,10 @@
     python -m pip install atheris
     python benchmarks/fuzz.py               an hour
 
-Each file is read, strictly or with `salvage`, and transcoded where it can be read. The code that is watched
-is that of the segments and of the reader: kernels are machine code, which atheris does not see into. A crash,
-a message of two lines, any exception but ValueError, and a file that takes more than a second end the run,
-and the file is kept in the current folder.
+Each file is transcoded, strictly or with `salvage`, and read where that goes. The code that is watched is
+that of the segments and of the reader: kernels are machine code, which atheris does not see into. A crash, a
+message of two lines, any exception but ValueError, and a file that takes more than a second end the run, and
+the file is kept in the current folder.
 """
 
 import json
@@ -50,10 +50,10 @@ def fuzz(counts: Path, arguments: list[str]) -> None:
         salvage = len(data) % 2 == 0
         start = time.thread_time()
         try:
-            read_coefficients(data, max_pixels=1_000_000, salvage=salvage)
-            found["read"] += 1
             transcode(data, quality=50, max_pixels=1_000_000, salvage=salvage, only_if_smaller=False)
             found["transcoded"] += 1
+            read_coefficients(data, max_pixels=1_000_000, salvage=salvage)
+            found["read"] += 1
         except ValueError as error:
             assert "\n" not in str(error), error
             found["refused"] += 1

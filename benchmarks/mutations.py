@@ -1,4 +1,5 @@
-"""Hostile files: deterministic mutations of seed files, each read or refused in one line, in bounded time.
+"""Hostile files: deterministic mutations of seed files, each read and transcoded or refused in one line, in
+bounded time.
 
     python benchmarks/mutations.py          100,000 files; an hour or less
 
@@ -15,7 +16,7 @@ import numpy as np
 from common import write
 from PIL import Image
 
-from dnnjpeg import encode, read_coefficients
+from dnnjpeg import encode, read_coefficients, transcode
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.tools.demo import draw
 
@@ -66,11 +67,17 @@ def main(count: int, seed: int) -> None:
     files, rng = seeds(), random.Random(seed)
     for data in files:
         read_coefficients(data)  # compiled before anything is timed
+        transcode(data, "standard", 30, subsampling="4:2:0")
     found: Counter[str] = Counter()
     slowest = 0.0
     for i in range(count):
         data, salvage = mutated(files[i % len(files)], rng), bool(i % 2)
         start = time.perf_counter()
+        try:
+            transcode(data, "standard", 30, subsampling="4:2:0", max_pixels=10_000_000, salvage=salvage)
+            found["transcoded"] += 1
+        except ValueError as error:
+            assert "\n" not in str(error)
         try:
             read_coefficients(data, max_pixels=10_000_000, salvage=salvage)
             found["read"] += 1

@@ -1,12 +1,16 @@
 """Transcoding beside decoding and encoding: speed in one thread, folders, and bytes for what is read.
 
     python benchmarks/transcode.py speed     the web photographs and full/val of $DNNJPEG_DATA/data
+    python benchmarks/transcode.py stages    the same files, stage by stage
     python benchmarks/transcode.py folder    the same files ten times, by `dnnjpeg encode --jobs 2`
     python benchmarks/transcode.py worth     100 pictures of full/learn, read by mobilenet_v2
 
 speed: functions take turns, file by file; a file counts with its fastest turn, in seconds of its thread. Both
 encoders make files of the standard table. libjpeg-turbo's own reading of coefficients is
 `jpeg_read_coefficients` of the library that Pillow brings, called from Python, on bytes in memory.
+stages: each stage by itself, with the whole picture in planes between them, so that their sum is more than
+transcoding takes; and how many times as fast transcoding would be, beside the two other ways, if all but
+decoding were free. For sequential files.
 folder: the pictures a second of the whole command, against that with --pixels; the two take turns.
 worth: the bytes of files made from the source's coefficients against those made from its decoded pixels, at
 equal mean divergence from what the network reads in the source. Sources are the pictures saved by Pillow. The
@@ -21,6 +25,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,11 @@ from common import DNNJPEG, RESULTS, run, write
 from PIL import Image
 
 from dnnjpeg import encode, read_coefficients, transcode
+from dnnjpeg.codec.plane_rows import baseline_scan, requantized
+from dnnjpeg.codec.prepare import operating_point
+from dnnjpeg.options import DEFAULTS
+from dnnjpeg.table.library import standard_table
+from dnnjpeg.transcoder import Decoded, _prepared
 
 QUALITY = 75
 FOLDERS = ("photos/web", "full/val")
@@ -117,6 +127,41 @@ def speed_of(files: list[bytes], turns: int) -> dict[str, float]:
     return found
 
 
+def stages_of(files: list[bytes], turns: int) -> dict[str, float]:
+    """By stage, mean milliseconds of a sequential file; and what would be reached without the others."""
+    point, _ = operating_point(standard_table(), QUALITY)
+    best: dict[str, np.ndarray] = {}
+    files = [data for data in files if Decoded.read(data, later=True).source.found]
+    for _ in range(turns):
+        for i, data in enumerate(files):
+            source = Decoded.read(data).source
+            coding, change = _prepared(point, DEFAULTS, source.frame, source.colour, source.tables)
+            planes = requantized(coding.frame, source.planes, change)
+            stages: dict[str, Callable[[], Any]] = {
+                "headers": partial(Decoded.read, data, later=True),
+                "headers and decoding": partial(Decoded.read, data),
+                "requantizing": partial(requantized, coding.frame, source.planes, change),
+                "coding": partial(baseline_scan, coding.frame, planes, 0, None),
+                "transcode": partial(transcode, data, "standard", QUALITY),
+                "Pillow decodes and encodes": partial(_pillow, data),
+                "Pillow decodes, dnnjpeg encodes": partial(_ours, data),
+            }
+            for name, function in stages.items():
+                start = time.thread_time()
+                function()
+                times = best.setdefault(name, np.full(len(files), np.inf))
+                times[i] = min(times[i], time.thread_time() - start)
+    best["decoding"] = best["headers and decoding"] - best["headers"]
+    found = {f"{name}, ms": round(1000 * float(times.mean()), 3) for name, times in best.items()}
+    stages_sum = best["headers and decoding"] + best["requantizing"] + best["coding"]
+    for kept, times in (("decoding", best["decoding"]), ("the stages", stages_sum)):
+        for other in list(best)[5:7]:
+            found[f"{kept} alone over: {other}"] = round(
+                float(np.exp(np.mean(np.log(best[other] / times)))), 3
+            )
+    return found
+
+
 def folder_of(paths: list[Path], turns: int) -> dict[str, float]:
     """Pictures a second, by coefficients and by pixels; medians, and that of the turns' ratios."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
@@ -187,7 +232,7 @@ def worth_of(sources: list[bytes], table: str, asked: tuple[int, ...]) -> dict[s
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["speed", "folder", "worth"]))
+@click.argument("what", type=click.Choice(["speed", "stages", "folder", "worth"]))
 @click.option("--count", type=int, help="Pictures of a folder.  [default: all; for worth 100]")
 @click.option("--turns", default=7, show_default=True, help="Of each function or command.")
 @click.option("--pictures", default="full/learn", show_default=True, help="The folder for worth.")
@@ -211,8 +256,9 @@ def main(what: str, count: int | None, turns: int, pictures: str, show: bool) ->
         else:
             for folder in FOLDERS:
                 paths = _paths(folder, count)
-                if what == "speed":
-                    groups[folder] = speed_of([path.read_bytes() for path in paths], turns)
+                if what in ("speed", "stages"):
+                    measure = speed_of if what == "speed" else stages_of
+                    groups[folder] = measure([path.read_bytes() for path in paths], turns)
                 else:
                     groups[folder] = folder_of(paths, turns)
             write(name, {"quality": QUALITY, "count": count, "groups": groups})

@@ -60,6 +60,11 @@ class EncodeOptions:
                 "an abbreviated picture cannot have Huffman tables of its own: leave optimize out"
             )
 
+    @property
+    def decodes_once(self) -> bool:
+        """Whether a file needs the coefficients of its source only once, from top to bottom."""
+        return not (self.adaptive or self.progressive)
+
 
 @dataclass(frozen=True)
 class Metadata:

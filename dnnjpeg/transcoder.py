@@ -3,7 +3,7 @@
 import io
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,6 @@ from PIL import Image
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
 from dnnjpeg.codec.coding import Coding
-from dnnjpeg.codec.decode import sequential_scan
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.laws import laws_of
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
@@ -87,7 +86,8 @@ def transcode(
         adaptive, hardness, seed, subsampling, progressive, optimize, restart_blocks, restart_rows, signature
     )
     table = chosen_table(table, model)
-    decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage)
+    later = options.decodes_once and not (salvage or tables or lossless)
+    decoded = Decoded.read(data, tables=tables, max_pixels=max_pixels, salvage=salvage, later=later)
     return decoded.transcode(
         table, quality, options, strip=strip, lossless=lossless, only_if_smaller=only_if_smaller
     )
@@ -106,11 +106,32 @@ class Decoded:
 
     @classmethod
     def read(
-        cls, data: bytes, *, tables: bytes = b"", max_pixels: int = MAX_PIXELS, salvage: bool = False
+        cls,
+        data: bytes,
+        *,
+        tables: bytes = b"",
+        max_pixels: int = MAX_PIXELS,
+        salvage: bool = False,
+        later: bool = False,
     ) -> Self:
-        """See `read_coefficients`."""
+        """See `read_coefficients`.
+
+        later: not to decode the scan yet, if that is possible on the way to one file. What is wrong with it
+            is only told then. For neither `tables` nor `salvage`.
+        """
+        if later:
+            try:
+                return cls(data, read_source(data, ZIGZAG_ORDER, max_pixels=max_pixels, later=True), True)
+            except ValueError:  # what is wrong in the scan comes first
+                pass
         source = read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage)
         return cls(data, source, not tables and not source.damaged)
+
+    @cached_property
+    def planes(self) -> np.ndarray:
+        """See `FileCoefficients`."""
+        source = self.source
+        return source.planes if source.found is None else Decoded.read(self.data, max_pixels=2**63 - 1).planes
 
     @property
     def size(self) -> tuple[int, int]:
@@ -189,7 +210,7 @@ class Decoded:
             progressive="auto", restart_blocks=options.restart_blocks, restart_rows=options.restart_rows
         )
         coding = coding_of(frame.width, frame.height, _writable(frame.sampling), self.source.tables, kept)
-        return coding.smallest(head, self.source.planes)
+        return coding.smallest(head, self.planes)
 
     def bits_at_yardstick(self) -> float:
         """What `adapted_quality` asks of a picture, in bits a pixel."""
@@ -211,7 +232,8 @@ class Decoded:
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source = self.source
         coding, change = _prepared(point, options, source.frame, source.colour, source.tables)
-        return coding.smallest(head, source.planes, change)
+        made = coding.of_scan(head, source.found, change) if source.found else None
+        return made or coding.smallest(head, self.planes, change)
 
 
 @lru_cache(maxsize=256)
@@ -251,7 +273,7 @@ def _writable(sampling: Sampling) -> Sampling:
 
 def is_warm() -> bool:
     """Whether the kernels of this are compiled, in this process or in the cache of an earlier one."""
-    return is_compiled(sequential_scan) and is_compiled(encode_plane_rows)
+    return is_compiled(encode_plane_rows)
 
 
 def warmup() -> None:
@@ -259,5 +281,6 @@ def warmup() -> None:
     picture = np.zeros((8, 8, 3), np.uint8)
     for progressive in (False, True):
         data = encode(picture, subsampling="4:4:4", progressive=progressive)
+        read_coefficients(data)
         transcode(data, quality=20, subsampling="4:2:0")
         transcode(data, quality=20, hardness=2)

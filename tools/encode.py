@@ -229,7 +229,7 @@ def _prepare(recipe: "FileOptions", from_jpeg: bool, single: bool) -> None:
             for progressive in (False,) if single else (False, True):
                 file = BytesIO()
                 picture.save(file, "JPEG", progressive=progressive)
-                decoded = transcoder.Decoded.read(file.getvalue())
+                decoded = transcoder.Decoded.read(file.getvalue(), later=recipe.decodes_once)
                 decoded.encode(recipe.table, recipe.quality, recipe.options)
                 if not single:
                     decoded.recode(b"", recipe.options)  # as files that would not become smaller

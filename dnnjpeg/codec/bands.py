@@ -137,7 +137,7 @@ def _decode_block(note, at, word, count, n, block, order, band):
     return _ac_refine(note, at, word, count, block, note.blocks[n, 4], order, band)
 
 
-_decode_scan = scan_decoder(_decode_block)
+_decode_scan, _ = scan_decoder(_decode_block)
 
 
 @kernel

@@ -8,8 +8,9 @@ import numpy as np
 
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, standard_huffman
-from dnnjpeg.codec.plane_rows import Change, baseline_scan, requantized
+from dnnjpeg.codec.plane_rows import Change, baseline_scan, requantized, scan_of_scan
 from dnnjpeg.codec.planes import progressive_scans, restart_interval
+from dnnjpeg.codec.read_scans import FoundScan
 from dnnjpeg.codec.stream import Scan, with_headers
 from dnnjpeg.jpeg import markers
 from dnnjpeg.jpeg.standard import Steps
@@ -69,6 +70,15 @@ class Coding:
             scans = progressive_scans(frame, planes, options.restart_blocks, options.restart_rows)
             files.append(self._file(head, True, scans))
         return min(files, key=len)
+
+    def of_scan(self, head: bytes, found: FoundScan, change: Change) -> bytes | None:
+        """As `smallest`, of a scan that is decoded on the way. None where that is not possible, see
+        `scan_of_scan`.
+        """
+        if self.options.progressive:
+            return None
+        scan = scan_of_scan(self.frame, found, self.interval, self.known_huffman, change)
+        return self.baseline(head, scan) if scan else None
 
     def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan]) -> bytes:
         front = self._fronts[progressive]

@@ -112,7 +112,7 @@ def _decode_block(note, at, word, count, n, block, order, band):
     return at, word, count, error
 
 
-_decode_scan = scan_decoder(_decode_block)
+_decode_scan, decode_row = scan_decoder(_decode_block)
 
 
 @kernel

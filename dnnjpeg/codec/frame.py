@@ -112,8 +112,8 @@ class Frame:
         return sum(h * v for h, v in self.sampling)
 
     @cached_property
-    def _planes(self) -> dict[bool, tuple[np.ndarray, int]]:
-        return {whole_picture: self._lay_out(whole_picture) for whole_picture in (False, True)}
+    def _planes(self) -> dict[int, tuple[np.ndarray, int]]:
+        return {}
 
     def planes(self, whole_picture: bool) -> tuple[np.ndarray, int]:
         """How planes of coefficients are laid out: int64[components, 7] with the fields that `scan` names,
@@ -121,18 +121,24 @@ class Frame:
 
         whole_picture: True for planes of the whole picture, False for planes of one row of MCUs.
         """
-        return self._planes[whole_picture]
+        return self.row_planes(self.mcu_rows if whole_picture else 1)
+
+    def row_planes(self, mcu_rows: int) -> tuple[np.ndarray, int]:
+        """As `planes`, for planes of some rows of MCUs."""
+        if mcu_rows not in self._planes:
+            self._planes[mcu_rows] = self._lay_out(mcu_rows)
+        return self._planes[mcu_rows]
 
     @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
         """By component, in `planes(True)`: blocks between rows, and the first block."""
         return tuple((row[STRIDE], row[PLANE]) for row in self.planes(True)[0].tolist())
 
-    def _lay_out(self, whole_picture: bool) -> tuple[np.ndarray, int]:
+    def _lay_out(self, mcu_rows: int) -> tuple[np.ndarray, int]:
         rows, blocks = [], 0
         for part in self.components:
             # batches of blocks are written whole
             stride = -(-self.mcus * part.h // LANES) * LANES
             rows.append((part.h, part.v, part.columns, part.rows, stride, blocks, part.huffman_table))
-            blocks += stride * part.v * (self.mcu_rows if whole_picture else 1)
+            blocks += stride * part.v * mcu_rows
         return np.array(rows, np.int64), blocks

@@ -185,8 +185,15 @@ def _end_interval(note, end, room, last):
 
 
 @inlined
+def begin_scan(note, first):
+    """Begin a scan whose data begin at address `first`."""
+    note.source, note.left, note.restarts, note.error = first, 0, -1, FINE
+    note.interval, note.bits = first, 0
+
+
+@inlined
 def _lay_out(note, planes, parts, tables, mcu_row):
-    """List the blocks of the first MCU of a row in `note.blocks`. Returns their number.
+    """List the blocks of the first MCU of a row of the planes in `note.blocks`. Returns their number.
 
     The fields of a block are its address, bytes to the same block of the next MCU, its component, the address
     of its DC table, that of its AC table, and its first address again, which does not change.
@@ -208,7 +215,7 @@ def _lay_out(note, planes, parts, tables, mcu_row):
 
 
 def scan_decoder(decode_block: Callable[..., Any]) -> Any:
-    """Make the function `decode_scan`, which kernels call.
+    """Make the functions `decode_scan` and `decode_row`, which kernels call.
 
     decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU.
         note: a record of `NOTE`. at, word, count: the next bits, see `refilled`.
@@ -237,10 +244,15 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
 
     @inlined
     def decode_row(
-        note, end, room, planes, parts, tables, mcu_row, mcus, mcu_rows, interval, order, band, salvage
+        note, end, room, planes, parts, tables, base, mcu_row, mcus, mcu_rows, interval, order, band, salvage
     ):  # fmt: skip
-        """Decode one row of MCUs of a scan (T.81 A.2.3). Returns whether the scan goes on."""
-        blocks = _lay_out(note, planes, parts, tables, mcu_row)
+        """Decode one row of MCUs of a scan (T.81 A.2.3), after `begin_scan` and the rows before it. Returns
+        whether the scan goes on.
+
+        end: address of the end of the scan. room, planes, tables, order: the addresses of what `decode_scan`
+            is given. base: the row of MCUs at which the planes begin.
+        """
+        blocks = _lay_out(note, planes, parts, tables, mcu_row - base)
         mcu = 0
         while mcu < mcus:
             error = FINE
@@ -282,14 +294,13 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
         band: a record of `bands.BAND`. Sequential scans have none.
         """
         source, mcu_row = address(data), 0
-        note.source, note.left, note.restarts, note.error = source + first, 0, -1, FINE
-        note.interval, note.bits = source + first, 0
+        begin_scan(note, source + first)
         while mcu_row < mcu_rows and decode_row(
-            note, source + end, address(memory), address(planes), parts, address(tables), mcu_row, mcus,
-            mcu_rows, interval, address(order), band, salvage,
+            note, source + end, address(memory), address(planes), parts, address(tables), 0, mcu_row,
+            mcus, mcu_rows, interval, address(order), band, salvage,
         ):  # fmt: skip
             mcu_row += 1
         note.interval -= source
         return note.error
 
-    return decode_scan
+    return decode_scan, decode_row

@@ -25,7 +25,6 @@ Tables of progressive scans and of DC differences hold codes in place of entries
 """
 
 from functools import lru_cache
-from operator import mul
 
 import numpy as np
 
@@ -54,7 +53,6 @@ _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
 TABLE_BYTES = _KIND + 64
 
-_SHARES = [1 << (15 - i) for i in range(16)]  # of a code, by its length
 _EIGHT = np.arange(8, dtype=np.uint32)
 
 
@@ -179,7 +177,7 @@ def _fill_with_values(table, codes):
 
 @inlined
 def _fill(table, lengths, kind, codes):
-    """Fill a table. Returns the number of its codes.
+    """Fill a table. Returns the number of its codes; or -1 if no Huffman code can have these lengths.
 
     table: its address. lengths: address of the code lengths and symbols, as in a DHT segment.
     kind: see above. codes: address of scratch, uint32[(1 << LOOKUP) + 8].
@@ -190,7 +188,10 @@ def _fill(table, lengths, kind, codes):
     code, number, at = 0, 0, table
     for length in range(1, 17):
         store(table + _NUMBERS + 4 * length, np.int32(number - code))
-        for _ in range(load_scalar(lengths + length - 1, "u8")):
+        some = np.int64(load_scalar(lengths + length - 1, "u8"))
+        if code + some > 1 << length:
+            return -1
+        for _ in range(some):
             symbol = load_scalar(symbols + number, "u8")
             store(table + _SYMBOLS + number, symbol)
             if length <= bits:
@@ -214,7 +215,7 @@ def _fill(table, lengths, kind, codes):
 
 @kernel
 def _fill_all(memory, codes, kinds, room):
-    """Fill tables.
+    """Fill tables. Returns False if no Huffman code can have the lengths of one.
 
     memory: uint8 array, the output, `TABLE_BYTES` for each table.
     codes: uint8 array, the lengths and symbols of all tables as in DHT segments.
@@ -223,27 +224,25 @@ def _fill_all(memory, codes, kinds, room):
     """
     table, lengths = address(memory), address(codes)
     for i in range(kinds.size):
-        lengths += 16 + _fill(table, lengths, kinds[i], address(room))
+        number = _fill(table, lengths, kinds[i], address(room))
+        if number < 0:
+            return False
+        lengths += 16 + number
         table += TABLE_BYTES
-
-
-def check_codes(codes: bytes) -> None:
-    """Raise ValueError if no Huffman code can have these lengths.
-
-    codes: the lengths and symbols, as in a DHT segment.
-    """
-    if sum(map(mul, codes, _SHARES)) > 1 << 16:
-        raise ValueError("there are more Huffman codes than their lengths allow")
+    return True
 
 
 @lru_cache(maxsize=16)  # more would be found again less often than they push others out of the caches
 def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarray:
     """Make tables for decoding: uint8[n, TABLE_BYTES].
 
-    codes: the lengths and symbols of each table, as in a DHT segment and checked by `check_codes`.
+    codes: the lengths and symbols of each table, as in a DHT segment.
     kinds: the kind of each table.
+
+    Raises ValueError if no Huffman code can have the lengths.
     """
     tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
     room = np.empty(_ENTRIES + 32, np.uint8)
-    _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64), room)
+    if not _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64), room):
+        raise ValueError("there are more Huffman codes than their lengths allow")
     return tables

@@ -1,4 +1,8 @@
-"""Code planes of coefficients as a baseline scan, as they are or requantized. `rows` begins with pixels."""
+"""Code planes of coefficients as a baseline scan, as they are or requantized. `rows` begins with pixels.
+
+In place of planes, the scan of a file may be given. Then a row of MCUs is decoded, requantized and made to
+tokens before the next is decoded. So coefficients stay in the caches of the processor.
+"""
 
 from functools import lru_cache
 from itertools import accumulate
@@ -6,34 +10,42 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnnjpeg.codec import intervals
 from dnnjpeg.codec.bits import count_symbols
+from dnnjpeg.codec.decode import decode_row
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables
+from dnnjpeg.codec.intervals import begin_scan
 from dnnjpeg.codec.quantize import random_keys
+from dnnjpeg.codec.read_scans import ZIGZAG_ORDER, FoundScan
 from dnnjpeg.codec.requantize import LAW, ROOM, Laws, requantize_row
-from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, entry_bytes, mcu_row_tokens
+from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
 from dnnjpeg.machine.jit import kernel
 from dnnjpeg.machine.memory import borrow, empty, give_back
 from dnnjpeg.machine.simd import address, store
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
-_ENTRIES, _BITS, _COEFFICIENTS, _TOKENS = range(4)
+_ENTRIES, _BITS, _COEFFICIENTS, _ROWS, _TOKENS = range(5)
 _AS_THEY_ARE = Laws(np.zeros(0, LAW), True, False, 0)
 _NOWHERE = np.empty(0, np.int16)
-_NO_PARTS = np.zeros(4, np.int64)
+_NO_PARTS = np.zeros(5, np.int64)
 
 
 @kernel
 def encode_plane_rows(
-    laws, planes, places, geometry, mcus, mcu_rows, restart, keys, memory, parts, target, desks, bounds,
+    scan, laws, planes, places, geometry, mcus, mcu_rows, restart, keys, memory, parts, target, desks, bounds,
     optimize,
 ):  # fmt: skip
     """Requantize all rows of MCUs into `target`; or if `target` is empty, code them. Returns the number of
-    tokens.
+    tokens; or -1 if the scan is wrong.
+
+    scan: None, or what is decoded in place of planes: a tuple of notes, data, first, end, memory, parts,
+        tables, mcus, mcu_rows, interval and order, see `decode.sequential_scan`, and of the number of its
+        rows of MCUs that become one.
 
     laws, places, geometry: see `requantize_row`. If `laws` is empty, the planes are coded as they are.
-    planes, target: int16 arrays.
+    planes, target: int16 arrays. With a scan, `places` is for planes of the rows that become one.
     mcus, mcu_rows: the number of MCUs across and down.
     restart: MCUs from one restart marker to the next; 0 is none.
     keys: see `quantize.random_keys`. None if all laws are `near`: then what draws is not compiled.
@@ -47,15 +59,28 @@ def encode_plane_rows(
     room = address(memory) + 63 & ~63
     start = room + parts[_TOKENS]
     out = start
-    source = address(planes)
+    source = address(planes) if scan is None else room + parts[_ROWS]
+    if scan is not None:
+        begin_scan(scan[0][0], address(scan[1]) + scan[2])
     for mcu_row in range(mcu_rows):
         base, coefficients = 0, source
+        if scan is not None:
+            note, data, _, end, copied, fields, tables, across, down, interval, order, high = scan
+            for row in range(mcu_row * high, min(mcu_row * high + high, down)):
+                if not decode_row(
+                    note[0], address(data) + end, address(copied), source, fields, address(tables),
+                    mcu_row * high, row, across, down, interval, address(order), 0, False,
+                ):  # fmt: skip
+                    return -1
         if laws.size > 0:
             if target.size > 0:
                 coefficients = address(target)
             else:
                 base, coefficients = mcu_row, room + parts[_COEFFICIENTS]
-            requantize_row(laws, source, places, coefficients, geometry, base, mcu_row, mcus, keys, room)
+            in_rows = scan is not None
+            requantize_row(
+                laws, source, places, in_rows, coefficients, geometry, base, mcu_row, mcus, keys, room
+            )
         if target.size == 0:
             begin = out
             out = mcu_row_tokens(
@@ -80,6 +105,12 @@ class Change(NamedTuple):
     laws: Laws
     seed: int
 
+    @property
+    def keys(self) -> np.ndarray | None:
+        """See `quantize.random_keys`; None if nothing needs them."""
+        laws = self.laws
+        return None if laws.near else random_keys(self.seed if laws.sampled else 0, laws.components.size)
+
 
 def baseline_scan(
     frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None, change: Change | None = None
@@ -98,7 +129,7 @@ def baseline_scan(
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
     geometry, _ = frame.planes(change is None)
-    parts, begin, size = _laid_out(frame, change.laws.candidates if change else None)
+    parts, begin, size = _laid_out(frame, change.laws.candidates if change else None, 0)
     block = borrow(size)
     try:
         memory = block[0]
@@ -107,6 +138,45 @@ def baseline_scan(
         )
         return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
     finally:
+        give_back(block)
+
+
+def scan_of_scan(
+    frame: Frame, found: FoundScan, restart: int, known: ScanTables | None, change: Change
+) -> Scan | None:
+    """As `baseline_scan`, of a scan that is decoded on the way. None if the scan is wrong, or if one row of
+    its MCUs becomes several.
+    """
+    source, plan = change.source, found.plan
+    high, rest = divmod(frame.v, source.v)
+    if rest:
+        return None
+    places, blocks = source.row_planes(high)
+    fields = plan.fields.copy()
+    fields[:, intervals.PLANE] = places[:, PLANE]
+    desk, bounds = np.empty(1, DESK), interval_bounds(frame.mcus * frame.mcu_rows, restart)
+    if known is not None:
+        desk["choice"]["lut"][0] = known.lut
+    geometry, _ = frame.planes(False)
+    parts, begin, size = _laid_out(frame, change.laws.candidates, blocks)
+    copied, block = borrow(found.end - found.first + intervals.SLACK), borrow(size)
+    try:
+        note, memory = np.zeros(1, intervals.NOTE), block[0]
+        scan = (
+            note, found.memory, found.first, found.end, copied[0], fields, found.tables, plan.mcus, plan.rows,
+            found.interval, ZIGZAG_ORDER, high,
+        )  # fmt: skip
+        count = encode_plane_rows(
+            scan, change.laws.components, _NOWHERE, places, geometry, frame.mcus, frame.mcu_rows, restart,
+            change.keys, memory, parts, _NOWHERE, desk, bounds, known is None,
+        )  # fmt: skip
+        return (
+            Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+            if count >= 0
+            else None
+        )
+    finally:
+        give_back(copied)
         give_back(block)
 
 
@@ -121,16 +191,17 @@ def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _laid_out(frame: Frame, candidates: int | None) -> tuple[np.ndarray, int, int]:
+def _laid_out(frame: Frame, candidates: int | None, blocks: int) -> tuple[np.ndarray, int, int]:
     """Where the parts of the memory begin, where the tokens begin, and the size of all of it.
 
     candidates: of `change.laws`, whose scratch comes first; None without a change.
+    blocks: of a scan that are decoded at a time.
     """
     mcus = frame.mcus * frame.blocks
     room, coefficients = 0, 0
     if candidates is not None:
         room, coefficients = ROOM + 64 * candidates, 128 * frame.planes(False)[1]
-    sizes = entry_bytes(mcus) + 63 & ~63, 4 * BIT_SCRATCH + 63 & ~63, coefficients
+    sizes = entry_bytes(mcus) + 63 & ~63, 4 * BIT_SCRATCH + 63 & ~63, coefficients, 128 * blocks
     parts = [*accumulate(sizes, initial=room)]
     tokens = 4 * (mcus * frame.mcu_rows * MAX_BLOCK_TOKENS + SLACK)
     return np.array(parts), parts[-1], parts[-1] + 64 + tokens
@@ -141,9 +212,8 @@ def _encode(
     memory: np.ndarray, parts: np.ndarray, target: np.ndarray, desk: np.ndarray, bounds: np.ndarray,
     known: ScanTables | None,
 ) -> int:  # fmt: skip
-    source, laws, seed = change or (frame, _AS_THEY_ARE, 0)
-    keys = None if laws.near else random_keys(seed if laws.sampled else 0, len(frame.sampling))
+    source, laws, keys = (change.source, change.laws, change.keys) if change else (frame, _AS_THEY_ARE, None)
     return encode_plane_rows(
-        laws.components, planes.reshape(-1), source.planes(True)[0], geometry, frame.mcus, frame.mcu_rows,
-        restart, keys, memory, parts, target, desk, bounds, known is None,
+        None, laws.components, planes.reshape(-1), source.planes(True)[0], geometry, frame.mcus,
+        frame.mcu_rows, restart, keys, memory, parts, target, desk, bounds, known is None,
     )  # fmt: skip

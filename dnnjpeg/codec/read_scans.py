@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from dnnjpeg.codec.lookup import (
     DC,
     MOST_BEHIND,
     TABLE_BYTES,
-    check_codes,
     lookup_tables,
 )
 from dnnjpeg.codec.scan import PLANE, STRIDE
@@ -65,7 +64,7 @@ class Heading:
     subsampling: str
 
 
-class _Plan(NamedTuple):
+class ScanPlan(NamedTuple):
     """What a scan header says.
 
     members: numbers of the components. band: first and last coefficient, high and low bit.
@@ -84,18 +83,38 @@ class _Plan(NamedTuple):
     rows: int
 
 
-class Scans:
-    """Those of one frame."""
+class FoundScan(NamedTuple):
+    """A sequential scan of all components that is not decoded yet. `memory`: the file."""
 
-    def __init__(self, heading: Heading, progressive: bool, order: np.ndarray, damage: Damage):
+    memory: np.ndarray
+    first: int
+    end: int
+    plan: ScanPlan
+    tables: np.ndarray
+    interval: int
+
+
+class Scans:
+    """Those of one frame.
+
+    later: leave a sequential scan of all components as it is. Nothing is salvaged then.
+    """
+
+    def __init__(self, heading: Heading, progressive: bool, order: np.ndarray, damage: Damage, later: bool):
         self.heading, self.progressive, self.order, self.damage = heading, progressive, order, damage
+        self.later = later and not progressive
+        self.found: FoundScan | None = None
         self.count = 0
         self.tables: dict[int, Steps] = {}  # by component, those at its first scan
         # by component and coefficient: the lowest bit so far, or `_UNKNOWN`
         self.known = [_UNKNOWN * 64] * len(heading.parts)
-        self.planes = empty(heading.frame.planes(True)[1] * 64, np.int16)
-        if progressive or damage.salvage:
-            self.planes.fill(0)
+
+    @cached_property
+    def planes(self) -> np.ndarray:
+        planes = empty(self.heading.frame.planes(True)[1] * 64, np.int16)
+        if self.progressive or self.damage.salvage:
+            planes.fill(0)
+        return planes
 
     def read(
         self,
@@ -120,11 +139,14 @@ class Scans:
             self.damage.note(f"has a sequential scan of the band {start}..{stop}, bits {high}, {low}")
         band = (0, 63, 0, 0) if not self.progressive else plan.band
         self._note(plan.members, quantization, *band)
+        codes = tuple([huffman[number] for number in plan.huffman if number in huffman])
+        tables = lookup_tables(codes, plan.kinds[: len(codes)])
         for number in plan.huffman:
             if number not in huffman:
                 raise ValueError(f"Huffman table {'AC' if number >> 4 else 'DC'} {number & 15} is missing")
-            check_codes(huffman[number])
-        tables = lookup_tables(tuple([huffman[number] for number in plan.huffman]), plan.kinds)
+        if self.later and plan.members == self.heading.frame.every:
+            self.found = FoundScan(array, first, end, plan, tables, interval)
+            return ""
         note, block = np.zeros(1, intervals.NOTE), borrow(end - first + intervals.SLACK)
         where = (
             note, array, first, end, block[0], self.planes, plan.fields, tables, plan.mcus, plan.rows,
@@ -180,7 +202,7 @@ class Scans:
 
 
 @lru_cache(maxsize=256)
-def _planned(heading: Heading, progressive: bool, body: bytes) -> _Plan:
+def _planned(heading: Heading, progressive: bool, body: bytes) -> ScanPlan:
     """Of a scan header (T.81 B.2.3)."""
     frame, parts = heading.frame, heading.parts
     count = body[0] if body else 0
@@ -213,7 +235,7 @@ def _planned(heading: Heading, progressive: bool, body: bytes) -> _Plan:
     mcus, rows = (frame.mcus, frame.mcu_rows) if count > 1 else (part.columns, part.rows)
     numbers, kinds = tuple(number for number, _ in places), tuple(kind for _, kind in places)
     whole = progressive or band == (0, 63, 0, 0)
-    return _Plan(members, band, whole, numbers, kinds, np.array(fields), mcus, rows)
+    return ScanPlan(members, band, whole, numbers, kinds, np.array(fields), mcus, rows)
 
 
 def _tables(selector: int, progressive: bool, start: int, high: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import intervals
 from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, Heading, Scans
+from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, FoundScan, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
 from dnnjpeg.jpeg.segments import (
     KINDS,
@@ -22,6 +22,8 @@ from dnnjpeg.jpeg.segments import (
 from dnnjpeg.jpeg.standard import Steps
 
 MAX_PIXELS = 178_956_970  # beyond it Pillow takes a file for a bomb
+
+_NO_PLANES = np.empty((0, 64), np.int16)
 
 MPF = b"MPF\0"
 """What an APP2 begins with that lists further pictures behind the first."""
@@ -65,7 +67,7 @@ class Coefficients:
 
 class FileCoefficients(NamedTuple):
     """As `Coefficients`, but the planes are one array, int16[blocks, 64], laid out as `Frame.planes(True)`
-    says, in the order asked for.
+    says, in the order asked for. They are empty if the scan is only found.
     """
 
     frame: Frame
@@ -77,6 +79,7 @@ class FileCoefficients(NamedTuple):
     restart_interval: int
     progressive: bool
     damaged: bool
+    found: FoundScan | None
 
     def views(self) -> tuple[np.ndarray, ...]:
         """The blocks of each component that hold picture."""
@@ -117,14 +120,18 @@ def read_source(
     tables: bytes = b"",
     max_pixels: int = MAX_PIXELS,
     salvage: bool = False,
+    later: bool = False,
 ) -> FileCoefficients:
-    """As `read_coefficients`; `order` is one of the two above."""
+    """As `read_coefficients`; `order` is one of those in `read_scans`.
+
+    later: not to decode a sequential scan of all components, but to find it. Nothing is salvaged then.
+    """
     for name, value in (("data", data), ("tables", tables)):
         if not isinstance(value, bytes):
             raise TypeError(f"{name} is a {type(value).__name__}, expected the bytes of a JPEG file")
     if salvage not in (False, True):
         raise ValueError(f"salvage is {salvage!r}, expected True or False")
-    reader = _Reader(order, check_integer(max_pixels, "max_pixels", 1, 2**63 - 1), bool(salvage))
+    reader = _Reader(order, check_integer(max_pixels, "max_pixels", 1, 2**63 - 1), bool(salvage), later)
     if tables:
         reader.follow(tables, tables_only=True)
     reader.follow(data)
@@ -132,8 +139,8 @@ def read_source(
 
 
 class _Reader:
-    def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool):
-        self.order, self.max_pixels, self.damage = order, max_pixels, Damage(salvage)
+    def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool, later: bool):
+        self.order, self.max_pixels, self.damage, self.later = order, max_pixels, Damage(salvage), later
         self.quantization: dict[int, Steps] = {}
         self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
@@ -214,14 +221,14 @@ class _Reader:
             raise ValueError(
                 f"the picture is {width}x{height}, more than {self.max_pixels:,} pixels: raise max_pixels"
             )
-        self.scans = Scans(heading, kind == "progressive", self.order, self.damage)
+        self.scans = Scans(heading, kind == "progressive", self.order, self.damage, self.later)
 
     def source(self) -> FileCoefficients:
         scans = self.scans
         assert scans is not None
         return FileCoefficients(
             scans.heading.frame,
-            scans.planes.reshape(-1, 64),
+            _NO_PLANES if scans.found else scans.planes.reshape(-1, 64),
             scans.finish(self.quantization),
             scans.heading.subsampling,
             self._colour(scans.heading.parts),
@@ -229,6 +236,7 @@ class _Reader:
             self.interval,
             scans.progressive,
             self.damage.found,
+            scans.found,
         )
 
     def _colour(self, parts: tuple[Component, ...]) -> str:

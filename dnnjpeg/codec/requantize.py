@@ -129,16 +129,18 @@ def _drawn_batches(law, source, place, target, columns, y, first_block, keys, ro
 
 
 @inlined
-def requantize_row(laws, planes, places, target, geometry, base, mcu_row, mcus, keys, room):
+def requantize_row(laws, planes, places, in_rows, target, geometry, base, mcu_row, mcus, keys, room):
     """The blocks of a row of MCUs, from planes laid out as `places` says, to those at `target` that are laid
     out as `geometry` says, and begin with the row `base`.
 
     laws: array of records of `LAW`. planes, target, room: addresses. keys: None if all laws are `near`.
+    in_rows: whether the planes begin with what becomes this row of MCUs, and not with the picture.
     """
     for c in range(laws.size):
         law, place = laws[c], places[c]
-        source = planes + place[PLANE] * 128
         h, v, columns = geometry[c, H], geometry[c, V], geometry[c, COLUMNS]
+        above = mcu_row * v * law.down if in_rows else 0
+        source = planes + (place[PLANE] - above * place[STRIDE]) * 128
         for y in range(mcu_row * v, min(mcu_row * v + v, geometry[c, ROWS])):
             out = target + (geometry[c, PLANE] + (y - base * v) * geometry[c, STRIDE]) * 128
             if keys is not None and not law.near:

@@ -118,7 +118,7 @@ def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
     if recipe.pixels or recipe.target.get("prune"):
         return None
     try:
-        decoded = Decoded.read(data, salvage=recipe.salvage)
+        decoded = Decoded.read(data, salvage=recipe.salvage, later=recipe.decodes_once)
     except Unsupported:
         return None
     return decoded if recipe.metadata == "keep" or decoded.orientation == 1 else None

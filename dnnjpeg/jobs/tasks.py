@@ -56,6 +56,11 @@ class FileOptions:
     dry_run: bool = False  # do everything but write
     fsync: bool = True  # see `write_atomic`
 
+    @property
+    def decodes_once(self) -> bool:
+        """Whether a file needs the coefficients of a JPEG source only once, from top to bottom."""
+        return self.options.decodes_once and not (self.salvage or self.target)
+
 
 @dataclass
 class Read:

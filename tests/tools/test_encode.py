@@ -341,7 +341,6 @@ def test_one_jpeg_file_compiles_what_it_needs_alone(source, out, tmp_path):
     subprocess.run(command, env=environment, check=True, capture_output=True)
     compiled = sorted(path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.nbc"))
     assert compiled == [
-        "decode.sequential_scan",
         "intervals.find_mark",
         "lookup._fill_all",
         "plane_rows.encode_plane_rows",

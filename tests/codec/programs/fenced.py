@@ -151,6 +151,14 @@ def reading(rng: np.random.Generator) -> None:
                 check(read, one, salvage)
 
 
+def transcoded(data: bytes, quality: int) -> bytes:
+    """The file of what may be damaged; or why there is none."""
+    try:
+        return transcode(data, "standard", quality, subsampling="4:2:0", only_if_smaller=False)
+    except ValueError as error:
+        return str(error).encode()
+
+
 def transcoding(rng: np.random.Generator) -> None:
     for width, height, subsampling in itertools.product(
         (1, 9, 40, 130), (1, 70), ("4:4:4", "4:2:0", "4:1:1")
@@ -160,6 +168,13 @@ def transcoding(rng: np.random.Generator) -> None:
         for asked, hardness in itertools.product(("4:4:4", "4:2:0", "4:2:2"), (None, 0.4, 20)):
             options = {"subsampling": asked, "hardness": hardness, "only_if_smaller": False}
             check(transcode, data, "standard", 60, **options)
+        begin = data.rindex(b"\xff\xda")
+        for _ in range(8):
+            check(transcoded, data[: rng.integers(begin, len(data))] + b"\xff\xd9", 60)
+            noise = bytearray(data)
+            for place in rng.integers(begin, len(data), 3):
+                noise[place] = rng.integers(256)
+            check(transcoded, bytes(noise), 60)
         check(transcode, data, "standard", 60, progressive="auto", restart_rows=1)
         check(transcode, data, lossless=True)
 
