@@ -72,6 +72,7 @@ SHOWN = {
         ("ruler.py", "--show", "--name", "ruler_crops"),
         ("ruler.py", "--show", "--name", "ruler_slopes"),
         ("ruler.py", "--show", "--name", "ruler_read"),
+        ("ruler.py", "--show", "--name", "ruler_j4d"),
         ("cifar.py",),
     ],
     "docs/results/networks.md": [
