@@ -35,8 +35,10 @@ def read_weights(path: Path) -> Weights:
                 numbers = unpickler.storages[name]
                 if int.from_bytes(file.read(8), "little") != numbers.size:
                     raise ValueError("a storage has another size")
-                if file.readinto(numbers.view(np.uint8)) != numbers.nbytes:
+                data = file.read(numbers.nbytes)
+                if len(data) != numbers.nbytes:
                     raise ValueError("it ends too early")
+                numbers[:] = np.frombuffer(data, numbers.dtype)
         except OSError:
             raise
         except Exception as error:  # pickle raises many kinds
