@@ -135,7 +135,8 @@ def measure(queries: int, names: Sequence[str], titles: Sequence[str], folder: P
         for title in titles:
             data = load_dataset(Path(os.environ["DNNJPEG_DATA"]) / "data" / SETS[title])
             data = replace(data, labels=None)
-            hasten(network, data.pictures[:8], root / "plans")
+            if not isinstance(network.module, Penultimate):  # a chain of dnnjpeg.sparse may skip its hook
+                hasten(network, data.pictures[:8], root / "plans")
             found["pictures"][title] = len(data)
             clean = Measurer(data, {name: network}, kept, batch=1).clean[name]
             reader = replace(network, task=Retrieval(torch.from_numpy(clean), title))
