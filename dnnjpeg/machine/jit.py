@@ -76,7 +76,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 _LEVELS = {
     "x86-64-v2": {"ssse3"},
     "x86-64-v3": {"ssse3", "avx2"},
-    "x86-64-v4": {"ssse3", "avx2", "avx512bw"},
+    "x86-64-v4": {"ssse3", "avx2", "avx512f", "avx512bw"},
 }
 
 

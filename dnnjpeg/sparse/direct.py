@@ -1,8 +1,8 @@
 """Dense convolution, channels last, straight from the map: no lowered matrix is made.
 
-A tile is a few neighbouring outputs of a row, times 16 filters. Its sums stay in registers while the inputs
-of a kernel row pass by, which lie side by side. Inputs outside the map are read from a row of zeros. To a 1x1
-convolution, a map is a single row.
+A tile is a few neighbouring outputs of a row, times a panel of 16 or 32 filters. Its sums stay in registers
+while the inputs of a kernel row pass by, which lie side by side. Inputs outside the map are read from a row
+of zeros. To a 1x1 convolution, a map is a single row.
 """
 
 from dataclasses import replace
@@ -18,19 +18,21 @@ from numba.core.extending import intrinsic
 from torch import Tensor
 
 from dnnjpeg.machine.jit import callback, host_has
+from dnnjpeg.machine.processors import cache_size
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, prefetch, vector
+from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, number, record, take
 
-OUTPUTS = 12 if host_has("avx512f") else 6  # of a tile: as many sums as there are registers for
-FEWEST = 2 * OUTPUTS // 3  # with fewer, a sum is not ready when the next product is
-BLOCK = 192 << 10  # bytes of input that stay in the second cache while all filters pass
+# outputs of a tile by the filters of a panel: as many sums as there are registers for
+OUTPUTS = {LANES: 12, 2 * LANES: 14} if host_has("avx512f") else {LANES: 6}
+BLOCK = 24 << 10  # see `block_bytes`
 NEAR = 256 << 10  # bytes of weights that stay there until the next call, or nearly
 SHARED = 250_000  # multiplications that are worth a second thread
-UNROLLED = 4  # inputs of each output, a turn of the inner loop
+UNROLLED = 2  # inputs of each output, a turn of the inner loop: with more, weights take the registers of sums
 _I64 = ir.IntType(64)
 _JOB = record(
     *CALL,
@@ -42,18 +44,25 @@ _JOB = record(
 )  # fmt: skip
 
 
+def panel_of(filters: int) -> int:
+    """The filters of a panel."""
+    return max(panel for panel in OUTPUTS if panel == LANES or filters % panel == 0)
+
+
 def multiply(
     b: ir.IRBuilder,
     kind: Vector,
+    panel: int,
     sums: list[Any],
     weights: Any,
     inputs: list[ir.Value],
     length: ir.Value,
-    ahead: Any = None,
-    pace: ir.Value | None = None,
+    ahead: Any,
+    pace: ir.Value,
 ) -> None:
     """Add the products of `length` inputs of each output and their weights to the sums.
 
+    panel: filters of a panel, of which the vectors may have fewer.
     sums, weights: variables. The address of the weights moves on.
     inputs: address of the first input of each output.
     ahead, pace: variable, an address to prefetch, and how many bytes it moves on with `UNROLLED` inputs.
@@ -62,13 +71,13 @@ def multiply(
     def advance(k: ir.Value, steps: int) -> None:
         at, offset = b.load(weights), b.shl(k, _I64(2))
         for step in range(steps):
-            weight = load(b, kind, b.add(at, _I64(step * LANES * 4)), None)
+            weight = load(b, kind, b.add(at, _I64(step * panel * 4)), None)
             for slot, begin in zip(sums, inputs, strict=True):
                 place = b.add(b.add(begin, offset), _I64(4 * step))
                 value = fill(b, b.load(pointer(b, place, ir.FloatType()), align=4), kind)
                 b.store(call(b, named("fma", kind), kind.ir, [value, weight, b.load(slot)]), slot)
-        b.store(b.add(at, _I64(steps * LANES * 4)), weights)
-        if ahead is not None and steps == UNROLLED:
+        b.store(b.add(at, _I64(steps * panel * 4)), weights)
+        if steps == UNROLLED:
             prefetch(b, b.load(ahead))
             b.store(b.add(b.load(ahead), pace), ahead)
 
@@ -81,7 +90,15 @@ def multiply(
 
 @intrinsic(prefer_literal=True)
 def _tile(
-    typingctx: Any, rows: Any, columns: Any, stride: Any, count: Any, size: Any, border: Any, args: Any
+    typingctx: Any,
+    rows: Any,
+    columns: Any,
+    stride: Any,
+    count: Any,
+    panel: Any,
+    size: Any,
+    border: Any,
+    args: Any,
 ) -> Any:
     """Compute `count` neighbouring outputs of `size` filters, kernel of rows x columns. `args` is a tuple:
 
@@ -89,15 +106,15 @@ def _tile(
     y, x: position of the first input that the first output reads
     height, width, channels: of the input
     zeros: address of a row of zeros
-    weights, bias: addresses, float32[rows][columns][channels][16] and float32[size]
+    weights, bias: addresses, float32[rows][columns][channels][panel] and float32[size]
     low, high, out, residual, pixel: see `compiled.finish`
     ahead, pace: see `multiply`
     lanes: mask of the existing filters. It is last, and left out if all exist.
 
     border: inputs may be outside the map at the left or right.
     """
-    kernel_rows, kernel_columns, step, outputs, filters, at_border = (
-        literal.literal_value for literal in (rows, columns, stride, count, size, border)
+    kernel_rows, kernel_columns, step, outputs, packed, filters, at_border = (
+        literal.literal_value for literal in (rows, columns, stride, count, panel, size, border)
     )
     kind = vector(f"f32x{filters}")
 
@@ -120,25 +137,26 @@ def _tile(
                         place = b.add(place, column.index)
                         inside = b.icmp_unsigned("<", place, width)
                         inputs.append(b.select(inside, b.add(begin, b.mul(place, in_pixel)), zeros))
-                    multiply(b, kind, sums, cursor, inputs, channels, ahead, fields[15])
+                    multiply(b, kind, packed, sums, cursor, inputs, channels, ahead, fields[15])
             else:
                 inputs = [b.add(begin, b.mul(place, in_pixel)) for place in places]
                 length = b.mul(channels, _I64(kernel_columns))
-                multiply(b, kind, sums, cursor, inputs, length, ahead, fields[15])
+                multiply(b, kind, packed, sums, cursor, inputs, length, ahead, fields[15])
         lanes = fields[16] if len(fields) > 16 else None
         finish(b, kind, map(b.load, sums), fields[9:14], lanes)
         return context.get_dummy_value()
 
-    return types.none(rows, columns, stride, count, size, border, args), codegen
+    return types.none(rows, columns, stride, count, panel, size, border, args), codegen
 
 
 def _kernel(
-    rows: int, columns: int, stride_y: int, stride_x: int, count: int, tail: int, borders: bool
+    rows: int, columns: int, stride_y: int, stride_x: int, panel: int, count: int, tail: int, borders: bool
 ) -> Any:
     """The body of the kernel for one shape of filters.
 
+    panel: filters of a panel.
     count: outputs of a tile.
-    tail: filters that are left when 16 are taken at a time.
+    tail: filters that are left when a panel is taken at a time.
     borders: whether there is padding at the left or right.
     """
     taps = rows * columns
@@ -148,7 +166,7 @@ def _kernel(
         at = address(job)
         job = job[0]
         pixel = 4 * job.filters
-        panels = (job.filters + LANES - 1) // LANES
+        panels = (job.filters + panel - 1) // panel
         lanes = lanes_of(np.uint64((1 << tail) - 1), "i1x16")
         low, high = load_scalar(job.limits, "f32"), load_scalar(job.limits + 4, "f32")
         owner = me = number(at, job)
@@ -164,16 +182,16 @@ def _kernel(
             last_row = min(job.out_height, first_row + job.rows)
             last_column = min(job.out_width, first_column + job.columns)
             for n in range(group * panels // job.groups, (group + 1) * panels // job.groups):
-                ahead = job.weights + (n + 1) * taps * job.channels * LANES * 4
+                ahead = job.weights + (n + 1) * taps * job.channels * panel * 4
                 for row in range(first_row, last_row):
                     for begin in range(first_column, last_column, count):
                         column = min(begin, job.out_width - count)  # the last tile may overlap
                         place = (image * job.out_height + row) * job.out_width + column
-                        place = place * pixel + 4 * LANES * n
+                        place = place * pixel + 4 * panel * n
                         args = (
                             source, row * stride_y - job.pad_y, column * stride_x - job.pad_x,
                             job.height, job.width, job.channels, job.zeros,
-                            job.weights + n * taps * job.channels * LANES * 4, job.bias + n * LANES * 4,
+                            job.weights + n * taps * job.channels * panel * 4, job.bias + n * panel * 4,
                             low, high, job.out + place, job.residual + place if job.residual else 0, pixel,
                             ahead, job.pace,
                         )  # fmt: skip
@@ -181,40 +199,52 @@ def _kernel(
                         inside = not borders or (job.first <= column and column + count <= job.last)
                         if tail == 0 or n < panels - 1:
                             if inside:
-                                _tile(rows, columns, stride_x, count, 16, False, args)
+                                _tile(rows, columns, stride_x, count, panel, panel, False, args)
                             else:
-                                _tile(rows, columns, stride_x, count, 16, True, args)
+                                _tile(rows, columns, stride_x, count, panel, panel, True, args)
                         elif tail == 8:
                             if inside:
-                                _tile(rows, columns, stride_x, count, 8, False, args)
+                                _tile(rows, columns, stride_x, count, panel, 8, False, args)
                             else:
-                                _tile(rows, columns, stride_x, count, 8, True, args)
+                                _tile(rows, columns, stride_x, count, panel, 8, True, args)
                         elif inside:
-                            _tile(rows, columns, stride_x, count, 16, False, (*args, lanes))
+                            _tile(rows, columns, stride_x, count, panel, 16, False, (*args, lanes))
                         else:
-                            _tile(rows, columns, stride_x, count, 16, True, (*args, lanes))
+                            _tile(rows, columns, stride_x, count, panel, 16, True, (*args, lanes))
 
     return convolve
 
 
 @cache
-def _code(rows: int, columns: int, stride_y: int, stride_x: int, count: int, tail: int, borders: bool) -> Any:
-    return callback(_kernel(rows, columns, stride_y, stride_x, count, tail, borders), _JOB)
+def _code(
+    rows: int, columns: int, stride_y: int, stride_x: int, panel: int, count: int, tail: int, borders: bool
+) -> Any:
+    return callback(_kernel(rows, columns, stride_y, stride_x, panel, count, tail, borders), _JOB)
 
 
-def tiled(width: int) -> int:
+def tiled(width: int, panel: int) -> int:
     """The outputs of a tile for rows of this width: few tiles that overlap little.
 
-    To begin and to end a tile takes as long as half an output.
+    To begin and to end a tile takes as long as half an output. With fewer than two thirds of the most, a sum
+    is not ready when the next product is.
     """
-    if width <= OUTPUTS:
+    most = OUTPUTS[panel]
+    if width <= most:
         return width
-    return min(range(OUTPUTS, FEWEST - 1, -1), key=lambda count: -(-width // count) * (2 * count + 1))
+    return min(range(most, most // 2, -1), key=lambda count: -(-width // count) * (2 * count + 1))
 
 
-def pace(weights: Tensor, tiles: int) -> int:
+def block_bytes(least: int, weights: Tensor) -> int:
+    """Bytes of input that stay in the second cache while all filters pass.
+
+    They are `least`, or more if the weights do not stay there, as these should pass seldom.
+    """
+    return max(least, min(4 * weights.numel(), cache_size(2) // 2))
+
+
+def pace(weights: Tensor, panel: int, tiles: int) -> int:
     """The pace of `multiply` for weights, the same for so many tiles. Those that stay near need none."""
-    return -(-UNROLLED * LANES * 4 // tiles) if 4 * weights.numel() > NEAR else 0
+    return -(-UNROLLED * panel * 4 // tiles) if 4 * weights.numel() > NEAR else 0
 
 
 class Direct(Stripped):
@@ -236,16 +266,17 @@ class Direct(Stripped):
             geometry = replace(geometry, height=1, width=geometry.height * geometry.width)
         self._seen = geometry  # by the kernel
         filters, channels, (rows, columns) = geometry.filters, geometry.channels, geometry.kernel
-        panels = -(-filters // LANES)
-        packed = torch.zeros(panels * LANES, channels, rows, columns)
+        self._panel = panel = panel_of(filters)
+        panels = -(-filters // panel)
+        packed = torch.zeros(panels * panel, channels, rows, columns)
         packed[:filters] = weights.detach()
-        packed = packed.reshape(panels, LANES, channels, rows, columns)
-        self._weights = packed.permute(0, 3, 4, 2, 1).contiguous()
+        packed = packed.reshape(panels, panel, channels, rows, columns)
+        self._weights = workspace.packed(packed.permute(0, 3, 4, 2, 1))
         self._zeros = torch.zeros(geometry.width * channels if padded else 0)
         height, width = geometry.output
         borders = geometry.padding[1] + geometry.ends[1] > 0
-        self._count = tiled(width)
-        self.code = _code(rows, columns, *geometry.stride, self._count, filters % LANES, borders)
+        self._count = tiled(width, panel)
+        self.code = _code(rows, columns, *geometry.stride, panel, self._count, filters % panel, borders)
         pad_y, pad_x = geometry.padding
         first, last = geometry.inside
         self._job = partial(
@@ -263,10 +294,10 @@ class Direct(Stripped):
         height, width = geometry.output
         threads = threads if batch * height * width * geometry.filters * geometry.taps > SHARED else 1
         size = 4 * geometry.channels * geometry.height * geometry.width
-        blocks = -(-size // BLOCK)
+        blocks = -(-size // block_bytes(BLOCK, self._weights))
         groups = 1
         if 4 * self._weights.numel() > size:
-            groups = min(threads, -(-geometry.filters // LANES))
+            groups = min(threads, -(-geometry.filters // self._panel))
         else:
             blocks = -(-blocks // threads) * threads
         if height == 1:
@@ -278,7 +309,7 @@ class Direct(Stripped):
         job = self._job(
             threads, tasks=batch * row_blocks * column_blocks * groups, groups=groups, rows=rows,
             columns=columns, row_blocks=row_blocks, column_blocks=column_blocks,
-            pace=pace(self._weights, tiles),
+            pace=pace(self._weights, self._panel, tiles),
         )  # fmt: skip
         return job, threads
 

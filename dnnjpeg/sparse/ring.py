@@ -243,4 +243,4 @@ def _packed(weights: Tensor, tiling: Tiling) -> Tensor:
     full = torch.zeros(parts * many, blocks * block, rows, width)
     full[:filters, :channels] = weights.detach()
     full = full.reshape(parts, many, blocks, block, rows // ring_rows, ring_rows, width)
-    return full.permute(0, 2, 4, 3, 5, 6, 1).contiguous()
+    return workspace.packed(full.permute(0, 2, 4, 3, 5, 6, 1))

@@ -2,15 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnnjpeg.machine.processors import cache_size
 from dnnjpeg.sparse import im2col, mec
 from dnnjpeg.sparse.dense import DENSE, OURS, DenseConv2d, dense_methods
 from dnnjpeg.sparse.fast import FastConv2d
@@ -33,12 +34,12 @@ from dnnjpeg.sparse.tiling import SPARSE, Tiling, tilings
 from dnnjpeg.sparse.trace import Site, sites
 
 MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gain is uncertain
-LARGE = 0.85  # of the best dense time: faster methods will also gain in the whole network
-CALL = 0.03  # milliseconds to leave a chain of our dense methods for Python, and to come back
+LARGE = 0.85  # of the time of our best dense method: faster ones gain, though they cannot follow each other
+CLEAR = 0.7  # of the best dense time: the cautious plan has what is faster
+CALL = 0.08  # milliseconds to leave a chain of our dense methods for Python, and to come back
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
-T = TypeVar("T")
 Progress = Callable[[Sequence[Site]], Any]
 
 
@@ -70,7 +71,8 @@ def optimize_(
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     found = sites(model, inputs)
     with torch.inference_mode():
-        layers = [_measure(site, seconds) for site in progress(found)]
+        others = _others(model)
+        layers = [_measure(site, others, seconds) for site in progress(found)]
     batch = int(found[0].input.shape[0]) if found else 1
     plan = Plan(tuple(map(_planned, found, layers)), conditions(batch))
     plan = _joined(plan, {site.name: site.onward for site in found if site.relu}, layers)
@@ -84,7 +86,17 @@ def optimize_(
     return _settle(model, inputs, plans, layers, 10 * seconds)
 
 
-def _measure(site: Site, seconds: float) -> LayerReport:
+def _others(model: nn.Module) -> Tensor:
+    """As much memory as a network reads between two calls of a layer, or as the second caches hold twice."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return torch.zeros(min(weights, 2 * cache_size(2) * torch.get_num_threads() // 4))
+
+
+def _measure(site: Site, others: Tensor, seconds: float) -> LayerReport:
+    """Measure a layer as it is in the network: its input was just made, and all else left the caches.
+
+    others: see `_others`.
+    """
     module, geometry = site.module, site.geometry
     x = site.input.contiguous(memory_format=torch.channels_last)
     zeros = float((x == 0).float().mean())
@@ -108,7 +120,24 @@ def _measure(site: Site, seconds: float) -> LayerReport:
             ring = SparseConv2d.of(module, **options)
             ring.tiling, ring.min_zeros = tiling, 0.0
             convolutions[tiling] = ring
-    times = clock({key: over(mirrored, made) for key, made in convolutions.items()}, seconds)
+    shape = (len(x), geometry.filters, *geometry.output)
+    residual = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+    given = x
+
+    def between() -> None:
+        nonlocal given
+        given = next(turn)
+        others.add_(1)
+        given.amax()
+
+    def run(made: FastConv2d) -> Callable[[], Tensor]:
+        if site.is_summed:
+            return lambda: made.compute(given, residual, "relu", None, False)
+        return lambda: made(given)
+
+    # all get the same in turn: a single input's branches would be predicted
+    turn = cycle([x for x in mirrored for _ in convolutions])
+    times = clock({key: run(made) for key, made in convolutions.items()}, seconds, between)
     tiles = {key: value for key, value in times.items() if isinstance(key, Tiling)}
     by_method = {key: value for key, value in times.items() if isinstance(key, str)}
     for tiling, value in tiles.items():
@@ -215,7 +244,7 @@ def _cautious(plan: Plan, dense: Plan, layers: Sequence[LayerReport]) -> Plan:
         layer.name
         for layer in layers
         if layer.choice in SPARSE
-        and layer.times[layer.choice] < LARGE * layer.times[_fastest(layer.times, DENSE)]
+        and layer.times[layer.choice] < CLEAR * layer.times[_fastest(layer.times, DENSE)]
     }
     mixed = [
         replace(ours, onward=ours.onward if ours.onward in kept else None) if ours.name in kept else theirs
@@ -264,27 +293,37 @@ def _settle(
     return Report(plans[choice], layers, network, choice, differences[choice])
 
 
-def over(inputs: Iterable[T], function: Callable[[T], Any]) -> Callable[[], Any]:
-    """Call the function with each input in turn. For a single input, branches would be predicted."""
-    turn = cycle(inputs)
-    return lambda: function(next(turn))
+def clock(
+    functions: dict[Any, Callable[[], Any]], seconds: float, between: Callable[[], Any] | None = None
+) -> dict[Any, float]:
+    """Median milliseconds of each function. The functions take turns.
 
-
-def clock(functions: dict[Any, Callable[[], Any]], seconds: float) -> dict[Any, float]:
-    """Median milliseconds of each function. The functions take turns. The first call does not count."""
+    between: called before each call. None: a function is called again and again for 2 milliseconds, the first
+        call of which does not count.
+    """
     tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def once(function: Callable[[], Any]) -> float:
+        start = tick()
+        function()
+        return tick() - start
+
     taken: dict[Any, list[float]] = {key: [] for key in functions}
+    if between is not None:
+        for function in functions.values():
+            function()  # compiles it
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or min(map(len, taken.values())) < 5:
         for key, function in functions.items():
+            if between is not None:
+                between()
+                taken[key].append(once(function))
+                continue
             getattr(function, "prepare", lambda: None)()
             function()
-            start = turn = tick()
-            while start < turn + 0.002:
-                function()
-                now = tick()
-                taken[key].append(now - start)
-                start = now
+            turn = tick()
+            while tick() < turn + 0.002:
+                taken[key].append(once(function))
     return {key: 1000 * statistics.median(values) for key, values in taken.items()}
 
 

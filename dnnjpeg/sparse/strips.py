@@ -52,7 +52,11 @@ def strips(kernels: Sequence[Stripped], batch: int) -> Strips | None:
     read = 4 * depthwise.channels * depthwise.width if len(kernels) == 3 else 0
     height, (kernel_rows, stride) = depthwise.output[0], (depthwise.kernel[0], depthwise.stride[0])
     weights = sum(4 * kernel.geometry.filters * kernel.geometry.taps for kernel in kernels)
-    if made * height + read * depthwise.height < WORTH or weights > WEIGHTS or last.width < OUTPUTS:
+    if (
+        made * height + read * depthwise.height < WORTH
+        or weights > WEIGHTS
+        or last.width < max(OUTPUTS.values())
+    ):
         return None
     rows = max(1, (ROWS - read * (kernel_rows - stride)) // (made + read * stride))
     rows = -(-height // -(-height // rows))

@@ -1,13 +1,12 @@
 """Tilings: how a layer is divided for the ring kernel, and which tilings are worth trying."""
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import product
-from pathlib import Path
 from reprlib import repr as brief
 from typing import NamedTuple
 
 from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.processors import cache_size
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 
@@ -42,17 +41,7 @@ class Tiling(NamedTuple):
 
 def registers() -> int:
     """The entry of `REGISTERS` for this processor."""
-    return REGISTERS["AVX-512" if host_has("avx512f") or host_has("avx512bw") else "AVX2"]
-
-
-@cache
-def first_cache() -> int:
-    """Bytes of the processor's first data cache. A guess, if the system does not tell."""
-    try:
-        text = Path("/sys/devices/system/cpu/cpu0/cache/index0/size").read_text()
-        return int(text.strip().removesuffix("K")) << 10
-    except (OSError, ValueError):
-        return 32 << 10
+    return REGISTERS["AVX-512" if host_has("avx512f") else "AVX2"]
 
 
 def tilings(geometry: Geometry, patterns: bool, zeros: float) -> list[Tiling]:
@@ -115,7 +104,7 @@ def _cost(geometry: Geometry, tiling: Tiling, density: float) -> float:
     block = min(tiling.block, -(-geometry.channels // LANES) * LANES)
     taps = width / stride_x * ring_rows  # multiplications of a non-zero, by vector of filters
     # a weight is used again when about all others of its slice have been
-    spill = max(0.0, block * ring_rows * width * filters * LANES * 4 / (0.75 * first_cache()) - 1)
+    spill = max(0.0, block * ring_rows * width * filters * LANES * 4 / (0.75 * cache_size(1)) - 1)
     latency = max(1.0, 4 / (taps * filters))  # a sum waits four cycles for itself
     weight = (1 + min(0.8, 0.3 * spill)) * latency
     column = density * min(geometry.channels, tiling.block) * (taps * filters * weight + 1)

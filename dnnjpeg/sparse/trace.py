@@ -26,8 +26,10 @@ class Site:
     relu: str | None = None  # the ReLU or ReLU6 that alone reads what comes out of that
     activation: str = "none"  # what that one does: relu or relu6
     onward: str | None = None  # the convolution that alone reads what comes out of that
+    is_summed: bool = False  # whether a sum alone reads what comes out of that
 
 
+_SUMS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 Key = tuple[int, int]  # a tensor's identity, and how often it was changed in place
 
@@ -39,6 +41,7 @@ class _Uses(TorchFunctionMode):
         super().__init__()
         self.count: Counter[Key] = Counter()
         self.changes: Counter[int] = Counter()
+        self.summands: set[Key] = set()
         self.kept: list[Any] = []
 
     def key(self, tensor: Tensor) -> Key:
@@ -58,6 +61,8 @@ class _Uses(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if any(isinstance(item, Tensor) for item in _items(result)):  # not a shape or a size
             self.count.update(keys)
+            if func.__name__ in _SUMS:
+                self.summands.update(keys)
             self.kept += [*read, result]
             if any(result is tensor for tensor in read):
                 self.changes[id(result)] += 1
@@ -132,6 +137,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
         following = reader(key)
         if following and times[following[0]] == 1:
             site.onward = names[following[0]]
+        site.is_summed = uses.count[key] == 1 and key in uses.summands
         made.append(site)
     return made
 

@@ -1,4 +1,4 @@
-"""The transforms of Winograd's convolution for tiles of 2 x 2 and 4 x 4 outputs, 8 channels at a time.
+"""The transforms of Winograd's convolution for tiles of 2 x 2 and 4 x 4 outputs, 8 or 16 channels at a time.
 
 They come from a polynomial's values at 0, infinity and a few points p and -p. The points of the larger tile
 are chosen for their accuracy. With 1 and 2, which are usual, errors are several times as large.
@@ -13,12 +13,12 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from torch import Tensor
 
-from dnnjpeg.machine.vector import call, fill, named, vector
+from dnnjpeg.machine.jit import host_has
+from dnnjpeg.machine.vector import call, fill, vector
 from dnnjpeg.sparse.compiled import finish, load, save
 
-SIZE = 8  # channels transformed at a time, as many as there are registers for
+SIZES = (16, 8) if host_has("avx512f") else (8,)  # channels transformed at a time
 _NEAR, _FAR = 0.75, 1.5  # points of the larger tile
-_KIND = vector(f"f32x{SIZE}")
 _I64 = ir.IntType(64)
 
 
@@ -33,13 +33,17 @@ def transformed(weights: Tensor, side: int) -> Tensor:
     return turn @ weights.detach().double() @ turn.T
 
 
+def _constant(b: ir.IRBuilder, factor: float, like: ir.Value) -> ir.Value:
+    return fill(b, ir.FloatType()(factor), vector(f"f32x{like.type.count}"))
+
+
 def _fma(b: ir.IRBuilder, value: ir.Value, factor: float, addend: ir.Value) -> ir.Value:
-    constant = fill(b, ir.FloatType()(factor), _KIND)
-    return call(b, named("fma", _KIND), _KIND.ir, [value, constant, addend])
+    name = f"llvm.fma.v{value.type.count}f32"
+    return call(b, name, value.type, [value, _constant(b, factor, value), addend])
 
 
 def _scaled(b: ir.IRBuilder, value: ir.Value, factor: float) -> ir.Value:
-    return b.fmul(value, fill(b, ir.FloatType()(factor), _KIND))
+    return b.fmul(value, _constant(b, factor, value))
 
 
 def _before(b: ir.IRBuilder, d: list[ir.Value]) -> list[ir.Value]:
@@ -73,8 +77,8 @@ def _after(b: ir.IRBuilder, m: list[ir.Value]) -> list[ir.Value]:
 
 
 @intrinsic(prefer_literal=True)
-def spread(typingctx: Any, side: Any, border: Any, args: Any) -> Any:
-    """Transform the inputs of a tile of side x side outputs. `args` is a tuple:
+def spread(typingctx: Any, side: Any, channels: Any, border: Any, args: Any) -> Any:
+    """Transform the inputs of a tile of side x side outputs, so many channels at a time. `args` is a tuple:
 
     source: address of the picture
     y, x: position of the first input
@@ -84,13 +88,14 @@ def spread(typingctx: Any, side: Any, border: Any, args: Any) -> Any:
 
     border: inputs may be outside the map.
     """
-    at_border, size = border.literal_value, side.literal_value + 2
+    at_border, size, lanes = border.literal_value, side.literal_value + 2, channels.literal_value
+    kind = vector(f"f32x{lanes}")
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
-        source, y, x, height, width, channels, zeros, out, plane = (
+        source, y, x, height, width, every, zeros, out, plane = (
             b.extract_value(values[-1], i) for i in range(9)
         )
-        pixel = b.shl(channels, _I64(2))
+        pixel = b.shl(every, _I64(2))
         places = {}
         for row, column in product(range(size), repeat=2):
             line, place = b.add(y, _I64(row)), b.add(x, _I64(column))
@@ -99,24 +104,24 @@ def spread(typingctx: Any, side: Any, border: Any, args: Any) -> Any:
                 inside = b.and_(b.icmp_unsigned("<", line, height), b.icmp_unsigned("<", place, width))
                 at = b.select(inside, at, zeros)
             places[row, column] = at
-        with cgutils.for_range_slice(b, _I64(0), pixel, _I64(4 * SIZE), _I64) as (offset, _):
+        with cgutils.for_range_slice(b, _I64(0), pixel, _I64(4 * lanes), _I64) as (offset, _):
             by_column = [
-                _before(b, [load(b, _KIND, b.add(places[row, column], offset), None) for row in range(size)])
+                _before(b, [load(b, kind, b.add(places[row, column], offset), None) for row in range(size)])
                 for column in range(size)
             ]
             to = b.add(out, offset)
             for row in range(size):
                 for value in _before(b, [column[row] for column in by_column]):
-                    save(b, _KIND, value, to, None)
+                    save(b, kind, value, to, None)
                     to = b.add(to, plane)
         return context.get_dummy_value()
 
-    return types.none(side, border, args), codegen
+    return types.none(side, channels, border, args), codegen
 
 
 @intrinsic(prefer_literal=True)
-def gather(typingctx: Any, side: Any, args: Any) -> Any:
-    """Make the outputs of a tile of side x side, of `SIZE` filters. `args` is a tuple:
+def gather(typingctx: Any, side: Any, filters: Any, args: Any) -> Any:
+    """Make the outputs of a tile of side x side, of so many filters. `args` is a tuple:
 
     source, plane: address of the first product, and bytes from one to the next
     bias: address
@@ -125,14 +130,14 @@ def gather(typingctx: Any, side: Any, args: Any) -> Any:
     low, high, out, residual, pixel: see `compiled.finish`
     """
     outputs = side.literal_value
-    size = outputs + 2
+    size, kind = outputs + 2, vector(f"f32x{filters.literal_value}")
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         fields = [b.extract_value(values[-1], i) for i in range(len(args))]
         source, plane, bias, rows, columns, row_bytes, low, high, out, residual, pixel = fields
-        m = [load(b, _KIND, b.add(source, b.mul(plane, _I64(n))), None) for n in range(size**2)]
+        m = [load(b, kind, b.add(source, b.mul(plane, _I64(n))), None) for n in range(size**2)]
         by_column = [_after(b, m[k::size]) for k in range(size)]
-        start = load(b, _KIND, bias, None)
+        start = load(b, kind, bias, None)
         for i in range(outputs):
             line = [b.fadd(y, start) for y in _after(b, [column[i] for column in by_column])]
             more = b.mul(row_bytes, _I64(i))
@@ -141,13 +146,13 @@ def gather(typingctx: Any, side: Any, args: Any) -> Any:
             whole = b.icmp_unsigned("==", columns, _I64(outputs))
             with b.if_then(b.icmp_unsigned(">", rows, _I64(i))), b.if_else(whole) as (all_of_them, some):
                 with all_of_them:
-                    finish(b, _KIND, line, [low, high, at, other, pixel], None)
+                    finish(b, kind, line, [low, high, at, other, pixel], None)
                 with some:
                     for k in range(outputs - 1):
                         with b.if_then(b.icmp_unsigned(">", columns, _I64(k))):
                             places = [b.add(at, b.mul(pixel, _I64(k))), other]
                             places[1] = b.select(there, b.add(other, b.mul(pixel, _I64(k))), other)
-                            finish(b, _KIND, line[k : k + 1], [low, high, *places, pixel], None)
+                            finish(b, kind, line[k : k + 1], [low, high, *places, pixel], None)
         return context.get_dummy_value()
 
-    return types.none(side, args), codegen
+    return types.none(side, filters, args), codegen

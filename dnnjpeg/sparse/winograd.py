@@ -19,12 +19,13 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, load_scalar
 from dnnjpeg.machine.vector import vector
+from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import CALL, Compiled, save
-from dnnjpeg.sparse.direct import SHARED, UNROLLED, multiply, pace, tiled
+from dnnjpeg.sparse.direct import SHARED, UNROLLED, block_bytes, multiply, pace, panel_of, tiled
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import LINE, Job, number, record, take
-from dnnjpeg.sparse.transforms import SIZE, gather, spread, transformed
+from dnnjpeg.sparse.transforms import SIZES, gather, spread, transformed
 
 _I64 = ir.IntType(64)
 _JOB = record(
@@ -38,33 +39,36 @@ _JOB = record(
 
 
 @intrinsic(prefer_literal=True)
-def _multiply(typingctx: Any, count: Any, args: Any) -> Any:
-    """Multiply the transformed inputs of `count` tiles with a matrix, for 16 filters. `args` is a tuple:
+def _multiply(typingctx: Any, panel: Any, count: Any, args: Any) -> Any:
+    """Multiply the transformed inputs of `count` tiles with a matrix, for a panel. `args` is a tuple:
 
     source, channels: address of the inputs, float32[count][channels]
-    weights: address, float32[channels][16]
-    out: address of the products, float32[count][16]
+    weights: address, float32[channels][panel]
+    out: address of the products, float32[count][panel]
     ahead, pace: see `direct.multiply`
     """
-    tiles, kind = count.literal_value, vector(f"f32x{LANES}")
+    tiles, filters = count.literal_value, panel.literal_value
+    kind = vector(f"f32x{filters}")
 
     def codegen(context: Any, b: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
         source, channels, weights, out, ahead, pace = (b.extract_value(values[-1], i) for i in range(6))
         sums = [cgutils.alloca_once_value(b, ir.Constant(kind.ir, None)) for _ in range(tiles)]
         inputs = [b.add(source, b.mul(b.shl(channels, _I64(2)), _I64(i))) for i in range(tiles)]
         cursor, after = (cgutils.alloca_once_value(b, value) for value in (weights, ahead))
-        multiply(b, kind, sums, cursor, inputs, channels, after, pace)
+        multiply(b, kind, filters, sums, cursor, inputs, channels, after, pace)
         for i, slot in enumerate(sums):
-            save(b, kind, b.load(slot), b.add(out, _I64(4 * LANES * i)), None)
+            save(b, kind, b.load(slot), b.add(out, _I64(4 * filters * i)), None)
         return context.get_dummy_value()
 
-    return types.none(count, args), codegen
+    return types.none(panel, count, args), codegen
 
 
-def _kernel(side: int, count: int) -> Any:
+def _kernel(side: int, size: int, panel: int, count: int) -> Any:
     """The body of the kernel.
 
     side: rows and columns of a tile.
+    size: channels that are transformed at a time.
+    panel: filters of a panel.
     count: tiles that are multiplied at a time.
     """
     matrices = (side + 2) ** 2
@@ -74,7 +78,7 @@ def _kernel(side: int, count: int) -> Any:
         at = address(job)
         job = job[0]
         pixel, row_bytes = 4 * job.filters, 4 * job.filters * job.out_width
-        panels = (job.filters + LANES - 1) // LANES
+        panels = (job.filters + panel - 1) // panel
         low, high = load_scalar(job.limits, "f32"), load_scalar(job.limits + 4, "f32")
         owner = me = number(at, job)
         inputs = job.scratch + me * job.scratch_bytes
@@ -96,24 +100,24 @@ def _kernel(side: int, count: int) -> Any:
                         source, y, x, job.height, job.width, job.channels, job.zeros, place, job.input_bytes
                     )  # fmt: skip
                     if min(x, y) >= 0 and x + side + 2 <= job.width and y + side + 2 <= job.height:
-                        spread(side, False, args)
+                        spread(side, size, False, args)
                     else:
-                        spread(side, True, args)
+                        spread(side, size, True, args)
                     place += 4 * job.channels
             tiles = (last_row - first_row) * job.tile_columns
             for n in range(panels):
                 for k in range(matrices):
-                    weights = job.weights + (matrices * n + k) * job.channels * LANES * 4
-                    ahead = weights + job.channels * LANES * 4
+                    weights = job.weights + (matrices * n + k) * job.channels * panel * 4
+                    ahead = weights + job.channels * panel * 4
                     for begin in range(0, tiles, count):  # what is beyond the last tile is not read later
                         args = (
                             inputs + k * job.input_bytes + 4 * begin * job.channels, job.channels, weights,
-                            products + k * job.product_bytes + 4 * begin * LANES, ahead, job.pace,
+                            products + k * job.product_bytes + 4 * begin * panel, ahead, job.pace,
                         )  # fmt: skip
-                        _multiply(count, args)
+                        _multiply(panel, count, args)
                         ahead += job.pace * (job.channels // UNROLLED)
-                for half in range(0, min(LANES, job.filters - n * LANES), SIZE):
-                    begin = 4 * (n * LANES + half)
+                for half in range(0, min(panel, job.filters - n * panel), size):
+                    begin = 4 * (n * panel + half)
                     place = products + 4 * half
                     for row in range(first_row, last_row):
                         for column in range(job.tile_columns):
@@ -125,20 +129,20 @@ def _kernel(side: int, count: int) -> Any:
                                 min(side, job.out_width - side * column), row_bytes, low, high,
                                 job.out + to, job.residual + to if job.residual else 0, pixel,
                             )  # fmt: skip
-                            gather(side, args)
-                            place += 64
+                            gather(side, size, args)
+                            place += 4 * panel
 
     return convolve
 
 
 @cache
-def _code(side: int, count: int) -> Any:
-    return callback(_kernel(side, count), _JOB)
+def _code(side: int, size: int, panel: int, count: int) -> Any:
+    return callback(_kernel(side, size, panel, count), _JOB)
 
 
 def can_compute(channels: int, filters: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     """Whether the kernel can compute a layer without groups."""
-    return channels % SIZE == filters % SIZE == 0 and (kernel, stride) == ((3, 3), (1, 1))
+    return channels % min(SIZES) == filters % min(SIZES) == 0 and (kernel, stride) == ((3, 3), (1, 1))
 
 
 class Winograd(Compiled):
@@ -151,33 +155,35 @@ class Winograd(Compiled):
     """
 
     side = 2  # rows and columns of a tile
-    block = 32 << 10  # bytes of transformed inputs that stay in the second cache while all filters pass
+    block = 32 << 10  # of transformed inputs, see `direct.block_bytes`
 
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         sizes = (geometry.channels, geometry.filters)
         if geometry.groups != 1 or not can_compute(*sizes, geometry.kernel, geometry.stride):
             raise ValueError(
                 f"{geometry} is not for Winograd's kernel, which needs 3x3, stride 1, no groups, and "
-                f"channels and filters in multiples of {SIZE}"
+                f"channels and filters in multiples of {min(SIZES)}"
             )
         super().__init__(geometry, weights, bias)
         filters, channels, matrices = geometry.filters, geometry.channels, (self.side + 2) ** 2
-        panels = -(-filters // LANES)
-        packed = torch.zeros(panels * LANES, channels, matrices)
+        self._panel = panel = panel_of(filters)
+        panels = -(-filters // panel)
+        packed = torch.zeros(panels * panel, channels, matrices)
         packed[:filters] = transformed(weights, self.side).flatten(2)
-        packed = packed.reshape(panels, LANES, channels, matrices)
-        self._weights = packed.permute(0, 3, 2, 1).contiguous()
+        packed = packed.reshape(panels, panel, channels, matrices)
+        self._weights = workspace.packed(packed.permute(0, 3, 2, 1))
         self._zeros = torch.zeros(max(LANES, channels))
         self._rows, self._columns = (-(-size // self.side) for size in geometry.output)
         size = matrices * 4 * channels * self._columns  # of a row of tiles
-        blocks = -(-self._rows * size // self.block)
+        blocks = -(-self._rows * size // block_bytes(self.block, self._weights))
         self._block = -(-self._rows // blocks)
-        self._count = count = tiled(self._block * self._columns)
+        self._count = count = tiled(self._block * self._columns, panel)
         tiles = -(-self._block * self._columns // count) * count
         # a line more, or the matrices would be in the same places of the cache
-        self._bytes = (4 * channels * tiles + LINE, 4 * LANES * tiles + LINE)
+        self._bytes = (4 * channels * tiles + LINE, 4 * panel * tiles + LINE)
         self.scratch = matrices * sum(self._bytes)
-        self.code = _code(self.side, count)
+        size = next(size for size in SIZES if channels % size == filters % size == 0)
+        self.code = _code(self.side, size, panel, count)
 
     def _divided(self, batch: int, threads: int) -> tuple[Job, int]:
         geometry = self.geometry
@@ -194,7 +200,7 @@ class Winograd(Compiled):
             height=geometry.height, width=geometry.width, channels=geometry.channels,
             filters=geometry.filters, out_height=height, out_width=width, pad_y=pad_y, pad_x=pad_x,
             input_bytes=self._bytes[0], product_bytes=self._bytes[1], scratch_bytes=self.scratch,
-            pace=pace(self._weights, tiles),
+            pace=pace(self._weights, self._panel, tiles),
         )  # fmt: skip
         return job, threads
 

@@ -1,10 +1,20 @@
-"""Working memory that is used again, so that it is still in the cache for the next layer."""
+"""Memory of the kernels: packed weights, and working memory that is used again and stays in the cache.
 
+It is on large pages where the system has them (Linux with "madvise"). Weights of a network would lie on
+thousands of small pages, more than a processor knows the places of.
+"""
+
+import mmap
 import threading
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+_PAGE = 2 << 20  # bytes of a large page
+_CHUNK = 4 * _PAGE  # for the weights of several layers
+_LINE = 64
 
 
 class Block(NamedTuple):
@@ -17,11 +27,38 @@ class Block(NamedTuple):
 
 _free: list[Block] = []  # taken and given back in one step of the interpreter each
 _own = threading.local()
+_lock = threading.Lock()
+_rest = torch.empty(0, dtype=torch.uint8)  # of the last chunk
+
+
+def _pages(size: int) -> Tensor:
+    """Zeros, uint8, on large pages if there are any."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.zeros(size, dtype=torch.uint8)
+    memory = mmap.mmap(-1, size + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    tensor = torch.frombuffer(memory, dtype=torch.uint8)
+    begin = -tensor.data_ptr() % _PAGE
+    return tensor[begin : begin + size]
+
+
+def packed(tensor: Tensor) -> Tensor:
+    """A contiguous copy of a float32 tensor, 64-byte aligned, for as long as a layer lives."""
+    global _rest
+    size = 4 * tensor.numel()
+    whole = -(-size // _LINE) * _LINE
+    with _lock:
+        if len(_rest) < whole:
+            _rest = _pages(max(whole, _CHUNK))
+        place, _rest = _rest[:size], _rest[whole:]
+    return place.view(torch.float32).view(tensor.shape).copy_(tensor)
 
 
 def _new(size: int) -> Block:
-    tensor = torch.empty(-(-size // 4096) * 4096, dtype=torch.uint8)
-    return Block(tensor.numel(), tensor.data_ptr(), tensor)
+    size = -(-size // 4096) * 4096
+    tensor = torch.empty(size, dtype=torch.uint8) if size < _PAGE else _pages(size)
+    return Block(size, tensor.data_ptr(), tensor)
 
 
 def take(size: int) -> Block:

@@ -17,7 +17,7 @@ from dnnjpeg.sparse.geometry import Geometry  # noqa: E402
     ("kernel", "stride"), [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((3, 3), (1, 1)), ((5, 4), (1, 3))]
 )
 @given(
-    channels=st.integers(1, 20), filters=st.sampled_from([16, 24, 37]),
+    channels=st.integers(1, 20), filters=st.sampled_from([16, 24, 32, 37]),
     size=st.tuples(st.integers(1, 12), st.integers(20, 40)),
     padding=st.sampled_from([(0, 0), (1, 2), (2, 4)]),
     more=st.tuples(st.integers(0, 3), st.integers(0, 3)),
@@ -40,7 +40,7 @@ def test_results_are_those_of_torch(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("channels", "height", "filters"), [(96, 60, 24), (64, 7, 300), (9, 80, 16)])
+@pytest.mark.parametrize(("channels", "height", "filters"), [(96, 60, 24), (64, 7, 300), (9, 80, 32)])
 def test_work_is_divided_without_a_gap(threads: int, channels: int, height: int, filters: int) -> None:
     for kernel, padding in (((1, 1), (0, 0)), ((3, 3), (1, 1))):
         geometry = Geometry(channels, height, 61, filters, kernel, (1, 1), padding)

@@ -202,7 +202,7 @@ def test_shortcuts_that_skip_pixels_and_add_channels(
 
 def test_a_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
     own = select.clock
-    favoured = lambda functions, seconds: {  # noqa: E731
+    favoured = lambda functions, *rest: {  # noqa: E731
         key: 1.0 + (key in (*select.DENSE, "original", "dense", "cautious")) for key in own(functions, 0.0)
     }
     monkeypatch.setattr(select, "clock", favoured)
