@@ -37,6 +37,7 @@ MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gai
 LARGE = 0.85  # of the time of our best dense method: faster ones gain, though they cannot follow each other
 CLEAR = 0.7  # of the best dense time: the cautious plan has what is faster
 CALL = 0.08  # milliseconds to leave a chain of our dense methods for Python, and to come back
+TURN = 0.03  # seconds that a function runs, as threads of other libraries spin for a while after their turn
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
@@ -298,8 +299,8 @@ def clock(
 ) -> dict[Any, float]:
     """Median milliseconds of each function. The functions take turns.
 
-    between: called before each call. None: a function is called again and again for 2 milliseconds, the first
-        call of which does not count.
+    between: called before each call. None: a function is called again and again for a while (`TURN`), the
+        first call of which does not count.
     """
     tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
@@ -322,7 +323,7 @@ def clock(
             getattr(function, "prepare", lambda: None)()
             function()
             turn = tick()
-            while tick() < turn + 0.002:
+            while tick() < turn + TURN:
                 taken[key].append(once(function))
     return {key: 1000 * statistics.median(values) for key, values in taken.items()}
 
