@@ -1,6 +1,7 @@
 """Speed and size of dnnjpeg beside other encoders, in one process and one thread, at quality 75 and 4:2:0.
 
 python benchmarks/encode.py                          on a Zen 4
+python benchmarks/encode.py --name encode-xeon       on an Intel Xeon
 python benchmarks/encode.py --name encode-znver3     on a Zen 3, which has no AVX-512
 """
 
@@ -21,7 +22,7 @@ from PIL import Image
 
 QUALITY = 75
 PILLOW, OPTIMIZED = "Pillow", "Pillow, optimize"
-PROCESSORS = {"encode": "Zen 4, AVX-512", "encode-znver3": "Zen 3, AVX2"}
+PROCESSORS = {"encode": "Zen 4, AVX-512", "encode-xeon": "Xeon, AVX-512", "encode-znver3": "Zen 3, AVX2"}
 SUMMARY = (
     "dnnjpeg",
     "dnnjpeg, progressive",

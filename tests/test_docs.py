@@ -104,6 +104,7 @@ SHOWN = {
     "docs/results/sparse.md": [("sparse.py", "show")],
     "docs/results/speed.md": [
         ("encode.py", "--show"),
+        ("encode.py", "--show", "--name", "encode-xeon"),
         ("encode.py", "--show", "--name", "encode-znver3"),
         ("tables.py", "startup"),
         ("tables.py", "memory"),
