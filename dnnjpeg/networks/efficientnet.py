@@ -120,9 +120,7 @@ class _Graph:
         self._arrays[name] = self._from_array(np.asarray(array, np.float32), name)
         return name
 
-    def convolution(
-        self, x: str, name: str, norm: str, *, stride: int = 1, depthwise: bool = False, clipped: bool = True
-    ) -> str:
+    def convolution(self, x: str, name: str, norm: str, *, stride: int = 1, clipped: bool = True) -> str:
         """A convolution with TensorFlow's SAME padding, its batch normalization folded into it, and ReLU6."""
         kernel = self._weights[f"{name}.weight"]
         gamma, beta, mean, variance = (
@@ -135,7 +133,7 @@ class _Graph:
             self.array(f"{name}.weight", kernel * scale[:, None, None, None]),
             self.array(f"{name}.bias", beta - mean * scale),
             strides=[stride, stride],
-            group=len(kernel) if depthwise else 1,
+            group=len(kernel) if "depthwise" in name else 1,
             auto_pad="SAME_UPPER",
         )
         if not clipped:
@@ -144,20 +142,14 @@ class _Graph:
 
     def block(self, before: str, name: str, stride: int) -> str:
         """An inverted residual: wider, depthwise, narrower."""
-        x = before
-        if f"{name}_expand_conv.weight" in self._weights:
+        x, expansion = before, self._weights.get(f"{name}_expand_conv.weight")
+        if expansion is not None:
             x = self.convolution(x, f"{name}_expand_conv", f"{name}_bn0")
-        x = self.convolution(x, f"{name}_depthwise_conv", f"{name}_bn1", stride=stride, depthwise=True)
+        x = self.convolution(x, f"{name}_depthwise_conv", f"{name}_bn1", stride=stride)
         x = self.convolution(x, f"{name}_project_conv", f"{name}_bn2", clipped=False)
         narrow = len(self._weights[f"{name}_project_conv.weight"])
-        wide = self._weights[f"{name}_depthwise_conv.weight"].shape[0]
-        has_shortcut = stride == 1 and self._entering(name, wide) == narrow
+        has_shortcut = stride == 1 and expansion is not None and expansion.shape[1] == narrow
         return self.node("Add", x, before) if has_shortcut else x
-
-    def _entering(self, name: str, wide: int) -> int:
-        """Channels that enter a block."""
-        expansion = self._weights.get(f"{name}_expand_conv.weight")
-        return wide if expansion is None else expansion.shape[1]
 
     def model(self, shape: list[int], output: str, output_shape: list[int]) -> Any:
         make, floats = self._helper, 1  # TensorProto.FLOAT
