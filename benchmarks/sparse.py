@@ -32,10 +32,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dnnjpeg.sparse import apply_, cpo, cps, im2col, mec, optimize_, restore_
+from dnnjpeg.sparse.clock import clock
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
-from dnnjpeg.sparse.select import TRIED, clock
+from dnnjpeg.sparse.select import TRIED
 from dnnjpeg.sparse.tiling import SPARSE, Tiling, tilings
 
 LAYERS = {

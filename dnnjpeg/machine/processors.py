@@ -17,11 +17,9 @@ def cache_size(level: int) -> int:
     """Bytes of a processor's first (1) or second (2) cache of data."""
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
-            if (
-                int((index / "level").read_text()) == level
-                and (index / "type").read_text() != "Instruction\n"
-            ):
-                return int((index / "size").read_text().strip().removesuffix("K")) << 10
+            kind, own, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+            if kind != "Instruction" and int(own) == level:
+                return int(size.removesuffix("K")) << 10
         except (OSError, ValueError):
             continue
     return _GUESSED[level]

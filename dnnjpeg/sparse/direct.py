@@ -17,22 +17,16 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 from torch import Tensor
 
-from dnnjpeg.machine.jit import callback, host_has
-from dnnjpeg.machine.processors import cache_size
+from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, prefetch, vector
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer
 from dnnjpeg.sparse.geometry import Geometry
-from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.panels import BLOCK, UNROLLED, block_bytes, pace, panel_of, tiled
 from dnnjpeg.sparse.threads import Job, number, record, take
 
-# outputs of a tile by the filters of a panel: as many sums as there are registers for
-OUTPUTS = {LANES: 12, 2 * LANES: 14} if host_has("avx512f") else {LANES: 6}
-BLOCK = 24 << 10  # see `block_bytes`
-NEAR = 256 << 10  # bytes of weights that stay there until the next call, or nearly
 SHARED = 250_000  # multiplications that are worth a second thread
-UNROLLED = 2  # inputs of each output, a turn of the inner loop: with more, weights take the registers of sums
 _I64 = ir.IntType(64)
 _JOB = record(
     *CALL,
@@ -42,11 +36,6 @@ _JOB = record(
     "first", "last",  # outputs of a row from `first` on, and before `last`, read nothing outside
     "pace",  # at which the next weights are prefetched
 )  # fmt: skip
-
-
-def panel_of(filters: int) -> int:
-    """The filters of a panel."""
-    return max(panel for panel in OUTPUTS if panel == LANES or filters % panel == 0)
 
 
 def multiply(
@@ -220,31 +209,6 @@ def _code(
     rows: int, columns: int, stride_y: int, stride_x: int, panel: int, count: int, tail: int, borders: bool
 ) -> Any:
     return callback(_kernel(rows, columns, stride_y, stride_x, panel, count, tail, borders), _JOB)
-
-
-def tiled(width: int, panel: int) -> int:
-    """The outputs of a tile for rows of this width: few tiles that overlap little.
-
-    To begin and to end a tile takes as long as half an output. With fewer than two thirds of the most, a sum
-    is not ready when the next product is.
-    """
-    most = OUTPUTS[panel]
-    if width <= most:
-        return width
-    return min(range(most, most // 2, -1), key=lambda count: -(-width // count) * (2 * count + 1))
-
-
-def block_bytes(least: int, weights: Tensor) -> int:
-    """Bytes of input that stay in the second cache while all filters pass.
-
-    They are `least`, or more if the weights do not stay there, as these should pass seldom.
-    """
-    return max(least, min(4 * weights.numel(), cache_size(2) // 2))
-
-
-def pace(weights: Tensor, panel: int, tiles: int) -> int:
-    """The pace of `multiply` for weights, the same for so many tiles. Those that stay near need none."""
-    return -(-UNROLLED * panel * 4 // tiles) if 4 * weights.numel() > NEAR else 0
 
 
 class Direct(Stripped):

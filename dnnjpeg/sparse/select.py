@@ -1,7 +1,5 @@
 """Choosing how each convolution of a network runs, by measuring on real inputs."""
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle
@@ -13,6 +11,7 @@ from torch.nn import functional as F
 
 from dnnjpeg.machine.processors import cache_size
 from dnnjpeg.sparse import im2col, mec
+from dnnjpeg.sparse.clock import clock
 from dnnjpeg.sparse.dense import DENSE, OURS, DenseConv2d, dense_methods
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.geometry import Geometry, is_plain
@@ -37,7 +36,6 @@ MARGIN = 0.97  # of the best dense time: slower methods are not used, as the gai
 LARGE = 0.85  # of the time of our best dense method: faster ones gain, though they cannot follow each other
 CLEAR = 0.7  # of the best dense time: the cautious plan has what is faster
 CALL = 0.08  # milliseconds to leave a chain of our dense methods for Python, and to come back
-TURN = 0.03  # seconds that a function runs, as threads of other libraries spin for a while after their turn
 TOLERANCE = 1e-3  # of the largest output: a plan that changes the output more is not used
 TRIED = 5  # tilings of a layer with patterns; the likeliest of them is tried with numbers too
 
@@ -292,40 +290,6 @@ def _settle(
     if choice == "original":
         restore_(model)
     return Report(plans[choice], layers, network, choice, differences[choice])
-
-
-def clock(
-    functions: dict[Any, Callable[[], Any]], seconds: float, between: Callable[[], Any] | None = None
-) -> dict[Any, float]:
-    """Median milliseconds of each function. The functions take turns.
-
-    between: called before each call. None: a function is called again and again for a while (`TURN`), the
-        first call of which does not count.
-    """
-    tick = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-
-    def once(function: Callable[[], Any]) -> float:
-        start = tick()
-        function()
-        return tick() - start
-
-    taken: dict[Any, list[float]] = {key: [] for key in functions}
-    if between is not None:
-        for function in functions.values():
-            function()  # compiles it
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or min(map(len, taken.values())) < 5:
-        for key, function in functions.items():
-            if between is not None:
-                between()
-                taken[key].append(once(function))
-                continue
-            getattr(function, "prepare", lambda: None)()
-            function()
-            turn = tick()
-            while tick() < turn + TURN:
-                taken[key].append(once(function))
-    return {key: 1000 * statistics.median(values) for key, values in taken.items()}
 
 
 def _difference(y: Tensor, expected: Tensor) -> float:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from dnnjpeg.sparse.compiled import Compiled, Stripped
 from dnnjpeg.sparse.depthwise import Depthwise
-from dnnjpeg.sparse.direct import OUTPUTS, Direct
+from dnnjpeg.sparse.direct import Direct
+from dnnjpeg.sparse.panels import OUTPUTS
 from dnnjpeg.sparse.threads import Job
 
 WORTH = 512 << 10  # bytes of both maps that do not stay in the second cache

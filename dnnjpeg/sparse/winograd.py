@@ -21,9 +21,10 @@ from dnnjpeg.machine.simd import address, load_scalar
 from dnnjpeg.machine.vector import vector
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.compiled import CALL, Compiled, save
-from dnnjpeg.sparse.direct import SHARED, UNROLLED, block_bytes, multiply, pace, panel_of, tiled
+from dnnjpeg.sparse.direct import SHARED, multiply
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
+from dnnjpeg.sparse.panels import UNROLLED, block_bytes, pace, panel_of, tiled
 from dnnjpeg.sparse.threads import LINE, Job, number, record, take
 from dnnjpeg.sparse.transforms import SIZES, gather, spread, transformed
 
@@ -155,7 +156,7 @@ class Winograd(Compiled):
     """
 
     side = 2  # rows and columns of a tile
-    block = 32 << 10  # of transformed inputs, see `direct.block_bytes`
+    block = 32 << 10  # of transformed inputs, see `panels.block_bytes`
 
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:
         sizes = (geometry.channels, geometry.filters)
