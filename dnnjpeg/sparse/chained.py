@@ -11,6 +11,7 @@ from dnnjpeg.sparse.chain import Chain, Link
 from dnnjpeg.sparse.dense import OURS, DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d
 from dnnjpeg.sparse.links import Modules, convolution
+from dnnjpeg.sparse.module import SparseConv2d
 
 
 def convolve_shortcuts(graph: fx.Graph, modules: Modules) -> None:
@@ -65,7 +66,8 @@ def _added(node: fx.Node) -> tuple[int, int] | None:
 
 def _is_ours(module: FastConv2d | None) -> bool:
     """Whether a chain may have a convolution."""
-    return isinstance(module, DenseConv2d) and module.method in OURS and module.channels_last is True
+    known = module.method in OURS if isinstance(module, DenseConv2d) else isinstance(module, SparseConv2d)
+    return known and module is not None and module.channels_last is True
 
 
 def join(graph: fx.Graph, modules: Modules) -> None:

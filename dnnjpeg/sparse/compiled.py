@@ -15,7 +15,6 @@ from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.threads import Job, run
 
-CALL = ("source", "out", "residual", "limits", "scratch")  # addresses of a call, 0 for no residual
 _LIMITS = {"none": (-float("inf"), float("inf")), "relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}
 LIMITS = {name: torch.tensor(pair) for name, pair in _LIMITS.items()}  # to which an activation clips
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
@@ -27,7 +26,7 @@ class Compiled(ABC):
     Raises ValueError if weights or bias do not fit the geometry.
     """
 
-    code: Any  # a `jit.callback`, whose job begins with `CALL`
+    code: Any  # a `jit.callback`, whose job begins with `threads.CALL`
     scratch = 0  # bytes of a thread
 
     def __init__(self, geometry: Geometry, weights: Tensor, bias: Tensor | None) -> None:

@@ -19,10 +19,10 @@ from torch import Tensor
 from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import call, named, vector
-from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load
+from dnnjpeg.sparse.compiled import Stripped, finish, load
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, number, record, take
+from dnnjpeg.sparse.threads import CALL, Job, number, record, take
 
 OUTPUTS = 4  # computed together, away from the border
 _I64 = ir.IntType(64)

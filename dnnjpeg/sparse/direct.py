@@ -21,10 +21,10 @@ from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, lanes_of, load_scalar
 from dnnjpeg.machine.vector import Vector, call, fill, named, prefetch, vector
 from dnnjpeg.sparse import workspace
-from dnnjpeg.sparse.compiled import CALL, Stripped, finish, load, pointer
+from dnnjpeg.sparse.compiled import Stripped, finish, load, pointer
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.panels import BLOCK, UNROLLED, block_bytes, pace, panel_of, tiled
-from dnnjpeg.sparse.threads import Job, number, record, take
+from dnnjpeg.sparse.threads import CALL, Job, number, record, take
 
 SHARED = 250_000  # multiplications that are worth a second thread
 _I64 = ir.IntType(64)

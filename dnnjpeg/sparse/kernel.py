@@ -26,13 +26,14 @@ from dnnjpeg.machine.simd import (
 )
 from dnnjpeg.sparse.lists import LANES, pack_row
 from dnnjpeg.sparse.sweep import sweep
-from dnnjpeg.sparse.threads import number, record, take
+from dnnjpeg.sparse.threads import CALL, COUNT, number, record, take
 from dnnjpeg.sparse.transpose import transpose
 
 ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 6}
 JOB = record(
+    *CALL,
     "nonzeros",  # that are handed on
-    "values", "out", "residual", "scratch", "to_values",  # addresses; 0 for none
+    "to_values",  # address; 0 for none
     "tasks", "groups", "relu", "direct", "first_layout",
     "indices", "cells", "value_bytes", "cell_bytes",  # see `lists.Format`
     "to_indices", "to_cells", "to_value_bytes", "to_cell_bytes", "to_block", "to_blocks", "to_patterns",
@@ -139,7 +140,7 @@ def _hand_on(job, at, j, image, r0, r1, scratch, blocks):
                 nonzeros += pack_row(
                     source, blocks * 64, job.out_width, channels, values, indices, cells, job.to_block, False
                 )
-    fetch_add(at, nonzeros)
+    fetch_add(at + COUNT, nonzeros)
 
 
 def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) -> Any:
@@ -211,9 +212,9 @@ def _kernel(width: int, stride: int, ring_rows: int, blocks: int, pattern: int) 
                             sweep(
                                 width, stride, ring_rows, blocks, pattern, first, count,
                                 (
-                                    job.values + job.cells + segment * job.cell_bytes,
-                                    job.values + segment * job.value_bytes,
-                                    job.values + job.indices + segment * (job.value_bytes // 2), weights,
+                                    job.source + job.cells + segment * job.cell_bytes,
+                                    job.source + segment * job.value_bytes,
+                                    job.source + job.indices + segment * (job.value_bytes // 2), weights,
                                     scratch + target * row_bytes, row_bytes,
                                     job.width, job.out_width, job.pad_x, ahead, lines, begins, bias, ends,
                                     result + target * result_row, result_row, result_pixel, relu,

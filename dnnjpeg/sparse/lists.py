@@ -29,15 +29,15 @@ from dnnjpeg.machine.simd import (
 from dnnjpeg.machine.words import count_ones
 from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.geometry import Memory
-from dnnjpeg.sparse.threads import Job, number, record, run, take
+from dnnjpeg.sparse.threads import CALL, COUNT, Job, number, record, run, take
 from dnnjpeg.sparse.transpose import transpose
 
 LANES = 16
 SHARED = 30_000  # elements that are worth a second thread
 _NUMBERS = np.arange(LANES, dtype=np.uint16)
 _JOB = record(
+    *CALL,
     "nonzeros",  # that are found
-    "source", "memory", "scratch",  # addresses
     "image_bytes", "row_bytes", "pixel_bytes", "channel_bytes",  # from one to the next of the source
     "rows", "height", "width", "channels", "block", "blocks",
     "indices", "cells", "value_bytes", "cell_bytes",  # see `Format`
@@ -207,11 +207,11 @@ def _packer(patterns: bool) -> Any:
                 segment = row * job.blocks + b
                 nonzeros += pack_row(
                     start, pixel_bytes, job.width, channels,
-                    job.memory + segment * job.value_bytes,
-                    job.memory + job.indices + segment * (job.value_bytes >> 1),
-                    job.memory + job.cells + segment * job.cell_bytes, job.block, patterns,
+                    job.out + segment * job.value_bytes,
+                    job.out + job.indices + segment * (job.value_bytes >> 1),
+                    job.out + job.cells + segment * job.cell_bytes, job.block, patterns,
                 )  # fmt: skip
-        fetch_add(at, nonzeros)
+        fetch_add(at + COUNT, nonzeros)
 
     return pack_rows
 
@@ -226,7 +226,7 @@ class Packer:
 
     def __init__(self, format: Format, threads: int = 1) -> None:
         self.format = format
-        self._code = _code(format.patterns)
+        self.code = _code(format.patterns)
         self._threads = min(threads, max(1, format.batch * format.height // 4))
         if format.elements < SHARED:
             self._threads = 1
@@ -251,11 +251,17 @@ class Packer:
             else:
                 channels = 1
         lists = Lists(self.format)
-        job = self._job.copy(
-            0, x.data_ptr(), lists.block.address,
-            0 if channels == 1 else workspace.scratch(self._scratch * self._threads),
-            4 * images, 4 * rows, 4 * pixels, 4 * channels,
-        )  # fmt: skip
-        run(self._code, job, self._threads)
-        lists.nonzeros = job[0]
+        scratch = 0 if channels == 1 else workspace.scratch(self._scratch * self._threads)
+        strides = (4 * images, 4 * rows, 4 * pixels, 4 * channels)
+        job = self._job.copy(x.data_ptr(), lists.block.address, 0, 0, scratch, 0, *strides)
+        run(self.code, job, self._threads)
+        lists.nonzeros = job[len(CALL)]
         return lists
+
+    def of_map(self) -> tuple[Job, int]:
+        """The job for a map with channels last, and its number of threads."""
+        form = self.format
+        pixel, line = 4 * form.channels, 4 * form.channels * (form.height if form.turned else form.width)
+        rows, pixels = (pixel, line) if form.turned else (line, pixel)
+        values = (0, 0, 0, 0, 0, 0, 4 * form.channels * form.height * form.width, rows, pixels, 4)
+        return self._job.with_(*values), self._threads

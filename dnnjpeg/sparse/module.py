@@ -54,14 +54,9 @@ class SparseConv2d(FastConv2d):
     ) -> Tensor:
         """See `FastConv2d.compute`."""
         self.check(x)
-        threads = torch.get_num_threads()
-        key = (x.shape, x.dtype, x.is_cpu, threads)
-        layer: RingConvolution | None = self._ready.get(key)
+        layer = self.kernel(x.shape, x) if fits(x) else None
         if layer is None:
-            if not fits(x) or self.is_for_another(x.shape) or (self.geometry is None and obstacle(self)):
-                return finished(self._dense(x), residual, activation)
-            self._make_room()
-            layer = self._ready[key] = self._prepare(x, threads)
+            return finished(self._dense(x), residual, activation)
         lists: Lists | None = getattr(x, "lists", None)
         if lists is None or not layer.reads(lists):
             lists = layer.compress(x)
@@ -94,10 +89,24 @@ class SparseConv2d(FastConv2d):
         """Whether this layer can make lists for the other one."""
         return bool(self.tiling and reader.tiling and self.tiling.can_feed(reader.tiling))
 
-    def _prepare(self, x: Tensor, threads: int) -> RingConvolution:
-        geometry, tiling = self._geometry(x.shape), self.tiling
+    def kernel(self, shape: tuple[int, ...], x: Tensor | None = None) -> RingConvolution | None:
+        """The kernel for float32 inputs of this shape on the CPU, or None if torch must compute them.
+
+        x: an input, by which a tiling is guessed if there is none.
+        """
+        key = (shape, torch.get_num_threads())
+        layer: RingConvolution | None = self._ready.get(key)
+        if layer is None:
+            if self.is_for_another(shape) or (self.geometry is None and obstacle(self)):
+                return None
+            self._make_room()
+            layer = self._ready[key] = self._prepare(shape, x)
+        return layer
+
+    def _prepare(self, shape: tuple[int, ...], x: Tensor | None) -> RingConvolution:
+        geometry, tiling, threads = self._geometry(shape), self.tiling, torch.get_num_threads()
         if tiling is None:
-            zeros = float((x == 0).float().mean())
+            zeros = MIN_ZEROS if x is None else float((x == 0).float().mean())
             tiling = tilings(geometry, True, zeros)[0]
         weight, bias = self.folded()
         return RingConvolution(geometry, weight, bias, tiling, activation=self.activation, threads=threads)

@@ -20,10 +20,10 @@ from dnnjpeg.machine.simd import (
     store,
     store_where,
 )
-from dnnjpeg.sparse.compiled import CALL, Compiled
+from dnnjpeg.sparse.compiled import Compiled
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
-from dnnjpeg.sparse.threads import Job, number, record, take
+from dnnjpeg.sparse.threads import CALL, Job, number, record, take
 
 _JOB = record(
     *CALL,

@@ -13,7 +13,7 @@ from dnnjpeg.sparse import workspace
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.kernel import ACTIVATIONS, JOB, code
 from dnnjpeg.sparse.lists import LANES, Format, Lists, Packer
-from dnnjpeg.sparse.threads import Job, run
+from dnnjpeg.sparse.threads import CALL, Job, run
 from dnnjpeg.sparse.tiling import BLOCKS, Tiling, check_tiling
 
 SCRATCH = 128 << 10  # bytes of sums, so that they stay in the second cache beside weights and lists
@@ -29,6 +29,23 @@ class _Call(NamedTuple):
     scratch_bytes: int  # of a thread
     out: tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
     following: Format | None
+
+
+class Stage(NamedTuple):
+    """A compiled job, whose fields begin with `threads.CALL`."""
+
+    code: Any
+    job: Job
+    threads: int
+
+
+class Stages(NamedTuple):
+    """A layer's two jobs, from a map to lists and from these to a map."""
+
+    packing: Stage
+    products: Stage
+    format: Format  # of the lists
+    scratch: int  # bytes of a thread
 
 
 class RingConvolution:
@@ -96,12 +113,25 @@ class RingConvolution:
     def compress(self, x: Tensor) -> Lists:
         """Lists of an input, float32 N x C x H x W in any layout. Raises ValueError for other inputs."""
         batch = self._given.check(x)
+        return self._packer(batch)(x)
+
+    def _packer(self, batch: int) -> Packer:
         packer = self._packers.get(batch)
         if packer is None:
             geometry = self._geometry
             form = _format(batch, geometry.channels, geometry.height, geometry.width, self.tiling)
             packer = self._packers[batch] = Packer(form, self.threads)
-        return packer(x)
+        return packer
+
+    def stages(self, batch: int, activation: str, alone: bool) -> Stages:
+        """How the layer runs from a map to a map, both with channels last. alone: without a residual."""
+        packer = self._packer(batch)
+        form = packer.format
+        # as with half of the input zero
+        threads = self.threads if form.elements * self._multiplications > 2 * SHARED else 1
+        call = self._call(form, threads, True, alone, activation, None, True)
+        packing = Stage(packer.code, *packer.of_map())
+        return Stages(packing, Stage(self._code, call.job, threads), form, call.scratch_bytes)
 
     def convolve(
         self,
@@ -138,16 +168,17 @@ class RingConvolution:
         out = torch.empty_strided(*call.out) if dense else None
         following = None if call.following is None else Lists(call.following)
         job = call.job.copy(
-            0,
             lists.block.address,
             0 if out is None else out.data_ptr(),
             0 if residual is None else residual.data_ptr(),
+            0,
             workspace.scratch(call.scratch_bytes * threads),
+            0,
             0 if following is None else following.block.address,
         )
         run(self._code, job, threads)
         if following is not None:
-            following.nonzeros = job[0]
+            following.nonzeros = job[len(CALL)]
         if out is not None and last is not channels_last:
             out = out.contiguous()
         return out, following

@@ -145,7 +145,7 @@ def _measure(site: Site, others: Tensor, seconds: float) -> LayerReport:
     report.choice = _dense(by_method)
     if sparse:
         best = _fastest(by_method, tuple(SPARSE))
-        if by_method[best] < MARGIN * by_method[report.choice] - CALL * (report.choice in OURS):
+        if by_method[best] < MARGIN * by_method[report.choice]:
             report.choice = best
         report.compression_ratios = _ratios(x, module.weight, report)
     chosen = convolutions[_best_tiling(report, report.choice) or report.choice]

@@ -5,6 +5,7 @@ A job has tasks. Each thread has its own share of them, the same in every call. 
 for the next job. A thread that has finished its share takes tasks of others.
 """
 
+import copy
 import ctypes
 import os
 import platform
@@ -23,6 +24,8 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import fetch_add
 from dnnjpeg.machine.vector import call
 
+CALL = ("source", "out", "residual", "limits", "scratch")  # addresses of a call, with which jobs begin
+COUNT = 8 * len(CALL)  # the place of the number of non-zeros, which comes next in jobs that tell it
 LINE = 64  # bytes that go from cache to cache together
 PATIENCE = 5_000  # looks at a counter before a waiting thread lets others run
 
@@ -64,6 +67,12 @@ class Job:
             values["number"] = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p).value or 0
         self._kind: Any = ctypes.c_int64 * (len(kind.names) + (threads + 1) * LINE // 8)
         self.template = self._kind(*(values.get(name, 0) for name in kind.names))
+
+    def with_(self, *values: int) -> "Job":
+        """The same job, whose first fields are `values`."""
+        made = copy.copy(self)
+        made.template = self.copy(*values)
+        return made
 
     def copy(self, *values: int) -> Any:
         """A job to run, as an array of ctypes. Its first fields are `values`."""

@@ -20,12 +20,12 @@ from dnnjpeg.machine.jit import callback
 from dnnjpeg.machine.simd import address, load_scalar
 from dnnjpeg.machine.vector import vector
 from dnnjpeg.sparse import workspace
-from dnnjpeg.sparse.compiled import CALL, Compiled, save
+from dnnjpeg.sparse.compiled import Compiled, save
 from dnnjpeg.sparse.direct import SHARED, multiply
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.lists import LANES
 from dnnjpeg.sparse.panels import UNROLLED, block_bytes, pace, panel_of, tiled
-from dnnjpeg.sparse.threads import LINE, Job, number, record, take
+from dnnjpeg.sparse.threads import CALL, LINE, Job, number, record, take
 from dnnjpeg.sparse.transforms import SIZES, gather, spread, transformed
 
 _I64 = ir.IntType(64)

@@ -11,10 +11,13 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from dnnjpeg.sparse import chain, strips  # noqa: E402
-from dnnjpeg.sparse.chain import Chain, Link  # noqa: E402
+from dnnjpeg.sparse import program, strips  # noqa: E402
+from dnnjpeg.sparse.chain import Chain  # noqa: E402
 from dnnjpeg.sparse.dense import DenseConv2d  # noqa: E402
+from dnnjpeg.sparse.module import SparseConv2d  # noqa: E402
+from dnnjpeg.sparse.program import Link  # noqa: E402
 from dnnjpeg.sparse.threads import Team, team  # noqa: E402
+from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda y: y, "relu": F.relu, "relu6": F.relu6}
 
@@ -97,6 +100,61 @@ def test_branches_residuals_and_several_outputs(batch: int, threads: int) -> Non
     check(links, [3, 7, 8], x, torch.randn(batch, 16, 29, 30))
 
 
+def sparse(module: nn.Conv2d, tiling: Tiling, activation: str = "relu") -> SparseConv2d:
+    made = SparseConv2d.of(module, activation=activation, channels_last=True)
+    made.tiling = tiling
+    return made
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("patterns", [True, False])
+def test_sparse_links(patterns: bool, batch: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    turned = Tiling(patterns, 16, 1, 1, True)
+    links = [
+        Link(pointwise(8, 40), "relu", 0),  # 2, after the inputs 0 and 1
+        Link(sparse(nn.Conv2d(40, 40, 3, padding=1), Tiling(patterns, 32, 1, 3)), "relu6", 2),  # 3
+        Link(sparse(nn.Conv2d(40, 70, 1), Tiling(patterns, 64, 2), "none"), "relu", 3, 1),  # 4
+        Link(sparse(nn.Conv2d(70, 24, (3, 1), (2, 1)), turned), "none", 4),  # 5
+        Link(pointwise(24, 16), "relu", 5),  # 6
+        Link(sparse(nn.Conv2d(16, 16, 1), Tiling(patterns, 16, 1)), "relu", 6),  # 7
+    ]
+    check(links, [4, 7], torch.randn(batch, 8, 29, 30), torch.randn(batch, 70, 29, 30))
+
+
+def test_sparse_links_that_meet_few_zeros_decide_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = sparse(nn.Conv2d(32, 16, 1), Tiling(True, 32, 1))
+    layer.min_zeros = 0.4
+    links = linked(sparse(nn.Conv2d(16, 32, 1), Tiling(True, 16, 1)), layer)
+    links[0].module.min_zeros = 0.0
+    nn.init.ones_(links[0].module.weight)
+    made = Chain(links, [2])
+    called: list[bool] = []
+    own = SparseConv2d.compute
+
+    def compute(self: SparseConv2d, *given: object) -> Tensor:
+        called.append(self is layer)
+        return own(self, *given)
+
+    monkeypatch.setattr(SparseConv2d, "compute", compute)
+
+    def right(x: Tensor) -> None:
+        with torch.inference_mode():
+            wanted = expected(links, [x])[2]
+            assert float((made(x) - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
+
+    x = torch.randn(1, 16, 12, 12)
+    right(x)  # half of what the second layer reads is zero
+    right(x)
+    assert not called
+    right(x.abs() + 1)  # nothing is
+    assert not called
+    right(x)
+    right(x)
+    assert called == [False, True] * 2
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(
     ("size", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 1, 2), (3, 1, 0), (4, 3, 1), (1, 2, 0)]
@@ -125,9 +183,9 @@ def test_strips_are_used_where_nothing_else_reads_what_is_between(many_strips: N
         made = Chain(links, outputs)
         with torch.inference_mode():
             made(x)
-        (program,) = made._programs.values()
-        assert program is not None
-        return len(program._parts)
+        (found,) = made._programs.values()
+        assert found is not None
+        return len(found._jobs)
 
     assert steps(links, [3]) > 30
     assert steps(links, [2, 3]) == steps(links, [1, 2, 3]) == 3
@@ -155,7 +213,7 @@ def test_other_inputs_are_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(RuntimeError):  # torch's own: a residual of 8 channels does not fit 16
             made(x)
         torch.set_num_threads(2)
-        monkeypatch.setattr(chain, "team", lambda: Team(0, 0, 0, 0))  # without torch's OpenMP
+        monkeypatch.setattr(program, "team", lambda: Team(0, 0, 0, 0))  # without torch's OpenMP
         links = linked(planned(nn.Conv2d(16, 64, 3), "direct"), pointwise(64, 64))
         x = torch.randn(1, 16, 40, 40)
         assert torch.allclose(Chain(links, [2])(x).double(), expected(links, [x])[2], atol=1e-4)
@@ -174,7 +232,7 @@ def test_a_team_may_be_smaller_than_asked_for(monkeypatch: pytest.MonkeyPatch) -
         pytest.skip("torch has no GNU OpenMP here")
     torch.set_num_threads(2)
     made = team()._replace(run=ctypes.cast(alone, ctypes.c_void_p).value)
-    monkeypatch.setattr(chain, "team", lambda: made)
+    monkeypatch.setattr(program, "team", lambda: made)
     links = linked(planned(nn.Conv2d(16, 64, 3), "direct"), pointwise(64, 64), depthwise(64))
     check(links, [2, 3], torch.randn(1, 16, 40, 40))
     assert asked == [2, 2]
