@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
+from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.program import Kernel, Link, Program
 
 _WEIGHT, _BIAS, _MEAN = map(itemgetter, ("weight", "bias", "running_mean"))
@@ -17,7 +18,8 @@ _VERSION = attrgetter("_version")
 class Chain:
     """Convolutions that follow each other, as one function.
 
-    links: the convolutions, in their order.
+    links: the convolutions, in their order. A sparse one that meets too few zeros several times running is
+        replaced by a dense kernel.
     outputs: numbers of the tensors that others read.
     """
 
@@ -28,6 +30,7 @@ class Chain:
         self._parameters = [module._parameters for module in modules]
         self._buffers = [module.norm._buffers for module in modules if module.norm]
         self._state: list[int] = []
+        self._dense: set[int] = set()  # sparse links that a dense kernel computes from now on
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The output, or a tuple of outputs, channels last."""
@@ -54,9 +57,12 @@ class Chain:
                 link.module.check(inputs[0])
             self._programs[key] = self._program(inputs)
         program = self._programs[key]
-        if program is None or program.is_dense:
+        if program is None:
             return self._given(self._one_by_one(inputs))
         results = program([x.contiguous(memory_format=torch.channels_last) for x in inputs])
+        if program.crowded:
+            self._dense |= program.crowded
+            self._programs.clear()
         for number, y in zip(self._outputs, results, strict=True):
             marked(y, self._links[number - len(inputs)].activation)
         return self._given(results)
@@ -70,8 +76,12 @@ class Chain:
             return None
         shapes = [tuple(x.shape) for x in inputs]
         kernels: list[Kernel] = []
-        for link in self._links:
-            kernel = link.module.kernel(shapes[link.source])
+        for i, link in enumerate(self._links):
+            module, shape = link.module, shapes[link.source]
+            if isinstance(module, SparseConv2d) and i in self._dense:
+                kernel: Kernel | None = module.dense_kernel(shape)
+            else:
+                kernel = module.kernel(shape)
             if kernel is None:
                 return None
             shapes.append((shapes[0][0], *kernel.output))

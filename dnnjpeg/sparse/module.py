@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from dnnjpeg.sparse.compiled import Compiled
 from dnnjpeg.sparse.dense import TORCH, DenseConv2d
+from dnnjpeg.sparse.direct import Direct
 from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
 from dnnjpeg.sparse.geometry import obstacle
 from dnnjpeg.sparse.lists import Lists
@@ -110,6 +112,10 @@ class SparseConv2d(FastConv2d):
             tiling = tilings(geometry, True, zeros)[0]
         weight, bias = self.folded()
         return RingConvolution(geometry, weight, bias, tiling, activation=self.activation, threads=threads)
+
+    def dense_kernel(self, shape: tuple[int, ...]) -> Compiled:
+        """A dense kernel of ours for inputs of this shape, which `kernel` can compute."""
+        return self._dense_layer().kernel(shape) or Direct(self._geometry(shape), *self.folded())
 
     def _dense_layer(self) -> DenseConv2d:
         """The layer for inputs with few zeros."""

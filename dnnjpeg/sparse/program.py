@@ -6,6 +6,7 @@ What nothing else reads is in an arena, where an output takes the place of those
 import ctypes
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ _CALL = record("steps", "count", "bases", "scratch", "jobs", "most", "met", "cod
 # of a step: code, job, 64-bit words of the job, threads, limits; base and offset of source, output, residual;
 # place of the job's copy
 _WORDS = 12
-FEW = 1.3  # times the non-zeros with which a dense method is as fast
+FEW, RUNNING = 1.3, 3  # times the non-zeros with which a dense method is as fast, so often running
 Shape = tuple[int, ...]
 Kernel = Compiled | RingConvolution
 Place = tuple[int, int]  # a base and an offset
@@ -102,7 +103,7 @@ class Program:
     def __init__(
         self, links: Sequence[Link], outputs: Sequence[int], inputs: Sequence[Shape], kernels: list[Kernel]
     ) -> None:
-        self.is_dense = False  # whether a sparse layer has met so few zeros that it should not be one
+        self.crowded: set[int] = set()  # sparse links that have met too few zeros several times running
         batch, threads = inputs[0][0], torch.get_num_threads()
         shapes = [*inputs, *((batch, *kernel.output) for kernel in kernels)]
         self.shapes = [shapes[output] for output in outputs]
@@ -114,10 +115,11 @@ class Program:
         self._threads: list[int] = []  # of each step
         self._steps, self._kernels = array("q"), kernels
         self._scratch = 0  # bytes of a thread
-        self._watched: list[tuple[int, float]] = []  # steps that count non-zeros, and how many there may be
-        at = 0
+        self._watched: list[tuple[int, int, float]] = []  # link, its step that counts, most non-zeros
+        self._times: Counter[int] = Counter()  # running, that a link has met too few zeros
+        self._first, at = len(inputs), 0
         while at < len(links):
-            first = len(inputs) + at  # number of the first output
+            first = self._first + at  # number of the first output
             count = 1
             if isinstance(kernel := kernels[at], RingConvolution):
                 self._add_sparse(links[at], kernel, first, batch)
@@ -178,7 +180,8 @@ class Program:
         lists = (_ARENA, self._inner.take(_LISTS, form.bytes))
         self._inner.give({_LISTS})
         assert isinstance(link.module, SparseConv2d)
-        self._watched.append((len(self._jobs), FEW * (1 - link.module.min_zeros) * form.elements))
+        most = FEW * (1 - link.module.min_zeros) * form.elements
+        self._watched.append((number - self._first, len(self._jobs), most))
         self._add(*packing, link, self._place(link.source), lists, _NOTHING)
         self._add(*products, link, lists, out, self._place(link.residual))
 
@@ -210,9 +213,12 @@ class Program:
             *team(),
         )
         walk.ctypes((ctypes.c_int64 * len(values))(*values))
-        for step, most in self._watched:
-            at = block.address + LINE + self._steps[step * _WORDS + 11] + COUNT
-            self.is_dense |= ctypes.c_int64.from_address(at).value > most
+        for link, step, most in self._watched:
+            place = block.address + LINE + self._steps[step * _WORDS + 11] + COUNT
+            few = ctypes.c_int64.from_address(place).value > most
+            self._times[link] = self._times[link] + 1 if few else 0
+            if self._times[link] == RUNNING:
+                self.crowded.add(link)
         workspace.give(block)
         return outs
 

@@ -16,6 +16,7 @@ from dnnjpeg.sparse.chain import Chain  # noqa: E402
 from dnnjpeg.sparse.dense import DenseConv2d  # noqa: E402
 from dnnjpeg.sparse.module import SparseConv2d  # noqa: E402
 from dnnjpeg.sparse.program import Link  # noqa: E402
+from dnnjpeg.sparse.ring import RingConvolution  # noqa: E402
 from dnnjpeg.sparse.threads import Team, team  # noqa: E402
 from dnnjpeg.sparse.tiling import Tiling  # noqa: E402
 
@@ -123,36 +124,33 @@ def test_sparse_links(patterns: bool, batch: int, threads: int) -> None:
     check(links, [4, 7], torch.randn(batch, 8, 29, 30), torch.randn(batch, 70, 29, 30))
 
 
-def test_sparse_links_that_meet_few_zeros_decide_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparse_links_that_meet_few_zeros_become_dense() -> None:
     layer = sparse(nn.Conv2d(32, 16, 1), Tiling(True, 32, 1))
     layer.min_zeros = 0.4
     links = linked(sparse(nn.Conv2d(16, 32, 1), Tiling(True, 16, 1)), layer)
     links[0].module.min_zeros = 0.0
     nn.init.ones_(links[0].module.weight)
     made = Chain(links, [2])
-    called: list[bool] = []
-    own = SparseConv2d.compute
-
-    def compute(self: SparseConv2d, *given: object) -> Tensor:
-        called.append(self is layer)
-        return own(self, *given)
-
-    monkeypatch.setattr(SparseConv2d, "compute", compute)
 
     def right(x: Tensor) -> None:
         with torch.inference_mode():
             wanted = expected(links, [x])[2]
             assert float((made(x) - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
 
-    x = torch.randn(1, 16, 12, 12)
-    right(x)  # half of what the second layer reads is zero
-    right(x)
-    assert not called
-    right(x.abs() + 1)  # nothing is
-    assert not called
-    right(x)
-    right(x)
-    assert called == [False, True] * 2
+    def dense() -> list[bool]:
+        (found,) = made._programs.values()
+        assert found is not None
+        return [not isinstance(kernel, RingConvolution) for kernel in found._kernels]
+
+    x = torch.randn(1, 16, 12, 12)  # half of what the second layer reads is zero
+    full = x.abs() + 1  # nothing is
+    for given in (x, full, full, x, full, full):
+        right(given)
+        assert dense() == [False, False]
+    right(full)
+    for given in (full, x):
+        right(given)
+        assert dense() == [False, True]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
