@@ -52,11 +52,12 @@ class Chain:
             self._programs.clear()
             self._state = state
         key = (torch.get_num_threads(), *((x.shape, x.dtype, x.device) for x in inputs))
-        if key not in self._programs:
+        try:
+            program = self._programs[key]
+        except KeyError:  # there was none, or another thread has cleared them
             for link in self._links:
                 link.module.check(inputs[0])
-            self._programs[key] = self._program(inputs)
-        program = self._programs[key]
+            program = self._programs[key] = self._program(inputs)
         if program is None:
             return self._given(self._one_by_one(inputs))
         results = program([x.contiguous(memory_format=torch.channels_last) for x in inputs])
