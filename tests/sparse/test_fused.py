@@ -228,20 +228,23 @@ def pair() -> nn.Module:
     return planned(Pair(WAYS["residual"][0]).eval(), "ring-patterns", True)
 
 
-@pytest.mark.parametrize(("way", "calls"), [(map_and_lists, 1), (in_a_row, 0)])
+@pytest.mark.parametrize(
+    ("way", "fused", "calls"), [(map_and_lists, False, 1), (map_and_lists, True, 0), (in_a_row, True, 0)]
+)
 @torch.inference_mode()
-def test_lists_with_few_zeros_are_left_to_torch(
-    way: Any, calls: int, monkeypatch: pytest.MonkeyPatch
+def test_inputs_with_few_zeros_are_left_to_torch(
+    way: Any, fused: bool, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as there is a map beside them."""
+    """Outside of chains. These compute everything themselves, later by a dense kernel."""
     x, network = torch.randn(1, 16, 9, 11), Pair(way).eval()
     expected = network(x)
-    planned(network, "ring-patterns", True)
+    planned(network, "ring-patterns", fused)
     network.second.min_zeros = 0.99
     dense: list[Tensor] = []
     own = DenseConv2d.compute
     monkeypatch.setattr(DenseConv2d, "compute", lambda self, *args: dense.append(args) or own(self, *args))
-    assert torch.allclose(network(x), expected, atol=1e-5) and len(dense) == calls
+    for turn in range(1, 6):
+        assert torch.allclose(network(x), expected, atol=1e-5) and len(dense) == calls * turn
 
 
 @torch.inference_mode()
