@@ -18,8 +18,8 @@ _VERSION = attrgetter("_version")
 class Chain:
     """Convolutions that follow each other, as one function.
 
-    links: the convolutions, in their order. A sparse one that meets too few zeros several times running is
-        replaced by a dense kernel.
+    links: the convolutions, in their order. A sparse one that meets too few zeros in several calls, one
+        after the other, is replaced by a dense kernel.
     outputs: numbers of the tensors that others read.
     """
 

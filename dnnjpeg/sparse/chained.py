@@ -66,8 +66,9 @@ def _added(node: fx.Node) -> tuple[int, int] | None:
 
 def _is_ours(module: FastConv2d | None) -> bool:
     """Whether a chain may have a convolution."""
-    known = module.method in OURS if isinstance(module, DenseConv2d) else isinstance(module, SparseConv2d)
-    return known and module is not None and module.channels_last is True
+    if module is None or module.channels_last is not True:
+        return False
+    return isinstance(module, SparseConv2d) or (isinstance(module, DenseConv2d) and module.method in OURS)
 
 
 def join(graph: fx.Graph, modules: Modules) -> None:

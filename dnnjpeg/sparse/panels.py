@@ -33,8 +33,8 @@ def tiled(width: int, panel: int) -> int:
 def block_bytes(least: int, weights: Tensor) -> int:
     """Bytes of input for which all filters pass, before the next block of the input.
 
-    As many as the weights have, so that these pass seldom, but `least` at the least, and half of the second
-    cache at the most.
+    There are as many as the weights have, so that the weights pass seldom. There are at least `least`, and at
+    most half of the second cache.
     """
     return max(least, min(4 * weights.numel(), cache_size(2) // 2))
 

@@ -30,7 +30,8 @@ _CALL = record("steps", "count", "bases", "scratch", "jobs", "most", "met", "cod
 # of a step: code, job, 64-bit words of the job, threads, limits; base and offset of source, output, residual;
 # place of the job's copy
 _WORDS = 12
-FEW, RUNNING = 1.3, 3  # times the non-zeros with which a dense method is as fast, so often running
+CROWDED = 1.3  # times the non-zeros with which a dense method is as fast: more are too many
+CALLS = 3  # with too many, one after the other, before a dense kernel is used
 Shape = tuple[int, ...]
 Kernel = Compiled | RingConvolution
 Place = tuple[int, int]  # a base and an offset
@@ -103,7 +104,7 @@ class Program:
     def __init__(
         self, links: Sequence[Link], outputs: Sequence[int], inputs: Sequence[Shape], kernels: list[Kernel]
     ) -> None:
-        self.crowded: set[int] = set()  # sparse links that have met too few zeros several times running
+        self.crowded: set[int] = set()  # sparse links that have met too few zeros in `CALLS` calls
         batch, threads = inputs[0][0], torch.get_num_threads()
         shapes = [*inputs, *((batch, *kernel.output) for kernel in kernels)]
         self.shapes = [shapes[output] for output in outputs]
@@ -116,7 +117,7 @@ class Program:
         self._steps, self._kernels = array("q"), kernels
         self._scratch = 0  # bytes of a thread
         self._watched: list[tuple[int, int, float]] = []  # link, its step that counts, most non-zeros
-        self._times: Counter[int] = Counter()  # running, that a link has met too few zeros
+        self._times: Counter[int] = Counter()  # one after the other, that a link has met too few zeros
         self._first, at = len(inputs), 0
         while at < len(links):
             first = self._first + at  # number of the first output
@@ -180,7 +181,7 @@ class Program:
         lists = (_ARENA, self._inner.take(_LISTS, form.bytes))
         self._inner.give({_LISTS})
         assert isinstance(link.module, SparseConv2d)
-        most = FEW * (1 - link.module.min_zeros) * form.elements
+        most = CROWDED * (1 - link.module.min_zeros) * form.elements
         self._watched.append((number - self._first, len(self._jobs), most))
         self._add(*packing, link, self._place(link.source), lists, _NOTHING)
         self._add(*products, link, lists, out, self._place(link.residual))
@@ -215,9 +216,9 @@ class Program:
         walk.ctypes((ctypes.c_int64 * len(values))(*values))
         for link, step, most in self._watched:
             place = block.address + LINE + self._steps[step * _WORDS + 11] + COUNT
-            few = ctypes.c_int64.from_address(place).value > most
-            self._times[link] = self._times[link] + 1 if few else 0
-            if self._times[link] == RUNNING:
+            crowded = ctypes.c_int64.from_address(place).value > most
+            self._times[link] = self._times[link] + 1 if crowded else 0
+            if self._times[link] == CALLS:
                 self.crowded.add(link)
         workspace.give(block)
         return outs

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dnnjpeg.sparse.threads import LINE
+
 _PAGE = 2 << 20  # bytes of a large page
 _CHUNK = 4 * _PAGE  # for the weights of several layers
-_LINE = 64
 
 
 class Block(NamedTuple):
@@ -47,7 +48,7 @@ def packed(tensor: Tensor) -> Tensor:
     """A contiguous copy of a float32 tensor, 64-byte aligned, for as long as a layer lives."""
     global _rest
     size = 4 * tensor.numel()
-    whole = -(-size // _LINE) * _LINE
+    whole = -(-size // LINE) * LINE
     with _lock:
         if len(_rest) < whole:
             _rest = _pages(max(whole, _CHUNK))
