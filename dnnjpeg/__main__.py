@@ -2,4 +2,4 @@
 
 from importlib import import_module
 
-import_module("dnnjpeg.tools.cli").main(prog_name="python -m dnnjpeg")
+import_module("dnnjpeg.tools.cli").run("python -m dnnjpeg")

@@ -13,6 +13,7 @@ import click
 
 from dnnjpeg import __version__
 from dnnjpeg.checks import one_line
+from dnnjpeg.machine.startup import quick_end
 
 from .output import check_output, whole_output  # mypy does not know the way by dnnjpeg.tools
 
@@ -86,3 +87,9 @@ def _errors() -> Iterator[None]:
 @click.version_option(__version__, message="dnnjpeg %(version)s")
 def main() -> None:
     """Make ordinary JPEG files for pictures that a neural network will read."""
+
+
+def run(name: str | None = None) -> None:
+    """The program. name: what its help calls it, if that is not what it was started as."""
+    with quick_end():
+        main(prog_name=name)

@@ -1,7 +1,7 @@
 """Compiling kernels: decorators over numba's, and features of the processor."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numba
@@ -35,14 +35,20 @@ def kernel(function: Callable[..., Any]) -> Any:
     )(function)  # fmt: skip
     made._cache = KernelCache(function)
     of_any = made.typeof_pyval
-    made.typeof_pyval = lambda value: _type_of(value) if type(value) is np.ndarray else of_any(value)
+    made.typeof_pyval = lambda value: _type_of(value, of_any)
+    # numba would search all installed packages for extensions, which kernels do not use
+    made._compilation_chain_init_hook = lambda: None
     return made
 
 
-def _type_of(array: np.ndarray) -> numba.types.Array:
-    """Numba's own function loads `numpy.ma`, which takes time at the start."""
-    dtype, layout = numba.from_dtype(array.dtype), numpy_support.map_layout(array)
-    return numba.types.Array(dtype, array.ndim, layout, readonly=not array.flags.writeable)
+def _type_of(value: Any, of_any: Callable[[Any], Any]) -> Any:
+    """For arrays, numba's own function `of_any` loads `numpy.ma`, which takes time at the start."""
+    if type(value) is tuple:
+        return numba.types.BaseTuple.from_types([_type_of(one, of_any) for one in value])
+    if type(value) is not np.ndarray:
+        return of_any(value)
+    dtype, layout = numba.from_dtype(value.dtype), numpy_support.map_layout(value)
+    return numba.types.Array(dtype, value.ndim, layout, readonly=not value.flags.writeable)
 
 
 def is_compiled(kernel: Any) -> bool:
@@ -65,12 +71,28 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
     return made
 
 
+class _Part:
+    """Numba gets to know the function when a kernel is compiled that calls it. To start takes less time so."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    @cached_property
+    def _dispatcher(self) -> Any:
+        return numba.njit(
+            nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
+            _nrt=False, **_PART,
+        )(self._function)  # fmt: skip
+
+    @property
+    def _numba_type_(self) -> Any:
+        """Asked for by numba, see its `typeof`."""
+        return self._dispatcher._numba_type_
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """Mark a part of kernels. It is always inlined, and cannot be called from Python."""
-    return numba.njit(
-        nogil=True, forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
-        _nrt=False, **_PART,
-    )(function)  # fmt: skip
+    return _Part(function)
 
 
 _LEVELS = {

@@ -163,7 +163,7 @@ def steps(array, weights):
 
 array = np.arange(8, dtype=np.int32)
 found = steps(array, None), array.tolist(), steps(array, np.array([3])), array.tolist()
-print(found, len(moved.overloads), sum(steps.stats.cache_hits.values()))
+print(found, len(moved._dispatcher.overloads), sum(steps.stats.cache_hits.values()))
 """
 
 
