@@ -128,13 +128,14 @@ def _ac_refine(note, at, word, count, block, table, order, band):
 
 
 @inlined
-def _decode_block(note, at, word, count, n, block, order, band):
+def _decode_block(note, at, word, count, n, block, band):
     """Decode what the scan holds of one block. See `intervals.scan_decoder`."""
     if band.start == 0:
         return _dc_block(note, at, word, count, n, block, band)
+    table, order = note.blocks[n, 4], note.blocks[n, 6]
     if band.high == 0:
-        return _ac_first(note, at, word, count, block, note.blocks[n, 4], order, band)
-    return _ac_refine(note, at, word, count, block, note.blocks[n, 4], order, band)
+        return _ac_first(note, at, word, count, block, table, order, band)
+    return _ac_refine(note, at, word, count, block, table, order, band)
 
 
 _decode_scan, _ = scan_decoder(_decode_block)
@@ -142,7 +143,7 @@ _decode_scan, _ = scan_decoder(_decode_block)
 
 @kernel
 def progressive_scan(
-    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, bands
+    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, orders, salvage, bands
 ):  # fmt: skip
     """Decode a progressive scan into planes that hold the result of the scans before it.
 
@@ -150,6 +151,6 @@ def progressive_scan(
     Other arguments, and what it returns: see `decode_scan` in `intervals.scan_decoder`.
     """
     return _decode_scan(
-        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage,
+        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, orders, salvage,
         bands[0],
     )  # fmt: skip

@@ -97,7 +97,7 @@ def _decode_ac(at, word, count, table, block, order):
 
 
 @inlined
-def _decode_block(note, at, word, count, n, block, order, band):
+def _decode_block(note, at, word, count, n, block, band):
     """Decode the DC and the AC coefficients of a block. See `intervals.scan_decoder`."""
     store(block, splat(0, "u8x64"))
     store(block + 64, splat(0, "u8x64"))
@@ -106,7 +106,8 @@ def _decode_block(note, at, word, count, n, block, order, band):
     note.dc[note.blocks[n, 2]] = dc
     store(block, np.int16(dc))
     if error == FINE:
-        at, word, count, error = _decode_ac(at, word, count, note.blocks[n, 4], block, order)
+        table, order = note.blocks[n, 4], note.blocks[n, 6]
+        at, word, count, error = _decode_ac(at, word, count, table, block, order)
     if dc < -1024 or dc > 1023:
         error = TOO_LARGE
     return at, word, count, error
@@ -117,7 +118,7 @@ _decode_scan, decode_row = scan_decoder(_decode_block)
 
 @kernel
 def sequential_scan(
-    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage
+    notes, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, orders, salvage
 ):  # fmt: skip
     """Decode a sequential scan into planes.
 
@@ -125,5 +126,6 @@ def sequential_scan(
     Other arguments, and what it returns: see `decode_scan` in `intervals.scan_decoder`.
     """
     return _decode_scan(
-        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, 0
-    )
+        notes[0], data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, orders, salvage,
+        0,
+    )  # fmt: skip

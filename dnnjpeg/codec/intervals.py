@@ -33,17 +33,18 @@ NOTE = np.dtype(
         ("lost", np.int64),  # whether the rest of the interval cannot be read
         ("run", np.int64),  # blocks left in an EOB run
         ("dc", np.int64, 4),  # DC predictions
-        ("blocks", np.int64, (10, 6)),  # the blocks of an MCU, see `_lay_out`
+        ("blocks", np.int64, (10, 7)),  # the blocks of an MCU, see `_lay_out`
     ],
     align=True,
 )  # fmt: skip
 
-H, V, STRIDE, PLANE, DC_TABLE, AC_TABLE = range(6)
+H, V, STRIDE, PLANE, DC_TABLE, AC_TABLE, ORDER = range(7)
 """The fields of a component in a scan.
 
 H, V: the number of its blocks in an MCU, across and down.
 STRIDE: blocks from one row of its plane to the next. PLANE: the first block of that plane.
 DC_TABLE, AC_TABLE: where its tables begin, in bytes behind the first table.
+ORDER: where its order begins, in bytes behind the first order.
 """
 
 
@@ -192,11 +193,12 @@ def begin_scan(note, first):
 
 
 @inlined
-def _lay_out(note, planes, parts, tables, mcu_row):
+def _lay_out(note, planes, parts, tables, orders, mcu_row):
     """List the blocks of the first MCU of a row of the planes in `note.blocks`. Returns their number.
 
     The fields of a block are its address, bytes to the same block of the next MCU, its component, the address
-    of its DC table, that of its AC table, and its first address again, which does not change.
+    of its DC table, that of its AC table, its first address again, which does not change, and the address of
+    its order.
     """
     n = 0
     for c in range(parts.shape[0]):
@@ -210,6 +212,7 @@ def _lay_out(note, planes, parts, tables, mcu_row):
                 note.blocks[n, 3] = tables + parts[c, DC_TABLE]
                 note.blocks[n, 4] = tables + parts[c, AC_TABLE]
                 note.blocks[n, 5] = row + x * 128
+                note.blocks[n, 6] = orders + parts[c, ORDER]
                 n += 1
     return n
 
@@ -217,14 +220,14 @@ def _lay_out(note, planes, parts, tables, mcu_row):
 def scan_decoder(decode_block: Callable[..., Any]) -> Any:
     """Make the functions `decode_scan` and `decode_row`, which kernels call.
 
-    decode_block(note, at, word, count, n, block, order, band): decodes block `n` of an MCU.
+    decode_block(note, at, word, count, n, block, band): decodes block `n` of an MCU.
         note: a record of `NOTE`. at, word, count: the next bits, see `refilled`.
-        block: its address, int16[64]. order, band: see `decode_scan`.
+        block: its address, int16[64]. band: see `decode_scan`.
         It returns (at, word, count, error).
     """
 
     @inlined
-    def decode_mcus(note, blocks, mcus, order, room, band):
+    def decode_mcus(note, blocks, mcus, room, band):
         """Decode some MCUs of one interval. Returns an error."""
         at, word, count = note.at, note.word, note.count
         most = 8 * (note.end - room)
@@ -233,7 +236,7 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
             for n in range(blocks):
                 block = note.blocks[n, 0]
                 note.blocks[n, 0] = block + note.blocks[n, 1]
-                at, word, count, error = decode_block(note, at, word, count, n, block, order, band)
+                at, word, count, error = decode_block(note, at, word, count, n, block, band)
                 if used_bits(at, count, room) > most:
                     error = TOO_SHORT
                 if error != FINE:
@@ -244,15 +247,15 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
 
     @inlined
     def decode_row(
-        note, end, room, planes, parts, tables, base, mcu_row, mcus, mcu_rows, interval, order, band, salvage
+        note, end, room, planes, parts, tables, base, mcu_row, mcus, mcu_rows, interval, orders, band, salvage
     ):  # fmt: skip
         """Decode one row of MCUs of a scan (T.81 A.2.3), after `begin_scan` and the rows before it. Returns
         whether the scan goes on.
 
-        end: address of the end of the scan. room, planes, tables, order: the addresses of what `decode_scan`
+        end: address of the end of the scan. room, planes, tables, orders: the addresses of what `decode_scan`
             is given. base: the row of MCUs at which the planes begin.
         """
-        blocks = _lay_out(note, planes, parts, tables, mcu_row - base)
+        blocks = _lay_out(note, planes, parts, tables, orders, mcu_row - base)
         mcu = 0
         while mcu < mcus:
             error = FINE
@@ -263,7 +266,7 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
             mcu += some
             note.left -= some
             if some > 0 and not note.lost:
-                found = decode_mcus(note, blocks, some, order, room, band)
+                found = decode_mcus(note, blocks, some, room, band)
                 if found == FINE and note.left == 0:
                     found = _end_interval(note, end, room, mcu == mcus and mcu_row + 1 == mcu_rows)
                 note.lost = found != FINE
@@ -279,17 +282,17 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
 
     @inlined
     def decode_scan(
-        note, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, order, salvage, band
+        note, data, first, end, memory, planes, parts, tables, mcus, mcu_rows, interval, orders, salvage, band
     ):  # fmt: skip
         """Decode a scan, bytes first..end-1 of the file. Returns an error. The note says where it is.
 
         data: uint8 array, the file. memory: uint8 array for the copy of an interval, with `SLACK`.
-        planes: int16 array, the output: blocks of 64, in the order that `order` says.
-        parts: int64[components, 6], see above. tables: uint8 array, see `lookup.lookup_tables`.
+        planes: int16 array, the output: blocks of 64.
+        parts: int64[components, 7], see above. tables: uint8 array, see `lookup.lookup_tables`.
         mcus, mcu_rows: the number of MCUs across and down.
         interval: MCUs from one restart marker to the next; 0 is none.
-        order: uint8[64 + lookup.MOST_BEHIND], for each position the offset of the coefficient in a block, in
-            bytes.
+        orders: uint8[n, 64 + lookup.MOST_BEHIND], for each position the offset of the coefficient in a
+            block, in bytes.
         salvage: whether to leave blocks that cannot be read as they are, and to go on at the next restart.
         band: a record of `bands.BAND`. Sequential scans have none.
         """
@@ -297,7 +300,7 @@ def scan_decoder(decode_block: Callable[..., Any]) -> Any:
         begin_scan(note, source + first)
         while mcu_row < mcu_rows and decode_row(
             note, source + end, address(memory), address(planes), parts, address(tables), 0, mcu_row,
-            mcus, mcu_rows, interval, address(order), band, salvage,
+            mcus, mcu_rows, interval, address(orders), band, salvage,
         ):  # fmt: skip
             mcu_row += 1
         note.interval -= source

@@ -17,7 +17,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables
 from dnnjpeg.codec.intervals import begin_scan
 from dnnjpeg.codec.quantize import random_keys
-from dnnjpeg.codec.read_scans import ZIGZAG_ORDER, FoundScan
+from dnnjpeg.codec.read_scans import FOLDED_ORDER, ZIGZAG_ORDER, FoundScan
 from dnnjpeg.codec.requantize import LAW, ROOM, Laws, requantize_row
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
@@ -30,6 +30,7 @@ _ENTRIES, _BITS, _COEFFICIENTS, _ROWS, _TOKENS = range(5)
 _AS_THEY_ARE = Laws(np.zeros(0, LAW), True, False, 0)
 _NOWHERE = np.empty(0, np.int16)
 _NO_PARTS = np.zeros(5, np.int64)
+_ORDERS = np.array([ZIGZAG_ORDER, FOLDED_ORDER])
 
 
 @kernel
@@ -41,7 +42,7 @@ def encode_plane_rows(
     tokens; or -1 if the scan is wrong.
 
     scan: None, or what is decoded in place of planes: a tuple of notes, data, first, end, memory, parts,
-        tables, mcus, mcu_rows, interval and order, see `decode.sequential_scan`, and of the number of its
+        tables, mcus, mcu_rows, interval and orders, see `decode.sequential_scan`, and of the number of its
         rows of MCUs that become one.
 
     laws, places, geometry: see `requantize_row`. If `laws` is empty, the planes are coded as they are.
@@ -65,11 +66,11 @@ def encode_plane_rows(
     for mcu_row in range(mcu_rows):
         base, coefficients = 0, source
         if scan is not None:
-            note, data, _, end, copied, fields, tables, across, down, interval, order, high = scan
+            note, data, _, end, copied, fields, tables, across, down, interval, orders, high = scan
             for row in range(mcu_row * high, min(mcu_row * high + high, down)):
                 if not decode_row(
                     note[0], address(data) + end, address(copied), source, fields, address(tables),
-                    mcu_row * high, row, across, down, interval, address(order), 0, False,
+                    mcu_row * high, row, across, down, interval, address(orders), 0, False,
                 ):  # fmt: skip
                     return -1
         if laws.size > 0:
@@ -154,6 +155,7 @@ def scan_of_scan(
     places, blocks = source.row_planes(high)
     fields = plan.fields.copy()
     fields[:, intervals.PLANE] = places[:, PLANE]
+    fields[:, intervals.ORDER] = np.where(change.laws.reduced, _ORDERS.shape[1], 0)
     desk, bounds = np.empty(1, DESK), interval_bounds(frame.mcus * frame.mcu_rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
@@ -164,7 +166,7 @@ def scan_of_scan(
         note, memory = np.zeros(1, intervals.NOTE), block[0]
         scan = (
             note, found.memory, found.first, found.end, copied[0], fields, found.tables, plan.mcus, plan.rows,
-            found.interval, ZIGZAG_ORDER, high,
+            found.interval, _ORDERS, high,
         )  # fmt: skip
         count = encode_plane_rows(
             scan, change.laws.components, _NOWHERE, places, geometry, frame.mcus, frame.mcu_rows, restart,

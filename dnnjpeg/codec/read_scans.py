@@ -1,6 +1,6 @@
 """The scans of a frame (T.81 B.2.3): their headers checked, their data decoded into the frame's planes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 
 from dnnjpeg.codec import bands, decode, intervals
 from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.halve import FOLDED
 from dnnjpeg.codec.lookup import (
     AC,
     AC_FIRST,
@@ -28,10 +29,15 @@ MAX_SCANS = 200  # real files have a dozen; T.81 alone would allow thousands, ea
 MAX_MCU_BLOCKS = 10  # T.81 B.2.3
 _UNKNOWN = b"\xff"
 
-NATURAL_ORDER, ZIGZAG_ORDER = (
-    np.pad(np.array(order, np.uint8) * 2, (0, MOST_BEHIND), "edge") for order in (NATURAL, range(64))
-)
-"""Where in a block, in bytes, coefficients go, by position in zigzag order, and by those behind the last."""
+
+def _order(positions: Iterable[int]) -> np.ndarray:
+    return np.pad(np.array(positions, np.uint8) * 2, (0, MOST_BEHIND), "edge")
+
+
+NATURAL_ORDER, ZIGZAG_ORDER, FOLDED_ORDER = map(_order, (NATURAL, range(64), np.argsort(FOLDED)))
+"""Where in a block, in bytes, coefficients go, by position in zigzag order, and by those behind the last.
+`FOLDED_ORDER` is for `halve`.
+"""
 
 _WRONG = {
     intervals.BAD_CODE: "has bits that are no Huffman code of its table",
@@ -230,7 +236,7 @@ def _planned(heading: Heading, progressive: bool, body: bytes) -> ScanPlan:
             places.setdefault(wanted, TABLE_BYTES * len(places))
             for wanted in _tables(selector, progressive, start, high)
         ] or [0]
-        fields.append((h, v, geometry[c][STRIDE], geometry[c][PLANE], tables[0], tables[-1]))
+        fields.append((h, v, geometry[c][STRIDE], geometry[c][PLANE], tables[0], tables[-1], 0))
     part = frame.components[members[0]]
     mcus, rows = (frame.mcus, frame.mcu_rows) if count > 1 else (part.columns, part.rows)
     numbers, kinds = tuple(number for number, _ in places), tuple(kind for _, kind in places)

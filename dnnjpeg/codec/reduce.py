@@ -6,7 +6,8 @@ sum of the coefficients of the blocks that are averaged. Nothing is rounded or l
 
 import numpy as np
 
-from dnnjpeg.codec.dct import store_4, store_8
+from dnnjpeg.codec.dct import store_4
+from dnnjpeg.codec.halve import FOLDED, fold_order, halved
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.simd import (
@@ -16,16 +17,21 @@ from dnnjpeg.machine.simd import (
     load,
     load_scalar,
     mask_bits,
+    shuffler,
     splat,
     store,
 )
 
-ACROSS_FIRST = np.argsort(NATURAL).reshape(8, 8).T.ravel().astype(np.uint8)
-"""uint8[64]. Element 8·across + down is the position of these frequencies in zigzag order."""
-_HIGH = sum(1 << k for k in range(32) if NATURAL[k] // 8 > 3 or NATURAL[k] % 8 > 3)
-"""Bit k is set if coefficient k, in zigzag order, is beyond the lowest four frequencies; k below 32."""
 _MOST = 4  # blocks side by side that become one
-ROOM = 256 * (_MOST + 1) + 512 * _MOST  # bytes that `average` works in
+_VALUES = 256 * _MOST  # in the room of `average`, where values are kept
+_FOLDED = _VALUES + 512 * _MOST  # where blocks are put into folded order
+ROOM = _FOLDED + 128 * _MOST * _MOST  # bytes that `average` works in
+
+_PLACES = tuple(np.argsort(np.array(NATURAL)[FOLDED]).tolist())
+"""Where in folded order the coefficient 8·down + across is."""
+_EVENS = shuffler([0, 2, 4, 6, 8, 10, 12, 14])
+_ODDS = shuffler([1, 3, 5, 7, 9, 11, 13, 15])
+_BOTH = shuffler(range(16))
 
 
 def _averaging() -> np.ndarray:
@@ -74,15 +80,16 @@ def _values(block, steps, out):
     for i in range(0, 64, 16):
         indices = convert(load(block + 2 * i, "i16x16"), "f32x16")
         store(out + 4 * i, indices * load(steps + 4 * i, "f32x16"))
-    return low & np.uint64(_HIGH) | rest
+    return low >> np.uint64(16) | rest
 
 
 @inlined
-def _add_row(a, b, c, d, e, f, g, h, values, row, i, j, k, n):
-    """Add four coefficients of one vertical frequency to their columns, of two blocks. i to n: their zigzag
-    positions.
+def _add_row(a, b, c, d, e, f, g, h, values, matrix, first):
+    """Add four coefficients of one vertical frequency to their columns, of two blocks. first: the number of
+    the first, 8·down + across.
     """
-    vector, second = load(row, "f32x8"), values + 256
+    vector, second = load(matrix + 32 * (first >> 3), "f32x8"), values + 256
+    i, j, k, n = _PLACES[first], _PLACES[first + 1], _PLACES[first + 2], _PLACES[first + 3]
     a, b = _add(a, vector, values + 4 * i), _add(b, vector, values + 4 * j)
     c, d = _add(c, vector, values + 4 * k), _add(d, vector, values + 4 * n)
     e, f = _add(e, vector, second + 4 * i), _add(f, vector, second + 4 * j)
@@ -90,9 +97,17 @@ def _add_row(a, b, c, d, e, f, g, h, values, row, i, j, k, n):
 
 
 @inlined
-def _store_columns(columns, a, b, c, d, e, f, g, h):
-    store_4(columns, 32, a, b, c, d)
-    store_4(columns + 256, 32, e, f, g, h)
+def _take_down_four(values, high, rows, matrix, columns, first):
+    """Four columns from the number `first` on. rows: of the vertical frequencies, those that count."""
+    zero = splat(np.float32(0), "f32x8")
+    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+    for n in range(high):
+        for row in range(0, 8 * rows, 8):
+            a, b, c, d, e, f, g, h = _add_row(
+                a, b, c, d, e, f, g, h, values + 512 * n, matrix + 256 * n, row + first
+            )
+    store_4(columns + 32 * first, 32, a, b, c, d)
+    store_4(columns + 32 * first + 256, 32, e, f, g, h)
 
 
 @inlined
@@ -100,7 +115,7 @@ def _take_down(first, second, stride, high, steps, matrix, columns, values):
     """Apply matrices to the vertical frequencies of blocks below each other, and add up the results. It does
     so for two columns of blocks, because the sums of one would wait for each other.
 
-    first, second: addresses of the first blocks, int16[64] in zigzag order. stride: blocks from one to the
+    first, second: addresses of the first blocks, int16[64] in folded order. stride: blocks from one to the
         next.
     high: the number of blocks. steps: address of float32[64], factors of the coefficients.
     matrix: address of `high` matrices, float32[8][8]. values: address of scratch, float32[high][2][64].
@@ -113,44 +128,20 @@ def _take_down(first, second, stride, high, steps, matrix, columns, values):
         at = n * stride * 128
         wide |= _values(first + at, steps, values + 512 * n)
         wide |= _values(second + at, steps, values + 512 * n + 256)
-    zero = splat(np.float32(0), "f32x8")
-    # by rows; the numbers are places in zigzag order
-    s = zero, zero, zero, zero, zero, zero, zero, zero
-    for n in range(high):
-        rows, at = matrix + 256 * n, values + 512 * n
-        s = _add_row(*s, at, rows, 0, 1, 5, 6)
-        s = _add_row(*s, at, rows + 32, 2, 4, 7, 13)
-        s = _add_row(*s, at, rows + 64, 3, 8, 12, 17)
-        s = _add_row(*s, at, rows + 96, 9, 11, 18, 24)
-        if wide != 0:
-            s = _add_row(*s, at, rows + 128, 10, 19, 23, 32)
-            s = _add_row(*s, at, rows + 160, 20, 22, 33, 38)
-            s = _add_row(*s, at, rows + 192, 21, 34, 37, 47)
-            s = _add_row(*s, at, rows + 224, 35, 36, 48, 49)
-    _store_columns(columns, *s)
     if wide == 0:
+        _take_down_four(values, high, 4, matrix, columns, 0)
         return False
-    s = zero, zero, zero, zero, zero, zero, zero, zero
-    for n in range(high):
-        rows, at = matrix + 256 * n, values + 512 * n
-        s = _add_row(*s, at, rows, 14, 15, 27, 28)
-        s = _add_row(*s, at, rows + 32, 16, 26, 29, 42)
-        s = _add_row(*s, at, rows + 64, 25, 30, 41, 43)
-        s = _add_row(*s, at, rows + 96, 31, 40, 44, 53)
-        s = _add_row(*s, at, rows + 128, 39, 45, 52, 54)
-        s = _add_row(*s, at, rows + 160, 46, 51, 55, 60)
-        s = _add_row(*s, at, rows + 192, 50, 56, 59, 61)
-        s = _add_row(*s, at, rows + 224, 57, 58, 62, 63)
-    _store_columns(columns + 128, *s)
+    _take_down_four(values, high, 8, matrix, columns, 0)
+    _take_down_four(values, high, 8, matrix, columns, 4)
     return True
 
 
 @inlined
-def _take_across(columns, wide, count, matrix, out):
+def _take_across(columns, wide, count, matrix):
     """Apply matrices to the horizontal frequencies of `count` times eight columns.
 
     columns: address of float32[count][8 across][8 down]. wide: bit n is not set if the last four of the eight
-    columns n count as zero. out: address of the result, float32[8 across][8 down].
+    columns n count as zero. Returns the eight columns of the result.
     """
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
@@ -161,26 +152,43 @@ def _take_across(columns, wide, count, matrix, out):
             c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
             e, f = _add(e, vector, weights + 16), _add(f, vector, weights + 20)
             g, h = _add(g, vector, weights + 24), _add(h, vector, weights + 28)
-    store_8(out, 32, a, b, c, d, e, f, g, h)
+    return a, b, c, d, e, f, g, h
 
 
 @inlined
-def average(source, stride, columns, rows, x, y, across, down, steps, room):
-    """Compute one block of averages of `across` x `down` samples.
-
-    source: address of the component's blocks, int16[64] in zigzag order. stride: blocks from one row to the
-        next. columns, rows: the number of blocks that hold picture.
-    x, y: the column and the row of the block of averages.
-    steps: address of float32[64], factors of the coefficients, zigzag order.
-    room: address of `ROOM` bytes. The result is at their beginning, float32[8 across][8 down].
-    """
-    high, count = min(down, rows - y * down), min(across, columns - x * across)
+def _reduced(block, stride, high, count, across, down, steps, room):
+    """Any number of blocks, see `average`."""
     matrix, wide = _matrices(down, high), np.int64(0)
     for i in range(0, count, 2):
-        block = source + (y * down * stride + x * across + i) * 128
-        second = block + 128 * (i + 1 < count)  # the last of an odd number twice
-        is_wide = _take_down(
-            block, second, stride, high, steps, matrix, room + 256 * i + 256, room + 256 * (_MOST + 1)
-        )
+        first = block + 128 * i
+        second = first + 128 * (i + 1 < count)  # the last of an odd number twice
+        is_wide = _take_down(first, second, stride, high, steps, matrix, room + 256 * i, room + _VALUES)
         wide |= (3 if is_wide else 0) << i
-    _take_across(room + 256, wide, count, _matrices(across, count), room)
+    a, b, c, d, e, f, g, h = _take_across(room, wide, count, _matrices(across, count))
+    even_even, even_odd = _BOTH(_EVENS(a, c), _EVENS(e, g)), _BOTH(_EVENS(b, d), _EVENS(f, h))
+    return even_even, _BOTH(_ODDS(a, c), _ODDS(e, g)), even_odd, _BOTH(_ODDS(b, d), _ODDS(f, h))
+
+
+@inlined
+def average(source, stride, columns, rows, x, y, across, down, folded, steps, weights, room):
+    """Compute one block of averages of `across` x `down` samples.
+
+    source: address of the component's blocks, int16[64]. stride: blocks from one row to the next. columns,
+        rows: the number of blocks that hold picture.
+    x, y: the column and the row of the block of averages.
+    folded: whether the blocks are in folded order, see `halve`, and not in zigzag order.
+    steps: address of float32[64], factors of the coefficients, folded order. weights: see `halve.halved`.
+    room: address of `ROOM` bytes.
+
+    Returns four vectors f32x16, as `halve.JOINED` says.
+    """
+    high, count = min(down, rows - y * down), min(across, columns - x * across)
+    block = source + (y * down * stride + x * across) * 128
+    if not folded:
+        for n in range(high):
+            for i in range(count):
+                fold_order(block + (n * stride + i) * 128, room + _FOLDED + (n * count + i) * 128)
+        block, stride = room + _FOLDED, count
+    if across == 2 and down == 2 and high == 2 and count == 2:
+        return halved(block, block + stride * 128, weights)
+    return _reduced(block, stride, high, count, across, down, steps, room)

@@ -5,7 +5,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from dnnjpeg.codec import reduce
-from dnnjpeg.codec.dct import LANES, transpose_16
+from dnnjpeg.codec.dct import LANES, store_4, transpose_16
+from dnnjpeg.codec.halve import FOLDED, JOINED, folding
 from dnnjpeg.codec.quantize import (
     NEAREST,
     NO_LIMIT,
@@ -15,7 +16,7 @@ from dnnjpeg.codec.quantize import (
     legal,
     sample_16,
 )
-from dnnjpeg.codec.reduce import ACROSS_FIRST, average
+from dnnjpeg.codec.reduce import average
 from dnnjpeg.codec.scan import COLUMNS, PLANE, ROWS, STRIDE, H, V
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.jpeg.standard import Steps
@@ -37,10 +38,11 @@ LAW = np.dtype(
     [
         ("across", np.int64), ("down", np.int64),  # samples that become one
         ("near", np.int64),  # whether all go to the nearest integer, and none can be out of T.81's bounds
-        ("steps", np.float32, 64),  # of the source
+        # of the source, in folded order, and what is made of them to halve samples, see `halve`
+        ("steps", np.float32, 64), ("folding", np.float32, 64),
         ("scale", np.float32, 64), ("law", np.float32, (64, 2)),  # see `quantize.Quantizer`, as the next two
         ("reach", np.int64, 64), ("limit", np.int16, 64),
-        ("scale_across", np.float32, 64),  # the scale by frequencies across, then down
+        ("scale_joined", np.float32, 64),  # the scale in the order `halve.JOINED`
     ],
     align=True,
 )  # fmt: skip
@@ -51,9 +53,11 @@ ROOM = _AVERAGES + reduce.ROOM  # bytes that `requantize_row` works in, and 64 f
 
 _NATURAL = np.array(NATURAL, np.uint8)
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
-_LOWEST = np.array([-1024] + [-1023] * 63, np.int16)  # of DC and AC (T.81 F.1.2)
-_ZIGZAG = np.argsort(reduce.ACROSS_FIRST).tolist()  # elements in the order of frequencies across, then down
+_LOWEST_AC = -1023  # T.81 F.1.2
+_LOWEST = np.array([-1024] + [_LOWEST_AC] * 15, np.int16)  # of DC, and of AC behind it
+_ZIGZAG = np.argsort(JOINED).tolist()
 _FIRST_ZIGZAG, _LAST_ZIGZAG = shuffler(_ZIGZAG[:32]), shuffler(_ZIGZAG[32:])
+_PAIR = shuffler(range(32))
 
 
 @inlined
@@ -78,32 +82,37 @@ def _gather(blocks, columns):
 
 
 @inlined
-def _average(law, source, place, x, y, room):
-    average(
-        source, place[STRIDE], place[COLUMNS], place[ROWS], x, y, law.across, law.down, address(law.steps),
-        room,
+def _average(law, source, place, x, y, folded, room):
+    return average(
+        source, place[STRIDE], place[COLUMNS], place[ROWS], x, y, law.across, law.down, folded,
+        address(law.steps), address(law.folding), room,
     )  # fmt: skip
 
 
 @inlined
-def _nearest_averages(law, source, place, target, columns, y, room):
+def _rounded(value, scales, lowest):
+    """Times the scales at an address, to the nearest integer within T.81's bounds, i16x16."""
+    rounded = fused(value, load(scales, "f32x16"), splat(ROUNDER, "f32x16"))
+    index = convert(reinterpret(rounded, "i32x16"), "i16x16")
+    index = select(index < lowest, lowest, index)
+    return select(index > 1023, 1023, index)
+
+
+@inlined
+def _nearest_averages(law, source, place, target, columns, y, folded, room):
     """A row of blocks of averages to the nearest integer, block by block."""
-    scales, indices = address(law.scale_across), room + reduce.ROOM
+    scales = address(law.scale_joined)
+    with_dc, others = load(address(_LOWEST), "i16x16"), splat(_LOWEST_AC, "i16x16")
     for x in range(columns):
-        _average(law, source, place, x, y, room)
-        for i in range(0, 64, 16):
-            value, by = load(room + 4 * i, "f32x16"), load(scales + 4 * i, "f32x16")
-            rounded = reinterpret(fused(value, by, splat(ROUNDER, "f32x16")), "i32x16")
-            index, lowest = convert(rounded, "i16x16"), load(address(_LOWEST) + 2 * i, "i16x16")
-            index = select(index < lowest, lowest, index)
-            store(indices + 2 * i, select(index > 1023, 1023, index))
-        low, high = load(indices, "i16x32"), load(indices + 64, "i16x32")
+        a, b, c, d = _average(law, source, place, x, y, folded, room)
+        low = _PAIR(_rounded(a, scales, with_dc), _rounded(b, scales + 64, others))
+        high = _PAIR(_rounded(c, scales + 128, others), _rounded(d, scales + 192, others))
         store(target + x * 128, _FIRST_ZIGZAG(low, high))
         store(target + x * 128 + 64, _LAST_ZIGZAG(low, high))
 
 
 @inlined
-def _drawn_batches(law, source, place, target, columns, y, first_block, keys, room):
+def _drawn_batches(law, source, place, target, columns, y, folded, first_block, keys, room):
     """A row of blocks, sixteen at a time: averages, or the indices as they are, times the scale, to the
     nearest integer or one that is drawn (see `quantize`).
     """
@@ -113,9 +122,10 @@ def _drawn_batches(law, source, place, target, columns, y, first_block, keys, ro
             _gather(source + (y * place[STRIDE] + x) * 128, values)
         else:
             for lane in range(min(16, columns - x)):
-                _average(law, source, place, x + lane, y, averages)
+                a, b, c, d = _average(law, source, place, x + lane, y, folded, averages)
+                store_4(averages, 64, a, b, c, d)
                 for i in range(64):
-                    k = np.int64(load_scalar(address(ACROSS_FIRST) + i, "u8"))
+                    k = np.int64(load_scalar(address(JOINED) + i, "u8"))
                     store(values + k * 64 + lane * 4, load_scalar(averages + 4 * i, "f32"))
         numbers = load(address(_LANE_NUMBERS), "u32x16") + splat(first_block + x, "u32x16")
         hashed = block_hash(numbers, keys)
@@ -134,7 +144,8 @@ def requantize_row(laws, planes, places, in_rows, target, geometry, base, mcu_ro
     out as `geometry` says, and begin with the row `base`.
 
     laws: array of records of `LAW`. planes, target, room: addresses. keys: None if all laws are `near`.
-    in_rows: whether the planes begin with what becomes this row of MCUs, and not with the picture.
+    in_rows: whether the planes begin with what becomes this row of MCUs, and not with the picture. Then
+        components whose samples are averaged are in folded order, see `halve`.
     """
     for c in range(laws.size):
         law, place = laws[c], places[c]
@@ -145,11 +156,11 @@ def requantize_row(laws, planes, places, in_rows, target, geometry, base, mcu_ro
             out = target + (geometry[c, PLANE] + (y - base * v) * geometry[c, STRIDE]) * 128
             if keys is not None and not law.near:
                 first_block, own = y * mcus * h, address(keys) + c * 264
-                _drawn_batches(law, source, place, out, columns, y, first_block, own, room)
+                _drawn_batches(law, source, place, out, columns, y, in_rows, first_block, own, room)
             elif law.across * law.down == 1:
                 _nearest_blocks(source + y * place[STRIDE] * 128, out, columns, address(law.scale))
             else:
-                _nearest_averages(law, source, place, out, columns, y, room)
+                _nearest_averages(law, source, place, out, columns, y, in_rows, room)
 
 
 Sampling = tuple[tuple[int, int], ...]
@@ -172,6 +183,11 @@ class Laws(NamedTuple):
     sampled: bool
     candidates: int
 
+    @property
+    def reduced(self) -> np.ndarray:
+        """bool[components], whether samples are averaged."""
+        return self.components["across"] * self.components["down"] > 1
+
     @classmethod
     def of(
         cls,
@@ -193,5 +209,8 @@ class Laws(NamedTuple):
             limit = quantizer.limit[c][_NATURAL]
             near = not reach.any() and bool(limit.min() == NO_LIMIT and (not whole or scale.max() <= 1))
             law = quantizer.law[c][_NATURAL]
-            laws[c] = (across, down, near, step, scale, law, reach, limit, scale[ACROSS_FIRST])
+            folded = step[FOLDED]
+            laws[c] = (
+                across, down, near, folded, folding(folded), scale, law, reach, limit, scale[JOINED],
+            )  # fmt: skip
         return cls(laws, bool(laws["near"].all()), quantizer.sampled, quantizer.candidates)

@@ -72,7 +72,7 @@ def callback(function: Callable[..., Any], job: np.dtype[Any]) -> Any:
 
 
 class _Part:
-    """Numba gets to know the function when a kernel is compiled that calls it. To start takes less time so."""
+    """Numba gets to know the function when a kernel that calls it is compiled: a start takes less time."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
