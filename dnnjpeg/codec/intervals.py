@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, splat, store
-from dnnjpeg.machine.words import big_endian, count_zeros_low
+from dnnjpeg.codec.marks import next_marker, without_stuffing
+from dnnjpeg.machine.jit import inlined
+from dnnjpeg.machine.simd import address, load_scalar, splat, store
+from dnnjpeg.machine.words import big_endian
 
 SLACK = 320  # bytes: 64 codes of 16 bits with 10 extra bits, a word that is read ahead, and a vector
 
@@ -67,70 +68,6 @@ def used_bits(at, count, room):
     return 8 * (at - room) - (count & 63)
 
 
-@kernel
-def find_mark(data, at):
-    """Find the next 0xFF that is not followed by stuffing or by a restart. Returns its index, or -1.
-
-    data: uint8 array. at: the index at which to begin.
-    """
-    begin = address(data)
-    at, end = begin + at, begin + data.size
-    while at + 1 < end:
-        if at + 64 <= end:
-            marks = mask_bits(load(at, "u8x64") == 255)
-            if marks == 0:
-                at += 64
-                continue
-            at += np.int64(count_zeros_low(marks))
-            if at + 1 == end:
-                break
-        if load_scalar(at, "u8") == 255:
-            following = load_scalar(at + 1, "u8")
-            if following != 0 and following >> 3 != 0xD0 >> 3:
-                return at - begin
-        at += 1
-    return -1
-
-
-@inlined
-def _without_stuffing(at, end, out):
-    """Copy bytes without stuffing up to a marker or the end (T.81 F.1.2.3).
-
-    Returns the address of the marker or the end, and the address behind the copy. Up to 64 bytes behind the
-    copy are overwritten.
-    """
-    while at < end:
-        step = 0
-        if at + 64 <= end:
-            chunk = load(at, "u8x64")
-            store(out, chunk)
-            marks = mask_bits(chunk == 255)
-            step = np.int64(count_zeros_low(marks)) if marks != 0 else 64
-        elif load_scalar(at, "u8") != 255:
-            store(out, load_scalar(at, "u8"))
-            step = 1
-        at += step
-        out += step
-        if at < end and load_scalar(at, "u8") == 255:
-            if at + 1 == end or load_scalar(at + 1, "u8") != 0:
-                break
-            store(out, np.uint8(255))
-            at += 2
-            out += 1
-    return at, out
-
-
-@inlined
-def _next_marker(at, end):
-    """Find the next marker. Returns its address and its second byte, which is 0 if there is no marker."""
-    while at + 1 < end:
-        marker = np.int64(load_scalar(at + 1, "u8"))
-        if load_scalar(at, "u8") == 255 and marker != 0 and marker != 255:
-            return at, marker
-        at += 1
-    return at, 0
-
-
 @inlined
 def _begin_interval(note, end, room, interval, total, salvage):
     """Begin the next interval: find its restart marker, and copy its bytes. Returns an error.
@@ -145,7 +82,7 @@ def _begin_interval(note, end, room, interval, total, salvage):
     """
     at, error, lost, searching = note.source, FINE, False, note.restarts >= 0
     while searching:
-        at, marker = _next_marker(at, end)
+        at, marker = next_marker(at, end)
         is_restart, ahead = marker >> 3 == 0xD0 >> 3, (marker - note.restarts) & 7
         if error == FINE and not (is_restart and ahead == 0):
             note.interval, note.bits = at, 0
@@ -161,7 +98,7 @@ def _begin_interval(note, end, room, interval, total, salvage):
         note.dc[c] = 0
     if not lost:
         note.interval = at
-        at, note.end = _without_stuffing(at, end, room)
+        at, note.end = without_stuffing(at, end, room)
         for i in range(0, SLACK - 64, 64):
             store(note.end + i, splat(0, "u8x64"))
         note.at, note.word, note.count = room, np.uint64(0), 0

@@ -27,7 +27,7 @@ from dnnjpeg.machine.simd import address, store
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
 _ENTRIES, _BITS, _COEFFICIENTS, _ROWS, _TOKENS = range(5)
-_AS_THEY_ARE = Laws(np.zeros(0, LAW), True, False, 0)
+_AS_THEY_ARE = Laws(np.zeros(0, LAW), np.zeros(0, bool), True, False, 0)
 _NOWHERE = np.empty(0, np.int16)
 _NO_PARTS = np.zeros(5, np.int64)
 _ORDERS = np.array([ZIGZAG_ORDER, FOLDED_ORDER])
@@ -155,7 +155,7 @@ def scan_of_scan(
     places, blocks = source.row_planes(high)
     fields = plan.fields.copy()
     fields[:, intervals.PLANE] = places[:, PLANE]
-    fields[:, intervals.ORDER] = np.where(change.laws.reduced, _ORDERS.shape[1], 0)
+    fields[:, intervals.ORDER] = change.laws.reduced * _ORDERS.shape[1]
     desk, bounds = np.empty(1, DESK), interval_bounds(frame.mcus * frame.mcu_rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dnnjpeg.checks import check_integer
-from dnnjpeg.codec import intervals
+from dnnjpeg.codec import marks
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, FoundScan, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
@@ -150,7 +150,7 @@ class _Reader:
     def follow(self, data: bytes, tables_only: bool = False) -> None:
         """All segments of a stream."""
         array = bytes_array(data)
-        segments = read_segments(data, lambda _, at: intervals.find_mark(array, at))
+        segments = read_segments(data, lambda _, at: marks.find_mark(array, at))
         ended, header, end = False, b"", 0
         while True:
             try:

@@ -174,19 +174,15 @@ def reduction(source: Sampling, target: Sampling, c: int) -> tuple[int, int]:
 
 
 class Laws(NamedTuple):
-    """One record of `LAW` a component; whether all are `near`; and whether any coefficient is drawn, from how
-    many candidates at the most.
+    """One record of `LAW` a component; bool[components], whether its samples are averaged; whether all laws
+    are `near`; and whether any coefficient is drawn, from how many candidates at the most.
     """
 
     components: np.ndarray
+    reduced: np.ndarray
     near: bool
     sampled: bool
     candidates: int
-
-    @property
-    def reduced(self) -> np.ndarray:
-        """bool[components], whether samples are averaged."""
-        return self.components["across"] * self.components["down"] > 1
 
     @classmethod
     def of(
@@ -213,4 +209,5 @@ class Laws(NamedTuple):
             laws[c] = (
                 across, down, near, folded, folding(folded), scale, law, reach, limit, scale[JOINED],
             )  # fmt: skip
-        return cls(laws, bool(laws["near"].all()), quantizer.sampled, quantizer.candidates)
+        reduced = laws["across"] * laws["down"] > 1
+        return cls(laws, reduced, bool(laws["near"].all()), quantizer.sampled, quantizer.candidates)

@@ -15,7 +15,7 @@ from test_write_coefficients import Case, cases
 from whole_files import GOOD
 
 from dnnjpeg import Coefficients, encode, read_coefficients, tables_only, write_coefficients
-from dnnjpeg.codec import intervals
+from dnnjpeg.codec import marks
 from dnnjpeg.codec.reader import bytes_array
 from dnnjpeg.jpeg.segments import find_mark
 
@@ -163,4 +163,4 @@ def test_marks_are_found_as_by_search() -> None:
             for start in range(size):
                 due = next((i for i in expected if i >= start), -1)
                 assert find_mark(data, start) == due
-                assert intervals.find_mark(bytes_array(data), start) == due
+                assert marks.find_mark(bytes_array(data), start) == due

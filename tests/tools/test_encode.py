@@ -341,8 +341,8 @@ def test_one_jpeg_file_compiles_what_it_needs_alone(source, out, tmp_path):
     subprocess.run(command, env=environment, check=True, capture_output=True)
     compiled = sorted(path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("*.nbc"))
     assert compiled == [
-        "intervals.find_mark",
         "lookup._fill_all",
+        "marks.find_mark",
         "plane_rows.encode_plane_rows",
     ]
 
