@@ -125,6 +125,7 @@ TABLES: dict[str, tuple[str, Callable[[dict], Iterator[Sequence[str]]]]] = {
     "memory": ("memory", memory),
     "rate": ("rate", rate),
     "transcode_speed": ("transcode_speed", transcode_speed),
+    "transcode_speed-xeon": ("transcode_speed-xeon", transcode_speed),
     "transcode_folder": ("transcode_folder", transcode_folder),
     "cluster": ("cluster", cluster),
     "cores": ("bucket", cores),

@@ -236,10 +236,11 @@ def worth_of(sources: list[bytes], table: str, asked: tuple[int, ...]) -> dict[s
 @click.option("--count", type=int, help="Pictures of a folder.  [default: all; for worth 100]")
 @click.option("--turns", default=7, show_default=True, help="Of each function or command.")
 @click.option("--pictures", default="full/learn", show_default=True, help="The folder for worth.")
+@click.option("--suffix", default="", help="Of the name of the file of results, for another machine.")
 @click.option("--show", is_flag=True, help="Print the last run, and measure nothing.")
-def main(what: str, count: int | None, turns: int, pictures: str, show: bool) -> None:
+def main(what: str, count: int | None, turns: int, pictures: str, suffix: str, show: bool) -> None:
     """Measure, print, and write benchmarks/results/transcode_WHAT.json."""
-    name = f"transcode_{what}"
+    name = f"transcode_{what}{suffix}"
     if pictures != "full/learn":
         name += f"_{Path(pictures).name}"
     if not show:

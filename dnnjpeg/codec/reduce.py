@@ -6,7 +6,7 @@ sum of the coefficients of the blocks that are averaged. Nothing is rounded or l
 
 import numpy as np
 
-from dnnjpeg.codec.dct import store_4
+from dnnjpeg.codec.dct import store_8
 from dnnjpeg.codec.halve import FOLDED, fold_order, halved
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.jit import inlined
@@ -16,7 +16,6 @@ from dnnjpeg.machine.simd import (
     fused,
     load,
     load_scalar,
-    mask_bits,
     shuffler,
     splat,
     store,
@@ -24,11 +23,11 @@ from dnnjpeg.machine.simd import (
 
 _MOST = 4  # blocks side by side that become one
 _VALUES = 256 * _MOST  # in the room of `average`, where values are kept
-_FOLDED = _VALUES + 512 * _MOST  # where blocks are put into folded order
+_FOLDED = _VALUES + 256 * _MOST  # where blocks are put into folded order
 ROOM = _FOLDED + 128 * _MOST * _MOST  # bytes that `average` works in
 
-_PLACES = tuple(np.argsort(np.array(NATURAL)[FOLDED]).tolist())
-"""Where in folded order the coefficient 8·down + across is."""
+_PLACES = (4 * np.argsort(np.array(NATURAL)[FOLDED])).astype(np.uint8)
+"""Where in a block of floats in folded order the coefficient 8·down + across is, in bytes."""
 _EVENS = shuffler([0, 2, 4, 6, 8, 10, 12, 14])
 _ODDS = shuffler([1, 3, 5, 7, 9, 11, 13, 15])
 _BOTH = shuffler(range(16))
@@ -73,98 +72,65 @@ def _add(total, vector, weight):
 
 @inlined
 def _values(block, steps, out):
-    """Multiply the coefficients of a block by their factors. Returns a mask of those beyond the lowest four
-    frequencies that are not zero. All arguments are addresses.
-    """
-    low, rest = mask_bits(load(block, "i16x32") != 0), mask_bits(load(block + 64, "i16x32") != 0)
+    """Multiply the coefficients of a block by their factors. All arguments are addresses."""
     for i in range(0, 64, 16):
         indices = convert(load(block + 2 * i, "i16x16"), "f32x16")
         store(out + 4 * i, indices * load(steps + 4 * i, "f32x16"))
-    return low >> np.uint64(16) | rest
 
 
 @inlined
-def _add_row(a, b, c, d, e, f, g, h, values, matrix, first):
-    """Add four coefficients of one vertical frequency to their columns, of two blocks. first: the number of
-    the first, 8·down + across.
+def _placed(values, down, across):
+    return values + np.int64(load_scalar(address(_PLACES) + 8 * down + across, "u8"))
+
+
+@inlined
+def _take_down(block, stride, high, steps, matrix, columns, values):
+    """Apply matrices to the vertical frequencies of blocks below each other, and add up the results.
+
+    block: address of the first block, int16[64] in folded order. stride: blocks from one to the next.
+    high: the number of blocks. steps: address of float32[64], factors of the coefficients.
+    matrix: address of `high` matrices, float32[8][8]. values: address of scratch, float32[high][64].
+    columns: address of the results, float32[8 across][8 down].
     """
-    vector, second = load(matrix + 32 * (first >> 3), "f32x8"), values + 256
-    i, j, k, n = _PLACES[first], _PLACES[first + 1], _PLACES[first + 2], _PLACES[first + 3]
-    a, b = _add(a, vector, values + 4 * i), _add(b, vector, values + 4 * j)
-    c, d = _add(c, vector, values + 4 * k), _add(d, vector, values + 4 * n)
-    e, f = _add(e, vector, second + 4 * i), _add(f, vector, second + 4 * j)
-    return a, b, c, d, e, f, _add(g, vector, second + 4 * k), _add(h, vector, second + 4 * n)
-
-
-@inlined
-def _take_down_four(values, high, rows, matrix, columns, first):
-    """Four columns from the number `first` on. rows: of the vertical frequencies, those that count."""
+    for n in range(high):
+        _values(block + n * stride * 128, steps, values + 256 * n)
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     for n in range(high):
-        for row in range(0, 8 * rows, 8):
-            a, b, c, d, e, f, g, h = _add_row(
-                a, b, c, d, e, f, g, h, values + 512 * n, matrix + 256 * n, row + first
-            )
-    store_4(columns + 32 * first, 32, a, b, c, d)
-    store_4(columns + 32 * first + 256, 32, e, f, g, h)
+        for down in range(8):
+            vector, at = load(matrix + 256 * n + 32 * down, "f32x8"), values + 256 * n
+            a, b = _add(a, vector, _placed(at, down, 0)), _add(b, vector, _placed(at, down, 1))
+            c, d = _add(c, vector, _placed(at, down, 2)), _add(d, vector, _placed(at, down, 3))
+            e, f = _add(e, vector, _placed(at, down, 4)), _add(f, vector, _placed(at, down, 5))
+            g, h = _add(g, vector, _placed(at, down, 6)), _add(h, vector, _placed(at, down, 7))
+    store_8(columns, 32, a, b, c, d, e, f, g, h)
 
 
 @inlined
-def _take_down(first, second, stride, high, steps, matrix, columns, values):
-    """Apply matrices to the vertical frequencies of blocks below each other, and add up the results. It does
-    so for two columns of blocks, because the sums of one would wait for each other.
-
-    first, second: addresses of the first blocks, int16[64] in folded order. stride: blocks from one to the
-        next.
-    high: the number of blocks. steps: address of float32[64], factors of the coefficients.
-    matrix: address of `high` matrices, float32[8][8]. values: address of scratch, float32[high][2][64].
-    columns: address of the results, float32[2][8 across][8 down].
-
-    Returns whether the last four columns are not all zero. If they are, they are not stored.
-    """
-    wide = np.uint64(0)
-    for n in range(high):
-        at = n * stride * 128
-        wide |= _values(first + at, steps, values + 512 * n)
-        wide |= _values(second + at, steps, values + 512 * n + 256)
-    if wide == 0:
-        _take_down_four(values, high, 4, matrix, columns, 0)
-        return False
-    _take_down_four(values, high, 8, matrix, columns, 0)
-    _take_down_four(values, high, 8, matrix, columns, 4)
-    return True
-
-
-@inlined
-def _take_across(columns, wide, count, matrix):
+def _take_across(columns, count, matrix):
     """Apply matrices to the horizontal frequencies of `count` times eight columns.
 
-    columns: address of float32[count][8 across][8 down]. wide: bit n is not set if the last four of the eight
-    columns n count as zero. Returns the eight columns of the result.
+    columns: address of float32[count][8 across][8 down]. Returns the eight columns of the result.
     """
     zero = splat(np.float32(0), "f32x8")
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-    for i in range(count):
-        for at in range(256 * i, 256 * i + 128 + 128 * (wide >> i & 1), 32):
-            vector, weights = load(columns + at, "f32x8"), matrix + at
-            a, b = _add(a, vector, weights), _add(b, vector, weights + 4)
-            c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
-            e, f = _add(e, vector, weights + 16), _add(f, vector, weights + 20)
-            g, h = _add(g, vector, weights + 24), _add(h, vector, weights + 28)
+    for at in range(0, 256 * count, 32):
+        vector, weights = load(columns + at, "f32x8"), matrix + at
+        a, b = _add(a, vector, weights), _add(b, vector, weights + 4)
+        c, d = _add(c, vector, weights + 8), _add(d, vector, weights + 12)
+        e, f = _add(e, vector, weights + 16), _add(f, vector, weights + 20)
+        g, h = _add(g, vector, weights + 24), _add(h, vector, weights + 28)
     return a, b, c, d, e, f, g, h
 
 
 @inlined
 def _reduced(block, stride, high, count, across, down, steps, room):
     """Any number of blocks, see `average`."""
-    matrix, wide = _matrices(down, high), np.int64(0)
-    for i in range(0, count, 2):
-        first = block + 128 * i
-        second = first + 128 * (i + 1 < count)  # the last of an odd number twice
-        is_wide = _take_down(first, second, stride, high, steps, matrix, room + 256 * i, room + _VALUES)
-        wide |= (3 if is_wide else 0) << i
-    a, b, c, d, e, f, g, h = _take_across(room, wide, count, _matrices(across, count))
+    for i in range(count):
+        _take_down(
+            block + 128 * i, stride, high, steps, _matrices(down, high), room + 256 * i, room + _VALUES
+        )
+    a, b, c, d, e, f, g, h = _take_across(room, count, _matrices(across, count))
     even_even, even_odd = _BOTH(_EVENS(a, c), _EVENS(e, g)), _BOTH(_EVENS(b, d), _EVENS(f, h))
     return even_even, _BOTH(_ODDS(a, c), _ODDS(e, g)), even_odd, _BOTH(_ODDS(b, d), _ODDS(f, h))
 
