@@ -6,6 +6,8 @@ by side are joined: an even frequency of the result is a sum or a difference of 
 weighted sum of four.
 """
 
+from typing import Any
+
 import numpy as np
 
 from dnnjpeg.jpeg.markers import NATURAL
@@ -14,9 +16,10 @@ from dnnjpeg.machine.simd import address, convert, fused, load, shuffler, store
 
 
 def _dct(size: int) -> np.ndarray:
-    k, n = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
-    scale = np.where(k == 0, np.sqrt(1 / size), np.sqrt(2 / size))
-    return scale * np.cos((2 * n + 1) * k * np.pi / (2 * size))
+    places = np.arange(size)
+    basis = np.cos(np.outer(places, 2 * places + 1) * np.pi / (2 * size)) * np.sqrt(2 / size)
+    basis[0] = np.sqrt(1 / size)
+    return basis
 
 
 # Vectors of sixteen hold four frequencies across times four down: lane 4·across + down.
@@ -32,7 +35,9 @@ def _folded_order() -> tuple[np.ndarray, np.ndarray]:
             down, across = (8 - m if part & 1 else m), (8 - n if part & 2 else n)
             if down < 8 and across < 8:
                 order[part, lane] = NATURAL.index(8 * down + across)
-                scale[part, lane] = weights[m, down] * weights[n, across] / 2  # the half is `_join`'s
+                scale[part, lane] = (
+                    weights[m, down] * weights[n, across] / 2
+                )  # both joins leave out sqrt(1/2)
     order[order < 0] = np.setdiff1d(np.arange(64), order)
     return order.ravel().astype(np.uint8), scale.ravel()
 
@@ -55,18 +60,11 @@ frequencies, of odd ones down, of odd ones across, and of odd ones in both direc
 
 _ODD = np.sqrt(2) * (_dct(8)[1::2, :4] @ _dct(4).T)
 _CONSTANTS = np.array(
-    [
-        (-1.0) ** _DOWN,
-        (-1.0) ** _ACROSS,
-        *(_ODD[_DOWN, k] for k in range(4)),
-        *(_ODD[_ACROSS, k] for k in range(4)),
-    ],
+    [row for lanes in (_DOWN, _ACROSS) for row in ((-1.0) ** lanes, *(_ODD[lanes, k] for k in range(4)))],
     np.float32,
 )
-_SIGNS_DOWN, _SIGNS_ACROSS, _ODD_DOWN, _ODD_ACROSS = 0, 64, 128, 384  # places in `_CONSTANTS`, in bytes
+"""Signs and the weights of odd frequencies, down and across: float32[10, 16]."""
 
-_DOWN_0, _DOWN_1, _DOWN_2, _DOWN_3 = (shuffler(4 * _ACROSS + k) for k in range(4))
-_ACROSS_0, _ACROSS_1, _ACROSS_2, _ACROSS_3 = (shuffler(4 * k + _DOWN) for k in range(4))
 _FIRST, _LAST = shuffler(FOLDED[:32]), shuffler(FOLDED[32:])
 
 
@@ -97,26 +95,28 @@ def _constant(place):
     return load(address(_CONSTANTS) + place, "f32x16")
 
 
-@inlined
-def _join_down(above, below):
-    """The even and the odd frequencies down of two blocks, of which one is below the other."""
-    signed = below * _constant(_SIGNS_DOWN)
-    apart = above - signed
-    odd = _DOWN_0(apart, apart) * _constant(_ODD_DOWN)
-    odd = fused(_DOWN_1(apart, apart), _constant(_ODD_DOWN + 64), odd)
-    odd = fused(_DOWN_2(apart, apart), _constant(_ODD_DOWN + 128), odd)
-    return above + signed, fused(_DOWN_3(apart, apart), _constant(_ODD_DOWN + 192), odd)
+def _joiner(place: int, lanes: np.ndarray, step: int) -> Any:
+    """Make the function that joins two blocks in one direction.
+
+    place: of the direction in `_CONSTANTS`, in bytes. lanes, step: lane i of the frequencies k of a vector is
+        its lane lanes[i] + step·k.
+    """
+    first, second, third, fourth = (shuffler(lanes + step * k) for k in range(4))
+
+    @inlined
+    def join(one, other):
+        """The even and the odd frequencies of two blocks, of which the other is behind or below."""
+        signed = other * _constant(place)
+        apart = one - signed
+        odd = first(apart, apart) * _constant(place + 64)
+        odd = fused(second(apart, apart), _constant(place + 128), odd)
+        odd = fused(third(apart, apart), _constant(place + 192), odd)
+        return one + signed, fused(fourth(apart, apart), _constant(place + 256), odd)
+
+    return join
 
 
-@inlined
-def _join_across(left, right):
-    """The even and the odd frequencies across of two blocks side by side."""
-    signed = right * _constant(_SIGNS_ACROSS)
-    apart = left - signed
-    odd = _ACROSS_0(apart, apart) * _constant(_ODD_ACROSS)
-    odd = fused(_ACROSS_1(apart, apart), _constant(_ODD_ACROSS + 64), odd)
-    odd = fused(_ACROSS_2(apart, apart), _constant(_ODD_ACROSS + 128), odd)
-    return left + signed, fused(_ACROSS_3(apart, apart), _constant(_ODD_ACROSS + 192), odd)
+_join_down, _join_across = _joiner(0, 4 * _ACROSS, 1), _joiner(320, _DOWN, 4)
 
 
 @inlined

@@ -12,7 +12,7 @@ comparisons and widening treat the sign. Inside a kernel::
     store(address, convert(v, "i16x16"))
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -134,7 +134,7 @@ def reinterpret(typingctx: Any, value: Any, kind: Any) -> Any:
     return target(value, kind), codegen
 
 
-def shuffler(mask: Sequence[int]) -> Any:
+def shuffler(mask: Iterable[int]) -> Any:
     """An operation f(a, b). Its lane i is lane mask[i] of a followed by b. The mask is a constant."""
     mask = tuple(mask)
 
