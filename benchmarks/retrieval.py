@@ -14,14 +14,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar, cast
 
 import click
 import numpy as np
 import torch
+from asked import asked_codec
 from common import RESULTS, write
 from ruler import hasten
 from torch import Tensor, nn
@@ -142,39 +142,10 @@ def measure(queries: int, names: Sequence[str], titles: Sequence[str], folder: P
             reader = replace(network, task=Retrieval(torch.from_numpy(clean), title))
             index = np.sort(np.random.default_rng(0).permutation(len(data))[:queries])
             some = replace(data.take(index), labels=index.astype(np.int64))
-            asked = _asked(network, some.pictures)
+            asked = asked_codec(ASKED, "universal", network, some.pictures)
             results = _compared(Measurer(some, {name: reader}, kept, batch=1), name, asked)
             found["sets"].setdefault(title, {})[name] = results
             write("retrieval", found)
-
-
-def _asked(network: Any, pictures: Sequence[Any]) -> Any:
-    """A codec whose files have the least distance + price x bytes. Its quality stands for the price: 1e-5 at
-    50, a tenth at 75.
-    """
-    from dnnjpeg.evaluate.codecs import Codec
-    from dnnjpeg.table.library import load_table
-    from dnnjpeg.target.target import encode_to_target
-
-    table = load_table("universal")
-    numbers = {picture.tobytes(): i for i, picture in enumerate(pictures)}
-    turn = Lock()  # the network keeps what it reads for a moment
-
-    @cache
-    def files(quality: float) -> list[bytes]:
-        keep = f"price={10 ** (-3 - quality / 25):.3g}"
-        how = {"networks": [network], "keep": keep, "signature": False, "progressive": "auto"}
-        return [found.data for found in encode_to_target(list(pictures), table, **how)]
-
-    def encode(picture: Any, quality: float) -> bytes:
-        with turn:
-            return files(quality)[numbers[picture.tobytes()]]
-
-    return Codec(
-        ASKED,
-        encode,
-        _key=lambda quality: (ASKED, quality, network.digest, table.to_json()),
-    )
 
 
 def _compared(measurer: Any, name: str, asked: Any) -> dict[str, Any]:
