@@ -74,7 +74,7 @@ def transcode_folder(found: dict) -> Iterator[Sequence[str]]:
 KINDS = {
     "flowers17": "144x144, progressive",
     "full": "about 500x375",
-    "both": "both, as in the first table",
+    "both": "both, about as in the first table",
 }
 
 

@@ -43,6 +43,9 @@ def test_examples(page: str, photo: Image.Image, tmp_path: Path) -> None:
     photos.mkdir(parents=True)
     photo.save(tmp_path / "photo.png")
     photo.save(photos / "one.jpg", quality=98)
+    demo = tmp_path / "demo" / "pictures"  # as `dnnjpeg demo` draws them
+    demo.mkdir(parents=True)
+    photo.save(demo / "00.png")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for language, code in BLOCKS[page]:
         if "pip install" not in code:
@@ -78,6 +81,7 @@ SHOWN = {
     "docs/results/networks.md": [
         ("ruler.py", "--show", "--by-network"),
         ("ruler.py", "--show", "--by-network", "--name", "ruler_left_out"),
+        ("ruler.py", "--show", "--name", "ruler_left_out"),
         ("ruler.py", "--show", "--by-network", "--name", "ruler_crops"),
     ],
     "docs/results/targets.md": [

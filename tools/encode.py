@@ -49,7 +49,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
               help="Replace the JPEG files themselves, each in one step. Only the name gets the new file: "
                    "other hard links keep the old one.")
 @click.option("--model", metavar="NAME",
-              help="The installed table that was made for this model, see `dnnjpeg tables`.")
+              help="The installed table that was made for this model, see `dnnjpeg tables list`.")
 @table_option(help="An installed table, or one from a file. Default: universal, or the installed table that "
                    "was learned for the networks of --network.")
 @click.option("--quality", type=click.FloatRange(1, 100),
