@@ -24,7 +24,7 @@ from dnnjpeg.codec.prepare import (
     sampling_of,
 )
 from dnnjpeg.codec.rows import encode_rows
-from dnnjpeg.jpeg.signature import signature_segment
+from dnnjpeg.jpeg.signature import adaptation, signature_segment
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
@@ -123,33 +123,39 @@ def encode_pixels(
 ) -> bytes:
     """Do what `encode` does, with options that are checked already."""
     threads = check_integer(threads, "threads", 1, 1024)
+    adapted = ""
     if options.adaptive:
-        bits, lost = (
-            partial(bits_at_yardstick, pixels, threads),
-            partial(_lost_at_yardstick, pixels, metadata),
-        )
-        quality = own_quality(table, quality, bits, lost if options.adaptive == "read" else None)
+        quality, adapted = own_quality(
+            table, quality, options.adaptive,
+            partial(bits_at_yardstick, pixels, threads), partial(_lost_at_yardstick, pixels, metadata),
+        )  # fmt: skip
     point, name = operating_point(table, quality)
     head = metadata.segments(mode_components(pixels.mode))
     if options.signature:
-        head += signature_segment(name, point.quality)
+        head += signature_segment(name, point.quality, adapted)
     return _file(pixels, point, options, head, threads)
 
 
 def own_quality(
-    table: Any, quality: float | None, bits: Callable[[], float], lost: Callable[[], float] | None
-) -> float:
-    """The quality that a picture gets with `adaptive`. See `adapted_quality`.
+    table: Any,
+    quality: float | None,
+    adaptive: bool | str,
+    bits: Callable[[], float],
+    lost: Callable[[], float],
+) -> tuple[float, str]:
+    """The quality that a picture gets with `adaptive`, see `adapted_quality`, and the adaptation for its
+    signature.
 
     bits: returns the bits per pixel at the yardstick.
-    lost: returns the divergence that the reader has found, in nat. None without a reader.
+    lost: returns the divergence that the reader has found, in nat. Only called for "read".
 
     Raises ValueError if the table is an OperatingPoint, or for a wrong quality.
     """
     if isinstance(table, OperatingPoint):
-        raise ValueError(f"adaptive={'read' if lost else True!r} needs a Table, not an OperatingPoint")
+        raise ValueError(f"adaptive={adaptive!r} needs a Table, not an OperatingPoint")
     usual = check_quality(DEFAULT_QUALITY if quality is None else quality)
-    return adapted_quality(usual, bits(), lost and lost())
+    own = adapted_quality(usual, bits(), lost() if adaptive == "read" else None)
+    return own, adaptation(adaptive, usual)
 
 
 def bits_at_yardstick(pixels: Pixels, threads: int = 1) -> float:

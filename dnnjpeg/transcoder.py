@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
@@ -28,7 +28,15 @@ from dnnjpeg.codec.reader import (
 )
 from dnnjpeg.codec.requantize import Sampling
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
-from dnnjpeg.jpeg.signature import SIGNATURE, read_signature, signature_segment
+from dnnjpeg.jpeg.markers import SOI
+from dnnjpeg.jpeg.segments import read_segments
+from dnnjpeg.jpeg.signature import (
+    SIGNATURE,
+    Signature,
+    adaptation,
+    read_signature,
+    signature_segment,
+)
 from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
@@ -127,6 +135,12 @@ class Decoded:
         source = read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage)
         return cls(data, source, not tables and not source.damaged)
 
+    def stripped(self) -> Self:
+        """The same without the metadata that `strip` drops."""
+        source = self.source
+        kept = kept_segments(source.segments, source.colour, True, True)
+        return replace(self, source=source._replace(segments=tuple(kept)))
+
     @cached_property
     def planes(self) -> np.ndarray:
         """See `FileCoefficients`."""
@@ -139,11 +153,11 @@ class Decoded:
         return self.source.frame.width, self.source.frame.height
 
     @property
-    def made_by(self) -> str | None:
-        """The name of the table that dnnjpeg made the file with; None where the file does not say so."""
+    def signature(self) -> Signature | None:
+        """What dnnjpeg made the file with; None where the file does not say so."""
         for one in self.source.segments:
             if one[1] == 0xE9 and one[4:].startswith(SIGNATURE) and (found := read_signature(one[4:])):
-                return found[0]
+                return found
         return None
 
     @property
@@ -165,19 +179,37 @@ class Decoded:
         for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
             check_flag(value, name)
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
-        is_ours = only_if_smaller and self.whole and not lossless and self.made_by is not None
+        is_ours = only_if_smaller and self.whole and not lossless and self.signature is not None
         is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
-        if is_ours and options.adaptive and self.made_by == operating_point(table, quality)[1]:
+        if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
+        own = self._bare() if strip else self.data
         if not lossless:
             found = self.encode(table, quality, options, self.head(strip, signed=False))
-            if not only_if_smaller or len(found) < len(self.data):
+            if not only_if_smaller or len(found) < len(own):
                 return found
             if is_ours:
                 return self.data
         recoded = self.recode(self.head(strip), options)
-        takes = only_if_smaller and self.whole and not strip and len(self.data) <= len(recoded)
-        return self.data if takes else recoded
+        return own if only_if_smaller and self.whole and len(own) <= len(recoded) else recoded
+
+    def _bare(self) -> bytes:
+        """The file as it is, without the metadata that `strip` drops."""
+        parts, at = [SOI, self.head(True)], 0
+        for name, size, _ in read_segments(self.data):
+            if not name.startswith(("APP", "COM", "SOI")):
+                parts.append(self.data[at : at + size])
+            at += size
+        return b"".join(parts)
+
+    def _is_adapted(self, table: Any, quality: float | None, adaptive: bool | str) -> bool:
+        """Whether the file is adapted already, by this table and to this quality on average."""
+        point, name = operating_point(table, quality)
+        found = self.signature
+        return found is not None and (found.table, found.adaptation) == (
+            name,
+            adaptation(adaptive, point.quality),
+        )
 
     def encode(
         self,
@@ -187,12 +219,14 @@ class Decoded:
         head: bytes = b"",
     ) -> bytes:
         """A file of a table; `head`: the segments of metadata, whole, but for the signature."""
+        adapted = ""
         if options.adaptive:
-            lost = self._lost_at_yardstick if options.adaptive == "read" else None
-            quality = own_quality(table, quality, self.bits_at_yardstick, lost)
+            quality, adapted = own_quality(
+                table, quality, options.adaptive, self.bits_at_yardstick, self._lost_at_yardstick
+            )
         point, name = operating_point(table, quality)
         if options.signature:
-            head += signature_segment(name, point.quality)
+            head += signature_segment(name, point.quality, adapted)
         return self._file(point, options, head)
 
     def can_be(self, subsampling: str | int | None) -> bool:
@@ -227,7 +261,7 @@ class Decoded:
 
     def head(self, strip: bool, signed: bool = True) -> bytes:
         """See `kept_segments`."""
-        return kept_segments(self.source.segments, self.source.colour, strip, signed)
+        return b"".join(kept_segments(self.source.segments, self.source.colour, strip, signed))
 
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source = self.source

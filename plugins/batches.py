@@ -53,7 +53,7 @@ def as_picture(picture: Any) -> Any:
 
     Raises TypeError for a tensor that is not uint8, and ValueError for another shape.
     """
-    if not hasattr(picture, "detach"):
+    if not hasattr(picture, "requires_grad"):
         return picture
     if str(picture.dtype) != "torch.uint8":
         raise TypeError(f"the tensor is of {picture.dtype}, expected torch.uint8")

@@ -148,7 +148,7 @@ def mds_jpeg(table: "Source" = None, quality: float | None = None, **options: An
 
     def encode(self: Any, obj: Any) -> bytes:
         self._validate(obj, encodings.Image.Image)
-        if obj.format == "JPEG" and getattr(obj, "filename", ""):
+        if obj.format == "JPEG" and getattr(obj, "filename", "") and Path(obj.filename).is_file():
             return ours.encode(Path(obj.filename).read_bytes())
         return ours.encode(obj)
 

@@ -165,7 +165,10 @@ def _decoded(image: Image.Image) -> "Decoded | None":
     from dnnjpeg.transcoder import Decoded
 
     with suppress(OSError, ValueError):
-        data = Path(os.fsdecode(name)).read_bytes()
+        path = Path(os.fsdecode(name))
+        if not path.is_file():  # a pipe gives its data only once
+            return None
+        data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as again:
             if again.format == "JPEG" and again.mode == image.mode and again.size == image.size:
                 decoded = Decoded.read(data)

@@ -52,12 +52,18 @@ class JPEG(torch.nn.Module):
         low, high = (check_integer(bound, "quality", 1, 100) for bound in bounds)
         if low > high:
             raise ValueError(f"quality is {brief(quality)}, expected the lower one first")
+        for name in ("mode", "abbreviated"):
+            if options.get(name):
+                raise ValueError(f"{name} is {brief(options[name])}: leave it out, pictures are gray or RGB")
         self.table, self.quality, self.seed, self.options = table, (low, high), seed, options
         encode(np.zeros((8, 8, 3), np.uint8), table, low, seed=seed or 0, **options)
 
     def forward(self, picture: Any = None, **named: Any) -> Any:
         if picture is None and "image" in named:
-            return {**named, "image": self._array(named["image"], self._draw())}
+            array = named["image"]
+            return {**named, "image": self._array(array, self._draw()).reshape(np.shape(array))}
+        if isinstance(picture, Image.Image) and picture.mode not in ("L", "RGB"):
+            raise ValueError(f"the picture has the mode {picture.mode}, expected L or RGB: convert it first")
         if named or not isinstance(picture, torch.Tensor | Image.Image):
             raise TypeError(
                 f"the picture is {brief(type(picture).__name__)}, expected a uint8 tensor [..., C, H, W], a "

@@ -10,6 +10,7 @@ from drawing import draw
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from transcoding import unsigned
 
 from dnnjpeg import OperatingPoint, encode, inspect
 from dnnjpeg.adaptive import DOUBT, USUAL_BITS, USUAL_DIVERGENCE, adapted_quality
@@ -81,7 +82,7 @@ def test_it_is_another_quality(quality):
     assert qualities[0] > quality > qualities[2]
     assert qualities == sorted(qualities, reverse=True)
     for picture, data, own in zip((FLAT, PICTURE, NOISE), found, qualities, strict=True):
-        assert data == encode(picture, quality=own)
+        assert unsigned(data) == encode(picture, quality=own, signature=False)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr"])
@@ -89,7 +90,7 @@ def test_other_pictures(mode):
     image = Image.fromarray(NOISE).convert(mode)
     data = encode(image, quality=60, adaptive=True)
     assert quality_of(data) < 60
-    assert data == encode(image, quality=quality_of(data))
+    assert unsigned(data) == encode(image, quality=quality_of(data), signature=False)
 
 
 def test_a_picture_is_made_pixels_once(monkeypatch):
@@ -104,7 +105,7 @@ def test_a_picture_is_made_pixels_once(monkeypatch):
     turned = NOISE.swapaxes(0, 1)
     data = encode(turned, quality=60, mode="BGR", adaptive=True)
     assert made == ["BGR"]
-    assert data == encode(turned.copy(), quality=quality_of(data), mode="BGR")
+    assert unsigned(data) == encode(turned.copy(), quality=quality_of(data), mode="BGR", signature=False)
 
 
 def test_other_options_have_no_say_in_the_quality():

@@ -1,16 +1,15 @@
 """`transcode`: coefficients against arithmetic in float64, everything else byte by byte."""
 
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 from drawing import draw
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy.fft import dctn, idctn
+from transcoding import pixels, same, saved
 
 from dnnjpeg import (
-    Coefficients,
     OperatingPoint,
     Table,
     encode,
@@ -21,21 +20,6 @@ from dnnjpeg import (
     write_coefficients,
 )
 from dnnjpeg.jpeg.standard import STANDARD_CHROMA, STANDARD_LUMA, ijg_scale
-
-
-def saved(image: Image.Image, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", **{"quality": 95} | options)
-    return file.getvalue()
-
-
-def pixels(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image)
-
-
-def same(one: Coefficients, other: Coefficients) -> bool:
-    return one.tables == other.tables and all(map(np.array_equal, one.planes, other.planes))
 
 
 def planes(data: bytes) -> list[np.ndarray]:
@@ -169,6 +153,19 @@ def test_chroma_becomes_averages(before: str, asked: str, after: str, size: tupl
         assert np.abs(found.planes[c] - expected).max() < 0.501
 
 
+@pytest.mark.parametrize("hardness", [None, 5])
+@pytest.mark.parametrize("size", [(16, 16), (8, 8)])
+def test_averages_are_limited(size: tuple[int, int], hardness: float | None) -> None:
+    """Those of a hostile file would not fit into 16 bits."""
+    blocks = size[0] // 8
+    flat = [np.zeros((blocks, blocks, 64), int) for _ in range(3)]
+    flat[1][..., 0], flat[2][..., 0] = 1000, -1000
+    data = write_coefficients(flat, [np.full(64, 8), np.full(64, 255)], *size)
+    point = OperatingPoint(98, "4:2:0", (1,) * 64, (1,) * 64)
+    found = read_coefficients(transcode(data, point, hardness=hardness, only_if_smaller=False))
+    assert (found.planes[1][0, 0, 0], found.planes[2][0, 0, 0]) == (1023, -1024)
+
+
 @pytest.mark.parametrize("sampling", ["3x1", "2x2,2x1,1x2", "1x1,2x2,2x2"])
 def test_other_samplings_stay(sampling: str, cjpeg: Any) -> None:
     data = cjpeg(Image.fromarray(draw(70, 50)), "-quality", "95", "-sample", sampling)
@@ -219,51 +216,6 @@ def test_never_larger_than_the_source(photo: Image.Image) -> None:
     assert larger != small and same(read_coefficients(larger), read_coefficients(small))
     plain = saved(photo, quality=20)
     assert len(transcode(plain, quality=90, optimize=False)) < len(plain)
-
-
-def test_metadata_stay_byte_by_byte(photo: Image.Image) -> None:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "maker"
-    data = saved(photo, exif=exif, icc_profile=bytes(70_000), comment=b"a note", xmp=b"<x/>", dpi=(300, 300))
-    data = data[:2] + b"\xff\xe7\0\5abc" + data[2:]
-    for options in ({}, {"lossless": True}, {"progressive": True}):
-        found = transcode(data, quality=60, **options)
-        assert read_coefficients(found).segments[: len(read_coefficients(data).segments)] == (
-            read_coefficients(data).segments
-        )
-        assert inspect(found).table == (None if options.get("lossless") else "universal")
-
-
-def test_own_notes_are_renewed(photo: Image.Image) -> None:
-    comment = b"a note\ndnnjpeg keeps top1 of x at quality 90"
-    data = encode(photo, quality=90, comment=comment)
-    found = inspect(transcode(data, quality=50))
-    assert (found.quality, found.comment) == (50, "a note")
-    assert inspect(transcode(data, quality=50, signature=False)).table is None
-    assert inspect(transcode(data, lossless=True, only_if_smaller=False)).quality == 90
-
-
-@pytest.mark.parametrize("orientation", [None, 1, 6])
-def test_strip(orientation: int | None, photo: Image.Image) -> None:
-    exif = Image.Exif()
-    exif[0x010F] = "maker"
-    if orientation:
-        exif[0x0112] = orientation
-    profile = b"\0" * 128 + b"of another space"
-    data = saved(photo, exif=exif, icc_profile=profile, comment=b"a note", xmp=b"<x/>", dpi=(300, 300))
-    for options in ({}, {"lossless": True}):
-        found = transcode(data, quality=60, strip=True, signature=False, **options)
-        with Image.open(io.BytesIO(found)) as image:
-            assert b"maker" not in found and b"note" not in found and b"<x/>" not in found
-            assert image.getexif().get(0x0112, 1) == (orientation or 1)
-            assert image.info["icc_profile"] == profile
-            assert ImageOps.exif_transpose(image).size == (
-                photo.size[::-1] if orientation == 6 else photo.size
-            )
-    srgb = saved(photo, icc_profile=b"sRGB IEC61966-2.1")
-    assert "ICC" not in inspect(transcode(srgb, strip=True)).metadata
-    rgb = transcode(saved(photo, keep_rgb=True, quality=80), quality=79, strip=True)
-    assert read_coefficients(rgb).colour == "RGB"
 
 
 # --- options ---

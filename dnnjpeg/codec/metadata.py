@@ -12,8 +12,8 @@ from dnnjpeg.jpeg.signature import SIGNATURE, bare_comment
 ORIENTATION = 0x0112
 
 
-def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: bool) -> bytes:
-    """The segments of metadata that a new file takes over from its source, joined.
+def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: bool) -> list[bytes]:
+    """The segments of metadata that a new file takes over from its source.
 
     segments: the APPn and COM segments of the source.
     colour: of its components: "gray", "YCbCr", "RGB", "CMYK" or "YCCK".
@@ -24,21 +24,26 @@ def kept_segments(segments: Sequence[bytes], colour: str, strip: bool, signed: b
     kept = _looks(segments, colour) if strip else list(segments)
     if not signed:
         kept = [other for one in kept for other in _unsigned(one)]
-    if colour == "RGB" and not any(one[1] == 0xEE for one in kept):
+    if colour == "RGB" and not adobe_segments(kept):
         kept.append(markers.adobe())  # the components' names, which said so, are gone
-    return b"".join(kept)
+    return kept
 
 
 def orientation_of(segments: Sequence[bytes]) -> int:
     """The EXIF orientation, 1..8. It is 1 if the segments have none."""
-    return next((n for n in _orientations(segments) if n in range(1, 9)), 1)
+    return next(_orientations(segments), 1)
+
+
+def adobe_segments(segments: Sequence[bytes]) -> list[bytes]:
+    """Adobe's, which say how colours are coded. As in libjpeg, shorter ones do not count."""
+    return [one for one in _named(segments, 0xEE, b"Adobe") if len(one) >= 4 + 12]
 
 
 def _looks(segments: Sequence[bytes], colour: str) -> list[bytes]:
-    adobe = [] if colour in ("gray", "YCbCr") else _named(segments, 0xEE, b"Adobe")
+    adobe = [] if colour in ("gray", "YCbCr") else adobe_segments(segments)
     profile = _named(segments, 0xE2, b"ICC_PROFILE\0")
     is_usual = any(name in b"".join(profile) for name in SRGB)
-    turned = [markers.orientation(n) for n in _orientations(segments) if n in range(2, 9)]
+    turned = [markers.orientation(n) for n in _orientations(segments) if n > 1]
     return [*turned[:1], *([] if is_usual else profile), *adobe]
 
 
@@ -51,7 +56,8 @@ def _orientations(segments: Sequence[bytes]) -> Iterator[int]:
         exif = Image.Exif()
         with suppress(Exception):  # what cannot be read turns no picture
             exif.load(one[4:])
-            yield exif[ORIENTATION]
+            value = exif[ORIENTATION]  # of any type
+            yield from (n for n in range(1, 9) if n == value)
 
 
 def _unsigned(segment: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ import numpy as np
 from dnnjpeg.checks import check_integer
 from dnnjpeg.codec import marks
 from dnnjpeg.codec.frame import Frame
+from dnnjpeg.codec.metadata import adobe_segments
 from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, FoundScan, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
 from dnnjpeg.jpeg.segments import (
@@ -244,13 +245,12 @@ class _Reader:
         count = len(parts)
         if count == 1:
             return "gray"
-        jfif = any(one[1] == 0xE0 and one.startswith(b"JFIF\0", 4) for one in self.segments)
-        if jfif and count == 3:
+        apps = [one for one in self.segments if one[1] == 0xE0 and len(one) >= 4 + 14]
+        if count == 3 and any(one.startswith(b"JFIF\0", 4) for one in apps):
             return "YCbCr"
-        adobe = [one[4:] for one in self.segments if one[1] == 0xEE and one.startswith(b"Adobe", 4)]
-        usual = "CMYK" if count == 4 else "YCbCr"
-        if adobe and len(adobe[-1]) >= 12:
-            return _COLOURS.get(adobe[-1][11], {}).get(count, usual)
+        adobe, usual = adobe_segments(self.segments), "CMYK" if count == 4 else "YCbCr"
+        if adobe:
+            return _COLOURS.get(adobe[-1][15], {}).get(count, usual)
         return "RGB" if count == 3 and bytes(part.id for part in parts) == b"RGB" else usual
 
 

@@ -53,8 +53,9 @@ ROOM = _AVERAGES + reduce.ROOM  # bytes that `requantize_row` works in, and 64 f
 
 _NATURAL = np.array(NATURAL, np.uint8)
 _LANE_NUMBERS = np.arange(LANES, dtype=np.uint32)
-_LOWEST_AC = -1023  # T.81 F.1.2
-_LOWEST = np.array([-1024] + [_LOWEST_AC] * 15, np.int16)  # of DC, and of AC behind it
+_LOWEST_AC = ROUNDER - 1023  # T.81 F.1.2
+_LOWEST = np.array([ROUNDER - 1024] + [_LOWEST_AC] * 15, np.float32)  # of DC, and of AC behind it
+_FAR = 4096.0  # beyond these bounds, and far within those of int16
 _ZIGZAG = np.argsort(JOINED).tolist()
 _FIRST_ZIGZAG, _LAST_ZIGZAG = shuffler(_ZIGZAG[:32]), shuffler(_ZIGZAG[32:])
 _PAIR = shuffler(range(32))
@@ -91,18 +92,20 @@ def _average(law, source, place, x, y, folded, room):
 
 @inlined
 def _rounded(value, scales, lowest):
-    """Times the scales at an address, to the nearest integer within T.81's bounds, i16x16."""
+    """Times the scales at an address, to the nearest integer within T.81's bounds, i16x16. lowest: the lower
+    bounds and `ROUNDER`.
+    """
     rounded = fused(value, load(scales, "f32x16"), splat(ROUNDER, "f32x16"))
-    index = convert(reinterpret(rounded, "i32x16"), "i16x16")
-    index = select(index < lowest, lowest, index)
-    return select(index > 1023, 1023, index)
+    rounded = select(rounded < lowest, lowest, rounded)
+    rounded = select(rounded > ROUNDER + 1023, ROUNDER + 1023, rounded)
+    return convert(reinterpret(rounded, "i32x16"), "i16x16")
 
 
 @inlined
 def _nearest_averages(law, source, place, target, columns, y, folded, room):
     """A row of blocks of averages to the nearest integer, block by block."""
     scales = address(law.scale_joined)
-    with_dc, others = load(address(_LOWEST), "i16x16"), splat(_LOWEST_AC, "i16x16")
+    with_dc, others = load(address(_LOWEST), "f32x16"), splat(_LOWEST_AC, "f32x16")
     for x in range(columns):
         a, b, c, d = _average(law, source, place, x, y, folded, room)
         low = _PAIR(_rounded(a, scales, with_dc), _rounded(b, scales + 64, others))
@@ -130,8 +133,10 @@ def _drawn_batches(law, source, place, target, columns, y, folded, first_block, 
         numbers = load(address(_LANE_NUMBERS), "u32x16") + splat(first_block + x, "u32x16")
         hashed = block_hash(numbers, keys)
         for k in range(64):
+            value, most = load(values + k * 64, "f32x16"), np.float32(_FAR) / law.scale[k]
+            value = select(value > most, most, value)
             drawn = sample_16(
-                load(values + k * 64, "f32x16"), law.scale[k], hashed, address(law.law) + 8 * k,
+                select(value < -most, -most, value), law.scale[k], hashed, address(law.law) + 8 * k,
                 law.reach[k], load_scalar(keys + 8 + 4 * k, "u32"), weights,
             )  # fmt: skip
             store(indices + k * 32, legal(drawn, k, np.int64(law.limit[k])))

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, Literal, NoReturn
 
 from PIL import Image, ImageOps
 
+from dnnjpeg.files.paths import is_link
+
 JPEG_EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 # fmt: off
 EXTENSIONS = JPEG_EXTENSIONS | frozenset((
@@ -76,12 +78,12 @@ def walk(
             for name in sorted(files):
                 path = here / name
                 wanted = path.suffix.lower() in extensions and not name.startswith(".")
-                if wanted and (follow_links or not path.is_symlink()):
+                if wanted and (follow_links or not is_link(path)):
                     yield path
             below = [here / name for name in sorted(folders) if recursive and not name.startswith(".")]
             below = [path for path in below if barred is None or os.path.realpath(path) != barred]
-            tops += [path for path in below if follow_links and path.is_symlink()]
-            folders[:] = [path.name for path in below if not path.is_symlink() and _is_new(path, seen)]
+            tops += [path for path in below if follow_links and is_link(path)]
+            folders[:] = [path.name for path in below if not is_link(path) and _is_new(path, seen)]
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
+from dnnjpeg.files.paths import exists
 from dnnjpeg.jobs.file import describe
 from dnnjpeg.jobs.tasks import FileTask, Result
 
@@ -64,7 +65,7 @@ def plan(
                     )
                 continue
             claimed[real] = origin
-            if output is not None and target.exists():
+            if output is not None and exists(target):
                 if is_done is not None and _says(is_done, source, target):
                     yield Result(source, "skipped", f"{target} is there already")
                     continue

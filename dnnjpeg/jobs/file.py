@@ -121,7 +121,11 @@ def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
         decoded = Decoded.read(data, salvage=recipe.salvage, later=recipe.decodes_once)
     except Unsupported:
         return None
-    return decoded if recipe.metadata == "keep" or decoded.orientation == 1 else None
+    if recipe.metadata == "keep":
+        return decoded
+    if decoded.orientation != 1:
+        return None
+    return decoded.stripped() if recipe.target else decoded
 
 
 @_step

@@ -1,11 +1,14 @@
 """Find files that an earlier run of the same command has made, so that a second run changes nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dnnjpeg.jobs.tasks import FileOptions
+from dnnjpeg.jpeg.markers import EOI
 from dnnjpeg.jpeg.segments import read_frame, read_segments
-from dnnjpeg.jpeg.signature import signature_of
+from dnnjpeg.jpeg.signature import NOTE, adaptation, signature_of
 from dnnjpeg.options import DEFAULTS
 
 
@@ -25,11 +28,7 @@ def made_before(data: bytes, recipe: FileOptions) -> Made | None:
     told = replace(recipe.options, adaptive=False) == DEFAULTS and recipe.metadata == "keep"
     if not told or recipe.target or recipe.only_if_smaller is False or not _is_signed(data, recipe):
         return None
-    for name, _, body in read_segments(data):
-        if name.startswith("SOF"):
-            _, height, width, _ = read_frame(body)
-            return Made(data, (width, height))
-    return None
+    return Made(data, size) if (size := _size(data)) != (0, 0) else None
 
 
 def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:
@@ -46,7 +45,34 @@ def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:
 
 def _is_signed(data: bytes, recipe: FileOptions) -> bool:
     found = signature_of(data)
-    if found is None or found[0] != recipe.table.name:
+    if found is None or found.table != recipe.table.name or not data.endswith(EOI):
         return False
-    own_quality = recipe.options.adaptive or recipe.target  # each picture's own
-    return bool(own_quality) or found[1] == float(f"{recipe.quality:g}")
+    if recipe.target:
+        return _meets(data, recipe.target)
+    if recipe.options.adaptive:
+        return found.adaptation == adaptation(recipe.options.adaptive, recipe.quality)
+    return found.quality == float(f"{recipe.quality:g}")
+
+
+def _meets(data: bytes, target: Mapping[str, Any]) -> bool:
+    """Whether a file of this table is within the limit of a target, or has the note of its criterion."""
+    if target.get("target_bytes") is not None:
+        return len(data) <= target["target_bytes"]
+    if target.get("target_bpp") is not None:
+        width, height = _size(data)
+        return 8 * len(data) <= target["target_bpp"] * width * height
+    from dnnjpeg.networks.criterion import Criterion, note_of
+
+    note = NOTE + note_of(Criterion.parse(target["keep"]), target["networks"]).encode()
+    start = note + (b", pruned," if target.get("prune") else b"") + b" at quality "
+    comments = (body for name, _, body in read_segments(data) if name == "COM")
+    return any(line.startswith(start) for body in comments for line in body.split(b"\n"))
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG file; (0, 0) without a frame."""
+    for name, _, body in read_segments(data):
+        if name.startswith("SOF"):
+            _, height, width, _ = read_frame(body)
+            return width, height
+    return 0, 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dnnjpeg.files.atomic import remove_leftovers
 from dnnjpeg.files.images import Picture
+from dnnjpeg.files.paths import is_link
 from dnnjpeg.jobs.file import Opened, describe, read_task, taken, write_opened
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jobs.workers import MANY, encoders, in_advance
@@ -75,7 +76,7 @@ def _tidied(tasks: Iterable[FileTask | Result]) -> Iterator[FileTask | Result]:
     for task in tasks:
         if isinstance(task, FileTask) and task.destination is not None:
             named = task.destination
-            folder = Path(os.path.realpath(named)).parent if named.is_symlink() else named.parent
+            folder = Path(os.path.realpath(named)).parent if is_link(named) else named.parent
             if folder not in tidy:
                 tidy.add(folder)
                 remove_leftovers(folder)

@@ -154,7 +154,7 @@ def inspect(data: bytes) -> Inspection:
         raise ValueError("no frame header (SOF) and no end (EOI): the file breaks off")
     if components and not (width and height):
         raise ValueError(f"the picture is {width}x{height}")
-    table, quality = signature or (None, None)
+    table, quality, _ = signature or (None, None, "")
     luma, chroma = _likenesses(components, quantization)
     return Inspection(
         kind=kind,

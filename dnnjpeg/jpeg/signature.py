@@ -1,6 +1,8 @@
 """Notes that dnnjpeg writes into files: a signature (APP9) with table and quality, and a comment."""
 
+import re
 from functools import lru_cache
+from typing import NamedTuple
 
 from dnnjpeg.checks import check_quality
 from dnnjpeg.jpeg.markers import segment
@@ -15,23 +17,42 @@ def bare_comment(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(NOTE))
 
 
+class Signature(NamedTuple):
+    """What made a file: the name of the table, the quality, and how the quality was adapted to the picture,
+    as `adaptation` says it.
+    """
+
+    table: str
+    quality: float
+    adaptation: str = ""
+
+
+def adaptation(adaptive: bool | str, quality: float) -> str:
+    """The option `adaptive` and the quality on average, as "bits 75" or "read 75"; "" without the option."""
+    return f"{'read' if adaptive == 'read' else 'bits'} {quality:g}" if adaptive else ""
+
+
 @lru_cache(maxsize=64)
-def signature_segment(name: str, quality: float) -> bytes:
-    """APP9 with the name of the table and the quality of a file."""
-    return segment(0xE9, SIGNATURE + f"{name} {quality:g}".encode())
+def signature_segment(name: str, quality: float, adapted: str = "") -> bytes:
+    """APP9 with the parts of a `Signature`."""
+    return segment(0xE9, SIGNATURE + f"{name} {quality:g} {adapted}".rstrip().encode())
 
 
-def read_signature(body: bytes) -> tuple[str, float] | None:
-    """Table name and quality from dnnjpeg's APP9 segment, or None if the segment is malformed."""
+def read_signature(body: bytes) -> Signature | None:
+    """The signature in dnnjpeg's APP9 segment, or None if the segment is malformed."""
     try:
-        name, _, quality = body[len(SIGNATURE) :].decode().rpartition(" ")
-        return name, check_quality(float(quality))
+        text = body[len(SIGNATURE) :].decode()
+        found = re.fullmatch(r"(.*) (\S+) ((?:bits|read) \S+)|(.*) (\S+)", text, re.DOTALL)
+        if found is None:
+            return None
+        name, quality, adapted, plain_name, plain_quality = found.groups(default="")
+        return Signature(name or plain_name, check_quality(float(quality or plain_quality)), adapted)
     except ValueError:
         return None
 
 
-def signature_of(data: bytes) -> tuple[str, float] | None:
-    """The table's name and the quality in a file's signature. None if the file has none, or is no JPEG."""
+def signature_of(data: bytes) -> Signature | None:
+    """A file's signature. None if the file has none, or is no JPEG."""
     try:
         for name, _, body in read_segments(data):
             if name == "APP9" and body.startswith(SIGNATURE):

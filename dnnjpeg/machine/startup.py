@@ -49,8 +49,9 @@ def quick_end() -> Iterator[None]:
 
     def leave() -> None:
         if status is not None:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # closed
+                    stream.flush()
             os._exit(status)
 
     atexit.register(leave)

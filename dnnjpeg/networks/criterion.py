@@ -116,6 +116,11 @@ class Reading:
     agrees: float
 
 
+def note_of(criterion: Criterion, networks: Sequence[Network]) -> str:
+    """What the comment of a file says about them."""
+    return f"{criterion.text} of {', '.join(f'{one.name} {one.digest}' for one in networks)}"
+
+
 class Judges:
     """Networks that check files of N originals by a criterion."""
 

@@ -173,4 +173,6 @@ def _source(image: Any, table: Table, options: EncodeOptions, metadata: Metadata
         image = Decoded.read(image)
     if not isinstance(image, Decoded):
         return Source(_as_image(image), table, options, metadata)
+    if given := [name for name in ("exif", "xmp", "icc_profile", "dpi") if getattr(metadata, name)]:
+        raise ValueError(f"{given[0]} is given, and a JPEG file among the images keeps its own: leave it out")
     return JPEGSource(Image.open(io.BytesIO(image.data)), table, options, metadata, image)

@@ -178,7 +178,7 @@ def _smallest(
     pool: ThreadPoolExecutor,
     on_found: OnFound | None,
 ) -> list[Encoded]:
-    from dnnjpeg.networks.criterion import Criterion, Judges, view
+    from dnnjpeg.networks.criterion import Criterion, Judges, note_of, view
     from dnnjpeg.networks.tasks import Classification
 
     criterion = Criterion.parse(keep)
@@ -203,7 +203,7 @@ def _smallest(
             "leave it out"
         )
     show = partial(view, size=size)
-    note = f"{criterion.text} of {', '.join(f'{network.name} {network.digest}' for network in networks)}"
+    note = note_of(criterion, networks)
     if not pictures:
         return []
     judges = Judges(networks, criterion, list(pool.map(lambda one: show(one.shown()), pictures)))

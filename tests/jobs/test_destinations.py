@@ -171,3 +171,13 @@ def test_a_folder_that_goes_away_is_reported(here, monkeypatch):
     Path("in/sub/b.jpg").unlink()
     Path("in/sub").rmdir()
     assert list(steps) == [Result(Path("in/sub"), "failed", "No such file or directory")]
+
+
+def test_a_name_that_is_too_long_is_the_tasks_error(here):
+    """Of one picture, and not of the run."""
+    here("in/a.png", "in/" + "y" * 251 + ".png")
+    long = "y" * 251 + ".png"
+    assert planned("in", output="x" * 300) == [
+        f"in/a.png > {'x' * 300}/a.jpg",
+        f"in/{long} > {'x' * 300}/{'y' * 251}.jpg",
+    ]

@@ -10,7 +10,7 @@ import dnnjpeg
 from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.made import is_done, made_before
 from dnnjpeg.jobs.tasks import FileOptions, FileTask
-from dnnjpeg.jpeg.signature import signature_of
+from dnnjpeg.jpeg.signature import Signature, signature_of
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.library import load_table
 from dnnjpeg.transcoder import Decoded
@@ -62,9 +62,48 @@ def test_another_request_is_another_request(other: FileOptions, source: Path) ->
 def test_damage_is_not_made_before(source: Path) -> None:
     encode_file(FileTask(source, source), RECIPE)
     data = source.read_bytes()
-    assert signature_of(data) == ("universal", 75)
-    for damaged in (b"", data[:30], b"\xff\xd8" + data[40:], b"\xff\xd8\xff\xd9", b"text"):
+    assert signature_of(data) == Signature("universal", 75)
+    for damaged in (b"", data[:30], data[:-500], b"\xff\xd8" + data[40:], b"\xff\xd8\xff\xd9", b"text"):
         assert made_before(damaged, RECIPE) is None
+
+
+def test_a_file_of_ours_that_breaks_off_is_refused(source: Path, tmp_path: Path) -> None:
+    encode_file(FileTask(source, source), RECIPE)
+    source.write_bytes(source.read_bytes()[:-500])
+    result = encode_file(FileTask(source, tmp_path / "b.jpg"), RECIPE)
+    assert result.status == "failed" and "breaks off" in result.reason
+    assert not (tmp_path / "b.jpg").exists()
+    source.rename(tmp_path / "b.jpg")
+    source.write_bytes(b"another")
+    assert not is_done(source, tmp_path / "b.jpg", RECIPE)
+
+
+def test_files_of_ours_are_adapted_once(source: Path) -> None:
+    """To each quality on average."""
+    encode_file(FileTask(source, source), replace(RECIPE, quality=95))
+    assert made_before(source.read_bytes(), ADAPTIVE) is None
+    for quality in (85, 40):
+        recipe, before = replace(ADAPTIVE, quality=quality), source.stat().st_size
+        assert encode_file(FileTask(source, source), recipe).status == "encoded"
+        assert source.stat().st_size < before
+        assert signature_of(source.read_bytes()).adaptation == f"bits {recipe.quality}"
+        assert encode_file(FileTask(source, source), recipe).status == "copied"
+    other = replace(RECIPE, quality=40, options=EncodeOptions(adaptive="read"))
+    assert made_before(source.read_bytes(), other) is None
+
+
+@pytest.mark.parametrize(
+    ("loose", "tight"),
+    [({"target_bytes": 6000}, {"target_bytes": 3000}), ({"target_bpp": 2.0}, {"target_bpp": 1.0})],
+)
+def test_a_file_beyond_the_limit_is_not_done(
+    loose: dict[str, float], tight: dict[str, float], source: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "b.jpg"
+    (file,) = dnnjpeg.encode_to_target([source.read_bytes()], "universal", **loose)
+    made.write_bytes(file.data)
+    assert is_done(source, made, replace(RECIPE, target=loose))
+    assert not is_done(source, made, replace(RECIPE, target=tight))
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -102,8 +141,9 @@ def test_done(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.jpg"
     encode_file(FileTask(source, out), RECIPE)
     assert is_done(source, out, RECIPE)
-    assert is_done(source, out, ADAPTIVE)
-    assert is_done(source, out, replace(RECIPE, target={"target_bytes": 9}))
+    assert not is_done(source, out, ADAPTIVE)
+    assert not is_done(source, out, replace(RECIPE, target={"target_bytes": 9}))
+    assert is_done(source, out, replace(RECIPE, target={"target_bytes": 100_000}))
     assert not is_done(source, out, replace(RECIPE, quality=74))
     assert not is_done(source, out, replace(RECIPE, table=load_table("resnet18")))
     out.write_bytes(source.read_bytes())

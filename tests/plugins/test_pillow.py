@@ -314,3 +314,21 @@ def test_a_touched_file_is_not(photo: Image.Image, tmp_path: Path) -> None:
     assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), "standard", 50)
     gone.save(path, "JPEG", quality=20)
     assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), "standard", 50)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_a_picture_from_a_pipe(photo: Image.Image, tmp_path: Path) -> None:
+    """A pipe gives its data once. To open it again would wait for ever."""
+    photo.save(tmp_path / "a.jpg", quality=95)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    program = (
+        "import sys; from PIL import Image; import dnnjpeg\n"
+        "image = Image.open(sys.argv[1]); image.load(); image.save(sys.argv[2], format='DNNJPEG')"
+    )
+    command = [sys.executable, "-c", program, str(pipe), str(tmp_path / "b.jpg")]
+    with subprocess.Popen(command) as process:
+        pipe.write_bytes((tmp_path / "a.jpg").read_bytes())
+        assert process.wait(60) == 0
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.size == photo.size

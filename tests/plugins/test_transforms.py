@@ -154,3 +154,15 @@ def test_the_default_table() -> None:
     jpeg = JPEG(quality=40)
     assert repr(jpeg) == "JPEG(table='universal', quality=(40, 40))"
     assert torch.equal(jpeg(TENSOR), JPEG("universal", 40)(TENSOR))
+
+
+def test_what_would_come_back_in_other_colours_is_refused() -> None:
+    jpeg = JPEG(quality=95)
+    for mode in ("CMYK", "RGBA", "YCbCr", "1", "P"):
+        with pytest.raises(ValueError, match=f"mode {mode}, expected L or RGB"):
+            jpeg(Image.new(mode, (16, 16)))
+    for options in ({"mode": "BGR"}, {"abbreviated": True}):
+        with pytest.raises(ValueError, match="leave it out"):
+            JPEG(quality=95, **options)
+    array = PIXELS[0][..., :1]
+    assert jpeg(image=array)["image"].shape == array.shape

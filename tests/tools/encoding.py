@@ -10,7 +10,7 @@ from PIL import Image
 
 from dnnjpeg.tools.cli import main
 
-COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()", "encode"]
+COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import run; run()", "encode"]
 
 
 def encode(*arguments: object, **options) -> Result:

@@ -120,7 +120,7 @@ def test_full_standard_output_is_one_line(tmp_path, arguments, unbuffered):
     (tmp_path / "x.jpg").write_bytes(dnnjpeg.encode(Image.new("L", (8, 8))))
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(
-            [sys.executable, "-c", "from dnnjpeg.tools.cli import main; main()", *arguments.split()],
+            [sys.executable, "-c", "from dnnjpeg.tools.cli import run; run()", *arguments.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,
@@ -151,7 +151,7 @@ CLOSED = "standard output is closed: send it to a file or a pipe, for example /d
 )
 def test_closed_streams_are_one_line(tmp_path, closing, arguments, code, message):
     (tmp_path / "x.jpg").write_bytes(dnnjpeg.encode(Image.new("L", (8, 8))))
-    program = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()"]
+    program = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import run; run()"]
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {closing}', "sh", *program, *arguments.split()],
         capture_output=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from encoding import COMMAND, encode, files, opened
+from PIL import Image
 
 NETWORK = """
 import torch
@@ -192,3 +193,30 @@ def test_interruption_with_a_slow_network(source, out, tmp_path, network):
     assert f"interrupted: {len(done)} of 44 done; the same command with --skip-existing goes on" in stderr
     for name in done:
         opened(out / name)
+
+
+def test_strip_with_a_target(source, out, network):
+    """Of a JPEG source, too, whose files are made of its coefficients."""
+    exif = Image.Exif()
+    exif[0x010F] = "SECRETMAKER"
+    opened(source / "b.jpg").save(source / "b.jpg", exif=exif, comment=b"private", quality=95)
+    for target in (["--target-bytes", 4000], ["--target-bpp", 2], ["--network", network, "--keep", "same"]):
+        for options in ([], ["--pixels"]):
+            assert encode(source / "b.jpg", "-o", out, *target, *options).exit_code == 0
+            assert b"SECRETMAKER" in (out / "b.jpg").read_bytes()
+            assert encode(source / "b.jpg", "-o", out, *target, *options, "--strip").exit_code == 0
+            data = (out / "b.jpg").read_bytes()
+            assert b"SECRETMAKER" not in data and b"private" not in data
+
+
+def test_skip_existing_asks_for_the_same_criterion(source, out, network):
+    def run(keep: str) -> dict[str, int]:
+        command = ("--network", network, "--keep", keep, "--skip-existing", "--json")
+        report = json.loads(encode(source, "-o", out, *command).stdout)
+        return {name: report[name] for name in ("encoded", "skipped")}
+
+    assert run("same") == {"encoded": 4, "skipped": 0}
+    assert run("same") == {"encoded": 0, "skipped": 4}
+    assert run("distance=0.001") == {"encoded": 4, "skipped": 0}
+    assert encode(source, "-o", out, "--target-bytes", 900, "--skip-existing").exit_code == 0
+    assert all((out / name).stat().st_size <= 900 for name in files(out))

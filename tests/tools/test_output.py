@@ -11,7 +11,7 @@ import pytest
 
 from dnnjpeg.tools.cli import main
 
-COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import main; main()"]
+COMMAND = [sys.executable, "-W", "error", "-c", "from dnnjpeg.tools.cli import run; run()"]
 LARGE = [  # each writes more than a page
     "encode a.jpg -o - --quality 95",
     "tables show standard",
