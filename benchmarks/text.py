@@ -42,7 +42,7 @@ CODECS: dict[str, tuple[float, ...]] = {
     "jpegli": (15, 30, 45, 60, 72, 84),
     "webp": (5, 20, 35, 50, 65, 82),
     f"dnnjpeg:{TABLE}": (10, 20, 35, 50, 65, 80, 90),
-    ASKED: (66, 70, 74, 78, 82, 86, 90),
+    ASKED: (66, 70, 74, 78, 82, 86, 90, 94, 98),
 }
 SETTINGS = """\
 preprocess: {size: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5], fit: whole}
