@@ -92,8 +92,8 @@ def _colour(_context: click.Context, _parameter: click.Parameter, name: str | No
                    "files of the same names. Files keep their path below the current folder. If a PATH lies "
                    "elsewhere, they keep their path below the folder that holds all PATHs.")
 @click.option("--skip-existing", is_flag=True,
-              help="Skip pictures whose output file was made by the same table and quality, for example "
-                   "after an interrupted run.")
+              help="Skip pictures whose output file was made by the same table and quality, or is within the "
+                   "target, for example after an interrupted run.")
 @click.option("--only-if-smaller", "only_if_smaller", flag_value="yes",
               help="Skip pictures of other formats too if the new file is not smaller. A JPEG source is "
                    "copied then, which is the default.")
