@@ -81,6 +81,11 @@ def test_wrong_options_raise_at_once(options: dict[str, Any]) -> None:
         FileEncoder(**options)
 
 
+def test_a_file_object_is_no_picture() -> None:
+    with pytest.raises(TypeError, match="image is a BytesIO"):
+        FileEncoder().encode(io.BytesIO(EXPECTED[0]))
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0\0\1"])
 def test_what_is_no_picture_raises(data: bytes) -> None:
     with pytest.raises((OSError, ValueError)):

@@ -5,7 +5,7 @@ import pytest
 from drawing import draw
 from PIL import Image
 
-from dnnjpeg import encode_to_target
+from dnnjpeg import encode, encode_to_target
 
 PICTURES = [draw(72, 56, seed) for seed in range(2)]
 
@@ -76,3 +76,12 @@ def test_no_pictures_and_wrong_pictures():
 def test_wrong_metadata(metadata, message):
     with pytest.raises(ValueError, match=message):
         encode_to_target(PICTURES[:2], target_bytes=999, metadata=metadata)
+
+
+@pytest.mark.parametrize("name", ["exif", "xmp", "icc_profile"])
+def test_jpeg_files_keep_their_own_metadata(name: str) -> None:
+    data = encode(np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(ValueError, match=f"{name} is given, and a JPEG file among the images keeps its own"):
+        encode_to_target([data], target_bytes=900, **{name: b"Exif\0\0"})
+    (found,) = encode_to_target([data], target_bytes=900, comment=b"mine")
+    assert b"mine" in found.data

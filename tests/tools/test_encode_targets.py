@@ -218,5 +218,6 @@ def test_skip_existing_asks_for_the_same_criterion(source, out, network):
     assert run("same") == {"encoded": 4, "skipped": 0}
     assert run("same") == {"encoded": 0, "skipped": 4}
     assert run("distance=0.001") == {"encoded": 4, "skipped": 0}
-    assert encode(source, "-o", out, "--target-bytes", 900, "--skip-existing").exit_code == 0
-    assert all((out / name).stat().st_size <= 900 for name in files(out))
+    limit = max((out / name).stat().st_size for name in files(out)) - 1
+    assert encode(source, "-o", out, "--target-bytes", limit, "--skip-existing").exit_code == 0
+    assert all((out / name).stat().st_size <= limit for name in files(out))
