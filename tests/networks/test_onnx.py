@@ -158,6 +158,11 @@ def test_a_network_as_torch_exports_it(tmp_path: Path) -> None:
         torch.testing.assert_close(load_network(str(spec)).module(some), module(some), atol=1e-4, rtol=1e-4)
 
 
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    network = load_network(save(tmp_path / "net\udcff.onnx", preprocess=WHOLE, task="dense"))
+    assert network.name == "net\\udcff.onnx"
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
