@@ -84,11 +84,11 @@ def encode_shards(
             f"interrupted: {done} of {len(shards)} shards done; the same command goes on from here", err=True
         )
         raise SystemExit(130) from None
+    click.echo(json.dumps(shards.summary) if as_json else _summary(shards.summary))
     if report:
         facts = [("Shards", f"{counts['done']:,} done, {counts['failed']:,} failed")]
         facts += [("Shards done by an earlier run, not shown here", f"{counts['before']:,}")]
         write_report(page, report, recipe, shards.summary["seconds"], facts)
-    click.echo(json.dumps(shards.summary) if as_json else _summary(shards.summary))
     raise SystemExit(1 if counts["failed"] or shards.summary["failed"] else 0)
 
 
