@@ -12,6 +12,8 @@ import click
 
 from dnnjpeg.checks import one_line
 
+from .encode_plan import STREAM
+
 if TYPE_CHECKING:
     from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.jobs.tasks import FileOptions, Result
@@ -54,7 +56,7 @@ def encode_shards(
         raise click.UsageError(
             f"{one_line(str(pictures[0]))} is not a shard: encode pictures and shards by separate commands"
         )
-    if output is None:
+    if output in (None, STREAM):
         raise click.UsageError("where to? Give -o FOLDER or -o URL")
     try:
         run = on_ray(address) if engine == "ray" else None
