@@ -16,6 +16,7 @@ from dnnjpeg.machine.startup import load_numba, no_collection
 from .encode_plan import STREAM, begins_as_jpeg, file_options, is_single, plan_of
 from .encode_run import run  # mypy does not know the way by dnnjpeg.tools
 from .options import (
+    check_folders,
     json_option,
     seed_option,
     subsampling_option,
@@ -160,6 +161,8 @@ def encode(
 
     Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do, 130 interrupted (143: terminated).
     """
+    if report and report.parent != output:  # the output folder is made
+        check_folders(report)
     if any(isinstance(path, str) for path in (*paths, output)):
         others = {"--in-place": in_place, "--keep-tree": keep_tree, "--skip-existing": skip_existing}
         unfit = [name for name, is_given in others.items() if is_given]

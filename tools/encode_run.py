@@ -78,13 +78,13 @@ def run(
                 sys.stdout.buffer.write(result.data)
                 sys.stdout.buffer.flush()
     seconds = time.perf_counter() - start
-    if report:
-        write_report(page, report, recipe, seconds)
     if as_json:
         lists = {"failures": failures} | ({"pictures": pictures} if recipe.target else {})
         click.echo(json.dumps(_record(totals, recipe, seconds) | lists))
     elif not to_stream:
         click.echo(_summary(totals, recipe, seconds))
+    if report:
+        write_report(page, report, recipe, seconds)
     if signals.received:
         of_all = f" of {total}" if total else ""
         click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)

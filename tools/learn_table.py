@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnjpeg.checks import one_line
+from dnnjpeg.table.fields import check_name
 
 from .learn_run import run
 from .options import (
@@ -149,6 +150,11 @@ def learn_table(
     began = time.monotonic()
     check_folders(output)
     check_single("--weights", how["weights"], how["specs"])
+    name = name or output.stem
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise click.UsageError(f"{error}: give another one by --name") from None
     folder = output.with_suffix(".report")
     if published:
         how = _as_published(how)
@@ -167,7 +173,7 @@ def learn_table(
                 prepared = _prepare(began=began, qualities=qualities or spread, **how)
             except (ValueError, OSError) as error:
                 raise click.UsageError(str(error)) from None
-            run(*prepared, output, name or output.stem, began)
+            run(*prepared, output, name, began)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:

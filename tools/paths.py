@@ -50,7 +50,8 @@ class SourcePath(click.Path):
         return found
 
     def _one(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and (is_url(value) or kind_of(value)):
+        is_folder = os.path.isdir(value)  # noqa: PTH112  # Path's raises for a long pattern
+        if isinstance(value, str) and (is_url(value) or (kind_of(value) and not is_folder)):
             return value
         return super().convert(value, param, ctx)
 

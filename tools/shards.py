@@ -12,6 +12,8 @@ import click
 
 from dnnjpeg.checks import one_line
 
+from .encode_plan import STREAM
+
 if TYPE_CHECKING:
     from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.jobs.tasks import FileOptions, Result
@@ -54,7 +56,7 @@ def encode_shards(
         raise click.UsageError(
             f"{one_line(str(pictures[0]))} is not a shard: encode pictures and shards by separate commands"
         )
-    if output is None:
+    if output in (None, STREAM):
         raise click.UsageError("where to? Give -o FOLDER or -o URL")
     try:
         run = on_ray(address) if engine == "ray" else None
@@ -84,11 +86,11 @@ def encode_shards(
             f"interrupted: {done} of {len(shards)} shards done; the same command goes on from here", err=True
         )
         raise SystemExit(130) from None
+    click.echo(json.dumps(shards.summary) if as_json else _summary(shards.summary))
     if report:
         facts = [("Shards", f"{counts['done']:,} done, {counts['failed']:,} failed")]
         facts += [("Shards done by an earlier run, not shown here", f"{counts['before']:,}")]
         write_report(page, report, recipe, shards.summary["seconds"], facts)
-    click.echo(json.dumps(shards.summary) if as_json else _summary(shards.summary))
     raise SystemExit(1 if counts["failed"] or shards.summary["failed"] else 0)
 
 

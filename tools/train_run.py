@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnjpeg import __version__
+from dnnjpeg.checks import one_line
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.provenance import command, short
 from dnnjpeg.table.library import load_table
@@ -155,7 +156,7 @@ def run(training: Training, output: Path) -> None:
         click.echo(f"test pictures, {form}: top-1 {100 * accuracy:.1f} %")
     if training.layer is not None and len(points := training.layer.points()) == 1:
         options = f"--table {shlex.quote(str(output / 'jpeg.json'))} --quality {points[0].quality}"
-        click.echo(f"To encode files for this network: dnnjpeg encode PICTURES -o FILES {options}")
+        click.echo(one_line(f"To encode files for this network: dnnjpeg encode PICTURES -o FILES {options}"))
 
 
 def _provenance(training: Training) -> dict[str, Any]:

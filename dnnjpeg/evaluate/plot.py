@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from dnnjpeg.checks import one_line
 from dnnjpeg.learn.recipe import Epoch
 from dnnjpeg.table.point import OperatingPoint
 
@@ -151,7 +152,7 @@ def _panel(panel: Axes, report: dict[str, Any], network: str, metric: str) -> No
             color=colour,
             marker=marker,
             markersize=5,
-            label=codec,
+            label=one_line(codec),  # it may hold a path
         )
     if metric == "divergence":  # it is 0 for the originals
         _log_loss(panel)

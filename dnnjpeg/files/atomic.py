@@ -90,23 +90,23 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 def write_all(file: IO[bytes] | io.RawIOBase, data: Any) -> None:
     """Write all of `data` to an open file of any kind, and flush it. Waits if a pipe is full.
 
-    A raw file may write only a part, and a non-blocking file nothing: then the rest is written again. Raises
-    OSError.
+    A raw file may write only a part, and a non-blocking file nothing: then the rest is written again. Other
+    files write all, whatever they return. Raises OSError.
     """
     is_raw = isinstance(file, io.RawIOBase)
     rest = memoryview(data) if is_raw else data
     while len(rest):
         try:
             taken = file.write(rest)
+            if not is_raw:
+                break
         except BlockingIOError as error:
             taken = error.characters_written
             _wait(file)
-        if taken is None and is_raw:
+        if taken is None:
             _wait(file)
         else:
-            rest = (
-                rest[taken:] if isinstance(taken, int) else b""
-            )  # some files return no count; they have written all
+            rest = rest[taken:]
     while hasattr(file, "flush"):
         try:
             file.flush()

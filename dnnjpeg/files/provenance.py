@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from dnnjpeg.checks import one_line
+
 
 def cpu_name() -> str:
     """The processor's name."""
@@ -20,6 +22,6 @@ def command() -> str:
 
 
 def short(argument: str) -> str:
-    """The last two parts of a path. The rest is private."""
+    """The last two parts of a path, as printable text. The rest is private."""
     option, equals, value = argument.rpartition("=")
-    return option + equals + "/".join(Path(value).parts[-2:])
+    return one_line(option + equals + "/".join(Path(value).parts[-2:]))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dnnjpeg.checks import brief
+from dnnjpeg.checks import brief, one_line
 from dnnjpeg.networks.network import Network
 from dnnjpeg.networks.outputs import each, take
 from dnnjpeg.networks.preprocess import preprocess_of
@@ -75,7 +75,7 @@ def load_network(
 
         if weights is not None:
             raise ValueError(f"weights is {os.fspath(weights)}, and {spec} has its own: leave out weights")
-        name = Path(spec).name
+        name = one_line(Path(spec).name)
         module, given = load_onnx(Path(spec), torch.device(device), threads), None
     elif origin == "torchvision":
         module, given = _from_torchvision(spec, name, weights is None)

@@ -12,6 +12,8 @@ Settings stand in a file beside the network with the same name: net.yaml, net.ym
 
 The input for pictures is float N x 3 x height x width. `mean` and `std` are those of red, green and blue, in
 this order.
+
+Files with external data, as net.onnx.data, belong to the network: they stay in its folder.
 """
 
 import hashlib
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from dnnjpeg.checks import check_keys
+from dnnjpeg.networks.onnx_files import external_files
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -105,14 +108,25 @@ def load_onnx(path: Path, device: torch.device, threads: int | None) -> OnnxModu
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
     place = {"device_id": device.index or 0} if device.type == "cuda" else {}
+    beside = external_files(data)
     try:
-        session = runtime.InferenceSession(data, options, providers=[(provider, place)])
+        # Only by the path does onnxruntime know the folder. It takes no path that is not UTF-8.
+        source = str(path) if beside else data
+        session = runtime.InferenceSession(source, options, providers=[(provider, place)])
         if provider not in session.get_providers():  # it falls back to the CPU without an error
             raise ValueError(f"onnxruntime cannot use {provider} here: use the device cpu")
-        return OnnxModule(session, hashlib.sha256(data).digest(), settings)
+        return OnnxModule(session, _digest(data, path.parent, beside), settings)
     except Exception as error:
         line = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise ValueError(f"{path} cannot be used: {line}") from error
+
+
+def _digest(data: bytes, folder: Path, beside: list[str]) -> bytes:
+    sha = hashlib.sha256(data)
+    for name in beside:
+        with (folder / name).open("rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.digest()
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _LARGEST = 1 << 30  # the largest picture file, in bytes
 @dataclass(frozen=True)
 class _Member:
     name: str
+    common: bytes  # headers before it that hold for all members behind them
     header: bytes  # its header blocks, extended ones included
     start: int  # where its data begin in the source
     stored: int  # bytes of its data, with the padding of the last block
@@ -47,10 +48,12 @@ def rewrite_tar(source: IO[bytes], target: IO[bytes], convert: Convert, tally: T
     """
     length = 0
     for sample, found in convert(_samples(source, tally), lambda sample: sample.pictures):
-        if found is None:  # dropped
-            continue
-        files = iter(found)
+        files = iter(found or ())
         for member in sample.members:
+            target.write(member.common)
+            length += len(member.common)
+            if found is None:  # dropped
+                continue
             if member.content is None or (data := next(files)) == member.content:
                 target.write(member.header)
                 _copy(source, target, member)
@@ -113,7 +116,8 @@ def _members(source: IO[bytes]) -> Iterator[_Member]:
                 f"ends early: {printable(found.name)} has {found.size:,} bytes by its header, and "
                 f"{max(end - found.offset_data, 0):,} are there"
             )
-        source.seek(found.offset)
+        source.seek(at)
+        common = source.read(found.offset - at)
         header = source.read(found.offset_data - found.offset)
         stored, content = following - found.offset_data, None
         if (
@@ -126,7 +130,7 @@ def _members(source: IO[bytes]) -> Iterator[_Member]:
             if named or is_jpeg(source.read(3)):
                 source.seek(found.offset_data)
                 content = source.read(found.size)
-        yield _Member(found.name, header, found.offset_data, stored, content)
+        yield _Member(found.name, common, header, found.offset_data, stored, content)
         at = following
     _check_end(source, at)
 

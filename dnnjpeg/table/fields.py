@@ -31,6 +31,13 @@ def check_tables(value: Any, name: str, expected: str) -> list[Any]:
     return check_items(value, name, expected)
 
 
+def check_name(value: Any) -> str:
+    """Check for the name of a table: one line of printable text."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"name is {brief(value)}, expected printable text")
+    return value
+
+
 def check_steps(value: Any, name: str) -> Steps:
     """Check for 64 quantization steps 1..255."""
     steps = check_items(value, name, "64 integers")

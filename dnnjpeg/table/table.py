@@ -18,7 +18,7 @@ from dnnjpeg.checks import brief, check_items, check_keys, check_quality, check_
 from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
 from dnnjpeg.jpeg.standard import ijg_factor
-from dnnjpeg.table.fields import Hardness, spread
+from dnnjpeg.table.fields import Hardness, check_name, spread
 from dnnjpeg.table.point import OperatingPoint
 
 
@@ -40,8 +40,7 @@ class Table:
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise ValueError(f"name is {brief(self.name)}, expected printable text")
+        check_name(self.name)
         if not isinstance(self.description, str) or re.search("[\ud800-\udfff]", self.description):
             raise ValueError(f"description is {brief(self.description)}, expected text")
         points = check_items(self.points, "points", "a list of OperatingPoint")

@@ -186,6 +186,20 @@ def test_a_file_that_does_not_count_is_given_all_at_once():
     assert parts == [b"all of it"]
 
 
+@pytest.mark.parametrize("count", [True, False, 0, 1, -1, 1000, "9"])
+def test_a_file_that_counts_wrongly_is_given_all_once(count):
+    parts = []
+
+    class Odd:
+        def write(self, data):
+            assert not parts
+            parts.append(data)
+            return count
+
+    write_all(Odd(), b"all of it")
+    assert parts == [b"all of it"]
+
+
 @pytest.mark.parametrize("buffering", [0, 10, 8192, 1 << 20])
 def test_all_is_written_to_a_pipe_that_does_not_block(buffering):
     data = os.urandom(300_000)

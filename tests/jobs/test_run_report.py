@@ -1,5 +1,6 @@
 """The page about a run: what it says, and that a browser shows it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -126,6 +127,33 @@ def test_of_shards(folder: Path) -> None:
     assert sum(tag == "img" for tag, _ in page.tags) == 20
     assert "Failures: 1" in page.text
     assert any("bad.jpg: " in text for text in page.text)
+
+
+def test_its_folder_is_checked_first(folder: Path) -> None:
+    subprocess.run(["tar", "-cf", "x.tar", "-C", "photos", "."], cwd=folder, check=True)
+    for source in ("photos", "x.tar"):
+        command = encode_command(50, source, "-o", "out", "--report", "none/r.html")
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "none/r.html cannot be written: there is no folder none" in done.stderr
+        assert not (folder / "out").exists()
+
+
+def test_it_may_go_to_the_output_folder_that_is_made(folder: Path) -> None:
+    command = encode_command(50, "photos", "-o", "out", "--report", "out/r.html")
+    assert subprocess.run(command, cwd=folder, capture_output=True).returncode == 1  # of bad.jpg
+    assert (folder / "out" / "r.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_page_that_cannot_be_written_costs_no_summary(folder: Path) -> None:
+    subprocess.run(["tar", "-cf", "x.tar", "-C", "photos", "."], cwd=folder, check=True)
+    for source in ("photos", "x.tar"):
+        command = encode_command(50, source, "-o", "out", "--report", "/dev/full", "--json")
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "/dev/full" in done.stderr
+        assert json.loads(done.stdout)["encoded"] + json.loads(done.stdout)["copied"] == 14
 
 
 def test_in_a_browser(folder: Path) -> None:

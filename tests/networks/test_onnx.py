@@ -16,6 +16,7 @@ from onnx import TensorProto, helper  # noqa: E402
 
 from dnnjpeg.files.view import View  # noqa: E402
 from dnnjpeg.networks.load import load_network  # noqa: E402
+from dnnjpeg.networks.onnx_files import external_files  # noqa: E402
 
 WHOLE = {"size": 16, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "fit": "whole"}
 CROP = {name: value for name, value in WHOLE.items() if name != "fit"}
@@ -73,6 +74,93 @@ def test_settings_in_yaml(tmp_path: Path) -> None:
     spec = save(tmp_path / "net.onnx")
     (tmp_path / "net.yaml").write_text(f"preprocess: {json.dumps(WHOLE)}\ntask: dense\n")
     assert load_network(spec).preprocess.fit == "whole"
+
+
+def save_external(folder: Path, factor: float) -> str:
+    """A network whose map is `factor` times its input. The factors lie in net.onnx.data."""
+    folder.mkdir(exist_ok=True)
+    spec = save(folder / "net.onnx", preprocess=WHOLE, task="dense")
+    model = onnx.load(spec)
+    model.graph.node[0].CopyFrom(helper.make_node("Mul", ["x", "f"], ["map"]))
+    factors = np.full((1, 3, 1, 1), factor, np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(factors, "f"))
+    onnx.save(model, spec, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    return spec
+
+
+def test_external_data_belong_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = {factor: save_external(tmp_path / str(factor), factor) for factor in (2.0, 3.0)}
+    (some,) = pictures((16, 16))
+    digests = set()
+    for here in (tmp_path, tmp_path / "2.0", tmp_path / "3.0"):
+        monkeypatch.chdir(here)
+        for factor, spec in specs.items():
+            network = load_network(spec)
+            np.testing.assert_allclose(network.read([some])[0], factor * normalised(some), atol=1e-5)
+            digests.add((factor, network.digest))
+    assert len(digests) == len({digest for _, digest in digests}) == 2
+    monkeypatch.chdir(tmp_path / "2.0")
+    assert load_network("net.onnx").digest in dict(digests).values()
+    (tmp_path / "2.0" / "net.onnx.data").unlink()
+    with pytest.raises(ValueError, match=r"net\.onnx cannot be used: .*net\.onnx\.data"):
+        load_network("net.onnx")
+
+
+def test_external_data_are_found_wherever_a_tensor_may_stand() -> None:
+    def tensor(name: str) -> onnx.TensorProto:
+        entries = {"offset": "0", "location": f"{name}.ü", "length": "4"}
+        return TensorProto(
+            dims=[1], data_location=TensorProto.EXTERNAL,
+            external_data=[onnx.StringStringEntryProto(key=key, value=text) for key, text in entries.items()],
+        )  # fmt: skip
+
+    def sparse(name: str) -> onnx.SparseTensorProto:
+        return onnx.SparseTensorProto(values=tensor(f"{name}1"), indices=tensor(f"{name}2"))
+
+    def graph(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return onnx.GraphProto(
+            node=nodes, initializer=[tensor(f"{name}1")], sparse_initializer=[sparse(f"{name}s")]
+        )
+
+    attributes = [
+        onnx.AttributeProto(f=1.5, t=tensor("t"), g=graph("g"), sparse_tensor=sparse("s")),
+        onnx.AttributeProto(
+            ints=[-1], tensors=[tensor("ts")], graphs=[graph("h")], sparse_tensors=[sparse("ss")]
+        ),
+    ]
+    model = onnx.ModelProto(
+        graph=graph("main", onnx.NodeProto(attribute=attributes)),
+        training_info=[onnx.TrainingInfoProto(initialization=graph("i"), algorithm=graph("a"))],
+        functions=[
+            onnx.FunctionProto(
+                node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=tensor("f"))])],
+                attribute_proto=[onnx.AttributeProto(t=tensor("fa"))],
+            )
+        ],
+    )
+    names = ["f", "fa", "s1", "s2", "ss1", "ss2", "t", "ts"]
+    names += [f"{name}{rest}" for name in ("main", "g", "h", "i", "a") for rest in ("1", "s1", "s2")]
+    data = model.SerializeToString()
+    assert external_files(data) == sorted(f"{name}.ü" for name in names)
+    for damaged in (b"", b"no network", b"\xff" * 1000, data[:40]):
+        assert isinstance(external_files(damaged), list)
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own
+def test_a_network_as_torch_exports_it(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.Conv2d(64, 128, 3)).eval()
+    spec, some = tmp_path / "net.onnx", torch.randn(2, 3, 16, 16)
+    torch.onnx.export(module, (some,), spec, dynamo=True, external_data=True, verbose=False)
+    assert (tmp_path / "net.onnx.data").exists()
+    (tmp_path / "net.json").write_text(json.dumps({"preprocess": CROP, "task": "dense"}))
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(str(spec)).module(some), module(some), atol=1e-4, rtol=1e-4)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    network = load_network(save(tmp_path / "net\udcff.onnx", preprocess=WHOLE, task="dense"))
+    assert network.name == "net\\udcff.onnx"
 
 
 @pytest.mark.parametrize(

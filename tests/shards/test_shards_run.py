@@ -154,6 +154,7 @@ def test_command_refuses(three: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "out")
     for arguments, match in (
         ((three / "000.tar",), "where to?"),
+        ((three / "000.tar", "-o", "-"), "where to?"),
         ((three / "000.tar", *out, "--in-place"), "--in-place: not for shards"),
         ((three / "000.tar", *out, "--dry-run"), "--dry-run: not for shards"),
         ((three / "000.tar", three, *out), "by separate commands"),
@@ -166,6 +167,16 @@ def test_command_refuses(three: Path, tmp_path: Path) -> None:
         assert done.returncode == 2, arguments
         assert match in done.stderr, arguments
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_no_shard(tmp_path: Path, warm: None) -> None:
+    (tmp_path / "pics.tar").mkdir()
+    (tmp_path / "pics.tar" / "a.jpg").write_bytes(jpeg(0))
+    done = run(tmp_path / "pics.tar", "-o", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tree(tmp_path / "out")) == ["a.jpg"]
+    many = f"{{{','.join(f'{i:03}' for i in range(2000))}}}.tar"  # longer than any path
+    assert "000.tar does not exist" in run(tmp_path / many, "-o", tmp_path / "out").stderr
 
 
 def test_kill_at_random_moments(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import random
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -46,6 +48,41 @@ def test_pictures_are_made_anew_and_all_else_stays(tmp_path: Path, form: int) ->
     assert (found["encoded"], found["copied"], found["failed"]) == (5, 0, 0)
     assert (found["bytes_before"], found["bytes_after"]) == (before, after)
     assert (found["source_bytes"], found["shard_bytes"]) == (len(source), len(written))
+
+
+def with_global_header(members: Members) -> bytes:
+    """A tar archive as `git archive` writes it: a header that holds for all members."""
+    file = io.BytesIO()
+    common = {"comment": "c" * 40, "mtime": "1234567890.5", "MINE.key": "ü" * 300}
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, pax_headers=common) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def facts(data: bytes) -> tuple[dict[str, str], list[tuple[str, float, dict[str, str]]]]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return tar.pax_headers, [(one.name, one.mtime, one.pax_headers) for one in tar]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_global_headers_stay(tmp_path: Path, bad: bool) -> None:
+    """Also if the sample behind one is dropped."""
+    members = [("0.jpg", b"text" if bad else jpeg(0)), ("1.jpg", jpeg(1)), ("2" * 120 + ".jpg", jpeg(2))]
+    (tmp_path / "x.tar").write_bytes(source := with_global_header(members))
+    make(tmp_path / "x.tar", tmp_path / "out", on_error="drop")
+    written = (tmp_path / "out" / "x.tar").read_bytes()
+    assert written == with_global_header(expected(members[bad:]))
+    common, told = facts(source)
+    assert facts(written) == (common, told[bad:])
+    assert common["mtime"] == "1234567890.5" and told[0][1] == 1234567890.5
+    if git := shutil.which("git"):
+        told = subprocess.run(
+            [git, "get-tar-commit-id"], input=written, capture_output=True, check=True
+        ).stdout
+        assert told == b"c" * 40 + b"\n"
 
 
 def test_names_in_any_case_and_files_without_a_name_for_it(tmp_path: Path) -> None:

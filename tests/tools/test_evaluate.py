@@ -17,6 +17,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+import dnnjpeg
 from dnnjpeg.evaluate import codecs
 from dnnjpeg.networks.measurer import Measurer
 from dnnjpeg.tools.cli import main
@@ -125,6 +126,17 @@ def test_table_json_and_plot(folder: Path) -> None:
 
 
 CODECS = ("pillow-optimize", "dnnjpeg:standard,subsampling=4:4:4", "pillow")
+
+
+def test_paths_that_are_not_utf_8(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("sys.argv", ["dnnjpeg", "evaluate", "--data", "d\udcff"])
+    table = folder / "t\udcff.json"
+    dnnjpeg.load_table("standard").save(table)
+    result = run(folder, "--codec", f"dnnjpeg:{table}", "--quality", "50", "--plot", folder / "p\udcff.png")
+    assert result.exit_code == 0, result.stderr
+    with Image.open(folder / "p\udcff.png") as image:
+        assert image.format == "PNG"
 
 
 def test_codecs_are_measured_where_the_reference_has_its_qualities(folder: Path) -> None:

@@ -244,6 +244,27 @@ def test_several_networks_learned_hardness_three_tables(data, tmp_path):
         assert "none of 2 candidates" in result.output and not out.exists()
 
 
+def test_paths_that_are_not_utf_8(basic, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["dnnjpeg", "learn-table", "--data", "d\udcff"])
+    pictures = tmp_path / "p\udcff.npy"
+    pictures.write_bytes((data / "pictures.npy").read_bytes())
+    arguments = ["--method", "sensitivity", "--qualities", 25, "--subsampling", "4:2:0"]
+    arguments += ["--data", pictures, "--check", pictures, "--name", "t"]
+    assert learn(*basic, *arguments, "-o", tmp_path / "t\udcff.json").exit_code == 0
+    found = dnnjpeg.load_table(tmp_path / "t\udcff.json").provenance
+    assert found["data"]["name"] == f"{tmp_path.name}/p\\udcff.npy"
+    assert found["command"] == "dnnjpeg learn-table --data 'd\\udcff'"
+
+
+@pytest.mark.parametrize(
+    ("output", "name"), [("t.json", ["--name", "a\tb"]), ("a\tb.json", []), ("t\udcff.json", [])]
+)
+def test_a_name_is_checked_before_learning(basic, tmp_path, monkeypatch, output, name):
+    monkeypatch.setattr("dnnjpeg.tools.learn_table._prepare", lambda **_: pytest.fail("it begins"))
+    result = learn(*basic, "-o", tmp_path / output, *name)
+    assert result.exit_code == 2 and "expected printable text: give another one by --name" in result.output
+
+
 def test_bad_input_is_told_and_writes_nothing(basic, data, tmp_path):
     shuffled, one, folder = tmp_path / "shuffled.npy", tmp_path / "one.npy", tmp_path / "empty"
     np.save(shuffled, np.random.default_rng(0).permutation(np.load(data / "labels.npy")))

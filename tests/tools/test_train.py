@@ -133,6 +133,17 @@ def test_plot(basic, tmp_path) -> None:
         assert plot.format == "PNG" and plot.width > 1000
 
 
+def test_paths_that_are_not_utf_8(basic, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["dnnjpeg", "train", "--data", "d\udcff"])
+    pictures = tmp_path / "p\udcff.npy"
+    pictures.write_bytes((data / "some.npy").read_bytes())
+    result = train(*basic, *QUICK, "--data", pictures, "-o", tmp_path / "out\udcff")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out\udcff" / "report.json").read_text())
+    assert report["data"]["name"] == f"{tmp_path.name}/p\\udcff.npy"
+    assert dnnjpeg.load_table(tmp_path / "out\udcff" / "jpeg.json").provenance["command"] == report["command"]
+
+
 @pytest.mark.parametrize("start", ["ones", "magnitude", "sensitivity"])
 def test_first_steps(basic, tmp_path, start) -> None:
     out = tmp_path / "out"
