@@ -27,7 +27,7 @@ def external_files(data: bytes) -> list[str]:
     """
     try:
         return sorted(set(_locations(memoryview(data), "model")))
-    except (IndexError, KeyError, ValueError):
+    except (IndexError, KeyError, ValueError, RecursionError):
         return []
 
 
