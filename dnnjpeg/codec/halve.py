@@ -38,7 +38,7 @@ def _folded_order() -> tuple[np.ndarray, np.ndarray]:
                 scale[part, lane] = (
                     weights[m, down] * weights[n, across] / 2
                 )  # both joins leave out sqrt(1/2)
-    order[order < 0] = np.setdiff1d(np.arange(64), order)
+    order[order < 0] = [k for k in range(64) if k not in order]
     return order.ravel().astype(np.uint8), scale.ravel()
 
 
