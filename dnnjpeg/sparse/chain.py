@@ -10,6 +10,7 @@ from torch import Tensor
 from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.program import Kernel, Link, Program
+from dnnjpeg.sparse.uncompiled import uncompiled
 
 _WEIGHT, _BIAS, _MEAN = map(itemgetter, ("weight", "bias", "running_mean"))
 _VERSION = attrgetter("_version")
@@ -32,6 +33,7 @@ class Chain:
         self._state: list[int] = []
         self._dense: set[int] = set()  # sparse links that a dense kernel computes from now on
 
+    @uncompiled
     def __call__(self, *inputs: Tensor) -> Any:
         """The output, or a tuple of outputs, channels last."""
         if torch.is_grad_enabled():  # each convolution decides whether it can do without
