@@ -7,6 +7,7 @@ if that one can read them.
 
 import operator
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -26,13 +27,15 @@ _RELUS: dict[Any, str] = {
     nn.ReLU6: "relu6", KnownReLU6: "relu6", F.relu6: "relu6",
 }  # fmt: skip
 
+_TRAINING = attrgetter("training")
+
 
 class Fused:
     """Replaces a network's `forward`.
 
-    The network's own `forward` is called if the network is in training mode, or if a module has a hook or was
-    replaced. Raises the error of `torch.fx` if it cannot trace the network, because control flow depends on
-    numbers.
+    The network's own `forward` is called if the network or a batch norm is in training mode, or if a module
+    has a hook or was replaced. Raises the error of `torch.fx` if it cannot trace the network, because control
+    flow depends on numbers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -64,6 +67,7 @@ class Fused:
             if module is not model
             for hooks in (module._forward_hooks, module._forward_pre_hooks)
         ]
+        self._modes = [model, *(module for module in modules.values() if type(module) is FoldedNorm)]
         self._run = run
         return run
 
@@ -72,7 +76,7 @@ class Fused:
         run = self._run or self._trace()
         parents, names, children = self._places
         same = all(map(operator.is_, map(operator.getitem, parents, names), children))
-        if not same or self.model.training or any(self._hooks):
+        if not same or any(map(_TRAINING, self._modes)) or any(self._hooks):
             return type(self.model).forward(self.model, *inputs, **options)
         return run(*inputs, **options)
 

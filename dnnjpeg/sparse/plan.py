@@ -231,6 +231,8 @@ def restore_(model: nn.Module) -> None:
     if isinstance(model.__dict__.get("forward"), Fused):
         del model.__dict__["forward"]
     now = dict(model.named_modules())
+    for name, module in before.items():
+        module.training = now[name].training
     _exchange(model, {now[name]: module for name, module in before.items()})
 
 

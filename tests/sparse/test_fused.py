@@ -277,6 +277,32 @@ def test_training_is_refused_as_before(pair: Any) -> None:
         pair.train()(torch.randn(1, 16, 9, 11))
 
 
+class Normed(Pair):
+    """A pair with a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: net.second(net.relu(net.norm(net.first(x)))))
+        self.norm = nn.BatchNorm2d(16)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("part", ["", "norm"])
+@torch.no_grad()
+def test_training_of_batch_norms_is_refused(fused: bool, part: str) -> None:
+    network, x = Normed().eval(), torch.randn(2, 16, 9, 11)
+    expected = network(x)
+    layer = LayerPlan("first", Geometry(16, 9, 11, 16, (3, 3), (1, 1), (1, 1)), "direct", norm="norm")
+    apply_(network, Plan((layer,), fused=fused), check=False)
+    assert torch.allclose(network(x), expected, atol=1e-5)
+    network.get_submodule(part).train()
+    with pytest.raises(RuntimeError, match="restore_ the network before training"):
+        network(x)
+    restore_(network)
+    assert network.norm.training and not torch.allclose(network(x), expected, atol=1e-5)
+    apply_(network.eval(), Plan((layer,), fused=fused), check=False)
+    network(x)
+
+
 def test_a_network_that_cannot_be_followed() -> None:
     """Its way depends on numbers: it gets a plan, and keeps its own Python."""
     network = Pair(lambda net, x: net.first(x) if x.mean() > 0 else net.second(x)).eval()
