@@ -1,18 +1,15 @@
 """Convolutions that follow each other, as one function: no Python and no new tensors between them."""
 
 from collections.abc import Sequence
-from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dnnjpeg.sparse.fast import SHAPES, fits, marked, version
+from dnnjpeg.sparse.fast import SHAPES, fits, marked, state_of, tensors_at
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.program import Kernel, Link, Program
-
-_WEIGHT, _BIAS, _MEAN = map(itemgetter, ("weight", "bias", "running_mean"))
-_VERSION = attrgetter("_version")
+from dnnjpeg.sparse.uncompiled import uncompiled
 
 
 class Chain:
@@ -26,31 +23,21 @@ class Chain:
     def __init__(self, links: Sequence[Link], outputs: Sequence[int]) -> None:
         self._links, self._outputs = links, outputs
         self._programs: dict[Any, Program | None] = {}
-        modules = [link.module for link in links]
-        self._parameters = [module._parameters for module in modules]
-        self._buffers = [module.norm._buffers for module in modules if module.norm]
+        self._places = [place for link in links for place in link.module.places()]
         self._state: list[int] = []
+        self._kept: list[Tensor] = []  # so that no new tensor gets the address of an old one
         self._dense: set[int] = set()  # sparse links that a dense kernel computes from now on
 
+    @uncompiled
     def __call__(self, *inputs: Tensor) -> Any:
         """The output, or a tuple of outputs, channels last."""
         if torch.is_grad_enabled():  # each convolution decides whether it can do without
             return self._given(self._one_by_one(inputs))
-        # as `FastConv2d.check`, for all at once
-        weights: list[Any] = [*map(_WEIGHT, self._parameters)]
-        tensors = [
-            *weights,
-            *(b for b in map(_BIAS, self._parameters) if b is not None),
-            *map(_MEAN, self._buffers),
-        ]
-        try:
-            versions = [*map(_VERSION, tensors)]
-        except RuntimeError:  # tensors of inference mode have none
-            versions = [*map(version, tensors)]
-        state = [*map(Tensor.data_ptr, weights), *versions]
+        tensors = tensors_at(self._places)  # as `FastConv2d.check`, for all at once
+        state = state_of(tensors)
         if state != self._state or len(self._programs) >= SHAPES:
             self._programs.clear()
-            self._state = state
+            self._state, self._kept = state, [tensor.detach() for tensor in tensors]
         key = (torch.get_num_threads(), *((x.shape, x.dtype, x.device) for x in inputs))
         try:
             program = self._programs[key]

@@ -12,6 +12,7 @@ from dnnjpeg.sparse.compiled import Compiled
 from dnnjpeg.sparse.depthwise import Depthwise
 from dnnjpeg.sparse.direct import Direct
 from dnnjpeg.sparse.fast import FastConv2d, finished, fits, marked
+from dnnjpeg.sparse.uncompiled import uncompiled
 from dnnjpeg.sparse.winograd import LargeWinograd, Winograd, can_compute
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DenseConv2d(FastConv2d):
         """
         return self.compute(x, None, self.activation, None, False)
 
+    @uncompiled
     def compute(
         self,
         x: Tensor,

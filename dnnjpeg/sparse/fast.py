@@ -1,6 +1,9 @@
 """The base class of convolutions for inference that replace nn.Conv2d."""
 
 import copy
+from collections.abc import Iterable
+from itertools import starmap
+from operator import attrgetter, getitem
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -11,6 +14,8 @@ from dnnjpeg.sparse.geometry import Geometry, around
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
 
+Place = tuple[dict[str, Any], str]  # a module's parameters or buffers, and a name
+_VERSION, _REQUIRES_GRAD = map(attrgetter, ("_version", "requires_grad"))
 SHAPES = 8  # of inputs for which a layer is kept ready
 
 
@@ -58,7 +63,8 @@ class FastConv2d(nn.Conv2d):
         object.__setattr__(self, "module", None)
         self.activation, self.channels_last, self.geometry = "none", None, None
         self._ready: dict[Any, Any] = {}
-        self._state: object = None
+        self._state: list[int] = []
+        self._kept: list[Tensor] = []  # so that no new tensor gets the address of an old one
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -83,19 +89,26 @@ class FastConv2d(nn.Conv2d):
 
     def check(self, x: Tensor) -> None:
         """Drop prepared weights if parameters have changed. Raises RuntimeError if gradients are needed."""
-        weight, norm = self._parameters["weight"], self.norm  # nn.Module's way to them is slow
-        assert weight is not None
-        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        tensors = tensors_at(self.places())
+        if torch.is_grad_enabled() and (x.requires_grad or any(map(_REQUIRES_GRAD, tensors))):
             raise RuntimeError(
                 f"{type(self).__name__} is for inference and has no gradient: call it under "
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
-        others = (self._parameters["bias"], None if norm is None else norm._buffers["running_mean"])
-        versions = (None if other is None else version(other) for other in others)
-        state = (version(weight), weight.data_ptr(), *versions)
+        state = state_of(tensors)
         if state != self._state:
             self._ready.clear()
-            self._state = state
+            self._state, self._kept = state, [tensor.detach() for tensor in tensors]
+
+    def places(self) -> list[Place]:
+        """Where the tensors are that go into the prepared weights."""
+        own, norm = self._parameters, self.norm  # nn.Module's way to them is slow
+        places: list[Place] = [(own, "weight"), (own, "bias")]
+        if norm is None:
+            return places
+        affine, running = norm._parameters, norm._buffers
+        means: list[Place] = [(running, "running_mean"), (running, "running_var")]
+        return [*places, (affine, "weight"), (affine, "bias"), *means]
 
     def is_for_another(self, shape: tuple[int, ...]) -> bool:
         """Whether inputs of this shape are computed by the original module."""
@@ -139,7 +152,7 @@ class FastConv2d(nn.Conv2d):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for copies and pickles, without what the first call prepares."""
-        return {**self.__dict__, "_ready": {}}
+        return {**self.__dict__, "_ready": {}, "_kept": []}
 
 
 def _rectified(y: Tensor, activation: str) -> Tensor:
@@ -167,6 +180,16 @@ def fits(x: Tensor) -> bool:
     return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
 
 
-def version(tensor: Tensor) -> int:
-    """The number of changes of a tensor, 0 if it has no count of them."""
-    return 0 if tensor.is_inference() else tensor._version
+def tensors_at(places: Iterable[Place]) -> list[Tensor]:
+    """The tensors that are there now."""
+    found: Iterable[Any] = starmap(getitem, places)
+    return [tensor for tensor in found if tensor is not None]
+
+
+def state_of(tensors: list[Tensor]) -> list[int]:
+    """Numbers that are others once a tensor is changed, or has other memory."""
+    try:
+        versions = [*map(_VERSION, tensors)]
+    except RuntimeError:  # tensors of inference mode have none
+        versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return [*map(Tensor.data_ptr, tensors), *versions]

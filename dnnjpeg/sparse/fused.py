@@ -5,8 +5,10 @@ graph. A convolution adds the residual and applies its ReLU. A sparse convolutio
 if that one can read them.
 """
 
+import inspect
 import operator
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -26,13 +28,16 @@ _RELUS: dict[Any, str] = {
     nn.ReLU6: "relu6", KnownReLU6: "relu6", F.relu6: "relu6",
 }  # fmt: skip
 
+_TRAINING = attrgetter("training")
+
 
 class Fused:
     """Replaces a network's `forward`.
 
-    The network's own `forward` is called if the network is in training mode, or if a module has a hook or was
-    replaced. Raises the error of `torch.fx` if it cannot trace the network, because control flow depends on
-    numbers.
+    The network's own `forward` is called if the network or a batch norm is in training mode, if a module has
+    a hook or was replaced, or if an optional argument is not its default. Raises the error of `torch.fx` if
+    it cannot trace the network, because control flow depends on numbers, and ValueError if `forward` sets
+    attributes.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -43,7 +48,11 @@ class Fused:
     def _trace(self) -> Callable[..., Any]:
         model = self.model
         modules = dict(model.named_modules())
-        graph = Tracer().trace(model)
+        tracer = Tracer()
+        graph = tracer.trace(model)
+        if tracer.changed:
+            names = ", ".join(tracer.changed)
+            raise ValueError(f"its forward sets {names}, a graph would not: set the plan's fused to False")
         _leave_out(graph, modules)
         _add_residuals(graph, modules)
         _rectify(graph, modules)
@@ -64,15 +73,25 @@ class Fused:
             if module is not model
             for hooks in (module._forward_hooks, module._forward_pre_hooks)
         ]
+        self._modes = [model, *(module for module in modules.values() if type(module) is FoldedNorm)]
+        parameters = [*inspect.signature(type(model).forward).parameters.values()][1:]
+        self._names = [parameter.name for parameter in parameters]
+        self._defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
         self._run = run
         return run
+
+    def _has_defaults(self, inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        """Whether optional arguments are as in the trace."""
+        given = dict(zip(self._names, inputs, strict=False)) | options
+        return all(given.get(name, default) is default for name, default in self._defaults.items())
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The output of the network."""
         run = self._run or self._trace()
         parents, names, children = self._places
         same = all(map(operator.is_, map(operator.getitem, parents, names), children))
-        if not same or self.model.training or any(self._hooks):
+        usual = same and not any(map(_TRAINING, self._modes)) and not any(self._hooks)
+        if not usual or not self._has_defaults(inputs, options):
             return type(self.model).forward(self.model, *inputs, **options)
         return run(*inputs, **options)
 
@@ -82,6 +101,30 @@ class Fused:
 
 
 class Tracer(fx.Tracer):
+    """Traces with the defaults of optional arguments, and leaves the modules as they were."""
+
+    changed: list[str]  # the attributes that `forward` sets
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        before = [(module.__dict__, dict(module.__dict__)) for module in root.modules()]
+        try:
+            return super().trace(root, concrete_args)
+        finally:
+            changed: set[str] = set()
+            for now, was in before:
+                changed |= {name for name, value in now.items() if name not in was or value is not was[name]}
+                for name in now.keys() - was.keys():
+                    del now[name]
+                now.update(was)
+            self.changed = sorted(changed)
+
+    def create_args_for_root(self, *given: Any, **options: Any) -> tuple[Any, list[Any]]:
+        function, args = super().create_args_for_root(*given, **options)
+        placeholders = [arg.node.args if isinstance(arg, fx.Proxy) else () for arg in args]
+        return function, [
+            default[0] if default else arg for arg, default in zip(args, placeholders, strict=True)
+        ]
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = isinstance(m, (nn.Conv2d, FoldedNorm, KnownReLU, KnownReLU6))
         return own or super().is_leaf_module(m, module_qualified_name)

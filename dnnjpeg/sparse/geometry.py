@@ -161,6 +161,11 @@ def is_plain(module: nn.Conv2d) -> bool:
     )
 
 
+def has_parameters(module: nn.Module) -> bool:
+    """Whether weight and bias are parameters, or None. Pruning, for example, computes them at each call."""
+    return {"weight", "bias"} <= module._parameters.keys()
+
+
 def pair(numbers: tuple[int, ...]) -> tuple[int, int]:
     """A pair of a module's numbers, whose type in torch is a tuple of any length."""
     rows, columns = numbers

@@ -12,6 +12,7 @@ from dnnjpeg.sparse.dense import DenseConv2d
 from dnnjpeg.sparse.fast import FastConv2d, fits
 from dnnjpeg.sparse.geometry import Geometry
 from dnnjpeg.sparse.pool import Pool
+from dnnjpeg.sparse.uncompiled import uncompiled
 
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
@@ -57,6 +58,7 @@ class Pooling(DenseConv2d):
             found = self._ready[shape] = Pool(geometry, largest=not self.whole)
         return found
 
+    @uncompiled
     def compute(
         self,
         x: Tensor,

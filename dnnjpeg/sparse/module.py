@@ -11,6 +11,7 @@ from dnnjpeg.sparse.geometry import obstacle
 from dnnjpeg.sparse.lists import Lists
 from dnnjpeg.sparse.ring import RingConvolution
 from dnnjpeg.sparse.tiling import Tiling, tilings
+from dnnjpeg.sparse.uncompiled import uncompiled
 
 MIN_ZEROS = 0.2  # share of zeros from which skipping is faster, for a layer that was not measured
 
@@ -46,6 +47,7 @@ class SparseConv2d(FastConv2d):
         onward = self.onward
         return self.compute(x, None, self.activation, onward, onward is not None)
 
+    @uncompiled
     def compute(
         self,
         x: Tensor,

@@ -20,7 +20,7 @@ from dnnjpeg.files.atomic import write_atomic
 from dnnjpeg.files.documents import read_json
 from dnnjpeg.sparse.dense import LOWERED, DenseConv2d, dense_methods
 from dnnjpeg.sparse.fused import Fused
-from dnnjpeg.sparse.geometry import Geometry, is_plain, padding_of
+from dnnjpeg.sparse.geometry import Geometry, has_parameters, is_plain, padding_of
 from dnnjpeg.sparse.layer import LayerPlan
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.order import check_order
@@ -130,7 +130,9 @@ def modules_of(modules: Mapping[str, nn.Module], plan: Plan) -> dict[str, nn.Mod
             raise ValueError(
                 f"{layer.name} is {module}, the plan has {geometry}: it was made for another network"
             )
-        norm = _named(modules, layer.norm, nn.BatchNorm2d) if layer.norm else None
+        norm = None
+        if layer.norm:
+            norm = _with_parameters(_named(modules, layer.norm, nn.BatchNorm2d), layer.norm)
         if norm is not None and (norm.num_features != module.out_channels or norm.running_mean is None):
             raise ValueError(f"{layer.name}: norm is {layer.norm!r}, which is {norm}, expected a batch norm")
         possible = dense_methods(module)
@@ -184,7 +186,18 @@ def _activation(modules: Mapping[str, nn.Module], name: str) -> tuple[str, nn.Mo
 
 def _convolution(modules: Mapping[str, nn.Module], name: str) -> nn.Conv2d:
     module = modules.get(name)
-    return module if isinstance(module, nn.Conv2d) else _named(modules, name, nn.Conv2d)
+    return _with_parameters(
+        module if isinstance(module, nn.Conv2d) else _named(modules, name, nn.Conv2d), name
+    )
+
+
+def _with_parameters(module: Any, name: str) -> Any:
+    if not has_parameters(module):
+        raise ValueError(
+            f"{name}: weight or bias is no parameter, but computed at each call, as in pruning: make it "
+            "permanent, for example with torch.nn.utils.prune.remove, or tune again"
+        )
+    return module
 
 
 def _named(modules: Mapping[str, nn.Module], name: str, kind: type[Any]) -> Any:
@@ -231,6 +244,8 @@ def restore_(model: nn.Module) -> None:
     if isinstance(model.__dict__.get("forward"), Fused):
         del model.__dict__["forward"]
     now = dict(model.named_modules())
+    for name, module in before.items():
+        module.training = now[name].training
     _exchange(model, {now[name]: module for name, module in before.items()})
 
 

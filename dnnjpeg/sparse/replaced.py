@@ -9,7 +9,12 @@ class FoldedNorm(nn.BatchNorm2d):
     """Replaces a batch norm that the convolution before it does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the input."""
+        """Returns the input. Raises RuntimeError in training mode."""
+        if self.training:
+            raise RuntimeError(
+                "a batch norm is in training mode, but a convolution computes it: call eval(), or "
+                "dnnjpeg.sparse.restore_ the network before training"
+            )
         return x
 
 

@@ -269,10 +269,14 @@ def _settle(
             for fused in (True, False):
                 try:
                     install(model, modules[name], fused)
-                except ValueError:
-                    continue
+                    y = _tensor(model(*inputs))
+                except Exception:  # of fx, and of the network's own Python, which may not run as a graph
+                    restore_(model)
+                    if fused:
+                        continue
+                    raise
                 plans[name] = replace(plans[name], fused=fused)
-                differences[name] = _difference(_tensor(model(*inputs)), expected)
+                differences[name] = _difference(y, expected)
                 if differences[name] <= TOLERANCE:
                     break
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dnnjpeg.sparse.geometry import Geometry, padding_of
+from dnnjpeg.sparse.geometry import Geometry, has_parameters, padding_of
 
 
 @dataclass
@@ -120,7 +120,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
 
     made = []
     for module, _, key in calls:
-        if not isinstance(module, nn.Conv2d) or times[module] != 1 or not _is_known(module.weight):
+        if not isinstance(module, nn.Conv2d) or times[module] != 1 or not _is_known(module):
             continue
         x = inputs_of[module]
         padding = padding_of(module, x.shape)
@@ -128,7 +128,7 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
             continue
         site = Site(names[module], module, Geometry.padded(module, x.shape, padding), x)
         norm = reader(key, nn.BatchNorm2d)
-        if norm and times[norm[0]] == 1 and not norm[0].training and norm[0].running_mean is not None:
+        if norm and times[norm[0]] == 1 and _is_foldable(norm[0]):
             site.norm, site.norm_module, key = names[norm[0]], norm[0], norm[1]
         relu = reader(key, *_ACTIVATIONS)
         if relu:
@@ -142,8 +142,13 @@ def sites(model: nn.Module, inputs: tuple[Any, ...]) -> list[Site]:
     return made
 
 
-def _is_known(weight: Tensor) -> bool:
-    return weight.dtype is torch.float32 and weight.device.type == "cpu"
+def _is_known(module: nn.Conv2d) -> bool:
+    weight = module.weight
+    return has_parameters(module) and weight.dtype is torch.float32 and weight.device.type == "cpu"
+
+
+def _is_foldable(norm: nn.Module) -> bool:
+    return has_parameters(norm) and not norm.training and norm.running_mean is not None
 
 
 def _count_outputs(uses: _Uses, output: Any) -> None:

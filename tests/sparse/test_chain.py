@@ -203,6 +203,27 @@ def test_new_weights_are_noticed_and_gradients_refused() -> None:
         made(x)
 
 
+@torch.no_grad()
+def test_a_changed_bias_or_norm_is_noticed() -> None:
+    conv, norm = nn.Conv2d(8, 16, 1), nn.BatchNorm2d(16).eval()
+    first = DenseConv2d.of(conv, norm=norm, channels_last=True)
+    first.method = "direct"
+    second, x = pointwise(16, 8, "none"), torch.randn(1, 8, 9, 9)
+    made = Chain(linked(first, second), [2])
+    for change in (
+        lambda: None,
+        lambda: setattr(conv.bias, "data", conv.bias + 1),
+        lambda: norm.weight.mul_(2),
+        lambda: norm.bias.add_(1),
+        lambda: norm.running_var.mul_(2),
+        lambda: setattr(norm.running_mean, "data", norm.running_mean + 1),
+        lambda: setattr(norm, "weight", nn.Parameter(norm.weight + 1)),
+        lambda: setattr(second, "bias", None),
+    ):
+        change()
+        assert torch.allclose(made(x), F.conv2d(norm(conv(x)), second.weight, second.bias), atol=1e-4)
+
+
 def test_other_inputs_are_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     links = linked(pointwise(8, 16), depthwise(16))
     made = Chain([*links, Link(pointwise(16, 16), "none", 2, 0)], [3])

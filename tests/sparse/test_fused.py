@@ -277,6 +277,117 @@ def test_training_is_refused_as_before(pair: Any) -> None:
         pair.train()(torch.randn(1, 16, 9, 11))
 
 
+class Normed(Pair):
+    """A pair with a batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: net.second(net.relu(net.norm(net.first(x)))))
+        self.norm = nn.BatchNorm2d(16)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("part", ["", "norm"])
+@torch.no_grad()
+def test_training_of_batch_norms_is_refused(fused: bool, part: str) -> None:
+    network, x = Normed().eval(), torch.randn(2, 16, 9, 11)
+    expected = network(x)
+    layer = LayerPlan("first", Geometry(16, 9, 11, 16, (3, 3), (1, 1), (1, 1)), "direct", norm="norm")
+    apply_(network, Plan((layer,), fused=fused), check=False)
+    assert torch.allclose(network(x), expected, atol=1e-5)
+    network.get_submodule(part).train()
+    with pytest.raises(RuntimeError, match="restore_ the network before training"):
+        network(x)
+    restore_(network)
+    assert network.norm.training and not torch.allclose(network(x), expected, atol=1e-5)
+    apply_(network.eval(), Plan((layer,), fused=fused), check=False)
+    network(x)
+
+
+class Masked(Pair):
+    """Optional arguments change what it does, and what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(in_a_row)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, *, size: Any = (9, 11), both: bool = False
+    ) -> Any:
+        x = x if mask is None else x * mask
+        y = super().forward(x)[:, :, : size[0], : size[1]]
+        return (y, x) if both else y
+
+
+@torch.no_grad()
+def test_optional_arguments() -> None:
+    network, x = Masked().eval(), torch.randn(1, 16, 9, 11)
+    mask = (x > 0).float()
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((x,), {}), ((), {"x": x}), ((x, None), {}), ((x,), {"both": False}),
+        ((x, mask), {}), ((x,), {"mask": mask}), ((x,), {"both": True}), ((x,), {"size": (3, 4)}),
+    ]  # fmt: skip
+    expected = [network(*inputs, **options) for inputs, options in calls]
+    planned(network, "direct", True)
+    own: list[Any] = []
+    network.way = lambda net, x: own.append(x) or in_a_row(net, x)
+    for (inputs, options), wanted in zip(calls, expected, strict=True):
+        y = network(*inputs, **options)
+        assert type(y) is type(wanted)
+        torch.testing.assert_close(y, wanted, atol=1e-5, rtol=1e-4)
+    assert len(own) == 4
+    with pytest.raises(TypeError, match="both"):
+        network(x, None, both_=1)
+
+
+@torch.no_grad()
+def test_optional_arguments_in_optimize() -> None:
+    network, x = Masked().eval(), torch.randn(1, 16, 9, 11)
+    for inputs in ((x,), (x, (x > 0).float())):
+        expected = network(*inputs)
+        report = optimize_(network, inputs, seconds=0)
+        assert torch.allclose(network(*inputs), expected, atol=1e-5) and report.difference < 1e-5
+
+
+class Storing(Pair):
+    """Keeps its last output, and counts its calls."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = super().forward(x)
+        return self.last.mean((2, 3))
+
+
+@torch.no_grad()
+def test_what_forward_sets_stays_right() -> None:
+    network, x = Storing(in_a_row).eval(), torch.randn(1, 16, 9, 11)
+    with pytest.raises(ValueError, match="its forward sets calls, last"):
+        planned(network, "direct", True)
+    assert "last" not in network.__dict__ and "calls" not in network.__dict__
+    report = optimize_(network, x, seconds=0)
+    assert not report.plan.fused
+    before = network.calls
+    y = network(2 * x)
+    assert torch.equal(network.last.mean((2, 3)), y) and network.calls == before + 1
+
+
+@torch.no_grad()
+def test_a_network_that_fails_as_a_graph_runs_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Fused, *inputs: Any) -> None:
+        raise KeyError("x")
+
+    network, x = Pair(in_a_row).eval(), torch.randn(1, 16, 9, 11)
+    expected = network(x)
+    monkeypatch.setattr(Fused, "__call__", fail)
+    assert not optimize_(network, x, seconds=0).plan.fused
+    assert torch.allclose(network(x), expected, atol=1e-5)
+    monkeypatch.setattr(DenseConv2d, "forward", fail)
+    restore_(network)
+    with pytest.raises(KeyError):
+        optimize_(network, x, seconds=0)
+    assert torch.equal(network(x), expected)
+
+
 def test_a_network_that_cannot_be_followed() -> None:
     """Its way depends on numbers: it gets a plan, and keeps its own Python."""
     network = Pair(lambda net, x: net.first(x) if x.mean() > 0 else net.second(x)).eval()

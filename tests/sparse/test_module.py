@@ -108,6 +108,16 @@ def test_an_input_of_another_type_is_refused_as_by_torch(method: str) -> None:
         made(x.double())
 
 
+@pytest.mark.parametrize("trained", ["bias", "norm.weight", "norm.bias"])
+@pytest.mark.parametrize("kind", [SparseConv2d, DenseConv2d])
+def test_gradients_of_biases_and_norms_are_refused(kind: type[FastConv2d], trained: str) -> None:
+    plain, norm = pair()[0].requires_grad_(False), nn.BatchNorm2d(24).eval().requires_grad_(False)
+    made, x = kind.of(plain, norm=norm), with_zeros(0.9, 1, 20, 8, 8)
+    getattr(norm if trained.startswith("norm") else plain, trained.rpartition(".")[2]).requires_grad_()
+    with torch.enable_grad(), pytest.raises(RuntimeError, match="no gradient"):
+        made(x)
+
+
 def test_gradients_are_refused() -> None:
     _, sparse = pair()
     x = with_zeros(0.9, 1, 20, 8, 8)
@@ -131,11 +141,27 @@ def test_new_weights_are_noticed(kind: type[FastConv2d]) -> None:
         lambda: None,
         lambda: plain.weight.mul_(2),
         lambda: plain.bias.add_(0.5),
+        lambda: setattr(plain.bias, "data", plain.bias + 0.5),
         lambda: norm.running_mean.add_(0.5),
+        lambda: norm.running_var.mul_(2),
+        lambda: norm.weight.mul_(2),
+        lambda: norm.bias.add_(0.5),
+        lambda: setattr(norm.weight, "data", norm.weight * 2),
+        lambda: setattr(norm, "bias", nn.Parameter(norm.bias + 0.5)),
         lambda: plain.load_state_dict({key: -value for key, value in other.state_dict().items()}),
+        lambda: setattr(plain, "bias", None),
     ):
         change()
         assert close(made(x), norm(plain(x)).relu())
+
+
+def test_new_weights_in_the_memory_of_old_ones_are_noticed() -> None:
+    plain, _ = pair()
+    made, x = SparseConv2d.of(plain), with_zeros(0.6, 1, 20, 9, 9)
+    for _ in range(20):
+        assert close(made(x), plain(x))
+        for _ in range(2):
+            plain.bias.data = plain.bias.data + 1
 
 
 @pytest.mark.parametrize("method", (*TORCH, *LOWERED, "direct"))
