@@ -108,6 +108,8 @@ class _Ray(FileEncoder):
 
         if self._column not in batch:
             raise KeyError(f"the batch has no column {self._column!r}; it has {', '.join(map(repr, batch))}")
+        if self._output in batch and self._output != self._column:
+            raise ValueError(f"the batch has a column {self._output!r} already: give another name by output")
         pictures = batch[self._column]
         encoded = np.empty(len(pictures), object)
         for i, picture in enumerate(pictures):

@@ -72,11 +72,15 @@ def prepare(
         for spec in dict.fromkeys(specs)
     ]
     if plan:
+        import torch
+
         from dnnjpeg.sparse.plan import Plan, apply_
 
         if networks[0].device.type != "cpu":
             raise ValueError(f"--plan needs the CPU, and --device is {device}: leave out one of them")
-        apply_(networks[0].module, Plan.load(plan))
+        made = Plan.load(plan)
+        torch.set_num_threads(int(made.conditions.get("threads", torch.get_num_threads())))
+        apply_(networks[0].module, made)
     dataset = load_dataset(data, labels, size=crop, limit=limit, seed=seed)
     for name, codec in loaded.items():
         for quality in wanted[name] or {50}:

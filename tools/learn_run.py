@@ -96,11 +96,11 @@ def run(
     networks = ", ".join(network.name for network in learning.networks)
     how = "chosen and placed" if search.method == "given" else f"learned by {search.method}"
     table = Table(name, points, f"{how} for {networks}", provenance)
+    table.save(output)
     ratios = {} if unseen is None else check(table, unseen)
     if unseen is not None:
         facts = {"name": short(unseen.dataset.source), "pictures": len(unseen), "loss_ratio": ratios}
-        table = replace(table, provenance={**provenance, "check": facts})
-    table.save(output)
+        replace(table, provenance={**provenance, "check": facts}).save(output)
     with suppress(ModuleNotFoundError):  # without matplotlib
         from dnnjpeg.evaluate.plot import plot_table
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -27,8 +28,10 @@ _NAMES = {
 }
 _COMMAND = FontProperties(family="monospace", size=7)
 _MARKERS = "osD^vP*Xph<>"
+_plain = rc_context({"text.parse_math": False})  # a $ in a path is no mathematics
 
 
+@_plain
 def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
     """Plot an evaluation. Returns a PNG file.
 
@@ -67,6 +70,7 @@ def plot(report: dict[str, Any], title: str, caption: str = "") -> bytes:
     return _png(figure)
 
 
+@_plain
 def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> bytes:
     """Plot loss over bytes for standard files, and for a table's candidates and points. Returns a PNG file.
 
@@ -103,6 +107,7 @@ def plot_table(report: dict[str, Any], points: Sequence[OperatingPoint]) -> byte
     return _png(figure)
 
 
+@_plain
 def plot_training(log: Sequence[Epoch], point: OperatingPoint | None) -> bytes:
     """Plot losses and accuracy of a training, and the 64 steps of each table of the point. Returns a PNG."""
     tables = () if point is None else point.tables

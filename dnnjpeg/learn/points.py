@@ -246,8 +246,9 @@ def check(table: Table, objective: Objective) -> dict[str, dict[str, float]]:
     for quality in CHECKED:
         ours, standard = (objective.measure(one.at(quality)) for one in (table, standard_table()))
         for name, loss in ours.losses.items():
-            ratio = float(loss.mean() / standard.losses[name].mean())
-            found.setdefault(name, {})[f"{quality}"] = round(ratio, 3)
+            usual = float(standard.losses[name].mean())
+            if usual > 0:  # else there is no ratio
+                found.setdefault(name, {})[f"{quality}"] = round(float(loss.mean()) / usual, 3)
     return found
 
 

@@ -7,7 +7,8 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from dnnjpeg.checks import brief, one_line
 from dnnjpeg.networks.network import Network
-from dnnjpeg.networks.outputs import each, take
+from dnnjpeg.networks.outputs import Output, each, take, tensors
 from dnnjpeg.networks.preprocess import preprocess_of
 from dnnjpeg.networks.task import Task, as_task, try_task
 from dnnjpeg.networks.tasks import Classification
@@ -98,12 +99,26 @@ def load_network(
     if preprocess.fit == "whole":
         side *= -(-_TRIED // side)
     with _blame(f"{spec} cannot read a picture of {side} x {side}"):
-        _try_out(network, side)
-    return network
+        output = _try_out(network, side)
+    return replace(network, code=f"{_source(module, name)} {_outline(output)}")
 
 
-def _try_out(network: Network, side: int) -> None:
-    """Read two pictures, and try the task on what is read, so that errors come early."""
+def _source(module: nn.Module, name: str) -> str:
+    """The function that has made a network, and a digest of the file of its class."""
+    with suppress(OSError, TypeError):  # a class that has no file
+        if file := inspect.getsourcefile(type(module)):
+            return f"{name} {hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]}"
+    return name
+
+
+def _outline(output: Output) -> str:
+    """Some numbers of an output, with so few digits that they are the same on most machines."""
+    some = [one.double() for one in tensors(output) if one.numel()]
+    return " ".join(f"{float(x):.3g}" for one in some for x in (one.abs().mean(), one.max(), one.min()))
+
+
+def _try_out(network: Network, side: int) -> Output:
+    """Read two pictures, and try the task on what is read, so that errors come early. Returns the output."""
     outputs = network.read(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8))
     output = take(outputs, [0, 1])
 
@@ -115,6 +130,7 @@ def _try_out(network: Network, side: int) -> None:
 
     network.task.check(output, last_operation)
     try_task(network.task, output)
+    return output
 
 
 def _from_torchvision(spec: str, name: str, pretrained: bool) -> tuple[nn.Module, Any]:

@@ -25,12 +25,13 @@ class Network:
     preprocess: Preprocess
     device: torch.device
     task: Task = field(default_factory=Classification)
+    code: str = ""  # of the code that outputs depend on: a digest, and what it makes of a picture
     # All that outputs depend on: one file of weights may serve two architectures, or two inputs. It is
     # made once, because `dnnjpeg.sparse` changes the module, but not its outputs.
     identity: tuple[object, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "identity", (self.digest, self.preprocess, str(self.module)))
+        object.__setattr__(self, "identity", (self.digest, self.preprocess, str(self.module), self.code))
 
     @property
     def batch(self) -> int:

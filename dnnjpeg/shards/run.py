@@ -216,9 +216,14 @@ class Shards:
         """The record of a shard; empty if the file is not a record."""
         try:
             record = json.loads(self._storage.read(_state(self._storage, self._output, f"{name}.json")))
-            return record if {"options", "source_stamp", "shard_bytes", *vars(Tally())} <= {*record} else {}
-        except (ValueError, TypeError):
+        except (OSError, ValueError):
             return {}
+        tally = vars(Tally())
+        if not isinstance(record, dict) or not {"options", "source_stamp", "shard_bytes", *tally} <= {
+            *record
+        }:
+            return {}
+        return record if all(type(record[key]) is type(value) for key, value in tally.items()) else {}
 
 
 def _state(storage: Storage, output: str, name: str) -> str:

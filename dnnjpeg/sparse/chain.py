@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dnnjpeg.sparse.fast import SHAPES, fits, marked, state_of, tensors_at
+from dnnjpeg.sparse.fast import SHAPES, fits, marked
 from dnnjpeg.sparse.module import SparseConv2d
 from dnnjpeg.sparse.program import Kernel, Link, Program
 from dnnjpeg.sparse.uncompiled import uncompiled
+from dnnjpeg.sparse.watch import Watch, tensors_at
 
 
 class Chain:
@@ -24,8 +25,7 @@ class Chain:
         self._links, self._outputs = links, outputs
         self._programs: dict[Any, Program | None] = {}
         self._places = [place for link in links for place in link.module.places()]
-        self._state: list[int] = []
-        self._kept: list[Tensor] = []  # so that no new tensor gets the address of an old one
+        self._watch = Watch()
         self._dense: set[int] = set()  # sparse links that a dense kernel computes from now on
 
     @uncompiled
@@ -33,11 +33,10 @@ class Chain:
         """The output, or a tuple of outputs, channels last."""
         if torch.is_grad_enabled():  # each convolution decides whether it can do without
             return self._given(self._one_by_one(inputs))
-        tensors = tensors_at(self._places)  # as `FastConv2d.check`, for all at once
-        state = state_of(tensors)
-        if state != self._state or len(self._programs) >= SHAPES:
+        # as `FastConv2d.check`, for all at once
+        same = self._watch.is_same(tensors_at(self._places))
+        if not same or len(self._programs) >= SHAPES:
             self._programs.clear()
-            self._state, self._kept = state, [tensor.detach() for tensor in tensors]
         key = (torch.get_num_threads(), *((x.shape, x.dtype, x.device) for x in inputs))
         try:
             program = self._programs[key]

@@ -1,21 +1,19 @@
 """The base class of convolutions for inference that replace nn.Conv2d."""
 
 import copy
-from collections.abc import Iterable
-from itertools import starmap
-from operator import attrgetter, getitem
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from dnnjpeg.sparse.geometry import Geometry, around
+from dnnjpeg.sparse.watch import Place, Watch, tensors_at
 
 if TYPE_CHECKING:
     from dnnjpeg.sparse.module import SparseConv2d
 
-Place = tuple[dict[str, Any], str]  # a module's parameters or buffers, and a name
-_VERSION, _REQUIRES_GRAD = map(attrgetter, ("_version", "requires_grad"))
+_REQUIRES_GRAD = attrgetter("requires_grad")
 SHAPES = 8  # of inputs for which a layer is kept ready
 
 
@@ -63,8 +61,7 @@ class FastConv2d(nn.Conv2d):
         object.__setattr__(self, "module", None)
         self.activation, self.channels_last, self.geometry = "none", None, None
         self._ready: dict[Any, Any] = {}
-        self._state: list[int] = []
-        self._kept: list[Tensor] = []  # so that no new tensor gets the address of an old one
+        self._watch = Watch()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -95,10 +92,8 @@ class FastConv2d(nn.Conv2d):
                 f"{type(self).__name__} is for inference and has no gradient: call it under "
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
-        state = state_of(tensors)
-        if state != self._state:
+        if not self._watch.is_same(tensors):
             self._ready.clear()
-            self._state, self._kept = state, [tensor.detach() for tensor in tensors]
 
     def places(self) -> list[Place]:
         """Where the tensors are that go into the prepared weights."""
@@ -152,7 +147,7 @@ class FastConv2d(nn.Conv2d):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for copies and pickles, without what the first call prepares."""
-        return {**self.__dict__, "_ready": {}, "_kept": []}
+        return {**self.__dict__, "_ready": {}, "_watch": Watch()}
 
 
 def _rectified(y: Tensor, activation: str) -> Tensor:
@@ -178,18 +173,3 @@ def finished(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
 
 def fits(x: Tensor) -> bool:
     return x.dtype is torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
-
-
-def tensors_at(places: Iterable[Place]) -> list[Tensor]:
-    """The tensors that are there now."""
-    found: Iterable[Any] = starmap(getitem, places)
-    return [tensor for tensor in found if tensor is not None]
-
-
-def state_of(tensors: list[Tensor]) -> list[int]:
-    """Numbers that are others once a tensor is changed, or has other memory."""
-    try:
-        versions = [*map(_VERSION, tensors)]
-    except RuntimeError:  # tensors of inference mode have none
-        versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]
-    return [*map(Tensor.data_ptr, tensors), *versions]

@@ -43,15 +43,16 @@ def _data_folder() -> Path:
 def list_tables() -> dict[str, Path | None]:
     """The installed tables: a dict from name to file. The built-in standard table has the file None.
 
-    `load_table` takes these names. If two files share a name, both are listed by their paths: load them by
-    path.
+    `load_table` takes these names. A shipped table keeps its name: a file of the user's with the same name is
+    listed by its path, and is loaded by it.
     """
     shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
-    files = [path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))]
-    names = ["standard", *(path.stem for path in files)]
-    return {"standard": None} | {
-        path.stem if names.count(path.stem) == 1 else str(path): path for path in files
-    }
+    found: dict[str, Path | None] = {"standard": None}
+    for path in (path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))):
+        of_name = found.setdefault(path.stem, path)
+        if of_name is None or of_name.resolve() != path.resolve():
+            found[str(path)] = path
+    return found
 
 
 def load_table(name: str | os.PathLike[str]) -> Table:
@@ -77,10 +78,19 @@ def table_for(digests: Iterable[str]) -> str:
     wanted = sorted(digests)
     for name in list_tables():
         with suppress(OSError, ValueError):
-            models = load_table(name).provenance.get("models")
-            if isinstance(models, list) and sorted(one.get("weights", "") for one in models) == wanted:
+            if _learned_for(load_table(name)) == wanted:
                 return name
     return DEFAULT_TABLE
+
+
+def _learned_for(table: Table) -> list[str] | None:
+    """The digests of the networks; None if the provenance, which may be anything, does not say so."""
+    models = table.provenance.get("models")
+    if not isinstance(models, list):
+        return None
+    weights = [one.get("weights") if isinstance(one, dict) else None for one in models]
+    found = [one for one in weights if isinstance(one, str)]
+    return sorted(found) if len(found) == len(models) else None
 
 
 def chosen_table(table: Any, model: str | None) -> Any:

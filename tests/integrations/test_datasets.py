@@ -111,3 +111,5 @@ def test_ray_batches(images: list[Image.Image], sources: list[bytes]) -> None:
     assert found["bytes"][2] is None
     with pytest.raises(KeyError, match="it has 'label'"):
         encoder({"label": np.arange(3)})
+    with pytest.raises(ValueError, match="has a column 'bytes' already"):
+        encoder({"image": pixels, "bytes": np.arange(3)})

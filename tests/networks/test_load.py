@@ -157,3 +157,41 @@ def test_preprocessing_takes_any_sequence(
     read = Preprocess.of({**given_, "std": std})
     assert read == Preprocess(size, tuple(mean), tuple(std))
     assert all(type(x) is float for x in (*read.mean, *read.std)) and type(read.size) is int
+
+
+PLAIN = """
+import torch
+from torch import nn
+
+class Plain(nn.Module):
+    preprocess = dict(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+    def __init__(self, scale):
+        super().__init__()
+        torch.manual_seed(0)
+        self.last, self.scale = nn.Linear(192, 5), scale
+
+    def forward(self, x):
+        return self.scale * nn.functional.relu(self.last(x.flatten(1)))
+
+def one():
+    return Plain(1.0)
+
+def two():
+    return Plain(3.0)
+
+def other():
+    return one()
+"""
+
+
+def test_networks_of_the_same_weights_are_told_apart(tmp_path: Path) -> None:
+    """By what they compute: plain attributes, and the code of `forward`, are in no weights."""
+    file = tmp_path / "nets.py"
+    file.write_text(PLAIN)
+    one, again, two, other = (load_network(f"{file}:{name}") for name in ("one", "one", "two", "other"))
+    assert one.digest == two.digest == other.digest
+    assert one.identity == again.identity
+    assert len({one.identity, two.identity, other.identity}) == 3
+    file.write_text(PLAIN.replace("functional.relu", "functional.gelu"))
+    assert load_network(f"{file}:one").identity != one.identity

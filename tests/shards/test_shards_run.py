@@ -76,6 +76,18 @@ def test_what_is_not_whole_is_done_again(three: Path, tmp_path: Path, change: st
     assert (tree(tmp_path / "out") == expected) is (change != "source")
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda d: {**d, "encoded": "x"}, list, lambda d: 3, lambda d: {**d, "failures": 1}]
+)
+def test_a_record_that_is_none_is_done_again(damage: Any, three: Path, tmp_path: Path) -> None:
+    make(three / "*.tar", tmp_path / "out")
+    expected, record = tree(tmp_path / "out"), tmp_path / "out" / "_dnnjpeg" / "001.tar.json"
+    record.write_text(json.dumps(damage(json.loads(record.read_text()))))
+    found = make(three / "*.tar", tmp_path / "out")
+    assert [one.status for one in found] == ["before", "done", "before"]
+    assert tree(tmp_path / "out") == expected
+
+
 @pytest.mark.parametrize("changes", [{"on_error": "drop"}, {"column": "x"}])
 def test_other_options_do_not_mix(three: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     make(three / "000.tar", tmp_path / "out")

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from PIL import Image
 
 import dnnjpeg
 from dnnjpeg.plugins import opencv
-from dnnjpeg.table.library import chosen_table, list_tables, load_table, standard_table, user_folder
+from dnnjpeg.table.library import (
+    chosen_table,
+    list_tables,
+    load_table,
+    standard_table,
+    table_for,
+    user_folder,
+)
 from dnnjpeg.table.table import Table
 
 
@@ -53,6 +61,27 @@ def test_a_name_that_two_files_claim_loads_by_path_alone(folder: Path) -> None:
     assert list_tables()[str(path)] == path
     assert load_table("standard") is standard_table()
     assert load_table(str(path)).name == "other"
+
+
+def test_shipped_tables_keep_their_names(folder: Path) -> None:
+    """A user may have a table of the same name, a copy of one, or the shipped folder itself."""
+    shipped = list_tables()["universal"]
+    path = folder / "universal.json"
+    Table("other", [standard_table().at(50)]).save(path)
+    assert (list_tables()["universal"], list_tables()[str(path)]) == (shipped, path)
+    assert load_table("universal").name == "universal" and load_table(path).name == "other"
+    path.unlink()
+    path.symlink_to(shipped)
+    assert str(path) not in list_tables() and list_tables()["universal"] == shipped
+
+
+@pytest.mark.parametrize(
+    "models", ["x", [None], ["resnet18"], [["x"]], [{"weights": 3}, {"weights": "a"}], [{}], {}]
+)
+def test_any_provenance_is_passed_over(models: Any, folder: Path) -> None:
+    table = Table("mine", [standard_table().at(50)], provenance={"models": models})
+    table.save(folder / "mine.json")
+    assert table_for(["a"]) == "universal"
 
 
 def test_a_path_is_never_taken_for_a_name(folder: Path) -> None:

@@ -316,6 +316,32 @@ def test_results_are_saved_before_they_are_printed(folder: Path, monkeypatch: py
     assert found_in(folder)["settings"]
 
 
+def test_a_plan_sets_the_threads_that_it_was_made_for(folder: Path) -> None:
+    import torch
+
+    from dnnjpeg.sparse.plan import Plan, conditions
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        Plan((), conditions(1)).save(folder / "plan.json")
+        torch.set_num_threads(before)
+        result = run(folder, "--codec", "pillow@50", "--plan", folder / "plan.json")
+        assert (result.exit_code, torch.get_num_threads()) == (0, before + 1), result.stderr
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_dollar_is_no_mathematics(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (folder / "pictures").rename(folder / "p$^^$")
+    arguments = ["--network", f"{NETWORKS}:one", "--data", folder / "p$^^$", "--cache", folder / "cache"]
+    arguments += ["--codec", "pillow@50", "--plot", folder / "a$^^$.png"]
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "a$^^$.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from dnnjpeg.tools.evaluate import evaluate\n"

@@ -256,6 +256,16 @@ def test_paths_that_are_not_utf_8(basic, data, tmp_path, monkeypatch):
     assert found["command"] == "dnnjpeg learn-table --data 'd\\udcff'"
 
 
+def test_pictures_of_which_nothing_is_lost_have_no_ratio(basic, tmp_path):
+    """The table is kept all the same."""
+    flat = tmp_path / "flat.npy"
+    np.save(flat, np.full((3, 40, 40, 3), 128, np.uint8))
+    arguments = ["--method", "sensitivity", "--qualities", 25, "--subsampling", "4:2:0", "--check", flat]
+    result = learn(*basic, *arguments, "-o", tmp_path / "t.json")
+    assert result.exit_code == 0, result.output
+    assert dnnjpeg.load_table(tmp_path / "t.json").provenance["check"]["loss_ratio"] == {}
+
+
 @pytest.mark.parametrize(
     ("output", "name"), [("t.json", ["--name", "a\tb"]), ("a\tb.json", []), ("t\udcff.json", [])]
 )
