@@ -116,7 +116,11 @@ SHOWN = {
     "docs/internals/kernels.md": [("stages.py", "--show")],
     "docs/results/tasks.md": [("text.py", "show"), ("retrieval.py", "show")],
     "docs/results/rate.md": [("tables.py", "rate")],
-    "docs/guides/transcode.md": [("tables.py", "transcode_speed"), ("tables.py", "transcode_folder")],
+    "docs/guides/transcode.md": [
+        ("tables.py", "transcode_speed"),
+        ("tables.py", "transcode_speed-xeon"),
+        ("tables.py", "transcode_folder"),
+    ],
     "docs/guides/cluster.md": [("tables.py", name) for name in ("cluster", "cores", "requests", "plan")],
 }
 
