@@ -1,6 +1,7 @@
 """Find files that an earlier run of the same command has made, so that a second run changes nothing."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def _is_signed(data: bytes, recipe: FileOptions) -> bool:
     if found is None or found.table != recipe.table.name or not data.endswith(EOI):
         return False
     if recipe.target:
-        return _meets(data, recipe.target)
+        with suppress(ValueError):  # of a file that is damaged elsewhere
+            return _meets(data, recipe.target)
+        return False
     if recipe.options.adaptive:
         return found.adaptation == adaptation(recipe.options.adaptive, recipe.quality)
     return found.quality == float(f"{recipe.quality:g}")
