@@ -193,6 +193,7 @@ def _summary(totals: "Totals", recipe: "FileOptions", seconds: float) -> str:
             f"{totals.bits_per_pixel:.2f} bits per pixel"
         )
     quality = "each picture's own quality" if recipe.target else f"quality {recipe.quality:g}"
+    quality += " on average" if recipe.options.adaptive else ""
     lines.append(f"table {recipe.table.name}, {quality}")
     if totals.transcoded:
         lines.append(

@@ -97,3 +97,12 @@ def test_a_limit_is_met_by_requantizing(source, out):
     assert np.abs(
         found.planes[0] * np.array(found.tables[0]) - before.planes[0] * np.array(before.tables[0])
     ).max() <= (max(found.tables[0]) / 2)
+
+
+def test_adapted_files_are_told_as_such(source, out):
+    """A second run leaves them as they are, and another quality on average does not."""
+    encode(source, "-o", out, "--quality", 90)
+    for quality in (70, 40):
+        again = [encode(out, "--in-place", "--adaptive", "--quality", quality) for _ in range(2)]
+        assert [f"quality {quality} on average" in one.stdout for one in again] == [True, True]
+        assert [one.stdout.startswith("0 encoded, 4 left as they were") for one in again] == [False, True]
