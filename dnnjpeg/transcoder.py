@@ -28,8 +28,8 @@ from dnnjpeg.codec.reader import (
 )
 from dnnjpeg.codec.requantize import Sampling
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
-from dnnjpeg.jpeg.markers import SOI
-from dnnjpeg.jpeg.segments import read_segments
+from dnnjpeg.jpeg.markers import SOI, jfif
+from dnnjpeg.jpeg.segments import read_frame, read_segments
 from dnnjpeg.jpeg.signature import (
     SIGNATURE,
     Signature,
@@ -183,7 +183,7 @@ class Decoded:
         is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
         if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
-        own = self._bare() if strip else self.data
+        own = self._bare() if strip and only_if_smaller and self.whole else self.data
         if not lossless:
             found = self.encode(table, quality, options, self.head(strip, signed=False))
             if not only_if_smaller or len(found) < len(own):
@@ -195,12 +195,14 @@ class Decoded:
 
     def _bare(self) -> bytes:
         """The file as it is, without the metadata that `strip` drops."""
-        parts, at = [SOI, self.head(True)], 0
-        for name, size, _ in read_segments(self.data):
+        parts, at, colours = [self.head(True)], 0, b""
+        for name, size, body in read_segments(self.data):
             if not name.startswith(("APP", "COM", "SOI")):
                 parts.append(self.data[at : at + size])
+            if name.startswith("SOF") and bytes(one.id for one in read_frame(body)[3]) == b"RGB":
+                colours = jfif(None) if self.source.colour == "YCbCr" else b""  # the names say something else
             at += size
-        return b"".join(parts)
+        return b"".join([SOI, colours, *parts])
 
     def _is_adapted(self, table: Any, quality: float | None, adaptive: bool | str) -> bool:
         """Whether the file is adapted already, by this table and to this quality on average."""

@@ -70,7 +70,7 @@ class _HuggingFace(FileEncoder):
             if value is None:
                 if path is None:
                     return None
-                value = Path(path).read_bytes()
+                value = _content(path)
         return {"bytes": self.encode(value), "path": path and _jpeg_name(path)}
 
 
@@ -90,8 +90,16 @@ def hf_encode(
     return _HuggingFace(column, table, quality, **options)
 
 
+def _content(path: str) -> bytes:
+    if "://" not in path:
+        return Path(path).read_bytes()
+    files: Any = import_module("datasets.utils.file_utils")  # of "zip://a.jpg::files.zip", and URLs
+    with files.xopen(path, "rb") as file:
+        return bytes(file.read())
+
+
 def _jpeg_name(path: str) -> str:
-    name = PurePosixPath(path.replace("\\", "/")).name
+    name = PurePosixPath(path.partition("::")[0].replace("\\", "/")).name
     stem, dot, extension = name.rpartition(".")
     if extension.lower() in _EXTENSIONS:
         return name
@@ -113,7 +121,8 @@ class _Ray(FileEncoder):
         pictures = batch[self._column]
         encoded = np.empty(len(pictures), object)
         for i, picture in enumerate(pictures):
-            encoded[i] = None if picture is None else self.encode(picture)
+            is_nan = isinstance(picture, float | np.floating) and np.isnan(picture)  # Ray may make it of None
+            encoded[i] = None if picture is None or is_nan else self.encode(picture)
         rest = {name: column for name, column in batch.items() if name != self._column}
         return {**rest, self._output: encoded}
 

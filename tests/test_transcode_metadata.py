@@ -102,3 +102,29 @@ def test_colours_are_told_as_libjpeg_reads_them(odd: bytes, photo: Image.Image) 
     for options in ({}, {"lossless": True}, {"strip": True}):
         found = transcode(data, quality=95, only_if_smaller=False, **options)
         assert np.abs(pixels(found).astype(int) - pixels(data)).mean() < 6
+
+
+def test_strip_keeps_what_says_that_colours_are_no_rgb(photo: Image.Image) -> None:
+    """Components may be named R, G and B all the same: JFIF says that they are YCbCr."""
+    tight = transcode(saved(photo, quality=30), lossless=True)
+    sof, sos = tight.index(b"\xff\xc0") if b"\xff\xc0" in tight else tight.index(b"\xff\xc2"), 0
+    named = bytearray(tight)
+    for i, letter in enumerate(b"RGB"):
+        named[sof + 10 + 3 * i] = letter
+    at = sof
+    while (sos := named.find(b"\xff\xda", at)) >= 0:
+        for i in range(named[sos + 4]):
+            named[sos + 5 + 2 * i] = b"\0RGB"[named[sos + 5 + 2 * i]]
+        at = sos + 2
+    source = bytes(named)
+    assert read_coefficients(source).colour == "YCbCr"
+    assert np.array_equal(pixels(source), pixels(tight))
+    for options in ({"lossless": True}, {"quality": 100}):
+        assert np.array_equal(pixels(transcode(source, strip=True, **options)), pixels(tight))
+
+
+def test_strip_of_what_is_salvaged(photo: Image.Image) -> None:
+    whole = encode(photo, quality=90, progressive=True, comment=b"a note")
+    cut = whole[: whole.rindex(b"\xff\xda") + 5]
+    found = transcode(cut, quality=50, salvage=True, strip=True)
+    assert b"a note" not in found and inspect(found).complete

@@ -1,6 +1,5 @@
 """Notes that dnnjpeg writes into files: a signature (APP9) with table and quality, and a comment."""
 
-import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,19 +33,17 @@ def adaptation(adaptive: bool | str, quality: float) -> str:
 
 @lru_cache(maxsize=64)
 def signature_segment(name: str, quality: float, adapted: str = "") -> bytes:
-    """APP9 with the parts of a `Signature`."""
-    return segment(0xE9, SIGNATURE + f"{name} {quality:g} {adapted}".rstrip().encode())
+    """APP9 with the parts of a `Signature`. No name holds a zero."""
+    text = f"{name} {quality:g}" + (f"\0{adapted}" if adapted else "")
+    return segment(0xE9, SIGNATURE + text.encode())
 
 
 def read_signature(body: bytes) -> Signature | None:
     """The signature in dnnjpeg's APP9 segment, or None if the segment is malformed."""
     try:
-        text = body[len(SIGNATURE) :].decode()
-        found = re.fullmatch(r"(.*) (\S+) ((?:bits|read) \S+)|(.*) (\S+)", text, re.DOTALL)
-        if found is None:
-            return None
-        name, quality, adapted, plain_name, plain_quality = found.groups(default="")
-        return Signature(name or plain_name, check_quality(float(quality or plain_quality)), adapted)
+        text, _, adapted = body[len(SIGNATURE) :].decode().partition("\0")
+        name, _, quality = text.rpartition(" ")
+        return Signature(name, check_quality(float(quality)), adapted)
     except ValueError:
         return None
 

@@ -1,11 +1,12 @@
 """Parquet shards with a column of pictures: structs of "bytes" and "path", as Hugging Face has them, or
 binary.
 
-The row groups, their order, the schema with its metadata, the compression of each column and the values of
-other columns stay the same. All pages are written again, because no library copies them.
+The row groups, their order, the schema, all metadata, the compression of each column and the values of other
+columns stay the same. All pages are written again, because no library copies them.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from dnnjpeg.jpeg.segments import is_jpeg
@@ -32,15 +33,19 @@ def rewrite_parquet(
         raise ShardError("needs pyarrow: pip install pyarrow") from None
 
     try:
-        file = pq.ParquetFile(source)
+        # INT96 reaches from year -4713 to 5 million, nanoseconds in 64 bits from 1677 to 2262
+        file = pq.ParquetFile(source, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
         names = _columns(file.schema_arrow, column)
-        compression = _compression(file)
-        with pq.ParquetWriter(target, file.schema_arrow, compression=compression) as writer:
+        with pq.ParquetWriter(target, file.schema_arrow, **_written_as(file)) as writer:
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number)
+                rows: Sequence[int] = range(len(table))
                 for name in names:
-                    table = _converted(table, name, convert, number)
+                    table, rows = _converted(table, name, convert, number, rows)
                 writer.write_table(table, row_group_size=max(len(table), 1))
+            known = {b"ARROW:schema", *(file.schema_arrow.metadata or {})}
+            more = {key: value for key, value in (file.metadata.metadata or {}).items() if key not in known}
+            writer.add_key_value_metadata(more)
     except (pa.ArrowException, OSError, OverflowError) as error:
         text = str(error).partition("\n")[0]
         raise ShardError(f"cannot be read or written as Parquet: {text}") from error
@@ -77,20 +82,41 @@ def _is_image(kind: "pa.DataType") -> bool:
     return "path" in fields and _is_binary(fields.get("bytes", pa.null()))
 
 
-def _compression(file: Any) -> dict[str, str]:
-    """The compression of each leaf column in the first row group."""
+def _written_as(file: Any) -> dict[str, Any]:
+    """The options of a writer whose files are like this one."""
+    import pyarrow.parquet as pq
+
+    leaves = [file.schema.column(i) for i in range(len(file.schema))]
+    options: dict[str, Any] = {
+        "use_compliant_nested_type": not any(".list.item" in leaf.path for leaf in leaves),
+        "use_deprecated_int96_timestamps": any(leaf.physical_type == "INT96" for leaf in leaves),
+    }
     if not file.num_row_groups:
-        return {}
+        return options
     group = file.metadata.row_group(0)
-    columns = (group.column(i) for i in range(group.num_columns))
-    named = {one.path_in_schema: one.compression.lower() for one in columns}
-    return {path: "none" if kind == "uncompressed" else kind for path, kind in named.items()}
+    columns = [group.column(i) for i in range(group.num_columns)]
+    empty = io.BytesIO()  # its leaves have the names that the writer gives them
+    pq.write_table(file.schema_arrow.empty_table(), empty, **options)
+    schema = pq.ParquetFile(empty).schema
+    kinds = {"UNCOMPRESSED": "none"}
+    compression = {
+        schema.column(i).path: kinds.get(column.compression, column.compression.lower())
+        for i, column in enumerate(columns)
+    }
+    return options | {
+        "compression": compression,
+        "write_page_index": any(column.has_offset_index for column in columns),
+        "sorting_columns": group.sorting_columns or None,
+    }
 
 
-def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "pa.Table":
-    """The table of a row group with its pictures encoded, and without the rows that are dropped.
+def _converted(
+    table: "pa.Table", name: str, convert: Convert, group: int, rows: Sequence[int]
+) -> "tuple[pa.Table, Sequence[int]]":
+    """The table of a row group with its pictures encoded, and without the rows that are dropped; and the
+    numbers of its rows.
 
-    name: the column of the pictures. group: the number of the row group.
+    name: the column of the pictures. group: the number of the row group. rows: the numbers of the rows.
     """
     import pyarrow as pa
 
@@ -103,7 +129,8 @@ def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "p
         if not _is_binary(kind):  # a struct that is null may hold bytes all the same
             cells = [cell if whole.is_valid else None for cell, whole in zip(cells, chunk, strict=True)]
         values = []
-        for value, is_kept in _files(cells, f"{name}, row group {group}, row", start, convert):
+        numbers = rows[start : start + len(chunk)]
+        for value, is_kept in _files(cells, f"{name}, row group {group}, row", numbers, convert):
             values.append(value)
             kept.append(is_kept)
         new = pa.array(values, kind if _is_binary(kind) else kind.field("bytes").type)
@@ -116,18 +143,23 @@ def _converted(table: "pa.Table", name: str, convert: Convert, group: int) -> "p
         chunks.append(new)
         start += len(chunk)
     table = table.set_column(index, table.schema.field(index), pa.chunked_array(chunks, kind))
-    return table if all(kept) else table.filter(pa.array(kept))
+    if all(kept):
+        return table, rows
+    left = [row for row, is_kept in zip(rows, kept, strict=True) if is_kept]
+    return table.filter(pa.array(kept)), left
 
 
-def _files(cells: Any, place: str, start: int, convert: Convert) -> Iterator[tuple[bytes | None, bool]]:
+def _files(
+    cells: Any, place: str, numbers: Sequence[int], convert: Convert
+) -> Iterator[tuple[bytes | None, bool]]:
     """The new content of each cell, and whether its row is kept. Cells without a JPEG file do not change.
 
-    place: the place of the cells for messages. start: the number of the first cell's row.
+    place: the place of the cells for messages. numbers: of their rows.
     """
 
     def numbered() -> Iterator[tuple[int, bytes | None]]:
-        for i, cell in enumerate(cells):
-            yield start + i, None if cell is None else cell.as_py()
+        for number, cell in zip(numbers, cells, strict=True):
+            yield number, None if cell is None else cell.as_py()
 
     def pictures(item: tuple[int, bytes | None]) -> list[tuple[str, bytes]]:
         number, value = item

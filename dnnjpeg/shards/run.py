@@ -216,7 +216,7 @@ class Shards:
         """The record of a shard; empty if the file is not a record."""
         try:
             record = json.loads(self._storage.read(_state(self._storage, self._output, f"{name}.json")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         tally = vars(Tally())
         if not isinstance(record, dict) or not {"options", "source_stamp", "shard_bytes", *tally} <= {

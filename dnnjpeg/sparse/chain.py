@@ -34,8 +34,8 @@ class Chain:
         if torch.is_grad_enabled():  # each convolution decides whether it can do without
             return self._given(self._one_by_one(inputs))
         # as `FastConv2d.check`, for all at once
-        same = self._watch.is_same(tensors_at(self._places))
-        if not same or len(self._programs) >= SHAPES:
+        self._watch.clear_if_changed(tensors_at(self._places), self._programs)
+        if len(self._programs) >= SHAPES:
             self._programs.clear()
         key = (torch.get_num_threads(), *((x.shape, x.dtype, x.device) for x in inputs))
         try:

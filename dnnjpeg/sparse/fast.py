@@ -92,8 +92,7 @@ class FastConv2d(nn.Conv2d):
                 f"{type(self).__name__} is for inference and has no gradient: call it under "
                 "torch.inference_mode() or torch.no_grad(), or use dnnjpeg.sparse.restore_ before training"
             )
-        if not self._watch.is_same(tensors):
-            self._ready.clear()
+        self._watch.clear_if_changed(tensors, self._ready)
 
     def places(self) -> list[Place]:
         """Where the tensors are that go into the prepared weights."""

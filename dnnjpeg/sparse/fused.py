@@ -9,6 +9,7 @@ import inspect
 import operator
 from collections.abc import Callable
 from operator import attrgetter
+from threading import RLock
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ _RELUS: dict[Any, str] = {
 }  # fmt: skip
 
 _TRAINING = attrgetter("training")
+_TRACING = RLock()  # while fx traces, it changes nn.Module for all threads
 
 
 class Fused:
@@ -46,6 +48,10 @@ class Fused:
         self._trace()
 
     def _trace(self) -> Callable[..., Any]:
+        with _TRACING:
+            return self._run or self._traced()
+
+    def _traced(self) -> Callable[..., Any]:
         model = self.model
         modules = dict(model.named_modules())
         tracer = Tracer()
@@ -111,9 +117,11 @@ class Tracer(fx.Tracer):
             return super().trace(root, concrete_args)
         finally:
             changed: set[str] = set()
+            constants = set(self.tensor_attrs.values())  # of fx itself
             for now, was in before:
-                changed |= {name for name, value in now.items() if name not in was or value is not was[name]}
-                for name in now.keys() - was.keys():
+                own = now.keys() - constants
+                changed |= {name for name in own if name not in was or now[name] is not was[name]}
+                for name in own - was.keys():
                     del now[name]
                 now.update(was)
             self.changed = sorted(changed)

@@ -27,17 +27,20 @@ class Watch:
         self._versions: list[int] = []
         self._memory: list[int] = []
 
-    def is_same(self, tensors: list[Tensor]) -> bool:
-        """Whether all tensors are the same, in the same memory, and unchanged."""
+    def clear_if_changed(self, tensors: list[Tensor], made: dict[Any, Any]) -> None:
+        """Clear what was made of tensors, unless they are the same, in the same memory, and unchanged.
+
+        It is cleared before the change is known: another thread must not use it meanwhile.
+        """
         identities, memory = [*map(id, tensors)], [*map(Tensor.data_ptr, tensors)]
         if identities == self._identities and memory == self._memory:
             versions = [*map(_VERSION, self._counted)]
-            if versions == self._versions:
-                return True
-            self._versions = versions
-            return False
+            if versions != self._versions:
+                made.clear()
+                self._versions = versions
+            return
+        made.clear()
         self._kept = [*tensors, *(tensor.detach() for tensor in tensors)]
-        self._identities, self._memory = identities, memory
         self._counted = [tensor for tensor in tensors if not tensor.is_inference()]
         self._versions = [*map(_VERSION, self._counted)]
-        return False
+        self._memory, self._identities = memory, identities

@@ -50,7 +50,7 @@ def list_tables() -> dict[str, Path | None]:
     found: dict[str, Path | None] = {"standard": None}
     for path in (path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))):
         of_name = found.setdefault(path.stem, path)
-        if of_name is None or of_name.resolve() != path.resolve():
+        if of_name is None or os.path.realpath(of_name) != os.path.realpath(path):
             found[str(path)] = path
     return found
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,27 @@ def test_mosaicml(torchvision: Any, images: list[Image.Image], sources: list[byt
     assert [row["image"].size for row in (read[i] for i in range(3))] == [(64, 48)] * 3
 
 
+def test_pictures_in_archives(sources: list[bytes], tmp_path: Path) -> None:
+    """Their paths are read as the library reads them."""
+    datasets = pytest.importorskip("datasets", reason=f"datasets {MISSING}")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("0.jpg", sources[0])
+    path = f"zip://0.jpg::{tmp_path / 'z.zip'}"
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    dataset = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": path}]}, features=features)
+    changed = dataset.map(hf_encode("universal", 60), batched=True, features=features)
+    assert changed[0]["image"] == {"bytes": dnnjpeg.transcode(sources[0], "universal", 60), "path": "0.jpg"}
+
+
+def test_a_changed_table_is_another_function(tmp_path: Path) -> None:
+    """Libraries keep what a function made, by a digest of its pickle."""
+    pickles = []
+    for name in ("universal", "universal", "standard"):
+        dnnjpeg.load_table(name).save(tmp_path / "own.json")
+        pickles.append(pickle.dumps(hf_encode(str(tmp_path / "own.json"), 60)))
+    assert pickles[0] == pickles[1] != pickles[2]
+
+
 def test_ray_batches(images: list[Image.Image], sources: list[bytes]) -> None:
     """What Ray Data hands to a function, without Ray."""
     encoder = pickle.loads(pickle.dumps(ray_encode("universal", 60)))
@@ -109,6 +131,8 @@ def test_ray_batches(images: list[Image.Image], sources: list[bytes]) -> None:
     found = ray_encode("universal", 60, column="bytes")({"bytes": files})
     assert list(found["bytes"][:2]) == [dnnjpeg.transcode(data, "universal", 60) for data in sources[:2]]
     assert found["bytes"][2] is None
+    files[2] = np.float32("nan")  # what Ray may make of None
+    assert ray_encode("universal", 60, column="bytes")({"bytes": files})["bytes"][2] is None
     with pytest.raises(KeyError, match="it has 'label'"):
         encoder({"label": np.arange(3)})
     with pytest.raises(ValueError, match="has a column 'bytes' already"):

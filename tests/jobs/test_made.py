@@ -10,7 +10,7 @@ import dnnjpeg
 from dnnjpeg.jobs.file import encode_file
 from dnnjpeg.jobs.made import is_done, made_before
 from dnnjpeg.jobs.tasks import FileOptions, FileTask
-from dnnjpeg.jpeg.signature import Signature, signature_of
+from dnnjpeg.jpeg.signature import Signature, read_signature, signature_of, signature_segment
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.library import load_table
 from dnnjpeg.transcoder import Decoded
@@ -76,6 +76,12 @@ def test_a_file_of_ours_that_breaks_off_is_refused(source: Path, tmp_path: Path)
     source.rename(tmp_path / "b.jpg")
     source.write_bytes(b"another")
     assert not is_done(source, tmp_path / "b.jpg", RECIPE)
+
+
+@pytest.mark.parametrize("name", ["my 8 bits", "x 50 read", "a", "8", "read 75"])
+@pytest.mark.parametrize("adapted", ["", "bits 75", "read 9.5"])
+def test_any_name_in_a_signature(name: str, adapted: str) -> None:
+    assert read_signature(signature_segment(name, 60.5, adapted)[4:]) == Signature(name, 60.5, adapted)
 
 
 def test_files_of_ours_are_adapted_once(source: Path) -> None:

@@ -182,6 +182,13 @@ def two():
 
 def other():
     return one()
+
+class Random(Plain):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5)
+
+def drawn():
+    return Random(1.0)
 """
 
 
@@ -192,6 +199,7 @@ def test_networks_of_the_same_weights_are_told_apart(tmp_path: Path) -> None:
     one, again, two, other = (load_network(f"{file}:{name}") for name in ("one", "one", "two", "other"))
     assert one.digest == two.digest == other.digest
     assert one.identity == again.identity
+    assert load_network(f"{file}:drawn").identity == load_network(f"{file}:drawn").identity
     assert len({one.identity, two.identity, other.identity}) == 3
     file.write_text(PLAIN.replace("functional.relu", "functional.gelu"))
     assert load_network(f"{file}:one").identity != one.identity

@@ -1,6 +1,7 @@
 """Parquet shards, against what pyarrow reads."""
 
 import io
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,68 @@ def test_damage_is_told(tmp_path: Path) -> None:
         (shard,) = make(tmp_path / "x.parquet", tmp_path / "out")
         assert "as Parquet" in shard.reason
         assert not (tmp_path / "out" / "x.parquet").exists()
+
+
+def test_metadata_of_the_file_stay(tmp_path: Path) -> None:
+    table = table_of([{"bytes": jpeg(i), "path": None} for i in range(3)])
+    order = [pq.SortingColumn(0)]
+    with pq.ParquetWriter(
+        tmp_path / "x.parquet", table.schema, write_page_index=True, sorting_columns=order
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"license": "CC-BY"})
+    make(tmp_path / "x.parquet", tmp_path / "out")
+    before, after = (pq.ParquetFile(tmp_path / p / "x.parquet").metadata for p in ("", "out"))
+    assert after.metadata == before.metadata and b"license" in after.metadata
+    assert after.row_group(0).sorting_columns == before.row_group(0).sorting_columns
+    assert [after.row_group(0).column(i).has_offset_index for i in range(3)] == [True] * 3
+
+
+def test_older_names_of_lists(tmp_path: Path) -> None:
+    lists = pa.array([list(range(200)), None, [1]])
+    table = table_of([{"bytes": jpeg(i), "path": None} for i in range(3)], ids=lists)
+    write(tmp_path / "x.parquet", table, use_compliant_nested_type=False, compression="zstd")
+    make(tmp_path / "x.parquet", tmp_path / "out")
+    before, after = (pq.ParquetFile(tmp_path / p / "x.parquet") for p in ("", "out"))
+    assert after.schema.equals(before.schema)
+    for i in range(before.metadata.num_columns):
+        one, other = (file.metadata.row_group(0).column(i) for file in (before, after))
+        assert (one.path_in_schema, one.compression) == (other.path_in_schema, other.compression)
+    assert after.read()["ids"].equals(table["ids"])
+
+
+def test_old_timestamps(tmp_path: Path) -> None:
+    """Many of them do not fit into nanoseconds of 64 bits."""
+    times = [datetime(9999, 12, 31), datetime(2020, 1, 1, microsecond=7), datetime(1500, 1, 1), None]
+    table = table_of(
+        [{"bytes": jpeg(i), "path": None} for i in range(4)], until=pa.array(times, pa.timestamp("us"))
+    )
+    write(tmp_path / "x.parquet", table, use_deprecated_int96_timestamps=True, store_schema=False)
+    make(tmp_path / "x.parquet", tmp_path / "out")
+    found = pq.ParquetFile(tmp_path / "out" / "x.parquet", coerce_int96_timestamp_unit="us")
+    assert found.read()["until"].to_pylist() == times
+    assert [found.schema.column(i).physical_type for i in range(4)].count("INT96") == 1
+
+
+def test_a_page_with_a_wrong_checksum_fails(tmp_path: Path) -> None:
+    table = table_of(
+        [{"bytes": jpeg(i), "path": None} for i in range(3)], label=pa.array([101, 102, 103], pa.int32())
+    )
+    path = tmp_path / "x.parquet"
+    write(path, table, write_page_checksum=True, compression="none", use_dictionary=False)
+    data, number = path.read_bytes(), (102).to_bytes(4, "little")
+    assert data.count(number) >= 1
+    at = data.index((101).to_bytes(4, "little") + number) + 4
+    path.write_bytes(data[:at] + bytes([202]) + data[at + 1 :])
+    (shard,) = make(path, tmp_path / "out")
+    assert shard.status == "failed" and "checksum" in shard.reason
+
+
+def test_failures_name_rows_of_the_source(tmp_path: Path) -> None:
+    good, bad = {"bytes": jpeg(0), "path": None}, {"bytes": jpeg(0)[:200], "path": None}
+    left, right = (pa.array([bad if i == k else good for i in range(4)], IMAGE) for k in (0, 2))
+    write(tmp_path / "x.parquet", pa.table({"id": range(4), "L": left, "R": right}))
+    (shard,) = make(tmp_path / "x.parquet", tmp_path / "out", on_error="drop")
+    named = [one["member"] for one in shard.record["failures"]]
+    assert named == ["L, row group 0, row 0", "R, row group 0, row 2"]
+    assert pq.read_table(tmp_path / "out" / "x.parquet")["id"].to_pylist() == [1, 3]

@@ -142,3 +142,8 @@ def test_every_way_to_encode_takes_a_model(photo: Image.Image) -> None:
         photo.save(io.BytesIO(), "DNNJPEG", model="resnet50.json")
     with pytest.raises(ValueError, match="a path is for table"):
         opencv.imencode(".jpg", bgr, model="resnet50.json")
+
+
+def test_a_link_to_itself_is_passed_over(folder: Path) -> None:
+    (folder / "universal.json").symlink_to("universal.json")
+    assert load_table("resnet18").name == "resnet18" and table_for(["x"]) == "universal"
