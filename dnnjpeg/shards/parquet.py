@@ -43,7 +43,8 @@ def rewrite_parquet(
                 for name in names:
                     table, rows = _converted(table, name, convert, number, rows)
                 writer.write_table(table, row_group_size=max(len(table), 1))
-            known = {b"ARROW:schema", *(file.schema_arrow.metadata or {})}
+            # the second says how pages were cut, which is no longer true
+            known = {b"ARROW:schema", b"content_defined_chunking", *(file.schema_arrow.metadata or {})}
             more = {key: value for key, value in (file.metadata.metadata or {}).items() if key not in known}
             writer.add_key_value_metadata(more)
     except (pa.ArrowException, OSError, OverflowError) as error:
