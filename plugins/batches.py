@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,13 +78,12 @@ class FileEncoder:
     ) -> None:
         import numpy as np
 
-        from dnnjpeg import __version__
         from dnnjpeg.table.library import DEFAULT_TABLE, load_table
 
         if options.get("model") is None and (table is None or isinstance(table, str | os.PathLike)):
             table = load_table(DEFAULT_TABLE if table is None else table)
         # A pickle holds all that the files depend on: libraries keep what it made, by a digest of it.
-        self._version = __version__
+        self._version = version("dnnjpeg")
         self._how: dict[str, Any] = {"table": table, "quality": quality, **options}
         self.encode(self.encode(np.zeros((8, 8, 3), np.uint8)))
 
