@@ -82,7 +82,7 @@ class FileEncoder:
 
         if options.get("model") is None and (table is None or isinstance(table, str | os.PathLike)):
             table = load_table(DEFAULT_TABLE if table is None else table)
-        # A pickle holds all that the files depend on: libraries keep what it made, by a digest of it.
+        # Libraries keep results by a digest of this object's pickle: it must hold all that files depend on.
         self._version = version("dnnjpeg")
         self._how: dict[str, Any] = {"table": table, "quality": quality, **options}
         self.encode(self.encode(np.zeros((8, 8, 3), np.uint8)))

@@ -35,9 +35,8 @@ def _folded_order() -> tuple[np.ndarray, np.ndarray]:
             down, across = (8 - m if part & 1 else m), (8 - n if part & 2 else n)
             if down < 8 and across < 8:
                 order[part, lane] = NATURAL.index(8 * down + across)
-                scale[part, lane] = (
-                    weights[m, down] * weights[n, across] / 2
-                )  # both joins leave out sqrt(1/2)
+                # by 2, because both joins leave out sqrt(1/2)
+                scale[part, lane] = weights[m, down] * weights[n, across] / 2
     order[order < 0] = [k for k in range(64) if k not in order]
     return order.ravel().astype(np.uint8), scale.ravel()
 

@@ -219,9 +219,8 @@ class Shards:
         except (OSError, ValueError, RecursionError):
             return {}
         tally = vars(Tally())
-        if not isinstance(record, dict) or not {"options", "source_stamp", "shard_bytes", *tally} <= {
-            *record
-        }:
+        needed = {"options", "source_stamp", "shard_bytes", *tally}
+        if not isinstance(record, dict) or not needed <= record.keys():
             return {}
         return record if all(type(record[key]) is type(value) for key, value in tally.items()) else {}
 

@@ -316,7 +316,7 @@ def test_a_touched_file_is_not(photo: Image.Image, tmp_path: Path) -> None:
     assert save(gone, quality=50) == dnnjpeg.encode(np.asarray(gone), "standard", 50)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_a_picture_from_a_pipe(photo: Image.Image, tmp_path: Path) -> None:
     """A pipe gives its data once. To open it again would wait for ever."""
     photo.save(tmp_path / "a.jpg", quality=95)

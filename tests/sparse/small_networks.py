@@ -2,10 +2,17 @@
 branches.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from dnnjpeg.sparse import Plan, apply_
 from dnnjpeg.sparse.fast import FastConv2d
+from dnnjpeg.sparse.geometry import Geometry
+from dnnjpeg.sparse.plan import LayerPlan
+from dnnjpeg.sparse.tiling import Tiling
 
 
 class Block(nn.Module):
@@ -62,3 +69,31 @@ def pictures(count: int = 2, seed: int = 1) -> Tensor:
 def is_planned(model: nn.Module) -> bool:
     """Whether a plan has replaced convolutions of a model."""
     return any(isinstance(module, FastConv2d) for module in model.modules())
+
+
+class Pair(nn.Module):
+    """Two convolutions, the first with a ReLU, and what `way` makes of x and their outputs."""
+
+    def __init__(self, way: Callable[..., Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.relu, self.relu6 = nn.ReLU(), nn.ReLU6(inplace=True)
+        self.shift = nn.Parameter(torch.randn(1, 16, 1, 1))
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self, x)
+
+
+def in_a_row(net: Any, x: Tensor) -> Tensor:
+    return net.second(net.relu(net.first(x)))
+
+
+def planned(network: nn.Module, method: str, fused: bool) -> nn.Module:
+    """A `Pair` with a plan of one method, for pictures of 9 x 11."""
+    geometry = Geometry(16, 9, 11, 16, (3, 3), (1, 1), (1, 1))
+    tiling = Tiling(True, 16, 1, 3) if method == "ring-patterns" else None
+    layers = [LayerPlan(name, geometry, method, tiling) for name in ("first", "second")]
+    apply_(network, Plan(tuple(layers), fused=fused), check=False)
+    return network
