@@ -9,7 +9,7 @@ import inspect
 import operator
 from collections.abc import Callable
 from operator import attrgetter
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 
 import torch
@@ -112,6 +112,7 @@ class Tracer(fx.Tracer):
     changed: list[str]  # the attributes that `forward` sets
 
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        self._thread = get_ident()
         before = [(module.__dict__, dict(module.__dict__)) for module in root.modules()]
         try:
             return super().trace(root, concrete_args)
@@ -132,6 +133,18 @@ class Tracer(fx.Tracer):
         return function, [
             default[0] if default else arg for arg, default in zip(args, placeholders, strict=True)
         ]
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A call of a module. Those of other threads come here too, and are not part of the graph."""
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """An attribute of a module, likewise."""
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = isinstance(m, (nn.Conv2d, FoldedNorm, KnownReLU, KnownReLU6))

@@ -1,6 +1,8 @@
 """Networks as one graph: what fx adds to them, threads, and what a graph cannot follow."""
 
 import copy
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,11 +34,21 @@ def test_constants_are_no_attributes_of_the_network() -> None:
             assert torch.allclose(one(x), model(x), atol=1e-5)
 
 
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Threads take turns often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("often")
 def test_threads_trace_a_copy_one_after_the_other() -> None:
     model, x = Constant().eval(), torch.randn(1, 3, 9, 9)
     model.forward = Fused(model)
     expected = model(x)
-    for _ in range(5):
+    for _ in range(60):
         other = copy.deepcopy(model)
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda _, other=other: other(x), range(4)))
