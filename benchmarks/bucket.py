@@ -110,7 +110,7 @@ def requests(counting: Counting, engine: Engine, size: int) -> dict[str, Any]:
 
 def peak(task: ShardTask) -> int:
     """Megabytes of the process that makes a shard, at its largest."""
-    with encoders(OPTIONS.recipe, 1, many=False) as pool:
+    with encoders(OPTIONS.recipe, 1, 1) as pool:
         task.do(pool)
     status = Path("/proc/self/status").read_text()
     return round(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
@@ -142,7 +142,7 @@ def speed(files: Sequence[Path], turns: int) -> dict[str, Any]:
     took = []
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as name,
-        encoders(OPTIONS.recipe, 1, many=False) as pool,
+        encoders(OPTIONS.recipe, 1, 1) as pool,
     ):
         folder = Path(name)
         lay_out(folder, list(files), size)

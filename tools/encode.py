@@ -11,7 +11,7 @@ import click
 
 from dnnjpeg.checks import one_line
 from dnnjpeg.machine.processors import processors
-from dnnjpeg.machine.startup import load_numba, no_collection
+from dnnjpeg.machine.startup import load_numba, no_collection, one_thread
 
 from .encode_plan import STREAM, begins_as_jpeg, file_options, is_single, plan_of
 from .encode_run import run  # mypy does not know the way by dnnjpeg.tools
@@ -161,6 +161,7 @@ def encode(
 
     Exit status: 0 all done, 1 some failed, 2 wrong usage, 3 nothing to do, 130 interrupted (143: terminated).
     """
+    one_thread()
     if report and report.parent != output:  # the output folder is made
         check_folders(report)
     if any(isinstance(path, str) for path in (*paths, output)):

@@ -95,7 +95,8 @@ def run(
 def _bar(total: int | None) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=total, unit=" pictures", leave=False)
+    tqdm.monitor_interval = 0  # no thread that looks after the bar, see `machine.startup.one_thread`
+    return tqdm(total=total, unit=" pictures", leave=False, miniters=1)
 
 
 class _NoBar:

@@ -3,6 +3,7 @@
 The methods of `Path` raise OSError then. What is done with the path gets this error again, and reports it.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,3 +20,18 @@ def is_link(path: Path) -> bool:
     with suppress(OSError):
         return path.is_symlink()
     return False
+
+
+class RealPaths:
+    """`os.path.realpath` for many files of few folders. Each folder is followed once, which saves time."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: Path) -> str:
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or is_link(path):
+            return os.path.realpath(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)  # noqa: PTH118, as realpath returns a string

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dnnjpeg.files.images import EXTENSIONS, JPEG_EXTENSIONS, walk
-from dnnjpeg.files.paths import exists
+from dnnjpeg.files.paths import RealPaths, exists
 from dnnjpeg.jobs.file import describe
 from dnnjpeg.jobs.tasks import FileTask, Result
 
@@ -36,6 +36,7 @@ def plan(
     """
     among_sources = _guard(paths, output)
     root = _root(paths) if keep_tree else None
+    real_path = RealPaths()
     claimed: dict[str, str] = {}  # from the real path of an output file to that of its source
     for path in paths:
         unreadable: list[OSError] = []
@@ -54,8 +55,7 @@ def plan(
             target = source
             if output is not None:
                 target = output / jpeg_name(_below(source, path, root))
-            real = os.path.realpath(target)
-            origin = os.path.realpath(source)
+            real, origin = real_path(target), real_path(source)
             if real in claimed:
                 if claimed[real] != origin:
                     are_apart = Path(claimed[real]).parent != Path(origin).parent

@@ -48,7 +48,7 @@ def run(
         tasks = iter(tasks)
         first = list(islice(tasks, MANY if jobs > 1 else 0))
         left = takewhile(lambda _: not is_stopped(), chain(first, tasks))
-        with encoders(recipe, jobs, many=len(first) == MANY) as workers:
+        with encoders(recipe, jobs, len(first)) as workers:
             for _, (result,) in workers.each(left, lambda task: (task,)):
                 on_done()
                 yield result

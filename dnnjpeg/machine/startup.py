@@ -25,6 +25,14 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
+def one_thread() -> None:
+    """Keep numpy's linear algebra, which encoding does not use, from starting threads when it is loaded.
+
+    A process with one thread can be forked, see `jobs.workers`.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def load_numba() -> None:
     """Import numba without two packages that it only looks at: scipy for its version, yaml for a file of
     settings, if there is none. Meanwhile no other thread may import them.

@@ -62,5 +62,5 @@ def _spread(ray: Any, tasks: Sequence[ShardTask]) -> Iterator[Shard]:
 
 def _do(task: ShardTask) -> Shard:
     task = replace(task, options=replace(task.options, jobs=1))
-    with encoders(task.options.recipe, 1, many=False) as pool:
+    with encoders(task.options.recipe, 1, 1) as pool:
         return task.do(pool)

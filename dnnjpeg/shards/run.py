@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from dnnjpeg import __version__
 from dnnjpeg.files.cache import key
 from dnnjpeg.jobs.tasks import FileOptions
-from dnnjpeg.jobs.workers import Encoders, encoders
+from dnnjpeg.jobs.workers import MANY, Encoders, encoders
 from dnnjpeg.shards.names import PARQUET, TAR, expand, has_glob, kind_of, name_of
 from dnnjpeg.shards.parquet import rewrite_parquet
 from dnnjpeg.shards.shard import OnError, OnPicture, Tally, converter
@@ -18,7 +18,7 @@ from dnnjpeg.shards.storage import STATE, Storage, is_same, storage_of
 from dnnjpeg.shards.tar import rewrite_tar
 
 SUMMARY = "summary.json"
-_LARGE = 1 << 25  # the fewest bytes of shards for which worker processes are worth their start
+_PICTURE = 1 << 15  # bytes of a picture in a shard, about
 _REQUESTS = 32  # to a storage at once
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -119,28 +119,28 @@ Engine = Callable[[Sequence[ShardTask]], Iterator[Shard]]
 
 
 def here(tasks: Sequence[ShardTask], on_picture: OnPicture = lambda *_: None) -> Iterator[Shard]:
-    """Make shards on this machine, one after another. If they are large, worker processes encode the
-    pictures.
+    """Make shards on this machine, one after another. If there are enough pictures, worker processes encode
+    them.
 
     on_picture: called for each picture.
     """
     if not tasks:
         return
     options = tasks[0].options
-    with encoders(options.recipe, options.jobs, many=_are_large(tasks)) as pool:
+    with encoders(options.recipe, options.jobs, _pictures(tasks)) as pool:
         for task in tasks:
             yield task.do(pool, on_picture)
 
 
-def _are_large(tasks: Sequence[ShardTask]) -> bool:
-    """Whether the shards that are not made yet are so large that worker processes are worth their start."""
+def _pictures(tasks: Sequence[ShardTask]) -> int:
+    """About how many pictures are in the shards that are not made yet. It stops to count at `MANY`."""
     size = 0
     for task in (task for task in tasks if not task.before):
         storage, path = storage_of(task.path)
         size += storage.size(path) or 0
-        if size >= _LARGE:
-            return True
-    return False
+        if size >= MANY * _PICTURE:
+            break
+    return size // _PICTURE
 
 
 class Shards:

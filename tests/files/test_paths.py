@@ -1,11 +1,12 @@
 """Paths that cannot be looked at."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from dnnjpeg.files.images import walk
-from dnnjpeg.files.paths import exists, is_link
+from dnnjpeg.files.paths import RealPaths, exists, is_link
 
 
 def test_no_answer_is_no(tmp_path: Path) -> None:
@@ -30,3 +31,20 @@ def test_a_folder_that_may_not_be_entered_is_one_error(
     monkeypatch.setattr(Path, "is_symlink", barred)
     found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path, follow_links=False)]
     assert found == ["a.png", "b.png", "sub/c.png"]
+
+
+def test_real_paths_are_those_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "file").touch()
+    (tmp_path / "folder").symlink_to("a")
+    (tmp_path / "a" / "link").symlink_to("../folder/file")
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    (tmp_path / "a" / "nothing").symlink_to("nowhere/file")
+    real_path = RealPaths()
+    folders = (".", "a", "folder", "a/b/..", "folder/b/..", "missing", "a/file", "a/loop")
+    names = ("file", "link", "loop", "nothing", "missing", "b", "..", ".", "b/../file", "x" * 300)
+    for folder in (*folders, *(tmp_path / one for one in folders)):
+        for name in names:
+            path = Path(folder) / name
+            assert real_path(path) == os.path.realpath(path), path

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dnnjpeg.jobs import run as runs
 from dnnjpeg.jobs import workers
 from dnnjpeg.jobs.run import run
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
-from dnnjpeg.jobs.workers import MANY, encoders
+from dnnjpeg.jobs.workers import MANY, SOME, encoders
 from dnnjpeg.table.library import load_table
 
 OPTIONS = FileOptions(load_table("universal"), 75)
@@ -54,6 +55,7 @@ def test_the_same_files_and_results_as_in_threads(photo, tmp_path, monkeypatch):
     found = {}
     for name, many in (("threads", 1000), ("processes", 32)):
         monkeypatch.setattr(runs, "MANY", many)
+        monkeypatch.setattr(workers, "MANY", many)
         tasks: list[FileTask | Result] = [FileTask(p, tmp_path / name / f"{p.name}.jpg") for p in sources]
         tasks.insert(5, Result(Path("a"), "skipped", "why"))
         found[name] = list(run(tasks, OPTIONS, 2))
@@ -69,18 +71,18 @@ def test_the_same_files_and_results_as_in_threads(photo, tmp_path, monkeypatch):
 def test_bytes_come_back_from_processes(photo):
     contents = [jpeg(photo, i) for i in range(20)]
     items = [contents[:3], [], *([c] for c in contents[3:])]
-    with encoders(OPTIONS, 2, many=True) as pool:
+    with encoders(OPTIONS, 2, MANY) as pool:
         found = list(pool.each(items, lambda item: [FileTask(Path("-"), None, content) for content in item]))
     assert [item for item, _ in found] == items
-    with encoders(OPTIONS, 1, many=False) as pool:
+    with encoders(OPTIONS, 1, 1) as pool:
         expected = list(
             pool.each(items, lambda item: [FileTask(Path("-"), None, content) for content in item])
         )
     assert found == expected
 
 
-@pytest.mark.parametrize(("many", "ahead"), [(False, 2 * 3 + 1), (True, (2 * 3 + 1) * 8)])
-def test_work_in_advance_is_bounded(many, ahead):
+@pytest.mark.parametrize(("pictures", "ahead"), [(1, 2 * 3 + 1), (MANY, (2 * 3 + 1) * 8)])
+def test_work_in_advance_is_bounded(pictures, ahead):
     pulled = 0
 
     def items():
@@ -89,7 +91,7 @@ def test_work_in_advance_is_bounded(many, ahead):
             pulled += 1
             yield i
 
-    with encoders(OPTIONS, 3, many=many) as pool:
+    with encoders(OPTIONS, 3, pictures) as pool:
         for done, (item, (result,)) in enumerate(
             pool.each(items(), lambda i: [Result(Path(str(i)), "skipped")])
         ):
@@ -102,23 +104,32 @@ def test_work_in_advance_is_bounded(many, ahead):
 def test_large_contents_go_in_small_parts(monkeypatch):
     sent = []
     monkeypatch.setattr(workers, "_hand_over", lambda _, work: sent.append(len(work)) or list(work))
-    with encoders(OPTIONS, 2, many=True) as pool:
+    with encoders(OPTIONS, 2, MANY) as pool:
         one = [FileTask(Path("-"), None, bytes(3 << 20))]
         assert len(list(pool.each([one] * 5, lambda work: work))) == 5
     assert sent == [2, 2, 1]
 
 
 def test_one_job_needs_no_process(monkeypatch):
-    monkeypatch.setattr(workers, "_Worker", None)
-    with encoders(OPTIONS, 1, many=True) as pool:
+    monkeypatch.setattr(workers, "_Started", None)
+    with encoders(OPTIONS, 1, MANY) as pool:
         assert list(pool.each([], lambda item: item)) == []
 
 
 def test_kernels_for_one_process_alone_need_threads(monkeypatch):
     monkeypatch.setattr(workers, "_kernels_last", lambda: False)
-    monkeypatch.setattr(workers, "_Worker", None)
-    with encoders(OPTIONS, 2, many=True) as pool:
+    monkeypatch.setattr(workers, "_Started", None)
+    with encoders(OPTIONS, 2, MANY) as pool:
         assert list(pool.each([], lambda item: item)) == []
+
+
+def test_a_process_with_threads_is_not_forked(monkeypatch):
+    monkeypatch.setattr(workers, "_Forked", None)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(int)
+        assert not workers._can_fork()
+        with encoders(OPTIONS, 2, MANY - 1) as pool:
+            assert list(pool.each([], lambda item: item)) == []
 
 
 def test_a_killed_worker_is_one_clear_error(photo):
@@ -132,7 +143,7 @@ def test_a_killed_worker_is_one_clear_error(photo):
     content = jpeg(photo, 0)
     with (
         pytest.raises(ChildProcessError, match=r"a worker process ended with status -9.*fewer --jobs"),
-        encoders(OPTIONS, 2, many=True) as pool,
+        encoders(OPTIONS, 2, MANY) as pool,
     ):
         list(pool.each(items(), lambda _: [FileTask(Path("-"), None, content)]))
 
@@ -147,7 +158,7 @@ def test_a_worker_whose_parent_is_gone_ends_silently(photo, whole):
     assert bool(done.stdout) == whole
 
 
-# --- the command
+# --- the command, which is forked
 
 
 @pytest.fixture
@@ -160,11 +171,15 @@ def many(photo, tmp_path) -> Path:
     return folder
 
 
+def command(folder: Path, out: Path, jobs: int = 2) -> list[str]:
+    options = ("-o", out, "--jobs", jobs, "--no-fsync")
+    return [sys.executable, "-m", "dnnjpeg", "encode", *map(str, (folder, *options))]
+
+
 def started(many: Path, out: Path) -> "subprocess.Popen[str]":
     """A run in the middle of its work."""
-    command = [sys.executable, "-m", "dnnjpeg", "encode", many, "-o", out, "--jobs", "2", "--no-fsync"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(many, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 60
     while not (out / "0020.jpg").exists():
@@ -172,6 +187,34 @@ def started(many: Path, out: Path) -> "subprocess.Popen[str]":
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
     return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_a_fork_writes_the_same_files(photo, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(SOME):
+        (folder / f"{i:02}.jpg").write_bytes(jpeg(photo, i))
+    photo.save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"text")
+    found = []
+    for jobs in (1, 2, 40):
+        out = tmp_path / str(jobs)
+        done = subprocess.run(command(folder, out, jobs), capture_output=True, text=True, check=False)
+        files = {path.name: path.read_bytes() for path in out.iterdir()}
+        found.append((done.returncode, done.stderr, done.stdout.splitlines()[1:], files))
+    assert found[0][0] == 1
+    assert len(found[0][3]) == SOME + 1
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_workers_are_forks(many, tmp_path):
+    process = started(many, tmp_path / "out")
+    programs = {Path(f"/proc/{one}/cmdline").read_bytes() for one in (process.pid, *children(process.pid))}
+    process.kill()
+    process.communicate()
+    assert len(programs) == 1
 
 
 def test_an_interruption_ends_after_the_pictures_at_hand(many, tmp_path):
@@ -183,6 +226,16 @@ def test_an_interruption_ends_after_the_pictures_at_hand(many, tmp_path):
     assert err == f"interrupted: {done} done; the same command with --skip-existing goes on from here\n"
     assert out.startswith(f"{done} encoded, 0 failed")
     assert 20 < done < MANY + 400
+
+
+def test_a_killed_fork_is_one_line(many, tmp_path):
+    process = started(many, tmp_path / "out")
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == (
+        "Error: a worker process ended with status -9. If the memory was full, give fewer --jobs\n"
+    )
 
 
 def test_workers_end_with_a_killed_parent(many, tmp_path):
