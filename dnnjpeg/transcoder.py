@@ -41,7 +41,7 @@ from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
-from dnnjpeg.options import DEFAULTS, EncodeOptions, subsampling_of
+from dnnjpeg.options import DEFAULTS, EncodeOptions, options_from, subsampling_of
 from dnnjpeg.table.library import chosen_table, standard_table
 from dnnjpeg.table.point import OperatingPoint
 from dnnjpeg.table.table import Table
@@ -90,7 +90,7 @@ def transcode(
 
     Raises ValueError for what cannot be read, and TypeError and ValueError as `encode` does.
     """
-    options = EncodeOptions(
+    options = options_from(
         adaptive, hardness, seed, subsampling, progressive, optimize, restart_blocks, restart_rows, signature
     )
     table = chosen_table(table, model)

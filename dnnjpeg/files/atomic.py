@@ -17,12 +17,15 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 _MINUTE = 60  # no write takes so long
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = True) -> None:
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes, *, fsync: bool = True, folder: bool = True
+) -> None:
     """Write a file in one step: `path` always holds the whole old file or the whole new one.
 
     data: the content.
     fsync: wait until file and folder are on the disk, so that the new file survives a power loss. Without
         fsync, a power loss may leave an empty or incomplete file.
+    folder: False leaves the folder to the caller: to call `sync_folder` once for many files is faster.
 
     The data go to a temporary file in the same folder, which then replaces `path`. An existing file keeps its
     permissions and, if the system allows it, its owner. Other hard links keep the old file. If `path` is a
@@ -35,12 +38,12 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = Tru
     """
     path = Path(path)
     try:
-        _write(path, data, fsync)
+        _write(path, data, fsync, folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
-def _write(path: Path, data: bytes, fsync: bool) -> None:
+def _write(path: Path, data: bytes, fsync: bool, folder: bool) -> None:
     try:
         old = path.stat()
     except FileNotFoundError:
@@ -52,7 +55,7 @@ def _write(path: Path, data: bytes, fsync: bool) -> None:
         # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    with replacing(target, target.parent, fsync=fsync) as file:
+    with replacing(target, target.parent, fsync=fsync, folder=folder) as file:
         if old is not None:
             with suppress(OSError):  # file systems without owners and modes refuse both
                 os.chown(file.name, old.st_uid, old.st_gid)

@@ -22,6 +22,11 @@ def is_link(path: Path) -> bool:
     return False
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a file; of a symbolic link, that of the file to which it leads."""
+    return Path(os.path.realpath(path) if is_link(path) else path).parent
+
+
 class RealPaths:
     """`os.path.realpath` for many files of few folders. Each folder is followed once, which saves time."""
 

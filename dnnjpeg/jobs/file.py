@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files.atomic import make_folder, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
+from dnnjpeg.files.paths import folder_of
 from dnnjpeg.jobs.made import Made, made_before
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jpeg.segments import is_jpeg
+from dnnjpeg.machine.replacing import sync_folder
 from dnnjpeg.options import Metadata
 
 if TYPE_CHECKING:
@@ -53,27 +55,45 @@ class Opened:
         return self.picture.image.size if isinstance(self.picture, Picture) else self.picture.size
 
 
-def _step(do: Callable[[Any, FileOptions], Value]) -> Callable[[Any, FileOptions], Value | Result]:
+def _step(do: Callable[..., Value]) -> Callable[..., Value | Result]:
     """Make a step of encoding that never raises: any error becomes a failed result, and the run goes on.
 
     If the step before has ended with a result, the step returns this result.
     """
 
     @wraps(do)
-    def step(item: Any, recipe: FileOptions) -> Value | Result:
+    def step(item: Any, recipe: FileOptions, **how: Any) -> Value | Result:
         if isinstance(item, Result):
             return item
         try:
-            return do(item, recipe)
+            return do(item, recipe, **how)
         except Exception as error:
             return Result(item.source, "failed", describe(error, item.source))
 
     return step
 
 
-def encode_file(task: FileTask | Result, recipe: FileOptions) -> Result:
-    """Carry out one task. If something goes wrong, the result says why."""
-    return write_opened(_encode(read_task(task, recipe), recipe), recipe)
+def encode_files(tasks: Sequence[FileTask | Result], recipe: FileOptions) -> list[Result]:
+    """Carry out tasks. If something goes wrong with one, its result says why."""
+    results = [write_opened(_encode(read_task(task, recipe), recipe), recipe, sync=False) for task in tasks]
+    return [*_synced(tasks, results)] if recipe.fsync and not recipe.dry_run else results
+
+
+def _synced(tasks: Sequence[FileTask | Result], results: Sequence[Result]) -> Iterator[Result]:
+    """The results, after the folders of new files are on the disk, each once."""
+    errors: dict[Path, OSError | None] = {}
+    for task, result in zip(tasks, results, strict=True):
+        error = None
+        if isinstance(task, FileTask) and task.destination and result.status in ("encoded", "copied"):
+            folder = folder_of(task.destination)
+            if folder not in errors:
+                errors[folder] = None
+                try:
+                    sync_folder(folder)
+                except OSError as found:
+                    errors[folder] = found
+            error = errors[folder]
+        yield Result(result.source, "failed", describe(error, result.source)) if error else result
 
 
 @_step
@@ -106,9 +126,11 @@ def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
     if task.content is None and not task.source.is_file():
         return None
     if task.content is None:
-        with task.source.open("rb") as file:
-            start = file.read(3)
-            data = start + file.read() if is_jpeg(start) else start
+        with task.source.open("rb", buffering=0) as file:
+            data = file.read(3)
+            if is_jpeg(data):
+                file.seek(0)
+                data = file.readall()
     else:
         data = task.content
     if not is_jpeg(data):
@@ -153,8 +175,11 @@ def _encode(opened: Opened, recipe: FileOptions) -> Opened:
 
 
 @_step
-def write_opened(opened: Opened, recipe: FileOptions) -> Result:
-    """Write the new file, or copy the source if the new file must be smaller and is not."""
+def write_opened(opened: Opened, recipe: FileOptions, *, sync: bool = True) -> Result:
+    """Write the new file, or copy the source if the new file must be smaller and is not.
+
+    sync: False leaves it to the caller to bring the folder to the disk.
+    """
     from dnnjpeg.codec.frame import beyond_decoders
 
     task, data = opened.task, opened.data
@@ -168,7 +193,7 @@ def write_opened(opened: Opened, recipe: FileOptions) -> Result:
         status = "copied"
     if task.destination is not None and not recipe.dry_run and not (opened.in_place and status == "copied"):
         make_folder(task.destination.parent, fsync=recipe.fsync)
-        write_atomic(task.destination, data, fsync=recipe.fsync)
+        write_atomic(task.destination, data, fsync=recipe.fsync, folder=sync)
     width, height = opened.size
     return Result(
         task.source,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.jpeg.markers import EOI
 from dnnjpeg.jpeg.segments import read_frame, read_segments
 from dnnjpeg.jpeg.signature import NOTE, adaptation, signature_of
-from dnnjpeg.options import DEFAULTS
+from dnnjpeg.options import DEFAULTS, EncodeOptions
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,16 @@ def made_before(data: bytes, recipe: FileOptions) -> Made | None:
 
     None for any other file, and if the recipe has options that a signature does not name.
     """
-    told = replace(recipe.options, adaptive=False) == DEFAULTS and recipe.metadata == "keep"
+    told = _are_told(recipe.options) and recipe.metadata == "keep"
     if not told or recipe.target or recipe.only_if_smaller is False or not _is_signed(data, recipe):
         return None
     return Made(data, size) if (size := _size(data)) != (0, 0) else None
+
+
+@lru_cache(maxsize=16)
+def _are_told(options: EncodeOptions) -> bool:
+    """Whether a signature names all that the options ask for."""
+    return replace(options, adaptive=False) == DEFAULTS
 
 
 def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:

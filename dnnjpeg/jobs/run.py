@@ -1,17 +1,15 @@
 """Encode many files at the same time."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice, takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnnjpeg.files.atomic import remove_leftovers
 from dnnjpeg.files.images import Picture
-from dnnjpeg.files.paths import is_link
+from dnnjpeg.files.paths import folder_of
 from dnnjpeg.jobs.file import Opened, describe, read_task, taken, write_opened
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jobs.workers import MANY, encoders, in_advance
@@ -75,8 +73,7 @@ def _tidied(tasks: Iterable[FileTask | Result]) -> Iterator[FileTask | Result]:
     tidy = set()
     for task in tasks:
         if isinstance(task, FileTask) and task.destination is not None:
-            named = task.destination
-            folder = Path(os.path.realpath(named)).parent if is_link(named) else named.parent
+            folder = folder_of(task.destination)
             if folder not in tidy:
                 tidy.add(folder)
                 remove_leftovers(folder)

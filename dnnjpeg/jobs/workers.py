@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, NoReturn, Self, TypeVar
 
-from dnnjpeg.jobs.file import encode_file
+from dnnjpeg.jobs.file import encode_files
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.machine.startup import no_collection
 
@@ -92,7 +92,7 @@ def encoders(recipe: FileOptions, jobs: int, pictures: int) -> Iterator[Encoders
             chunk = min(max(pictures // (4 * jobs), 1), _CHUNK)
             yield Encoders(lambda work: threads.submit(_hand_over, idle, work), 2 * jobs, chunk)
         else:
-            yield Encoders(lambda work: threads.submit(_encode, work, recipe), 2 * jobs, 1)
+            yield Encoders(lambda work: threads.submit(encode_files, work, recipe), 2 * jobs, 1)
 
 
 def in_advance(
@@ -114,10 +114,6 @@ def in_advance(
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-def _encode(work: Work, recipe: FileOptions) -> list[Result]:
-    return [encode_file(task, recipe) for task in work]
 
 
 def _kernels_last() -> bool:
@@ -260,5 +256,5 @@ def _serve(given: IO[bytes], results: IO[bytes], recipe: FileOptions) -> None:
 
 
 def _answer(given: IO[bytes], results: IO[bytes], recipe: FileOptions) -> None:
-    pickle.dump(_encode(pickle.load(given), recipe), results, pickle.HIGHEST_PROTOCOL)
+    pickle.dump(encode_files(pickle.load(given), recipe), results, pickle.HIGHEST_PROTOCOL)
     results.flush()

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 import dnnjpeg
-from dnnjpeg.jobs.file import encode_file
+from dnnjpeg.jobs.file import encode_files
 from dnnjpeg.jobs.made import is_done, made_before
-from dnnjpeg.jobs.tasks import FileOptions, FileTask
+from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jpeg.signature import Signature, read_signature, signature_of, signature_segment
 from dnnjpeg.options import EncodeOptions
 from dnnjpeg.table.library import load_table
@@ -17,6 +17,11 @@ from dnnjpeg.transcoder import Decoded
 
 RECIPE = FileOptions(load_table("universal"), 75)
 ADAPTIVE = replace(RECIPE, options=EncodeOptions(adaptive=True))
+
+
+def encode_file(task: FileTask, recipe: FileOptions) -> Result:
+    (result,) = encode_files([task], recipe)
+    return result
 
 
 @pytest.fixture

@@ -12,12 +12,17 @@ from PIL import Image
 
 from dnnjpeg.files.atomic import TEMPORARY_SUFFIX
 from dnnjpeg.jobs import workers
-from dnnjpeg.jobs.file import describe, encode_file
+from dnnjpeg.jobs.file import describe, encode_files
 from dnnjpeg.jobs.run import run
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result, Totals
 from dnnjpeg.table.library import load_table
 
 OPTIONS = FileOptions(load_table("standard"), 75)
+
+
+def encode_file(task: FileTask | Result, recipe: FileOptions) -> Result:
+    (result,) = encode_files([task], recipe)
+    return result
 
 
 def test_file_is_encoded_as_the_library_does(photo, tmp_path):
@@ -56,11 +61,11 @@ def test_failure_is_a_result(tmp_path):
 def test_jobs_run_side_by_side(monkeypatch):
     together = threading.Barrier(3, timeout=20)
 
-    def meet(task: FileTask, recipe: FileOptions) -> Result:
+    def meet(tasks: list[FileTask], recipe: FileOptions) -> list[Result]:
         together.wait()
-        return Result(task.source, "encoded")
+        return [Result(task.source, "encoded") for task in tasks]
 
-    monkeypatch.setattr(workers, "encode_file", meet)
+    monkeypatch.setattr(workers, "encode_files", meet)
     tasks = [FileTask(Path(str(i)), None) for i in range(6)]
     assert len(list(run(tasks, OPTIONS, 3))) == 6
 
@@ -92,6 +97,31 @@ def test_files_and_new_folders_are_on_the_disk_or_not(photo, tmp_path, monkeypat
         assert synchronized[2:] == [f"{tmp_path}/new"]
     else:
         assert synchronized == []
+
+
+def test_each_folder_is_brought_to_the_disk_once(photo, tmp_path, monkeypatch):
+    real, synchronized = os.fsync, []
+
+    def sync(descriptor: int) -> None:
+        synchronized.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))  # noqa: PTH115
+        if synchronized[-1] == tmp_path / "bad":
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    photo.save(tmp_path / "a.png")
+    folders = [tmp_path / name for name in ("good", "bad", "linked")]
+    for folder in folders:
+        folder.mkdir()
+    (tmp_path / "good" / "5.jpg").symlink_to("../linked/5.jpg")
+    (tmp_path / "linked" / "5.jpg").touch()
+    tasks = [FileTask(tmp_path / "a.png", tmp_path / "good" / f"{i}.jpg") for i in (4, 5)]
+    tasks += [FileTask(tmp_path / "a.png", tmp_path / "bad" / f"{i}.jpg") for i in range(3)]
+    tasks += [FileTask(tmp_path / "nothing", tmp_path / "none" / "a.jpg")]
+    monkeypatch.setattr(os, "fsync", sync)
+    results = encode_files(tasks, OPTIONS)
+    assert sorted(path for path in synchronized if path.is_dir()) == sorted(folders)
+    assert [result.status for result in results] == ["encoded"] * 2 + ["failed"] * 4
+    assert {result.reason for result in results[2:5]} == {"Input/output error"}
 
 
 def test_a_run_removes_what_killed_ones_left_where_it_writes(photo, tmp_path):
