@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from dnnjpeg.sparse.geometry import Geometry, around
+from dnnjpeg.sparse.geometry import Geometry, around, has_parameters
 from dnnjpeg.sparse.watch import Place, Watch, tensors_at
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ class FastConv2d(nn.Conv2d):
         channels_last: layout of the output. None: the layout of the input.
         geometry: for a convolution that is not plain (see `geometry.is_plain`): what it does with inputs of
             one size.
+
+        Raises ValueError if weight or bias is not a parameter of the module.
         """
+        if not has_parameters(module):
+            raise ValueError(
+                "weight or bias of the convolution is no parameter, but computed at each call, as in "
+                "pruning: make it permanent, for example with torch.nn.utils.prune.remove"
+            )
         made = cls.__new__(cls)
         made.__dict__.update(copy.copy(module.__dict__))
         made._set_up()

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm  # noqa: E402
 
-from dnnjpeg.sparse import Plan, apply_, optimize_  # noqa: E402
+from dnnjpeg.sparse import Plan, SparseConv2d, apply_, optimize_  # noqa: E402
 from dnnjpeg.sparse.plan import LayerPlan  # noqa: E402
 from dnnjpeg.sparse.trace import sites  # noqa: E402
 
@@ -35,6 +35,9 @@ def test_such_layers_are_left_to_torch(change: str) -> None:
     report = optimize_(network, x, seconds=0)
     assert ("stem" in [layer.name for layer in report.layers]) == (change == "prune norm")
     assert torch.allclose(network(x), expected, atol=1e-4)
+    if change != "prune norm":
+        with pytest.raises(ValueError, match="weight or bias of the convolution is no parameter"):
+            SparseConv2d.of(network.stem)
     plan = Plan((LayerPlan("stem", stem.geometry, "direct", norm="norm"),))
     with pytest.raises(ValueError, match=r"(stem|norm): weight or bias is no parameter"):
         apply_(network, plan, check=False)
