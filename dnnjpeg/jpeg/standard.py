@@ -55,10 +55,8 @@ def nearest_quality(steps: Steps, base: Steps, near: int = 100) -> tuple[int, bo
     """The whole quality whose `ijg_scale(base, quality)` is closest to `steps`, and whether it is equal.
 
     The distance is the squared difference of logarithms. If several qualities are equally close, the one next
-    to
-    `near` is taken: all chroma steps are 255 at qualities 1 to 3. Steps may be 16-bit, as in cjpeg's files of
-        low
-    quality.
+    to `near` is taken: all chroma steps are 255 at qualities 1 to 3. Steps may be 16-bit, as in cjpeg's files
+    of low quality.
     """
     largest = 255 if max(steps) <= 255 else 32767
     logs = [math.log(max(step, 1)) for step in steps]
