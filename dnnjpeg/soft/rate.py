@@ -65,8 +65,7 @@ def scan_rate(
 
     The cost of a symbol is its information among the picture's own symbols. Real Huffman codes are a little
     longer: the sum is about 0.7 % below the file. The derivatives are those of the mean cost over the
-        distribution of one
-    index, with all other indices and all costs of symbols fixed.
+    distribution of one index, with all other indices and all costs of symbols fixed.
 
     Raises ValueError for another mode or subsampling, and if planes do not fit the size.
     """

@@ -14,8 +14,7 @@ class Im2col:
     """The im2col matrix.
 
     With channels last, it has a row for each output pixel: the elements of the kernel, then the channels.
-        With
-    channels first, it has a column for each output pixel: the channels, then the elements of the kernel.
+    With channels first, it has a column for each output pixel: the channels, then the elements of the kernel.
     """
 
     geometry: Geometry
