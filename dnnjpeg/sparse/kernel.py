@@ -1,8 +1,8 @@
 """The compiled part of the ring convolution: from lists of non-zeros to a map, to lists, or to both.
 
 The loops are: a block of filters and a few output rows; a block of channels; a kernel row; a sweep over the
-input rows (`sweep`). The sums are in scratch memory that stays in the cache. The last sweep leaves them there,
-or writes them to the map if only the ReLU is left to do.
+input rows (`sweep`). The sums are in scratch memory that stays in the cache. The last sweep leaves them
+there, or writes them to the map if only the ReLU is left to do.
 """
 
 from functools import cache
