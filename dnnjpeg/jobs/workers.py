@@ -82,10 +82,12 @@ def encoders(recipe: FileOptions, jobs: int, pictures: int) -> Iterator[Encoders
         elif pictures >= MANY and sys.executable:
             start = _Started
     with ThreadPoolExecutor(jobs) as threads, ExitStack() as stack:
+        workers: list[_Worker] = []
         if start:
-            workers: list[_Worker] = []
-            for _ in range(min(jobs, pictures)):
-                workers.append(stack.enter_context(start(recipe, workers)))
+            with suppress(OSError):  # at a limit of processes or descriptors, fewer have to do
+                for _ in range(min(jobs, pictures)):
+                    workers.append(stack.enter_context(start(recipe, workers)))
+        if workers:
             idle: SimpleQueue[_Worker] = SimpleQueue()
             for worker in workers:
                 idle.put(worker)
@@ -202,8 +204,16 @@ class _Forked(_Worker):
     """
 
     def __init__(self, recipe: FileOptions, others: Sequence[_Worker]) -> None:
-        (given, to), (back, results) = os.pipe(), os.pipe()
-        process = os.fork()
+        ends: list[int] = []
+        try:
+            ends += os.pipe()
+            ends += os.pipe()
+            process = os.fork()
+        except OSError:
+            for end in ends:
+                os.close(end)
+            raise
+        given, to, back, results = ends
         if process == 0:
             _be_forked(recipe, given, results, (to, back), others)
         for end in (given, results):

@@ -132,6 +132,20 @@ def test_a_process_with_threads_is_not_forked(monkeypatch):
             assert list(pool.each([], lambda item: item)) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+def test_without_room_for_a_fork_threads_encode(photo, monkeypatch):
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "_can_fork", lambda: True)
+    monkeypatch.setattr(os, "fork", fork)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with encoders(OPTIONS, 2, SOME) as pool:
+        task = FileTask(Path("-"), None, jpeg(photo, 0))
+        assert [found.status for _, (found,) in pool.each([task], lambda one: [one])] == ["encoded"]
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_a_killed_worker_is_one_clear_error(photo):
     def items():
         for i in range(100):
