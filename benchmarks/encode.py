@@ -2,6 +2,7 @@
 
 python benchmarks/encode.py                          on a Zen 4
 python benchmarks/encode.py --name encode-xeon       on an Intel Xeon
+python benchmarks/encode.py --cpu x86-64-v3 --name encode-xeon-avx2     there, with kernels for AVX2
 python benchmarks/encode.py --name encode-znver3     on a Zen 3, which has no AVX-512
 """
 

@@ -109,6 +109,7 @@ SHOWN = {
     "docs/results/speed.md": [
         ("encode.py", "--show"),
         ("encode.py", "--show", "--name", "encode-xeon"),
+        ("encode.py", "--show", "--name", "encode-xeon-avx2"),
         ("encode.py", "--show", "--name", "encode-znver3"),
         ("tables.py", "startup"),
         ("tables.py", "memory"),

@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import IO, Any, NoReturn, Self, TypeVar
 
 from dnnjpeg.jobs.file import encode_files
@@ -168,16 +169,18 @@ class _Worker:
         return results
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._to.close()
+        """Leave the process to others, in a fork."""
+        self._to.close()
         self._back.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        with suppress(OSError):
+            self._to.close()
         self._wait()
+        self._back.close()
 
 
 class _Started(_Worker):
@@ -218,11 +221,22 @@ class _Forked(_Worker):
             _be_forked(recipe, given, results, (to, back), others)
         for end in (given, results):
             os.close(end)
-        super().__init__(os.fdopen(to, "wb"), os.fdopen(back, "rb"), cache(partial(_status, process)))
+        super().__init__(os.fdopen(to, "wb"), os.fdopen(back, "rb"), _waiter(process))
 
 
-def _status(process: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def _waiter(process: int) -> Callable[[], int]:
+    """A function that waits for the end of a child process, and returns its status. Threads may share it."""
+    lock = Lock()
+
+    @cache
+    def status() -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    def wait() -> int:
+        with lock:
+            return status()
+
+    return wait
 
 
 def _be_forked(
@@ -238,7 +252,6 @@ def _be_forked(
             os.close(end)
         for other in others:
             other.close()
-        os.dup2(2, 1)  # nothing but results goes to the parent
         _serve(os.fdopen(given, "rb"), os.fdopen(results, "wb"), recipe)
         status = 0
     except BaseException:
@@ -251,7 +264,7 @@ def serve() -> None:
     """What a process of its own does, until its standard input ends."""
     warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
     given, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # nothing else gets between the results
     with suppress(*_PARENT_IS_GONE):
         recipe = pickle.load(given)
         with no_collection():
