@@ -66,13 +66,14 @@ def encode_shards(
     except ValueError as error:
         raise click.UsageError(one_line(str(error))) from None
     counts = {"done": 0, "before": 0, "failed": 0}
+    tqdm.monitor_interval = 0  # no thread that looks after the bar, see `machine.startup.one_thread`
     is_shown, page = sys.stderr.isatty(), RunReport()
     if run is None:
         run = partial(here, on_picture=partial(_note, page, recipe.quality)) if report else here
     try:
         with (
             warnings.catch_warnings(),
-            tqdm(total=len(shards), unit=" shards", leave=False, disable=not is_shown) as bar,
+            tqdm(total=len(shards), unit=" shards", leave=False, miniters=1, disable=not is_shown) as bar,
         ):
             warnings.simplefilter("ignore")  # Pillow's, of odd metadata
             for shard in shards.run(run):

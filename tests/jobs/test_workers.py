@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from dnnjpeg.jobs import workers
 from dnnjpeg.jobs.run import run
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jobs.workers import MANY, SOME, encoders
+from dnnjpeg.machine.processors import processors
 from dnnjpeg.table.library import load_table
 
 OPTIONS = FileOptions(load_table("universal"), 75)
@@ -101,33 +103,37 @@ def test_work_in_advance_is_bounded(pictures, ahead):
     assert done == 299
 
 
-def test_large_contents_go_in_small_parts(monkeypatch):
+@pytest.mark.parametrize("are_files", [False, True])
+def test_large_pictures_go_in_small_parts(are_files, tmp_path, monkeypatch):
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(3 << 20)
     sent = []
     monkeypatch.setattr(workers, "_hand_over", lambda _, work: sent.append(len(work)) or list(work))
     with encoders(OPTIONS, 2, MANY) as pool:
-        one = [FileTask(Path("-"), None, bytes(3 << 20))]
+        content = None if are_files else bytes(3 << 20)
+        one = [FileTask(tmp_path / "large", None, content)]
         assert len(list(pool.each([one] * 5, lambda work: work))) == 5
     assert sent == [2, 2, 1]
 
 
 def test_one_job_needs_no_process(monkeypatch):
-    monkeypatch.setattr(workers, "_Started", None)
+    monkeypatch.setattr(workers, "Started", None)
     with encoders(OPTIONS, 1, MANY) as pool:
         assert list(pool.each([], lambda item: item)) == []
 
 
 def test_kernels_for_one_process_alone_need_threads(monkeypatch):
     monkeypatch.setattr(workers, "_kernels_last", lambda: False)
-    monkeypatch.setattr(workers, "_Started", None)
+    monkeypatch.setattr(workers, "Started", None)
     with encoders(OPTIONS, 2, MANY) as pool:
         assert list(pool.each([], lambda item: item)) == []
 
 
 def test_a_process_with_threads_is_not_forked(monkeypatch):
-    monkeypatch.setattr(workers, "_Forked", None)
+    monkeypatch.setattr(workers, "Forked", None)
     with ThreadPoolExecutor(1) as threads:
         threads.submit(int)
-        assert not workers._can_fork()
+        assert not workers.can_fork()
         with encoders(OPTIONS, 2, MANY - 1) as pool:
             assert list(pool.each([], lambda item: item)) == []
 
@@ -135,15 +141,29 @@ def test_a_process_with_threads_is_not_forked(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
 def test_without_room_for_a_fork_threads_encode(photo, monkeypatch):
     def fork() -> int:
+        blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(workers, "_can_fork", lambda: True)
+    blocked: list[set[int]] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    monkeypatch.setattr(workers, "processors", lambda: 2)
+    monkeypatch.setattr(workers, "can_fork", lambda: True)
     monkeypatch.setattr(os, "fork", fork)
     before = len([*Path("/proc/self/fd").iterdir()])
     with encoders(OPTIONS, 2, SOME) as pool:
         task = FileTask(Path("-"), None, jpeg(photo, 0))
         assert [found.status for _, (found,) in pool.each([task], lambda one: [one])] == ["encoded"]
     assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert blocked[0] >= {signal.SIGINT, signal.SIGTERM}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+
+
+def test_more_jobs_than_processors_are_threads(monkeypatch):
+    monkeypatch.setattr(workers, "Forked", None)
+    monkeypatch.setattr(workers, "processors", lambda: 2)
+    monkeypatch.setattr(workers, "can_fork", lambda: True)
+    with encoders(OPTIONS, 3, SOME) as pool:
+        assert list(pool.each([], lambda item: item)) == []
 
 
 def test_a_killed_worker_is_one_clear_error(photo):
@@ -166,7 +186,7 @@ def test_a_killed_worker_is_one_clear_error(photo):
 def test_a_worker_whose_parent_is_gone_ends_silently(photo, whole):
     work = pickle.dumps([FileTask(Path("-"), None, jpeg(photo, 0))])
     given = pickle.dumps(OPTIONS) + (work if whole else work[: len(work) // 2])
-    command = [sys.executable, "-c", "from dnnjpeg.jobs.workers import serve; serve()"]
+    command = [sys.executable, "-c", "from dnnjpeg.jobs.processes import serve; serve()"]
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert bool(done.stdout) == whole
@@ -203,7 +223,12 @@ def started(many: Path, out: Path) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+forks = pytest.mark.skipif(
+    sys.platform != "linux" or processors() < 2, reason="only Linux forks, for two processors or more"
+)
+
+
+@forks
 def test_a_fork_writes_the_same_files(photo, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -212,7 +237,7 @@ def test_a_fork_writes_the_same_files(photo, tmp_path):
     photo.save(folder / "a.png")
     (folder / "b.png").write_bytes(b"text")
     found = []
-    for jobs in (1, 2, 40):
+    for jobs in (1, 2, 3):
         out = tmp_path / str(jobs)
         done = subprocess.run(command(folder, out, jobs), capture_output=True, text=True, check=False)
         files = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -222,13 +247,52 @@ def test_a_fork_writes_the_same_files(photo, tmp_path):
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks")
+@forks
 def test_workers_are_forks(many, tmp_path):
     process = started(many, tmp_path / "out")
     programs = {Path(f"/proc/{one}/cmdline").read_bytes() for one in (process.pid, *children(process.pid))}
     process.kill()
     process.communicate()
     assert len(programs) == 1
+
+
+@forks
+def test_shards_are_encoded_by_forks(photo, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for i in range(200):
+            (tmp_path / "one.jpg").write_bytes(jpeg(photo, i))
+            shard.add(tmp_path / "one.jpg", f"{i:03}.jpg")
+    assert (tmp_path / "a.tar").stat().st_size > 24 << 15
+    code = (
+        "from dnnjpeg.jobs import workers\n"
+        "class Forked(workers.Forked):\n"
+        "    def __init__(self, *args):\n"
+        "        super().__init__(*args)\n"
+        "        print('fork', flush=True)\n"
+        "workers.Forked = Forked\n"
+        "from dnnjpeg.tools.cli import run\n"
+        "run('dnnjpeg')\n"
+    )
+    for jobs in (1, 2):
+        arguments = ("encode", tmp_path / "a.tar", "-o", tmp_path / f"{jobs}", f"--jobs={jobs}")
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.count("fork\n") == (2 if jobs == 2 else 0)
+    assert (tmp_path / "1" / "a.tar").read_bytes() == (tmp_path / "2" / "a.tar").read_bytes()
+
+
+@forks
+def test_a_caller_may_ignore_the_end_of_children(many, tmp_path):
+    def ignore() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    done = subprocess.run(
+        command(many, tmp_path / "out"), preexec_fn=ignore, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{MANY + 400:,} encoded, 0 failed")
 
 
 def test_an_interruption_ends_after_the_pictures_at_hand(many, tmp_path):
