@@ -85,12 +85,10 @@ SHOWN = {
         ("ruler.py", "--show", "--by-network", "--name", "ruler_crops"),
     ],
     "docs/results/targets.md": [
-        ("target.py", "--show", "--name", "target_650"),
+        ("target.py", "--show", "--name", "target_top1"),
         ("target.py", "--show", "--name", "target_price"),
         ("target.py", "--show", "--name", "target_price_together"),
-        ("target.py", "--show", "--name", "target_price_left_out"),
         ("target.py", "--show", "--name", "target_quality"),
-        ("target.py", "--show", "--name", "target_quality_standard"),
     ],
     "docs/results/training.md": [
         ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
