@@ -14,22 +14,26 @@ from PIL import Image
 
 from dnnjpeg.tools.demo import draw
 
-# The command, and then the kernel's own account of the process (Linux).
+# The command, and then the kernel's own account of the process and of its largest worker process (Linux).
 COMMAND = """
-import pathlib, sys
+import pathlib, resource, sys
 from dnnjpeg.tools.cli import main
 try:
     main()
 finally:
     sys.stderr.write(pathlib.Path("/proc/self/status").read_text())
+    sys.stderr.write(f"worker: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}")
 """
 
 
-def peak(*arguments: str | Path) -> int:
-    """Megabytes (10^6 bytes) resident at the most during `dnnjpeg ARGUMENTS`."""
+def peaks(*arguments: str | Path) -> tuple[int, int]:
+    """Megabytes (10^6 bytes) resident at the most during `dnnjpeg ARGUMENTS`, in the process and in its
+    largest worker process.
+    """
     lines = run([sys.executable, "-c", COMMAND, *arguments])["stderr"].splitlines()
-    (kibibytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return round(int(kibibytes) * 1024 / 1e6)
+    found = {name: line.split()[1] for line in lines for name in ("VmHWM", "worker") if line.startswith(name)}
+    program, worker = (round(int(found[name]) * 1024 / 1e6) for name in ("VmHWM", "worker"))
+    return program, worker
 
 
 def measure(folder: Path, megapixels: int, files: int) -> dict[str, int]:
@@ -48,7 +52,7 @@ def measure(folder: Path, megapixels: int, files: int) -> dict[str, int]:
     for name, options in ways.items():
         for jobs in (1, 2):
             label = f"{megapixels} megapixels{name}, {jobs} thread{'s' * (jobs - 1)}"
-            results[label] = peak(
+            results[label], _ = peaks(
                 "encode", folder / "big.jpg", "-o", folder / "x.jpg", "--jobs", str(jobs), *options
             )
 
@@ -58,9 +62,10 @@ def measure(folder: Path, megapixels: int, files: int) -> dict[str, int]:
         source.mkdir()
         for i in range(count):
             os.link(folder / "one.jpg", source / f"{i:04}.jpg")
-        results[f"{count} files of 500x375, 2 threads"] = peak(
-            "encode", source, "-o", folder / "out", "--jobs", "2"
-        )
+        program, worker = peaks("encode", source, "-o", folder / "out", "--jobs", "2")
+        results[f"{count} files of 500x375, 2 jobs"] = program
+        if worker:
+            results[f"{count} files of 500x375, 2 jobs: a worker"] = worker
     return results
 
 
