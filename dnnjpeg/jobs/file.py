@@ -75,7 +75,7 @@ def _step(do: Callable[..., Value]) -> Callable[..., Value | Result]:
 
 def encode_files(tasks: Sequence[FileTask | Result], recipe: FileOptions) -> list[Result]:
     """Carry out tasks. If something goes wrong with one, its result says why."""
-    results = [write_opened(_encode(read_task(task, recipe), recipe), recipe, sync=False) for task in tasks]
+    results = [write_opened(_encode(read_task(task, recipe), recipe), recipe, folder=False) for task in tasks]
     return [*_synced(tasks, results)] if recipe.fsync and not recipe.dry_run else results
 
 
@@ -84,7 +84,7 @@ def _synced(tasks: Sequence[FileTask | Result], results: Sequence[Result]) -> It
     errors: dict[Path, OSError | None] = {}
     for task, result in zip(tasks, results, strict=True):
         error = None
-        if isinstance(task, FileTask) and task.destination and result.status in ("encoded", "copied"):
+        if isinstance(task, FileTask) and task.destination and _is_written(task, result):
             folder = folder_of(task.destination)
             if folder not in errors:
                 errors[folder] = None
@@ -94,6 +94,12 @@ def _synced(tasks: Sequence[FileTask | Result], results: Sequence[Result]) -> It
                     errors[folder] = found
             error = errors[folder]
         yield Result(result.source, "failed", describe(error, result.source)) if error else result
+
+
+def _is_written(task: FileTask, result: Result) -> bool:
+    """Whether there is a new file. A copy in place is none."""
+    is_copy = result.status == "copied" and task.destination != task.source
+    return result.status == "encoded" or is_copy
 
 
 @_step
@@ -175,10 +181,10 @@ def _encode(opened: Opened, recipe: FileOptions) -> Opened:
 
 
 @_step
-def write_opened(opened: Opened, recipe: FileOptions, *, sync: bool = True) -> Result:
+def write_opened(opened: Opened, recipe: FileOptions, *, folder: bool = True) -> Result:
     """Write the new file, or copy the source if the new file must be smaller and is not.
 
-    sync: False leaves it to the caller to bring the folder to the disk.
+    folder: as in `write_atomic`.
     """
     from dnnjpeg.codec.frame import beyond_decoders
 
@@ -193,7 +199,7 @@ def write_opened(opened: Opened, recipe: FileOptions, *, sync: bool = True) -> R
         status = "copied"
     if task.destination is not None and not recipe.dry_run and not (opened.in_place and status == "copied"):
         make_folder(task.destination.parent, fsync=recipe.fsync)
-        write_atomic(task.destination, data, fsync=recipe.fsync, folder=sync)
+        write_atomic(task.destination, data, fsync=recipe.fsync, folder=folder)
     width, height = opened.size
     return Result(
         task.source,

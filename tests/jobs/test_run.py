@@ -99,11 +99,19 @@ def test_files_and_new_folders_are_on_the_disk_or_not(photo, tmp_path, monkeypat
         assert synchronized == []
 
 
+def test_a_copy_in_place_brings_nothing_to_the_disk(photo, tmp_path, monkeypatch):
+    source = tmp_path / "a.jpg"
+    photo.save(source, quality=95)
+    assert encode_file(FileTask(source, source), OPTIONS).status == "encoded"
+    monkeypatch.setattr(os, "fsync", pytest.fail)
+    assert encode_file(FileTask(source, source), OPTIONS).status == "copied"
+
+
 def test_each_folder_is_brought_to_the_disk_once(photo, tmp_path, monkeypatch):
     real, synchronized = os.fsync, []
 
     def sync(descriptor: int) -> None:
-        synchronized.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))  # noqa: PTH115
+        synchronized.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         if synchronized[-1] == tmp_path / "bad":
             raise OSError(5, "Input/output error")
         real(descriptor)
