@@ -16,6 +16,7 @@ import click
 from dnnjpeg.checks import one_line
 from dnnjpeg.machine.startup import no_collection
 
+from .progress import progress
 from .shards import write_report
 from .target import describe
 
@@ -51,7 +52,7 @@ def run(
     with (
         _Signals() as signals,
         warnings.catch_warnings(),
-        _bar(total) if is_shown else _NoBar() as bar,
+        progress(total, "pictures") if is_shown else _NoBar() as bar,
         suppress(KeyboardInterrupt),
     ):
         warnings.simplefilter("ignore")  # Pillow's, of odd metadata; the codec's is in the results
@@ -90,13 +91,6 @@ def run(
         click.echo(f"interrupted: {counted}{of_all} done{hint}", err=True)
         raise SystemExit(128 + signals.received[0])
     raise SystemExit(1 if totals.failed else 0 if totals.done else 3)
-
-
-def _bar(total: int | None) -> Any:
-    from tqdm import tqdm
-
-    tqdm.monitor_interval = 0  # no thread that looks after the bar, see `machine.startup.one_thread`
-    return tqdm(total=total, unit=" pictures", leave=False, miniters=1)
 
 
 class _NoBar:

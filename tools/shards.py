@@ -13,6 +13,7 @@ import click
 from dnnjpeg.checks import one_line
 
 from .encode_plan import STREAM
+from .progress import progress
 
 if TYPE_CHECKING:
     from dnnjpeg.jobs.report import RunReport
@@ -33,8 +34,6 @@ def encode_shards(
     address: str | None,
 ) -> None:
     """unfit: names of options that were given and are not of shards."""
-    from tqdm import tqdm
-
     from dnnjpeg.jobs.report import RunReport
     from dnnjpeg.shards.cluster import on_ray
     from dnnjpeg.shards.run import ShardOptions, Shards, here
@@ -66,20 +65,19 @@ def encode_shards(
     except ValueError as error:
         raise click.UsageError(one_line(str(error))) from None
     counts = {"done": 0, "before": 0, "failed": 0}
-    tqdm.monitor_interval = 0  # no thread that looks after the bar, see `machine.startup.one_thread`
     is_shown, page = sys.stderr.isatty(), RunReport()
     if run is None:
         run = partial(here, on_picture=partial(_note, page, recipe.quality)) if report else here
     try:
         with (
             warnings.catch_warnings(),
-            tqdm(total=len(shards), unit=" shards", leave=False, miniters=1, disable=not is_shown) as bar,
+            progress(len(shards), "shards", is_shown=is_shown) as bar,
         ):
             warnings.simplefilter("ignore")  # Pillow's, of odd metadata
             for shard in shards.run(run):
                 counts[shard.status] += 1
                 for line in _lines(shard):
-                    tqdm.write(one_line(line), file=sys.stderr)
+                    bar.write(one_line(line), file=sys.stderr)
                 bar.update()
     except KeyboardInterrupt:
         done = counts["done"] + counts["before"]

@@ -30,7 +30,9 @@ Work = Sequence[FileTask | Result]
 
 
 def can_fork() -> bool:
-    """Whether this process has one thread. A fork would have the locks of others, and nobody to open them."""
+    """Whether this process has one thread. Otherwise a fork could wait for ever: it gets the locks that other
+    threads hold, but not the threads, which would release them.
+    """
     try:
         return len([*Path("/proc/self/task").iterdir()]) == 1
     except OSError:  # not Linux. macOS has threads of its own in every process
@@ -64,7 +66,7 @@ class Worker:
         return results
 
     def close(self) -> None:
-        """Leave the process to others, in a fork."""
+        """Close this side of the pipes, in another fork, which does not use them."""
         self._to.close()
         self._back.close()
 
@@ -103,7 +105,7 @@ class Forked(Worker):
 
     def __init__(self, recipe: FileOptions, others: Sequence[Worker]) -> None:
         ends: list[int] = []
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # what a handler raises in a fork is lost
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # os.fork drops what a handler raises in it
         try:
             ends += os.pipe()
             ends += os.pipe()
@@ -130,7 +132,7 @@ def _waiter(process: int) -> Callable[[], int]:
     def status() -> int:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        except ChildProcessError:  # where signals of children are ignored, nobody knows it
+        except ChildProcessError:  # the caller of this program ignores SIGCHLD: no status is kept
             return 0
 
     def wait() -> int:

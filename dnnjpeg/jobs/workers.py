@@ -84,7 +84,7 @@ def encoders(recipe: FileOptions, jobs: int, pictures: int) -> Iterator[Encoders
     with ThreadPoolExecutor(jobs) as threads, ExitStack() as stack:
         workers: list[Worker] = []
         if start:
-            with suppress(OSError):  # at a limit of processes or descriptors, fewer have to do
+            with suppress(OSError):  # at a limit of processes or descriptors, fewer workers do
                 for _ in range(count):
                     workers.append(stack.enter_context(start(recipe, workers)))
         if workers:

@@ -133,7 +133,7 @@ def here(tasks: Sequence[ShardTask], on_picture: OnPicture = lambda *_: None) ->
 
 
 def _pictures(tasks: Sequence[ShardTask]) -> int:
-    """About how many pictures are in the shards that are not made yet. It stops to count at `MANY`."""
+    """About how many pictures are in the shards that are not made yet. It stops counting at `MANY`."""
     size = 0
     for task in (task for task in tasks if not task.before):
         storage, path = storage_of(task.path)
