@@ -64,11 +64,13 @@ def transcode_speed(found: dict) -> Iterator[Sequence[str]]:
 def transcode_folder(found: dict) -> Iterator[Sequence[str]]:
     groups = found["groups"]
     yield "pictures a second", *(f"{name}, {group['pictures']:,} files" for name, group in groups.items())
-    for way in ("coefficients", "pixels"):
+    ways = {"coefficients": "by coefficients", "pixels": "by pixels", "before": "before, by pixels"}
+    for way, label in ways.items():
         name = f"{way}, pictures a second"
-        yield f"by {way}", *(f"{group[name]:.0f}" for group in groups.values())
-    name = "coefficients over pixels"
-    yield name, *(f"{group[name]:.2f}x" for group in groups.values())
+        yield label, *(f"{group[name]:.0f}" for group in groups.values())
+    for way in ("pixels", "before"):
+        name = f"coefficients over {way}"
+        yield name, *(f"{group[name]:.2f}x" for group in groups.values())
 
 
 KINDS = {

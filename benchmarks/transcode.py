@@ -11,7 +11,8 @@ encoders make files of the standard table. libjpeg-turbo's own reading of coeffi
 stages: each stage by itself, with the whole picture in planes between them, so that their sum is more than
 transcoding takes; and how many times as fast transcoding would be, beside the two other ways, if all but
 decoding were free. For sequential files.
-folder: the pictures a second of the whole command, against that with --pixels; the two take turns.
+folder: the pictures a second of the whole command, against that with --pixels, and, with --before, against an
+older version. They take turns.
 worth: the bytes of files made from the source's coefficients against those made from its decoded pixels, at
 equal mean divergence from what the network reads in the source. Sources are the pictures saved by Pillow. The
 curve of the pixels is straight between two qualities in the logarithms. Intervals are of 95 %, by drawing the
@@ -162,37 +163,38 @@ def stages_of(files: list[bytes], turns: int) -> dict[str, float]:
     return found
 
 
-def folder_of(paths: list[Path], turns: int) -> dict[str, float]:
-    """Pictures a second, by coefficients and by pixels; medians, and that of the turns' ratios."""
+def folder_of(paths: list[Path], turns: int, before: Path | None) -> dict[str, float]:
+    """Pictures a second, by coefficients, by pixels and by an older version; medians, and those of the turns'
+    ratios.
+    """
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         source = Path(folder) / "source"
         source.mkdir()
         for path in paths:
             for i in range(COPIES):
                 (source / f"{path.stem}_{i}.jpg").write_bytes(path.read_bytes())
-        command = (
-            DNNJPEG,
-            "encode",
-            source,
-            "-o",
-            Path(folder) / "out",
-            "--jobs",
-            "2",
-            "--table",
-            "standard",
-        )
+        what = ["encode", source, "-o", Path(folder) / "out", "--jobs", "2"]
+        commands: dict[str, list[Any]] = {
+            "coefficients": [DNNJPEG, *what, "--table", "standard"],
+            "pixels": [DNNJPEG, *what, "--table", "standard", "--pixels"],
+        }
+        if before:
+            commands["before"] = [before, *what]  # the standard table was its default
         times = []
         for turn in range(turns + 1):
-            pair = [run([*command, *more])["wall"] for more in ((), ("--pixels",))]
-            times += [pair] * (turn > 0)  # the first compiles
-    coefficients, pixels = np.array(times).T
+            turn_times = [run(command)["wall"] for command in commands.values()]
+            times += [turn_times] * (turn > 0)  # the first compiles
+    walls = dict(zip(commands, np.array(times).T, strict=True))
     count = len(paths) * COPIES
-    return {
-        "pictures": count,
-        "coefficients, pictures a second": round(count / float(np.median(coefficients)), 1),
-        "pixels, pictures a second": round(count / float(np.median(pixels)), 1),
-        "coefficients over pixels": round(float(np.median(pixels / coefficients)), 3),
+    speeds = {
+        f"{name}, pictures a second": round(count / float(np.median(one)), 1) for name, one in walls.items()
     }
+    ratios = {
+        f"coefficients over {name}": round(float(np.median(one / walls["coefficients"])), 3)
+        for name, one in walls.items()
+        if name != "coefficients"
+    }
+    return {"pictures": count} | speeds | ratios
 
 
 def _saved(picture: Image.Image, quality: int, subsampling: str) -> bytes:
@@ -236,9 +238,16 @@ def worth_of(sources: list[bytes], table: str, asked: tuple[int, ...]) -> dict[s
 @click.option("--count", type=int, help="Pictures of a folder.  [default: all; for worth 100]")
 @click.option("--turns", default=7, show_default=True, help="Of each function or command.")
 @click.option("--pictures", default="full/learn", show_default=True, help="The folder for worth.")
+@click.option(
+    "--before",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    help="The command dnnjpeg of an older version, for folder.",
+)
 @click.option("--suffix", default="", help="Of the name of the file of results, for another machine.")
 @click.option("--show", is_flag=True, help="Print the last run, and measure nothing.")
-def main(what: str, count: int | None, turns: int, pictures: str, suffix: str, show: bool) -> None:
+def main(
+    what: str, count: int | None, turns: int, pictures: str, before: Path | None, suffix: str, show: bool
+) -> None:
     """Measure, print, and write benchmarks/results/transcode_WHAT.json."""
     name = f"transcode_{what}{suffix}"
     if pictures != "full/learn":
@@ -261,7 +270,7 @@ def main(what: str, count: int | None, turns: int, pictures: str, suffix: str, s
                     measure = speed_of if what == "speed" else stages_of
                     groups[folder] = measure([path.read_bytes() for path in paths], turns)
                 else:
-                    groups[folder] = folder_of(paths, turns)
+                    groups[folder] = folder_of(paths, turns, before)
             write(name, {"quality": QUALITY, "count": count, "groups": groups})
     click.echo(json.dumps(json.loads((RESULTS / f"{name}.json").read_text())["groups"], indent=2))
 

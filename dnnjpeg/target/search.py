@@ -48,27 +48,18 @@ OnFound = Callable[[int, Encoded], object]
 Search = Generator[Encoded, "Reading", Encoded]
 
 
-def climb(candidates: Iterator[Encoded], stride: int = STRIDE) -> Search:
+def climb(candidates: Iterable[Encoded]) -> Search:
     """Search for the smallest file that meets the criterion.
 
-    candidates: from the smallest file up.
+    candidates: at least one, from the smallest file up.
 
-    The last of every `stride` candidates is read, until one meets the criterion. Then the others of its group
-    are read. The result is the first of them that meets it, or the last candidate of all.
+    Candidates are read in turn, until one meets the criterion. If none does, the result is the last.
     """
-    tried = 0
-    while group := list(islice(candidates, stride)):
-        *before, last = group
-        tried += 1
-        reading = yield last
+    for tried, one in enumerate(candidates, 1):
+        reading = yield one
         if reading.met:
-            for one in before:
-                tried += 1
-                smaller = yield one
-                if smaller.met:
-                    return one.read_as(smaller, tried)
-            return last.read_as(reading, tried)
-    return replace(last.read_as(reading, tried), met=False)
+            return one.read_as(reading, tried)
+    return replace(one.read_as(reading, tried), met=False)
 
 
 def cheapest(candidates: Iterator[Encoded], price: float, stride: int = STRIDE) -> Search:

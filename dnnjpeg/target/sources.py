@@ -30,7 +30,7 @@ QUALITIES = (
 )  # fmt: skip
 """Qualities of the candidates for networks. Each file is about 8 % larger than the one before."""
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
-PRUNED = 16  # the highest quality at which pruning starts
+PRUNED = (16, 28, 45, 100)  # pruning starts at the first, or at the file's own quality if that is lower
 _OF_CODING = ("progressive", "optimize", "restart_blocks", "restart_rows")
 
 
@@ -78,12 +78,11 @@ class Source:
             return own
         return b"\n".join(filter(None, [own, NOTE + f"{note} at quality {quality:g}".encode()]))
 
-    def prunable(self, found: Encoded, note: str) -> "Prunable":
+    def prunable(self, quality: float, subsampling: str | None, note: str) -> "Prunable":
         from dnnjpeg.target.pruning import Prunable
 
-        quality = min(found.quality, PRUNED)
         point = self.table.at(quality)
-        subsampling = found.subsampling or "4:4:4"  # grey
+        subsampling = subsampling or "4:4:4"  # grey
         comment = self.comment(note and f"{note}, pruned,", quality)
         how = {name: getattr(self.options, name) for name in _OF_CODING}
         write = partial(

@@ -76,10 +76,9 @@ def encode_to_target(
     options: other options of `encode`. `adaptive` and `abbreviated` are refused, with `prune` also the
         options of the probabilistic quantizer.
 
-    With networks, Pillow decodes the candidates of all pictures, and networks read them in one batch. From
-    the smallest candidate up, every sixth is read, until one meets the criterion; then the five before it are
-    read. A larger file is not always read better than a smaller one, so a smaller file can be missed. With a
-    price, the candidates around the best are read. With a quality, one file is read.
+    With networks, Pillow decodes the candidates of all pictures, and networks read them in one batch. They
+    are read from the smallest file up, until one meets the criterion. With a price, every sixth is read, then
+    those around the best. With a quality, one file is read.
 
     Returns an `Encoded` for each picture. Its `met` is False if no candidate meets the target.
 
@@ -268,17 +267,26 @@ def _prune(
 ) -> list[Encoded]:
     from dnnjpeg.target.pruning import prune
 
-    todo = {
-        i: picture.prunable(one, note)
-        for i, (picture, one) in enumerate(zip(pictures, found, strict=True))
-        if one.met and picture.image.mode != "CMYK"
-    }
-    pruned = prune(todo, judges, size, pool)
-    return [
-        replace(
-            one, data=pruned[i], quality=min(one.quality, PRUNED), pruned=True, divergence=None, agrees=None
-        )
-        if 0 < len(pruned.get(i, b"")) < len(one.data)
-        else one
-        for i, one in enumerate(found)
-    ]
+    """The files, with fewer coefficients where some could be dropped.
+
+    From coarse steps, the fewest bytes are left, but often no file meets the criterion. Then finer steps are
+    tried.
+    """
+    smallest = list(found)
+    left = [i for i, picture in enumerate(pictures) if picture.image.mode != "CMYK"]
+    for start in PRUNED:
+        qualities = {i: min(found[i].quality, start) for i in left}
+        todo = {i: pictures[i].prunable(q, found[i].subsampling, note) for i, q in qualities.items()}
+        for i, data in prune(todo, judges, size, pool).items():
+            if data and not (found[i].met and len(data) >= len(found[i].data)):
+                smallest[i] = replace(
+                    found[i],
+                    data=data,
+                    quality=qualities[i],
+                    met=True,
+                    pruned=True,
+                    divergence=None,
+                    agrees=None,
+                )
+        left = [i for i in left if not smallest[i].pruned and found[i].quality > start]
+    return smallest

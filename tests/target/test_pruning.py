@@ -118,28 +118,36 @@ def test_slopes_are_those_of_decoded_files(orientation, subsampling):
     assert np.abs(np.subtract(found, expected)).max() < 0.12 * scale
 
 
-@pytest.mark.parametrize("keep", ["top1", "divergence=0.05"])
+@pytest.mark.parametrize("keep", ["top1", "divergence=0.003"])
 @pytest.mark.parametrize("options", [{}, {"subsampling": "4:2:2", "progressive": True}])
 def test_pruned_files_are_read_the_same(networks, keep, options, tmp_path):
     both = {"networks": networks, "keep": keep, "signature": False, **options}
     whole, pruned = (encode_to_target(PICTURES, prune=prune, threads=2, **both) for prune in (False, True))
     criterion = Criterion.parse(keep)
     for picture, one, other in zip(PICTURES, whole, pruned, strict=True):
-        assert (one.met, len(other.data) <= len(one.data)) == (other.met, True)
-        if not one.met:
+        assert len(other.data) <= len(one.data)
+        if not other.met:
+            assert other == one
             continue
         for network in networks:
             clean, logits = (torch.from_numpy(read(network, x)[None]) for x in (picture, other.data))
             assert criterion.margin(network.task, logits, clean) > 0
         if other.pruned:  # nothing but what was there, or nothing
-            assert other.quality == min(one.quality, 16)
+            assert other.quality in {min(one.quality, start) for start in (16, 28, 45, 100)}
             full = encode(picture, quality=other.quality, subsampling=other.subsampling)
-            for a, b in zip(coefficients(full, tmp_path), coefficients(other.data, tmp_path), strict=True):
-                assert np.mean((b != a) & (b != 0)) < 0.001
-                assert np.mean(a[..., 0, 0] != b[..., 0, 0]) < 0.05
+            a, b = (
+                np.vstack([plane.reshape(-1, 64) for plane in coefficients(data, tmp_path)])
+                for data in (full, other.data)
+            )
+            assert np.mean((b != a) & (b != 0)) < 0.001
+            dc = a[:, 0] - b[:, 0]  # floats and integers round some of them apart
+            assert np.mean(dc != 0) < 0.03
+            assert np.abs(dc).max() <= 1
     if keep == "top1":
-        assert sum(one.pruned for one in pruned) > 3
+        assert all(one.pruned or one.quality == 1 for one in pruned)
         assert sum(len(one.data) for one in pruned) < 0.95 * sum(len(one.data) for one in whole)
+    else:  # finer steps are tried where coarse ones are too coarse
+        assert max(one.quality for one in pruned if one.pruned) > 16
 
 
 def test_company_changes_nothing(networks):
