@@ -170,25 +170,16 @@ def row(found: Measurement, asked: Sequence[str], measurer: Measurer, pillow: La
 
 
 def settings(
-    specs: Sequence[str],
-    networks: Sequence[Network],
-    ask: Sequence[str],
-    tables: Sequence[str],
-    rules: Sequence[str],
-) -> Iterator[tuple[list[Network], str, str, bool]]:
-    """Who is asked, the table, the criterion, and whether to prune. Pruning needs gradients, which
-    `dnnjpeg.sparse` does not give: it gets networks loaded anew from `specs`.
-    """
+    networks: Sequence[Network], ask: Sequence[str], tables: Sequence[str], rules: Sequence[str]
+) -> Iterator[tuple[list[Network], str, str]]:
+    """Who is asked, the table, and the criterion."""
     names = [network.name for network in networks]
     groups = [group.split("+") for group in ask] or [[name] for name in names] + [names] * (len(names) > 1)
-    for prune in (False, True):
-        by_name = {one.name: one for one in (map(load_network, specs) if prune else networks)}
-        for keep, table, asked in itertools.product(rules, tables, groups):
-            own = asked[0] if len(asked) == 1 else "universal"
-            others = "+".join(name for name in names if name not in asked)
-            if criterion.Criterion.parse(keep).is_bound or not prune:
-                wanted = own if table == "own" else table.format(others=others)
-                yield [by_name[name] for name in asked], wanted, keep, prune
+    by_name = dict(zip(names, networks, strict=True))
+    for keep, table, asked in itertools.product(rules, tables, groups):
+        own = asked[0] if len(asked) == 1 else "universal"
+        others = "+".join(name for name in names if name not in asked)
+        yield [by_name[name] for name in asked], own if table == "own" else table.format(others=others), keep
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -256,11 +247,11 @@ def _saving(found: dict[str, Any]) -> str:
 
 
 def measure(
-    measurer: Measurer, encoder: Encoder, settings: Sequence[tuple[list[Network], str, str, bool]]
+    measurer: Measurer, encoder: Encoder, settings: Sequence[tuple[list[Network], str, str]], prune: bool
 ) -> Iterator[dict[str, Any]]:
     """The results, after each setting."""
     dataset = measurer.dataset
-    keeps_top1 = any(criterion.Criterion.parse(keep).is_bound for _, _, keep, _ in settings)
+    keeps_top1 = any(criterion.Criterion.parse(keep).is_bound for _, _, keep in settings)
     qualities = sorted([*QUALITIES, *FINEST * keeps_top1])
     pillow = Ladder(load_codec(PILLOW), partial(measure_codec, measurer))
     for quality in tqdm(qualities, PILLOW):
@@ -278,7 +269,7 @@ def measure(
         ],
         "settings": [],
     }
-    for networks, table, keep, prune in settings:
+    for networks, table, keep in settings:
         found = encoder(networks, load_table(table), keep, prune)
         names = [network.name for network in networks]
         what = {
@@ -308,6 +299,7 @@ def _top1(readings: Mapping[str, Readings]) -> dict[str, float]:
 )
 @click.option("--table", "tables", multiple=True, default=["standard"], show_default=True)
 @click.option("--keep", "rules", multiple=True, default=["top1", "divergence=0.3"], show_default=True)
+@click.option("--prune", is_flag=True, help="Prune the files.")
 @click.option("--crop", type=click.IntRange(1), help="Cut pictures to this side before they are encoded.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many pictures.")
 @click.option("--threads", default=2, show_default=True, help="Of the encoder.")
@@ -321,6 +313,7 @@ def main(
     ask: tuple[str, ...],
     tables: tuple[str, ...],
     rules: tuple[str, ...],
+    prune: bool,
     crop: int | None,
     limit: int | None,
     threads: int,
@@ -338,7 +331,9 @@ def main(
         encoder = Encoder(dataset, threads, folder / "target")
         readings = Cache(folder / "readings")
         measurer = Measurer(dataset, by_name(networks), readings, batch=None if dense else 1)
-        for results in measure(measurer, encoder, list(settings(specs, networks, ask, tables, rules))):
+        # pruning needs gradients, which dnnjpeg.sparse does not give
+        asked = [load_network(spec) for spec in specs] if prune else networks
+        for results in measure(measurer, encoder, list(settings(asked, ask, tables, rules)), prune):
             write(name, results)
     click.echo(as_markdown(json.loads((RESULTS / f"{name}.json").read_text())))
 

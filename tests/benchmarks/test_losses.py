@@ -103,24 +103,25 @@ def test_law(run, written, asked, readings) -> None:
     assert any(readings.rglob("*.npz"))
 
 
-def test_target(run, written, asked, readings) -> None:
+@pytest.mark.parametrize("prune", [False, True])
+def test_target(run, written, asked, readings, prune) -> None:
     options = ["--ask", NAMES[0], "--keep", "top1", "--limit", "4", "--threads", "1", "--name", "tried"]
-    table = run("target.py", *asked, *options)
+    table = run("target.py", *asked, *options, *["--prune"] * prune)
     found = written("tried")
     assert found["pictures"] == 4
     assert list(found["clean_top1"]) == list(NAMES)
     qualities, sizes = zip(*((one["quality"], one["bytes"]) for one in found["pillow"]), strict=True)
     assert list(qualities) == sorted(qualities)
     assert list(sizes) == sorted(sizes)
-    for setting, prune in zip(found["settings"], (False, True), strict=True):
-        assert (setting["asked"], setting["keep"], setting["prune"]) == ([NAMES[0]], "top1", prune)
-        assert setting["kept"] == 100
-        assert sizes[0] / 2 < setting["bytes"]["value"] < sizes[-1]
-        assert setting["networks"][NAMES[0]]["top1_change"]["value"] == 0
-        assert setting["networks"][NAMES[0]]["asked"]
-        assert not setting["networks"][NAMES[1]]["asked"]
+    (setting,) = found["settings"]
+    assert (setting["asked"], setting["keep"], setting["prune"]) == ([NAMES[0]], "top1", prune)
+    assert setting["kept"] == 100
+    assert sizes[0] / 2 < setting["bytes"]["value"] < sizes[-1]
+    assert setting["networks"][NAMES[0]]["top1_change"]["value"] == 0
+    assert setting["networks"][NAMES[0]]["asked"]
+    assert not setting["networks"][NAMES[1]]["asked"]
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
-    assert [row[1:3] for row in rows] == [["originals", ""], *[[NAMES[0], "top1"]] * 2]
+    assert [row[1:3] for row in rows] == [["originals", ""], [NAMES[0], "top1"]]
     assert any(readings.rglob("*.npz"))
 
 
