@@ -183,7 +183,7 @@ class Decoded:
         is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
         if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
-        own = self._bare() if strip and only_if_smaller and self.whole else self.data
+        own = self.bare() if strip and only_if_smaller and self.whole else self.data
         if not lossless:
             found = self.encode(table, quality, options, self.head(strip, signed=False))
             if not only_if_smaller or len(found) < len(own):
@@ -193,7 +193,7 @@ class Decoded:
         recoded = self.recode(self.head(strip), options)
         return own if only_if_smaller and self.whole and len(own) <= len(recoded) else recoded
 
-    def _bare(self) -> bytes:
+    def bare(self) -> bytes:
         """The file as it is, without the metadata that `strip` drops."""
         parts, at, colours = [self.head(True)], 0, b""
         for name, size, body in read_segments(self.data):

@@ -225,14 +225,15 @@ def _must_shrink(opened: Opened, recipe: FileOptions) -> bool:
     return opened.is_jpeg and recipe.metadata == "keep" and not is_damaged
 
 
-def taken(opened: Opened, file: "Encoded", for_networks: bool) -> Opened | Result:
-    """The picture with its file of `encode_to_target`, or a failed result if the file misses the target.
-
-    for_networks: whether the target is a criterion of networks, and not a size.
-    """
+def taken(opened: Opened, file: "Encoded", recipe: FileOptions) -> Opened | Result:
+    """The picture with its file of `encode_to_target`, or a failed result if the file misses the target."""
     if file.met:
-        return replace(opened, data=file.data, found=replace(file, data=b""))
-    missed = "is read differently even at" if for_networks else "is too large even at"
+        data, picture = file.data, opened.picture
+        if recipe.metadata == "strip" and not isinstance(picture, Picture | Made) and picture.whole:
+            own = picture.bare()
+            data = own if recipe.only_if_smaller is not False and len(own) <= len(data) else data
+        return replace(opened, data=data, found=replace(file, data=b""))
+    missed = "is read differently even at" if "keep" in recipe.target else "is too large even at"
     return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")
 
 

@@ -132,7 +132,7 @@ def _encode_to_target(
 
     def take(which: int, file: "Encoded") -> None:
         i = numbers[which]
-        write(i, taken(todo.pop(i), file, "keep" in recipe.target))
+        write(i, taken(todo.pop(i), file, recipe))
 
     pictures = [one.picture for one in todo.values()]
     try:

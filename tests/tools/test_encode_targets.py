@@ -209,6 +209,24 @@ def test_strip_with_a_target(source, out, network):
             assert b"SECRETMAKER" not in data and b"private" not in data
 
 
+@pytest.mark.parametrize("options", [("--target-bytes", 4000), ("--target-bytes", 10**6), ("--keep", "same")])
+def test_strip_in_place_with_a_target_never_grows(source, network, options):
+    """It drops the metadata, and a second run changes nothing."""
+    path = source / "b.jpg"
+    exif = Image.Exif()
+    exif[0x010F] = "SECRETMAKER"
+    opened(path).save(path, exif=exif, quality=95)
+    asked = ("--network", network) if "--keep" in options else ()
+    sizes = [path.stat().st_size]
+    for _ in range(3):
+        assert encode(path, "--in-place", "--strip", *asked, *options).exit_code == 0
+        sizes.append(path.stat().st_size)
+        assert b"SECRETMAKER" not in path.read_bytes()
+    assert sizes[0] > sizes[1] >= sizes[2] == sizes[3]
+    report = json.loads(encode(path, "--in-place", "--strip", *asked, *options, "--json").stdout)
+    assert (report["encoded"], report["copied"]) == (0, 1)
+
+
 def test_skip_existing_asks_for_the_same_criterion(source, out, network):
     def run(keep: str) -> dict[str, int]:
         command = ("--network", network, "--keep", keep, "--skip-existing", "--json")
