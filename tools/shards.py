@@ -128,7 +128,7 @@ def _lines(shard: Any) -> list[str]:
 
 def _summary(found: dict[str, Any]) -> str:
     shards = found["shards"]
-    counts = [f"{shards['done']:,} shards done"]
+    counts = [f"shards: {shards['done']:,} done"]
     counts += [f"{shards['before']:,} done before"] if shards["before"] else []
     counts += [f"{shards['failed']:,} failed"]
     text = (

@@ -144,7 +144,7 @@ def test_command(three: Path, tmp_path: Path, warm: None) -> None:
     make(three / "*.tar", tmp_path / "expected")
     done = run(three / "{000..002}.tar", "-o", tmp_path / "out")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("3 shards done, 0 failed in ")
+    assert done.stdout.startswith("shards: 3 done, 0 failed in ")
     assert "12 pictures encoded, 0 copied as they were, 0 failed" in done.stdout
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
     again = run(three / "*.tar", "-o", tmp_path / "out", "--json")
