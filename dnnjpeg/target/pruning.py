@@ -82,6 +82,7 @@ class Prunable:
         ]
         self.slopes: list[Tensor] = []
         self.share, self.margin, self.data = SHARE, -math.inf, b""
+        self.tried = 0  # files that were read
 
     def attempt(self) -> bytes:
         """Make the next file to read: first with all coefficients, then with fewer."""
@@ -91,6 +92,7 @@ class Prunable:
             for plane, grid in zip(self.trial, self.grids, strict=True)
         ]
         self.file = self.write(arrays[:1] if self.grey else arrays)
+        self.tried += 1
         return self.file
 
     def settle(self, margin: float, gradient: Tensor) -> None:

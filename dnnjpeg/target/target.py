@@ -228,7 +228,7 @@ def _smallest(
     if not prune:
         return together(searches, ask, pool, on_found)
     assert size is not None
-    return _told(_prune(pictures, together(searches, ask, pool), note, judges, size, pool), on_found)
+    return _told(_prune(pictures, together(searches, ask, pool), note, judges, size, pool, ask), on_found)
 
 
 def _relaxed(
@@ -264,29 +264,30 @@ def _prune(
     judges: "Judges",
     size: int,
     pool: ThreadPoolExecutor,
+    ask: "Callable[[Sequence[int], Iterable[Encoded]], Sequence[Reading]]",
 ) -> list[Encoded]:
-    from dnnjpeg.target.pruning import prune
-
     """The files, with fewer coefficients where some could be dropped.
 
     From coarse steps, the fewest bytes are left, but often no file meets the criterion. Then finer steps are
     tried.
     """
-    smallest = list(found)
+    from dnnjpeg.target.pruning import prune
+
+    smallest, tried = list(found), [one.tried for one in found]
     left = [i for i, picture in enumerate(pictures) if picture.image.mode != "CMYK"]
     for start in PRUNED:
         qualities = {i: min(found[i].quality, start) for i in left}
         todo = {i: pictures[i].prunable(q, found[i].subsampling, note) for i, q in qualities.items()}
-        for i, data in prune(todo, judges, size, pool).items():
-            if data and not (found[i].met and len(data) >= len(found[i].data)):
-                smallest[i] = replace(
-                    found[i],
-                    data=data,
-                    quality=qualities[i],
-                    met=True,
-                    pruned=True,
-                    divergence=None,
-                    agrees=None,
-                )
+        files = prune(todo, judges, size, pool)
+        pruned = {
+            i: replace(found[i], data=data, quality=qualities[i], met=True, pruned=True)
+            for i, data in files.items()
+            if data and not (found[i].met and len(data) >= len(found[i].data))
+        }
+        readings = dict(zip(pruned, ask(list(pruned), pruned.values()), strict=True))
+        for i in left:
+            tried[i] += todo[i].tried + (i in readings)
+            if i in readings and readings[i].met:
+                smallest[i] = pruned[i].read_as(readings[i], tried[i])
         left = [i for i in left if not smallest[i].pruned and found[i].quality > start]
-    return smallest
+    return [replace(one, tried=count) for one, count in zip(smallest, tried, strict=True)]
