@@ -61,13 +61,15 @@ class Quantizer:
         """int64[components], the loop that quantizes a component.
 
         `NEAREST`: all coefficients are rounded, and none is limited. `TWO`: all are drawn from two, with κ up
-        to `STEEP`, and none is limited below the range of T.81. `MIXED`: anything else.
+        to `STEEP`, and none is limited. `MIXED`: anything else.
         """
         alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
-        # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp
-        wide = np.any(self.scale > SCALE.astype(np.float32), axis=1)
-        mixed = np.where(np.equal(alike, TWO), steep, wide) | np.any(self.limit < NO_LIMIT, axis=1)
+        # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp, or of a
+        # little more where the next integer can be drawn
+        least = np.where(np.equal(alike, TWO), 1.01, 1)[:, None]
+        wide = np.any(self.scale * least > SCALE.astype(np.float32), axis=1)
+        mixed = wide | steep | np.any(self.limit < NO_LIMIT, axis=1)
         return np.where(mixed, MIXED, np.minimum(alike, MIXED))
 
     @cached_property

@@ -7,7 +7,6 @@ from dnnjpeg.codec.colour import fill_strips
 from dnnjpeg.codec.dct import LANES, ORDER, WIDTH, forward_column, forward_rows_16, store_8, transpose_16
 from dnnjpeg.codec.quantize import (
     NEAREST,
-    NO_LIMIT,
     TWO,
     between_two,
     block_hash,
@@ -94,7 +93,7 @@ def _quantize_nearest(rows, indices, scale):
 def _draw(indices, k, value, scale, law, keys, hashed):
     scaled, key = load_scalar(scale + 4 * k, "f32"), load_scalar(keys + 8 + 4 * k, "u32")
     drawn = one_of_two(value, scaled, hashed, law + 8 * k, key, False)
-    _put_index(indices, k, legal(drawn, k, NO_LIMIT))
+    _put_index(indices, k, drawn)
 
 
 @inlined
@@ -138,7 +137,7 @@ def _two_in_turn(rows, columns, indices, scale, law, keys, hashed):
         place = indices + load_scalar(address(_PLACES) + 8 * k, "i64")
         key = load_scalar(keys + 8 + 4 * k, "u32")
         step = step_up(load(columns + 64 * k, "f32x16"), hashed, key, False)
-        store(place, legal(load(place, "i32x16") + step, k, NO_LIMIT))
+        store(place, load(place, "i32x16") + step)
 
 
 _quantize_two = _two_at_once if WIDTH == 16 else _two_in_turn
