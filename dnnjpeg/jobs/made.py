@@ -53,7 +53,8 @@ def is_done(source: Path, output: Path, recipe: FileOptions) -> bool:
 
 def _is_signed(data: bytes, recipe: FileOptions) -> bool:
     found = signature_of(data)
-    if found is None or found.table != recipe.table.name or not data.endswith(EOI):
+    tables = [recipe.table.name, *["standard"] * ("keep" in recipe.target)]  # see `encode_to_target`
+    if found is None or found.table not in tables or not data.endswith(EOI):
         return False
     if recipe.target:
         with suppress(ValueError):  # of a file that is damaged elsewhere

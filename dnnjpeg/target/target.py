@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from dnnjpeg.checks import brief, check_integer, check_items, check_positive
 from dnnjpeg.options import EncodeOptions, options_of
-from dnnjpeg.table.library import load_table, table_for
+from dnnjpeg.table.library import load_table, standard_table, table_for
 from dnnjpeg.table.table import Table
 from dnnjpeg.target.search import Encoded, OnFound, Search, cheapest, climb, together
 from dnnjpeg.target.sources import PRUNED, Source, sources
@@ -77,8 +78,9 @@ def encode_to_target(
         options of the probabilistic quantizer.
 
     With networks, Pillow decodes the candidates of all pictures, and networks read them in one batch. They
-    are read from the smallest file up, until one meets the criterion. With a price, every sixth is read, then
-    those around the best. With a quality, one file is read.
+    are read from the smallest file up, until one meets the criterion; if none does, those of the standard
+    table follow. With a price, every sixth is read, then those around the best. With a quality, one file is
+    read.
 
     Returns an `Encoded` for each picture. Its `met` is False if no candidate meets the target.
 
@@ -215,7 +217,11 @@ def _smallest(
         if criterion.quality:
             return one.judged(criterion.quality, subsampling, note)
         candidates = one.candidates(subsampling, note)
-        return cheapest(candidates, criterion.price) if criterion.price else climb(candidates)
+        if criterion.price:
+            return cheapest(candidates, criterion.price)
+        # where no file of the table will do, one of the standard table may: its finest steps are all 1
+        finer = replace(one, table=standard_table()).candidates(subsampling, note)
+        return climb(candidates if one.table is standard_table() else chain(candidates, finer))
 
     searches = [search(one) for one in pictures]
     if criterion.share < 1:

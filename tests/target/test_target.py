@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from independent import divergence, encode, encode_to_target, read
 from PIL import Image
 
+import dnnjpeg
 from dnnjpeg import inspect, transcode
+from dnnjpeg.jobs.made import is_done
+from dnnjpeg.jobs.tasks import FileOptions
 from dnnjpeg.table.library import load_table
+from dnnjpeg.table.point import OperatingPoint
+from dnnjpeg.table.table import Table
 from dnnjpeg.target.sources import QUALITIES
 
 PICTURES = [draw(72, 56, seed) for seed in range(12)]
@@ -113,6 +118,20 @@ def test_the_smallest_file_that_networks_read_the_same(network, keep):
                 other = encode(picture, quality=quality, subsampling=subsampling, signature=False)
                 assert len(other) >= len(one.data) or not is_met(clean, read(net, other))
     assert max(one.quality for one in found) > 4
+
+
+@pytest.mark.parametrize("is_jpeg", [False, True])
+def test_the_standard_table_where_the_own_is_too_coarse(network, tmp_path, is_jpeg):
+    net = network("one")
+    table = Table("coarse", [OperatingPoint(q, "4:2:0", (255,) * 64, ((255,) * 64,)) for q in (1, 100)])
+    images = [jpeg(picture) if is_jpeg else picture for picture in PICTURES[:3]]
+    how = {"networks": [net], "keep": "divergence=0.0005"}
+    for image, one in zip(images, dnnjpeg.encode_to_target(images, table, **how), strict=True):
+        assert one.met
+        assert inspect(one.data).table == "standard"
+        assert divergence(read(net, image), read(net, one.data)) < 0.0005
+    (path := tmp_path / "x.jpg").write_bytes(one.data)
+    assert is_done(path, path, FileOptions(table, 75, target=how))
 
 
 @pytest.mark.parametrize("price", [1e-5, 1e-3])
