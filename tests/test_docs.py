@@ -86,6 +86,7 @@ SHOWN = {
     ],
     "docs/results/targets.md": [
         ("target.py", "--show", "--name", "target_top1"),
+        ("target.py", "--show", "--name", "target_pruned"),
         ("target.py", "--show", "--name", "target_price"),
         ("target.py", "--show", "--name", "target_price_together"),
         ("target.py", "--show", "--name", "target_quality"),
