@@ -65,8 +65,8 @@ class Quantizer:
         """
         alike = [row[0] if np.all(row == row[0]) else MIXED for row in self.reach]
         steep = np.any(self.law[:, :, 0] > STEEP * _LOG2_E, axis=1)
-        # eight bits have no coefficient beyond -1024..1023, so a divisor of 1 or more needs no clamp, or of a
-        # little more where the next integer can be drawn
+        # eight bits have no coefficient beyond -1024..1023, so a rounded index needs no clamp if its divisor
+        # is at least 1; a drawn one may be the next integer, and needs a slightly larger divisor
         least = np.where(np.equal(alike, TWO), 1.01, 1)[:, None]
         wide = np.any(self.scale * least > SCALE.astype(np.float32), axis=1)
         mixed = wide | steep | np.any(self.limit < NO_LIMIT, axis=1)

@@ -229,9 +229,9 @@ def taken(opened: Opened, file: "Encoded", recipe: FileOptions) -> Opened | Resu
     """The picture with its file of `encode_to_target`, or a failed result if the file misses the target."""
     if file.met:
         data, picture = file.data, opened.picture
-        if recipe.metadata == "strip" and not isinstance(picture, Picture | Made) and picture.whole:
-            own = picture.bare()
-            data = own if recipe.only_if_smaller is not False and len(own) <= len(data) else data
+        may_stay = recipe.metadata == "strip" and recipe.only_if_smaller is not False
+        if may_stay and not isinstance(picture, Picture | Made) and picture.whole:
+            data = min(picture.bare(), data, key=len)
         return replace(opened, data=data, found=replace(file, data=b""))
     missed = "is read differently even at" if "keep" in recipe.target else "is too large even at"
     return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")

@@ -30,7 +30,7 @@ QUALITIES = (
 )  # fmt: skip
 """Qualities of the candidates for networks. Each file is about 8 % larger than the one before."""
 SUBSAMPLINGS = ("4:2:0", "4:4:4")
-PRUNED = (16, 28, 45, 100)  # pruning starts at the first, or at the file's own quality if that is lower
+PRUNED = (16, 28, 45, 100)  # where pruning starts, in turn; never above the file's own quality
 _OF_CODING = ("progressive", "optimize", "restart_blocks", "restart_rows")
 
 

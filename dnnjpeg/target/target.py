@@ -78,9 +78,9 @@ def encode_to_target(
         options of the probabilistic quantizer.
 
     With networks, Pillow decodes the candidates of all pictures, and networks read them in one batch. They
-    are read from the smallest file up, until one meets the criterion; if none does, those of the standard
-    table follow. With a price, every sixth is read, then those around the best. With a quality, one file is
-    read.
+    are read from the smallest file up, until one meets the criterion. If none does, candidates of the
+    standard table are read in the same way. With a price, every sixth candidate is read, then those around
+    the best. With a quality, one file is read.
 
     Returns an `Encoded` for each picture. Its `met` is False if no candidate meets the target.
 
@@ -216,12 +216,11 @@ def _smallest(
     def search(one: Source) -> Search:
         if criterion.quality:
             return one.judged(criterion.quality, subsampling, note)
-        candidates = one.candidates(subsampling, note)
         if criterion.price:
-            return cheapest(candidates, criterion.price)
+            return cheapest(one.candidates(subsampling, note), criterion.price)
         # where no file of the table will do, one of the standard table may: its finest steps are all 1
-        finer = replace(one, table=standard_table()).candidates(subsampling, note)
-        return climb(candidates if one.table is standard_table() else chain(candidates, finer))
+        spare = [] if one.table is standard_table() else [replace(one, table=standard_table())]
+        return climb(chain.from_iterable(source.candidates(subsampling, note) for source in (one, *spare)))
 
     searches = [search(one) for one in pictures]
     if criterion.share < 1:
