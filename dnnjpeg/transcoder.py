@@ -180,7 +180,7 @@ class Decoded:
             check_flag(value, name)
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
         is_ours = only_if_smaller and self.whole and not lossless and self.signature is not None
-        is_ours = is_ours and self.head(strip, signed=False) == self.head(False, signed=False)
+        is_ours = is_ours and not (strip and self.has_metadata)
         if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
         own = self.bare() if strip and only_if_smaller and self.whole else self.data
@@ -192,6 +192,11 @@ class Decoded:
                 return self.data
         recoded = self.recode(self.head(strip), options)
         return own if only_if_smaller and self.whole and len(own) <= len(recoded) else recoded
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether the file has metadata that `strip` drops, other than dnnjpeg's signature and notes."""
+        return self.head(True, signed=False) != self.head(False, signed=False)
 
     def bare(self) -> bytes:
         """The file as it is, without the metadata that `strip` drops."""

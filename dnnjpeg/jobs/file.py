@@ -151,9 +151,7 @@ def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
         return None
     if recipe.metadata == "keep":
         return decoded
-    if decoded.orientation != 1:
-        return None
-    return decoded.stripped() if recipe.target else decoded
+    return decoded if decoded.orientation == 1 else None
 
 
 @_step
@@ -231,7 +229,8 @@ def taken(opened: Opened, file: "Encoded", recipe: FileOptions) -> Opened | Resu
         data, picture = file.data, opened.picture
         may_stay = recipe.metadata == "strip" and recipe.only_if_smaller is not False
         if may_stay and not isinstance(picture, Picture | Made) and picture.whole:
-            data = min(picture.bare(), data, key=len)
+            is_ours = picture.signature is not None and not picture.has_metadata
+            data = min(picture.data if is_ours else picture.bare(), data, key=len)
         return replace(opened, data=data, found=replace(file, data=b""))
     missed = "is read differently even at" if "keep" in recipe.target else "is too large even at"
     return Result(opened.source, "failed", f"{missed} quality {file.quality:g}, {len(file.data):,} bytes")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dnnjpeg.files.atomic import remove_leftovers
 from dnnjpeg.files.images import Picture
@@ -110,6 +110,13 @@ def _groups(count: int, items: Iterable[Opened | Result]) -> Iterator[list[Opene
         yield group
 
 
+def _shown(picture: Any, recipe: FileOptions) -> Any:
+    """What `encode_to_target` takes in place of a picture that was read."""
+    if isinstance(picture, Picture):
+        return picture.image
+    return picture.stripped() if recipe.metadata == "strip" else picture
+
+
 def _encode_to_target(
     group: Mapping[int, Opened | Result],
     recipe: FileOptions,
@@ -137,7 +144,7 @@ def _encode_to_target(
     pictures = [one.picture for one in todo.values()]
     try:
         encode_to_target(
-            [one.image if isinstance(one, Picture) else one for one in pictures],
+            [_shown(one, recipe) for one in pictures],
             recipe.table,
             metadata=[one.metadata if isinstance(one, Picture) else {} for one in pictures],
             on_found=take,
