@@ -43,37 +43,22 @@ complete: ``dnnjpeg.files.atomic.write_atomic(path, dnnjpeg.plugins.pillow.encod
 """
 
 import io
-import os
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .pillow_options import (
-    FORMAT,
-    OPTIONS,
-    OWN,
-    PASSED,
-    REFUSED,
-    check_names,
-    codec_dpi,
-    codec_subsampling,
-    merge,
-    table_and_quality,
-)
+from .pillow_options import FORMAT, OPTIONS, OWN, check_names, merge
 
 if TYPE_CHECKING:
+    import os
+
     from dnnjpeg.table.point import OperatingPoint
     from dnnjpeg.table.table import Table
-    from dnnjpeg.transcoder import Decoded
 
     from .takeover import Takeover, Writers
 
 __all__ = ["encode", "register", "restore", "takeover"]
-
-_TABLES_ONLY, _IMAGE_ONLY = 1, 2  # of streamtype
 
 _defaults: dict[str, Any] = {}
 
@@ -90,9 +75,11 @@ def register(**defaults: Any) -> None:
     global _defaults
     check_names(defaults)
     if defaults:
+        from .pillow_save import encode_image
+
         jpeg = io.BytesIO()  # so that "keep" finds something to keep
         Image.new("RGB", (8, 8)).save(jpeg, "JPEG")
-        _encode(Image.open(jpeg), merge({}, defaults))
+        encode_image(Image.open(jpeg), merge({}, defaults))
     _defaults = defaults
     Image.register_save(FORMAT, _save)
     Image.register_mime(FORMAT, "image/jpeg")
@@ -110,8 +97,10 @@ def encode(image: Image.Image, /, **options: Any) -> bytes:
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"image is a {type(image).__name__}, expected a PIL image")
+    from .pillow_save import encode_image
+
     check_names(options)
-    return _encode(image, merge(_defaults, options))
+    return encode_image(image, merge(_defaults, options))
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
@@ -119,62 +108,6 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
 
     # It flushes: a full disk shows here, while Pillow can still remove the file.
     write_all(fp, encode(image, **image.encoderinfo))
-
-
-def _encode(image: Image.Image, options: dict[str, Any]) -> bytes:
-    from dnnjpeg.checks import check_integer
-    from dnnjpeg.codec.pixels import as_pixels, mode_components
-    from dnnjpeg.encoder import encode, tables_only
-    from dnnjpeg.options import options_of
-
-    for name, reason in REFUSED.items():
-        if options.get(name):
-            raise ValueError(f"{FORMAT} refuses {name}: {reason}")
-    table, quality = table_and_quality(image, options)
-    progressive = options.get("progressive") or options.get("progression") or False
-    exif = options.get("exif", b"")
-    comment = options["comment"] if "comment" in options else image.info.get("comment")
-    chosen: dict[str, Any] = {
-        "subsampling": codec_subsampling(image, options.get("subsampling", -1)),
-        "optimize": options.get("optimize"),
-        "progressive": progressive if isinstance(progressive, str) else bool(progressive),
-        "dpi": codec_dpi(options.get("dpi")),
-        "exif": exif.tobytes() if isinstance(exif, Image.Exif) else exif,
-        "comment": comment.encode() if isinstance(comment, str) else comment or b"",
-        **{theirs: options[ours] for ours, theirs in PASSED.items() if ours in options},
-    }
-    kind = check_integer(options.get("streamtype", 0), "streamtype", 0, 2)
-    if kind == _TABLES_ONLY:
-        components = mode_components(as_pixels(image, None).mode)
-        return tables_only(table, quality, components=components)
-    decoded = None if kind else _decoded(image)
-    if decoded is not None and decoded.can_be(chosen["subsampling"]):
-        chosen.pop("threads", None)
-        how, metadata = options_of(chosen)
-        return decoded.encode(table, quality, how, metadata.segments(len(decoded.source.frame.sampling)))
-    return encode(image, table, quality, abbreviated=kind == _IMAGE_ONLY, **chosen)
-
-
-def _decoded(image: Image.Image) -> "Decoded | None":
-    """The coefficients of the JPEG file that the picture was opened from. None if there is no such file, or
-    if the pixels are no longer those of the file.
-    """
-    name = getattr(image, "filename", "")
-    if image.format != "JPEG" or not name or image.mode not in ("L", "RGB"):
-        return None
-    from dnnjpeg.transcoder import Decoded
-
-    with suppress(OSError, ValueError):
-        path = Path(os.fsdecode(name))
-        if not path.is_file():  # a pipe gives its data only once
-            return None
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as again:
-            if again.format == "JPEG" and again.mode == image.mode and again.size == image.size:
-                decoded = Decoded.read(data)
-                usual = decoded.source.colour in ("gray", "YCbCr")
-                return decoded if usual and again.tobytes() == image.tobytes() else None
-    return None
 
 
 def takeover(
@@ -203,6 +136,7 @@ def takeover(
     from dnnjpeg.files.atomic import write_all
     from dnnjpeg.table.point import OperatingPoint
 
+    from .pillow_save import encode_image
     from .takeover import GIVEN, Takeover
 
     has_quality = isinstance(table, OperatingPoint)
@@ -226,7 +160,7 @@ def takeover(
                 given.pop("quality", None)
             elif quality != GIVEN:
                 given["quality"] = quality
-        return _encode(image, merge(own, given))
+        return encode_image(image, merge(own, given))
 
     def write(own_writer: Any, image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         data = taken.attempt(lambda: encode_instead(image, image.encoderinfo))

@@ -46,9 +46,8 @@ def list_tables() -> dict[str, Path | None]:
     `load_table` takes these names. A shipped table keeps its name: a file of the user's with the same name is
     listed by its path, and is loaded by it.
     """
-    shipped = Path(str(importlib.resources.files("dnnjpeg.tables")))
     found: dict[str, Path | None] = {"standard": None}
-    for path in (path for folder in (shipped, user_folder()) for path in sorted(folder.glob("*.json"))):
+    for path in (*_shipped_files().values(), *sorted(user_folder().glob("*.json"))):
         of_name = found.setdefault(path.stem, path)
         if of_name is None or os.path.realpath(of_name) != os.path.realpath(path):
             found[str(path)] = path
@@ -60,11 +59,13 @@ def load_table(name: str | os.PathLike[str]) -> Table:
 
     name: the name of an installed table (see `list_tables`), or a path: it ends in .json, or has a separator.
 
-    The file is read once, and again after it has changed. Raises ValueError if no table has this name, or if
-    the file is not a table. Raises OSError if the file cannot be read.
+    The file is read once, and again after it has changed, unless it is a shipped one. Raises ValueError if no
+    table has this name, or if the file is not a table. Raises OSError if the file cannot be read.
     """
     if name == "standard":
         return standard_table()
+    if type(name) is str and (shipped := _shipped(name)) is not None:
+        return shipped
     path = Path(name) if _is_path(name) else _find(str(name), user_folder())
     status = path.stat()
     return _load(path.absolute(), status.st_mtime_ns, status.st_size)
@@ -118,6 +119,18 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 @lru_cache(maxsize=64)
 def _spells_path(text: str) -> bool:
     return text.endswith(".json") or Path(text).name != text
+
+
+@cache
+def _shipped_files() -> dict[str, Path]:
+    folder = Path(str(importlib.resources.files("dnnjpeg.tables")))
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+@lru_cache(maxsize=64)
+def _shipped(name: str) -> Table | None:
+    path = _shipped_files().get(name)
+    return Table.load(path) if path else None
 
 
 @lru_cache(maxsize=64)

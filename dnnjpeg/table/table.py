@@ -21,6 +21,8 @@ from dnnjpeg.jpeg.standard import ijg_factor
 from dnnjpeg.table.fields import Hardness, check_name, spread
 from dnnjpeg.table.point import OperatingPoint
 
+_MOST_KEPT = 200  # operating points of a table, for the next pictures
+
 
 @dataclass(frozen=True)
 class Table:
@@ -69,8 +71,14 @@ class Table:
         Raises ValueError if quality is not 1..100.
         """
         quality = check_quality(quality)
-        if quality in self._at:
-            return self._at[quality]
+        point = self._at.get(quality)
+        if point is None:
+            point = self._made(quality)
+            if len(self._at) < _MOST_KEPT:
+                self._at[quality] = point
+        return point
+
+    def _made(self, quality: float) -> OperatingPoint:
         index = bisect_left(self.points, quality, key=lambda point: point.quality)
         low, high = self.points[max(index - 1, 0)], self.points[min(index, len(self.points) - 1)]
         if low is not high and low.subsampling == high.subsampling:
@@ -79,6 +87,7 @@ class Table:
 
     @cached_property
     def _at(self) -> dict[float, OperatingPoint]:
+        """Points that were asked for before, for all pictures of a folder ask for the same."""
         return {point.quality: point for point in self.points}
 
     @classmethod
