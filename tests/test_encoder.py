@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
+from dnnjpeg.codec import planes
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.jpeg.inspect import inspect
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
@@ -58,12 +59,28 @@ def test_nearest_rounding_is_as_good_and_as_small_as_pillows(
     assert max(sizes) < 1.003
 
 
-def test_progressive_is_as_small_as_pillows(photographs: list[Image.Image]) -> None:
+@pytest.mark.parametrize("quality", [20, 50, 75, 92])
+def test_progressive_is_smaller_than_pillows(photographs: list[Image.Image], quality: int) -> None:
     for photograph in photographs:
-        ours = encode(photograph, "standard", progressive=True)
-        assert len(ours) < 1.003 * len(pillow(photograph, quality=75, progressive=True))
-        best = min(len(ours), len(encode(photograph, "standard")))
-        assert len(encode(photograph, "standard", progressive="auto")) == best
+        ours = encode(photograph, "standard", quality, progressive=True)
+        assert len(ours) < len(pillow(photograph, quality=quality, progressive=True))
+        best = min(len(ours), len(encode(photograph, "standard", quality)))
+        assert len(encode(photograph, "standard", quality, progressive="auto")) == best
+
+
+@pytest.mark.parametrize("quality", [20, 75, 95])
+def test_other_numbers_of_scans_make_no_smaller_files(
+    photographs: list[Image.Image], quality: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def size() -> int:
+        return sum(len(encode(one, "standard", quality, progressive=True)) for one in photographs)
+
+    chosen, others = size(), []
+    for refined in range(4):
+        monkeypatch.setattr(planes, "_refined_bits", lambda frame, planes, c, bits=refined: 0 if c else bits)
+        others.append(size())
+    assert chosen < 1.003 * min(others)
+    assert chosen < 0.99 * max(others)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

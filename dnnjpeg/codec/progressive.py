@@ -13,7 +13,7 @@ from dnnjpeg.codec.huffman import RAW
 from dnnjpeg.codec.scan import CODE, COLUMNS, PLANE, ROWS, STRIDE, H, V, begin_interval
 from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, store
-from dnnjpeg.machine.words import count_zeros_low, highest_bit
+from dnnjpeg.machine.words import count_ones, count_zeros_low, highest_bit
 
 MAX_BLOCK_TOKENS = 2 * 63 + 3  # every coefficient a symbol and a correction, and what an EOB run leaves
 MAX_EOB_RUN = 4095  # T.81 allows 32767; this keeps a token within its 27 bits
@@ -37,27 +37,6 @@ class Step:
     low: int
 
 
-def script(components: int) -> tuple[Step, ...]:
-    """The scans of a progressive file, in the order of libjpeg's cjpeg: coarse luma, then chroma, then the
-    low bits.
-    """
-    every = tuple(range(components))
-    if components == 3:
-        return (
-            Step(every, 0, 0, 0, 1), Step((0,), 1, 5, 0, 2), Step((2,), 1, 63, 0, 1), Step((1,), 1, 63, 0, 1),
-            Step((0,), 6, 63, 0, 2), Step((0,), 1, 63, 2, 1), Step(every, 0, 0, 1, 0),
-            Step((2,), 1, 63, 1, 0), Step((1,), 1, 63, 1, 0), Step((0,), 1, 63, 1, 0),
-        )  # fmt: skip
-    return (
-        Step(every, 0, 0, 0, 1),
-        *(Step((c,), 1, 5, 0, 2) for c in every),
-        *(Step((c,), 6, 63, 0, 2) for c in every),
-        *(Step((c,), 1, 63, 2, 1) for c in every),
-        Step(every, 0, 0, 1, 0),
-        *(Step((c,), 1, 63, 1, 0) for c in every),
-    )
-
-
 @inlined
 def _at_least(block, threshold):
     """Bit k is set where |coefficient k| >= threshold."""
@@ -74,15 +53,24 @@ def _band(start, end):
 
 
 @kernel
-def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart, bounds, state):
+def count_ac(coefficients, plane, columns, rows, stride):
+    """The number of AC coefficients of a component that are not zero. Arguments as in `ac_first_tokens`."""
+    count = np.int64(0)
+    for y in range(rows):
+        for x in range(columns):
+            block = address(coefficients) + (plane + y * stride + x) * 128
+            count += np.int64(count_ones(_at_least(block, 1) & _band(1, 63)))
+    return count
+
+
+@kernel
+def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, restart, bounds, state):
     """Make the tokens of a DC scan of all components (G.1.2.1). Returns their number.
 
     tokens: uint32 array, the output.
     coefficients: int16[blocks, 64], zigzag order.
     geometry: int64[components, 7], see `scan`.
     mcus, mcu_rows: the number of MCUs across and down.
-    high, low: see `Step`. With high = 0, differences of the DCs without their `low` last bits are coded. Else
-        bit `low` of each DC is coded.
     restart: MCUs from one restart marker to the next; 0 is none.
     bounds, state: int64 arrays, see `scan.mcu_row_tokens`. All of `state` is zero.
     """
@@ -101,12 +89,9 @@ def dc_tokens(tokens, coefficients, geometry, mcus, mcu_rows, high, low, restart
                         dc = state[c]
                         if x < geometry[c, COLUMNS] and y < geometry[c, ROWS]:
                             block = geometry[c, PLANE] + y * geometry[c, STRIDE] + x
-                            dc = np.int64(load_scalar(address(coefficients) + block * 128, "i16")) >> low
-                        if high:
-                            out = put_token(out, RAW + 1, 1, dc)
-                        else:
-                            out = put_dc(out, geometry[c, CODE], dc - state[c])
-                            state[c] = dc
+                            dc = np.int64(load_scalar(address(coefficients) + block * 128, "i16"))
+                        out = put_dc(out, geometry[c, CODE], dc - state[c])
+                        state[c] = dc
     return (out - start) // 4
 
 
