@@ -45,6 +45,7 @@ from dnnjpeg.sparse.plan import Plan, apply_
 REFERENCE = "pillow-optimize"
 CODECS = (
     "dnnjpeg:universal",
+    "dnnjpeg:universal,progressive=auto",
     "dnnjpeg:{network}",
     "pillow-optimize,subsampling=4:4:4",
     "pillow-optimize,reduce={reduced}",
@@ -56,6 +57,7 @@ NAMES = dict(
         CODECS,
         (
             "dnnjpeg, universal table",
+            "the same, progressive",
             "dnnjpeg, own table",
             "Pillow 4:4:4",
             "Pillow, reduced first",
