@@ -30,7 +30,6 @@ _BYTE_0, _BYTE_1, _BYTE_2, _BYTE_3 = (
     shuffler([4 * lane + byte if place == 1 else 4 * WIDTH for lane in range(WIDTH) for place in range(4)])
     for byte in range(4)
 )
-_PAIRS = shuffler([lane + row for lane in range(16) for row in (0, 16)])
 _LOW = shuffler([lane + row for lane in range(8) for row in (0, 16)])
 _HIGH = shuffler([lane + row for lane in range(8, 16) for row in (0, 16)])
 _FIRST = shuffler(range(8))
@@ -149,20 +148,20 @@ def _interleave(a, b, c, d, e, f, g, h):
 
 @inlined
 def _pair(at):
-    """Two successive int16 coefficients of sixteen blocks: one pair in each 32-bit lane."""
-    return reinterpret(_PAIRS(load(at, "i16x16"), load(at + 32, "i16x16")), "i32x16")
+    """The low halves of two successive coefficients of sixteen blocks, a pair a lane."""
+    return (load(at, "i32x16") & 0xFFFF) | (load(at + 64, "i32x16") << 16)
 
 
 @inlined
 def transpose_16(source, target):
-    """Transpose int16 [64 coefficients][16 blocks] at one address to [16 blocks][64 coefficients] at
-    another.
+    """Transpose the low halves of int32 [64 coefficients][16 blocks] at one address to int16 [16 blocks][64
+    coefficients] at another.
     """
     for tile in range(4):
-        at = source + tile * 512
+        at = source + tile * 1024
         v = (
-            _pair(at), _pair(at + 64), _pair(at + 128), _pair(at + 192),
-            _pair(at + 256), _pair(at + 320), _pair(at + 384), _pair(at + 448),
+            _pair(at), _pair(at + 128), _pair(at + 256), _pair(at + 384),
+            _pair(at + 512), _pair(at + 640), _pair(at + 768), _pair(at + 896),
         )  # fmt: skip
         to = target + tile * 32
         some = v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]

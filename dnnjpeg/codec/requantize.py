@@ -48,7 +48,7 @@ LAW = np.dtype(
 )  # fmt: skip
 """What is done to a component; tables are in zigzag order unless told otherwise."""
 
-_AVERAGES = 6144  # in the room of a draw, where averages are computed
+_AVERAGES = 8192  # in the room of a draw, where averages are computed
 ROOM = _AVERAGES + reduce.ROOM  # bytes that `requantize_row` works in, and 64 for each candidate of a draw
 
 _NATURAL = np.array(NATURAL, np.uint8)
@@ -139,7 +139,7 @@ def _drawn_batches(law, source, place, target, columns, y, folded, first_block, 
                 select(value < -most, -most, value), law.scale[k], hashed, address(law.law) + 8 * k,
                 law.reach[k], load_scalar(keys + 8 + 4 * k, "u32"), weights,
             )  # fmt: skip
-            store(indices + k * 32, legal(drawn, k, np.int64(law.limit[k])))
+            store(indices + k * 64, convert(legal(drawn, k, np.int64(law.limit[k])), "i32"))
         transpose_16(indices, target + x * 128)
 
 

@@ -44,26 +44,17 @@ ones.
 """
 
 _LANE_NUMBERS = np.array(ORDER, np.uint32)
-_ZIGZAG = np.argsort(NATURAL).astype(np.uint8)
 _PLACES = 64 * np.argsort(NATURAL)
 
 
-# Vectors of 64 bytes leave the indices of a batch as int16[64 zigzag][16]. Smaller ones leave them as the low
-# halves of int32, for they are not narrowed by one instruction that keeps lanes in order.
+# The indices of a batch are int32[64 zigzag][16]. To narrow them would take more operations than to join two.
 
 
 @inlined
-def _put_short(indices, k, index):
-    zigzag = np.int64(load_scalar(address(_ZIGZAG) + k, "u8"))
-    store(indices + zigzag * 32, convert(index, "i16"))
-
-
-@inlined
-def _put_word(indices, k, index):
+def _put_index(indices, k, index):
     store(indices + load_scalar(address(_PLACES) + 8 * k, "i64"), index)
 
 
-_put_index = _put_short if WIDTH == 16 else _put_word
 _transpose = transpose_16 if WIDTH == 16 else transpose_words
 
 
