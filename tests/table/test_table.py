@@ -236,6 +236,14 @@ def test_a_whole_quality_prints_as_one(quality: float) -> None:
     assert str(replace(standard_table().at(50), quality=quality).quality) == "75"
 
 
+def test_the_points_that_were_asked_for_are_kept_up_to_a_limit() -> None:
+    table = Table("t", tuple(OperatingPoint(q, "4:2:0", (16,) * 64, ((17,) * 64,)) for q in (20, 80)))
+    assert table.at(50) is table.at(50.0)
+    for i in range(1000):
+        table.at(20 + i / 100)
+    assert len(pickle.dumps(table)) < 300 * len(pickle.dumps(table.at(50)))
+
+
 def test_points_can_be_keys_and_travel_between_processes() -> None:
     point = OperatingPoint(5, "4:2:0", STANDARD_LUMA, STANDARD_CHROMA, measured={"bpp": 1})
     assert {point: 1}[replace(point)] == 1
