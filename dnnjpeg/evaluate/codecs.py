@@ -71,9 +71,9 @@ class Codec:
 def load_codec(name: str) -> Codec:
     """Load a codec by its name (see the module).
 
-    - `dnnjpeg:TABLE`: an installed table or the path of a JSON file. Files are baseline or progressive,
-      whichever is smaller, without a signature. Options: adaptive, subsampling, hardness, seed, progressive,
-      optimize, as in `dnnjpeg.encode`.
+    - `dnnjpeg:TABLE`: an installed table or the path of a JSON file. Files are those of `dnnjpeg.encode` with
+      its defaults, but without a signature. Options: adaptive, subsampling, hardness, seed, progressive,
+      optimize.
     - `transcode:TABLE`: Pillow saves the picture as a JPEG file, 4:2:0, at the quality of the option
       source (95 by default). `dnnjpeg.transcode` brings this file to the table. The other options are those
       of `dnnjpeg:TABLE`.
@@ -133,7 +133,7 @@ def _value(option: str, text: str, expected: Expected) -> Any:
 
 
 def _with_table(name: str, table: Table, **keywords: Any) -> Codec:
-    options = _options(keywords)
+    options = EncodeOptions(signature=False, **keywords)
 
     def encode_with_table(picture: Picture, quality: float) -> bytes:
         return encode_pixels(as_pixels(picture, None), table, quality, options)
@@ -144,7 +144,7 @@ def _with_table(name: str, table: Table, **keywords: Any) -> Codec:
 def _by_coefficients(name: str, table: Table, *, source: int = 95, **keywords: Any) -> Codec:
     check_quality(source, "source")
     refuse_takeover()
-    options = _options(keywords)
+    options = EncodeOptions(signature=False, **keywords)
 
     def encode_from_file(picture: Picture, quality: float) -> bytes:
         file = io.BytesIO()
@@ -156,12 +156,6 @@ def _by_coefficients(name: str, table: Table, *, source: int = 95, **keywords: A
         return "transcode", source, version("pillow"), *_key(table, options, quality)
 
     return Codec(name, encode_from_file, False, key)
-
-
-def _options(keywords: dict[str, Any]) -> EncodeOptions:
-    # standard Huffman tables are for baseline scans
-    keywords.setdefault("progressive", keywords.get("optimize") is not False and "auto")
-    return EncodeOptions(signature=False, **keywords)
 
 
 def _key(table: Table, options: EncodeOptions, quality: float) -> Key:

@@ -222,11 +222,7 @@ class Objective:
     def measure(self, point: OperatingPoint) -> Losses:
         """Encode every picture, decode the file, and run the networks on it, unless the result is cached."""
         # Where tables are sent once, the Huffman tables are the standard ones.
-        options = EncodeOptions(
-            progressive=False if self.headerless else "auto",
-            optimize=False if self.headerless else None,
-            signature=False,
-        )
+        options = EncodeOptions(optimize=False if self.headerless else None, signature=False)
         write = partial(encode, table=point, **vars(options))
         found = self._measurer.measure(write, point_key(point, options))
         readings = [found.readings[name] for name in self._names]

@@ -148,7 +148,7 @@ def test_measurement_is_of_real_files(loss, labelled):
     data = dataset(12, labelled)
     point = replace(standard_table().at(40), subsampling="4:4:4", hardness=8.0)
     measured = Objective([network()], data, loss).measure(point)
-    files = [dnnjpeg.encode(p, point, progressive="auto", signature=False) for p in data.pictures]
+    files = [dnnjpeg.encode(p, point, signature=False) for p in data.pictures]
     read = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
     log = logits_of(network(), tensor(read)).log_softmax(1).double().numpy()
     clean = network().read(data.pictures)
@@ -232,7 +232,7 @@ def test_networks_share_what_is_kept_of_files(tmp_path, monkeypatch):
 def test_what_evaluating_read_is_not_read_again(tmp_path, monkeypatch):
     """One engine: files of a setting that were measured for a report are known to learning."""
     data, cache, point = dataset(12), Cache(tmp_path), standard_table().at(40)
-    options = EncodeOptions(progressive="auto", signature=False)
+    options = EncodeOptions(signature=False)
     write = partial(dnnjpeg.encode, table=point, **vars(options))
     found = Measurer(data, {"any name": network()}, cache).measure(write, point_key(point, options))
     monkeypatch.setattr(Network, "read", pytest.fail)

@@ -110,7 +110,7 @@ def test_gradient_through_the_view_is_that_of_finite_differences(preprocess, wid
 def test_files_are_those_of_whole_pictures():
     data, point = labelled(several()), standard_table().at(30)
     found = Objective([network()], data).measure(point)
-    files = [dnnjpeg.encode(p, point, progressive="auto", signature=False) for p in data.pictures]
+    files = [dnnjpeg.encode(p, point, signature=False) for p in data.pictures]
     assert [decode(file).shape for file in files] == [picture.shape for picture in data.pictures]
     np.testing.assert_array_equal(found.bytes, [len(file) for file in files])
     views = np.stack([VIEW.of(decode(file)) for file in files])
