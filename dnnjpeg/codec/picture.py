@@ -27,7 +27,7 @@ from dnnjpeg.codec.stream import (
     interval_bounds,
     tokens_of,
 )
-from dnnjpeg.machine.memory import empty
+from dnnjpeg.machine.memory import borrow, empty, give_back
 
 MIN_BLOCKS = 1 << 14  # the fewest blocks for which another thread is worth its start
 Result = TypeVar("Result")
@@ -127,14 +127,18 @@ def _in_one_call(
     The kernel also codes the tokens, unless the memory behind them is too small.
     """
     rows = work.frame.mcu_rows
-    memory, desk = empty(work.size + _room(work.frame, rows), np.uint8), np.zeros(1, DESK)
-    if known is not None:
-        desk["choice"]["lut"][0] = known.lut
-    count = 0
-    for window in pixels.bands(0, rows, 8 * work.frame.v):
-        finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
-        count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
-    return coded(memory, work.job["tokens"][0], count, desk, bounds, known)
+    block, desk = borrow(work.size + _room(work.frame, rows)), np.zeros(1, DESK)
+    memory = block[0]
+    try:
+        if known is not None:
+            desk["choice"]["lut"][0] = known.lut
+        count = 0
+        for window in pixels.bands(0, rows, 8 * work.frame.v):
+            finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
+            count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
+        return coded(memory, work.job["tokens"][0], count, desk, bounds, known)
+    finally:
+        give_back(block)
 
 
 def _in_parts(

@@ -22,7 +22,7 @@ from dnnjpeg.codec.requantize import LAW, ROOM, Laws, requantize_row
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
 from dnnjpeg.machine.jit import kernel
-from dnnjpeg.machine.memory import empty
+from dnnjpeg.machine.memory import borrow, empty, give_back
 from dnnjpeg.machine.simd import address, store
 
 # what each number of `parts` is the place of, in bytes behind the first multiple of 64 in the memory
@@ -131,9 +131,15 @@ def baseline_scan(
         desk["choice"]["lut"][0] = known.lut
     geometry, _ = frame.planes(change is None)
     parts, begin, size = _laid_out(frame, change.laws.candidates if change else None, 0)
-    memory = empty(size, np.uint8)
-    count = _encode(change, planes, frame, geometry, restart, memory, parts, _NOWHERE, desk, bounds, known)
-    return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+    block = borrow(size)
+    try:
+        memory = block[0]
+        count = _encode(
+            change, planes, frame, geometry, restart, memory, parts, _NOWHERE, desk, bounds, known
+        )
+        return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+    finally:
+        give_back(block)
 
 
 def scan_of_scan(
@@ -155,19 +161,25 @@ def scan_of_scan(
         desk["choice"]["lut"][0] = known.lut
     geometry, _ = frame.planes(False)
     parts, begin, size = _laid_out(frame, change.laws.candidates, blocks)
-    copied = empty(found.end - found.first + intervals.SLACK, np.uint8)
-    note, memory = np.zeros(1, intervals.NOTE), empty(size, np.uint8)
-    scan = (
-        note, found.memory, found.first, found.end, copied, fields, found.tables, plan.mcus, plan.rows,
-        found.interval, _ORDERS, high,
-    )  # fmt: skip
-    count = encode_plane_rows(
-        scan, change.laws.components, _NOWHERE, places, geometry, frame.mcus, frame.mcu_rows, restart,
-        change.keys, memory, parts, _NOWHERE, desk, bounds, known is None,
-    )  # fmt: skip
-    if count < 0:
-        return None
-    return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+    copied, block = borrow(found.end - found.first + intervals.SLACK), borrow(size)
+    try:
+        note, memory = np.zeros(1, intervals.NOTE), block[0]
+        scan = (
+            note, found.memory, found.first, found.end, copied[0], fields, found.tables, plan.mcus, plan.rows,
+            found.interval, _ORDERS, high,
+        )  # fmt: skip
+        count = encode_plane_rows(
+            scan, change.laws.components, _NOWHERE, places, geometry, frame.mcus, frame.mcu_rows, restart,
+            change.keys, memory, parts, _NOWHERE, desk, bounds, known is None,
+        )  # fmt: skip
+        return (
+            Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+            if count >= 0
+            else None
+        )
+    finally:
+        give_back(copied)
+        give_back(block)
 
 
 def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Code the tokens of scans as bytes: choose Huffman tables, pack bits, and write the headers of scans."""
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,8 +42,7 @@ DESK = np.dtype(
 """The notes of a kernel that makes a scan. All are zero at first.
 
 counts: how often each symbol occurs, see `bits.count_symbols`. state: the DC predictions.
-coded: the number of bytes of the coded scan, how far before the end of the memory they begin, and what
-    `huffman.choose` returned.
+coded: the number of bytes of the coded scan, their address, and what `huffman.choose` returned.
 choice: the Huffman tables.
 """
 
@@ -109,7 +109,7 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     target = raw + raw_bytes
     if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
         desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
-        desk.coded[1] = room_end - target
+        desk.coded[1] = target
 
 
 def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> ScanTokens:
@@ -130,17 +130,16 @@ def coded(
     desk: np.ndarray,
     bounds: np.ndarray,
     known: ScanTables | None,
-) -> tuple[ScanTables, bytes | memoryview]:
-    """The Huffman tables, and the bytes of a scan, which stay in the memory. If that was too small for
-    `code_in_place`, the tokens are coded here.
+) -> tuple[ScanTables, bytes]:
+    """The Huffman tables, and the bytes of a scan. If `code_in_place` had too little memory, the tokens are
+    coded here.
 
     Arguments as in `tokens_of` and `code_tokens`.
     """
-    written, back, chosen = desk["coded"][0].tolist()
+    written, data, chosen = desk["coded"][0].tolist()
     if written == 0:
         return code_tokens(tokens_of(memory, place, count, desk), bounds, known)
-    begin = len(memory) - back
-    return known or chosen_tables(chosen, desk["choice"]), memory[begin : begin + written].data
+    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(data, written)
 
 
 def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:
