@@ -21,7 +21,7 @@ from ruler import NAMES
 
 AGAINST_PILLOW = "bytes compared with Pillow, %"
 ASSETS = Path(__file__).parents[1] / "docs" / "assets"
-OURS = ("universal table", "own table", "JPEG-DL")
+OURS = ("universal table", "the same, progressive", "own table", "JPEG-DL")
 
 
 @dataclass(frozen=True)

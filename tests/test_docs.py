@@ -74,6 +74,7 @@ SHOWN = {
         ("ruler.py", "--show"),
         ("ruler.py", "--show", "--name", "ruler_crops"),
         ("ruler.py", "--show", "--name", "ruler_slopes"),
+        ("ruler.py", "--show", "--by-network", "--name", "ruler_bound"),
         ("ruler.py", "--show", "--name", "ruler_read"),
         ("ruler.py", "--show", "--name", "ruler_j4d"),
         ("cifar.py",),
