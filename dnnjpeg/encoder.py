@@ -287,7 +287,7 @@ def warmup() -> None:
     """Compile every kernel, or load it from the cache."""
     picture = np.zeros((8, 8, 3), np.uint8)
     encode(picture, threads=1)
-    busy = np.arange(0, 97 * 192, 97, np.uint16).astype(np.uint8).reshape(8, 8, 3)
+    busy = (97 * np.arange(8 * 8 * 3) % 256).astype(np.uint8).reshape(8, 8, 3)
     encode(busy, progressive="auto")  # with all kinds of scans
     encode(np.zeros((8 * MIN_BLOCKS // 16, 8 * 32), np.uint8), threads=2)
     encode(picture, optimize=False)
