@@ -19,7 +19,6 @@ from dnnjpeg.codec.progressive import (
     count_ac,
     dc_tokens,
 )
-from dnnjpeg.codec.scan import PLANE, STRIDE
 from dnnjpeg.codec.stream import SLACK, Scan, ScanTokens, code_tokens, interval_bounds
 from dnnjpeg.jpeg.markers import NATURAL
 from dnnjpeg.machine.memory import empty
@@ -48,7 +47,7 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
     Raises TypeError for arrays that are not integers. Raises ValueError for another number of blocks, and for
     coefficients outside DC -1024..1023 and AC -1023..1023.
     """
-    geometry, blocks = frame.planes(True)
+    _, blocks = frame.planes(True)
     out = np.zeros((blocks, 64), np.int16)
     for c, (part, given) in enumerate(zip(frame.components, planes, strict=True)):
         plane = check_array(given, f"planes[{c}]", "an array of integers")
@@ -64,7 +63,7 @@ def zigzag_planes(frame: Frame, planes: Sequence[Any]) -> np.ndarray:
             raise ValueError(
                 f"planes[{c}] holds {low.min()}..{high.max()}, expected DC -1024..1023 and AC -1023..1023"
             )
-        stride, first = int(geometry[c, STRIDE]), int(geometry[c, PLANE])
+        stride, first = frame.places[c]
         target = out[first : first + part.rows * stride].reshape(part.rows, stride, 64)
         target[:, : part.columns] = plane[:, :, NATURAL]
     return out
@@ -95,9 +94,14 @@ def progressive_scans(frame: Frame, planes: np.ndarray, restart_blocks: int, res
 
 def _refined_bits(frame: Frame, planes: np.ndarray, c: int) -> int:
     """How many low bits of a component's AC get scans of their own. Trying all would save 0.05 % more."""
+    _, columns, rows, _ = place = _place(frame, c)
+    return bisect_right(_DENSITIES, count_ac(planes, *place) / (columns * rows))
+
+
+def _place(frame: Frame, c: int) -> tuple[int, int, int, int]:
+    """Where a component's blocks are: the first, columns, rows, and blocks from one row to the next."""
     part, (stride, first) = frame.components[c], frame.places[c]
-    count = count_ac(planes, first, part.columns, part.rows, stride)
-    return bisect_right(_DENSITIES, count / (part.rows * part.columns))
+    return first, part.columns, part.rows, stride
 
 
 def _tokens(frame: Frame, planes: np.ndarray, step: Step, restart: int) -> tuple[ScanTokens, np.ndarray]:
@@ -105,8 +109,8 @@ def _tokens(frame: Frame, planes: np.ndarray, step: Step, restart: int) -> tuple
 
     restart: MCUs from one restart marker to the next; 0 is none.
     """
-    geometry, _ = frame.planes(True)
     if step.start == 0:
+        geometry, _ = frame.planes(True)
         mcus = frame.mcus * frame.mcu_rows
         memory, bounds = empty(mcus * frame.blocks + SLACK, np.uint32), interval_bounds(mcus, restart)
         written = dc_tokens(
@@ -115,12 +119,11 @@ def _tokens(frame: Frame, planes: np.ndarray, step: Step, restart: int) -> tuple
         )  # fmt: skip
     else:
         (c,) = step.components
-        part = frame.components[c]
-        blocks = part.columns * part.rows
+        _, columns, rows, _ = place = _place(frame, c)
+        blocks = columns * rows
         memory = empty(blocks * MAX_BLOCK_TOKENS + MAX_CORRECTIONS + SLACK, np.uint32)
         bounds = interval_bounds(blocks, restart)
-        place = int(geometry[c, PLANE]), part.columns, part.rows, int(geometry[c, STRIDE])
-        where = (memory, planes, *place, AC + part.huffman_table << 8)
+        where = (memory, planes, *place, AC + frame.components[c].huffman_table << 8)
         if step.high == 0:
             written = ac_first_tokens(*where, step.start, step.end, step.low, restart, bounds)
         else:
