@@ -101,6 +101,10 @@ def transcode(
     )
 
 
+class _NotByRows(Exception):
+    """The scan has to be decoded whole, and only then it is known what is in the file."""
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """A JPEG file's coefficients, from which any number of files are made.
@@ -127,12 +131,9 @@ class Decoded:
         later: not to decode the scan yet, if that is possible on the way to one file. What is wrong with it
             is only told then. For neither `tables` nor `salvage`.
         """
-        if later:
-            try:
-                return cls(data, read_source(data, ZIGZAG_ORDER, max_pixels=max_pixels, later=True), True)
-            except ValueError:  # what is wrong in the scan comes first
-                pass
-        source = read_source(data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage)
+        source = read_source(
+            data, ZIGZAG_ORDER, tables=tables, max_pixels=max_pixels, salvage=salvage, later=later
+        )
         return cls(data, source, not tables and not source.damaged)
 
     def stripped(self) -> Self:
@@ -144,8 +145,11 @@ class Decoded:
     @cached_property
     def planes(self) -> np.ndarray:
         """See `FileCoefficients`."""
-        source = self.source
-        return source.planes if source.found is None else Decoded.read(self.data, max_pixels=2**63 - 1).planes
+        return self.source.planes if self.source.found is None else self._read_whole().planes
+
+    def _read_whole(self) -> Self:
+        """The same, with the scan decoded."""
+        return self.read(self.data, max_pixels=2**63 - 1)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -178,6 +182,20 @@ class Decoded:
         """As the function of that name."""
         for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
             check_flag(value, name)
+        try:
+            return self._transcoded(table, quality, options, strip, lossless, only_if_smaller)
+        except _NotByRows:
+            return self._read_whole()._transcoded(table, quality, options, strip, lossless, only_if_smaller)
+
+    def _transcoded(
+        self,
+        table: str | os.PathLike[str] | Table | OperatingPoint,
+        quality: float | None,
+        options: EncodeOptions,
+        strip: bool,
+        lossless: bool,
+        only_if_smaller: bool,
+    ) -> bytes:
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
         is_ours = only_if_smaller and self.whole and not lossless and self.signature is not None
         is_ours = is_ours and not (strip and self.has_metadata)
@@ -273,8 +291,12 @@ class Decoded:
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source = self.source
         coding, change = _prepared(point, options, source.frame, source.colour, source.tables)
-        made = coding.of_scan(head, source.found, change) if source.found else None
-        return made or coding.smallest(head, self.planes, change)
+        if source.found is None:
+            return coding.smallest(head, source.planes, change)
+        made = coding.of_scan(head, source.found, change)
+        if made is None:
+            raise _NotByRows
+        return made
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.metadata import adobe_segments
 from dnnjpeg.codec.read_scans import NATURAL_ORDER, Damage, FoundScan, Heading, Scans
 from dnnjpeg.jpeg.inspect import subsampling_name
+from dnnjpeg.jpeg.markers import EOI
 from dnnjpeg.jpeg.segments import (
     KINDS,
     Component,
@@ -125,33 +126,55 @@ def read_source(
 ) -> FileCoefficients:
     """As `read_coefficients`; `order` is one of those in `read_scans`.
 
-    later: not to decode a sequential scan of all components, but to find it. Nothing is salvaged then.
+    later: for a sequential scan of all components, only note where it is. Until it is decoded, its end is a
+        guess. So what is wrong with it, and what follows it, is not known yet. Nothing is salvaged then.
     """
     for name, value in (("data", data), ("tables", tables)):
         if not isinstance(value, bytes):
             raise TypeError(f"{name} is a {type(value).__name__}, expected the bytes of a JPEG file")
     if salvage not in (False, True):
         raise ValueError(f"salvage is {salvage!r}, expected True or False")
-    reader = _Reader(order, check_integer(max_pixels, "max_pixels", 1, 2**63 - 1), bool(salvage), later)
-    if tables:
-        reader.follow(tables, tables_only=True)
-    reader.follow(data)
-    return reader.source()
+    max_pixels = check_integer(max_pixels, "max_pixels", 1, 2**63 - 1)
+    if not salvage:
+        try:
+            return _Reader(order, max_pixels, False, later, guess=True).read(data, tables)
+        except ValueError:  # the guess may be wrong
+            pass
+    return _Reader(order, max_pixels, bool(salvage), False, guess=False).read(data, tables)
 
 
 class _Reader:
-    def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool, later: bool):
+    """Reads one file.
+
+    later: see `read_source`.
+    guess: to take the end of the file for the end of a scan of all components, without a search for it. A
+        scan that is decoded without an error does end there.
+    """
+
+    def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool, later: bool, guess: bool):
         self.order, self.max_pixels, self.damage, self.later = order, max_pixels, Damage(salvage), later
+        self.guess = guess
         self.quantization: dict[int, Steps] = {}
         self.huffman: dict[int, bytes] = {}  # lengths and symbols
         self.segments: list[bytes] = []
         self.interval = 0
         self.scans: Scans | None = None  # of the frame, once there is one
 
-    def follow(self, data: bytes, tables_only: bool = False) -> None:
+    def read(self, data: bytes, tables: bytes) -> FileCoefficients:
+        if tables:
+            self._follow(tables, tables_only=True)
+        self._follow(data)
+        return self._source()
+
+    def _follow(self, data: bytes, tables_only: bool = False) -> None:
         """All segments of a stream."""
         array = bytes_array(data)
-        segments = read_segments(data, lambda _, at: marks.find_mark(array, at))
+        last = len(data) - 2 if self.guess and data.endswith(EOI) else -1
+
+        def find(_: bytes, at: int) -> int:
+            return last if at <= last and self._is_only_scan(header) else marks.find_mark(array, at)
+
+        segments = read_segments(data, find)
         ended, header, end = False, b"", 0
         while True:
             try:
@@ -177,7 +200,7 @@ class _Reader:
                     wrong = self.scans.read(header, data, array, first, end, *tables, self.interval)
                 elif name == "EOI":
                     ended = True
-                elif name == "trailing" and any(one[4:].startswith(MPF) for one in self.segments):
+                elif name == "trailing" and self._has_more():
                     raise Unsupported("the file holds further pictures behind the first (MPF)")
                 elif name in ("stray", "trailing"):
                     self.damage.note(f"has stray bytes ({size})")
@@ -195,6 +218,17 @@ class _Reader:
                 if tables_only
                 else f"data has no frame header (SOF), at byte {len(data)}"
             )
+
+    def _is_only_scan(self, header: bytes) -> bool:
+        """Whether no other scan should follow one with this header."""
+        scans = self.scans
+        if scans is None or scans.progressive or not header or self._has_more():
+            return False
+        return header[0] == len(scans.heading.parts)
+
+    def _has_more(self) -> bool:
+        """Whether further pictures should follow the first."""
+        return any([one.startswith(MPF, 4) for one in self.segments])
 
     def _header(self, name: str, body: bytes) -> None:
         if name == "DHT":
@@ -224,7 +258,7 @@ class _Reader:
             )
         self.scans = Scans(heading, kind == "progressive", self.order, self.damage, self.later)
 
-    def source(self) -> FileCoefficients:
+    def _source(self) -> FileCoefficients:
         scans = self.scans
         assert scans is not None
         return FileCoefficients(
