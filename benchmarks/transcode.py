@@ -37,7 +37,7 @@ from common import DNNJPEG, RESULTS, run, write
 from PIL import Image
 
 from dnnjpeg import encode, read_coefficients, transcode
-from dnnjpeg.codec.plane_rows import baseline_scan, requantized
+from dnnjpeg.codec.plane_rows import requantized
 from dnnjpeg.codec.prepare import operating_point
 from dnnjpeg.options import DEFAULTS
 from dnnjpeg.table.library import standard_table
@@ -142,7 +142,7 @@ def stages_of(files: list[bytes], turns: int) -> dict[str, float]:
                 "headers": partial(Decoded.read, data, later=True),
                 "headers and decoding": partial(Decoded.read, data),
                 "requantizing": partial(requantized, coding.frame, source.planes, change),
-                "coding": partial(baseline_scan, coding.frame, planes, 0, None),
+                "coding": partial(coding.smallest, b"", planes),
                 "transcode": partial(transcode, data, "standard", QUALITY),
                 "Pillow decodes and encodes": partial(_pillow, data),
                 "Pillow decodes, dnnjpeg encodes": partial(_ours, data),

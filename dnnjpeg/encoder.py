@@ -11,7 +11,7 @@ import numpy as np
 from dnnjpeg.adaptive import YARDSTICK, adapted_quality
 from dnnjpeg.checks import brief, check_array, check_integer, check_items, check_quality
 from dnnjpeg.codec.frame import MAX_SIDE, beyond_decoders
-from dnnjpeg.codec.picture import MIN_BLOCKS, picture_planes, picture_scan
+from dnnjpeg.codec.picture import MIN_BLOCKS, picture_file, picture_planes
 from dnnjpeg.codec.pixels import Pixels, as_image, as_pixels, mode_components
 from dnnjpeg.codec.planes import zigzag_planes
 from dnnjpeg.codec.prepare import (
@@ -184,7 +184,7 @@ def _file(pixels: Pixels, point: OperatingPoint, options: EncodeOptions, head: b
     coding, work = prepared(point, options, pixels.width, pixels.height, pixels.mode)
     if options.progressive:
         return coding.smallest(head, picture_planes(pixels, work, threads))
-    return coding.baseline(head, picture_scan(pixels, work, threads, coding.known_huffman))
+    return picture_file(pixels, work, threads, coding.known_huffman, partial(coding.baseline, head))
 
 
 def tables_only(

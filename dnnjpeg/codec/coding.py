@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables, standard_huffman
-from dnnjpeg.codec.plane_rows import Change, baseline_scan, requantized, scan_of_scan
+from dnnjpeg.codec.plane_rows import Change, baseline_file, file_of_scan, requantized
 from dnnjpeg.codec.planes import progressive_scans, restart_interval
 from dnnjpeg.codec.read_scans import FoundScan
 from dnnjpeg.codec.stream import Scan, with_headers
@@ -64,8 +64,8 @@ class Coding:
         if options.progressive and change:
             planes, change = requantized(frame, planes, change), None
         if options.progressive is not True:
-            scan = baseline_scan(frame, planes, self.interval, self.known_huffman, change)
-            files.append(self.baseline(head, scan))
+            file_of = partial(self.baseline, head)
+            files.append(baseline_file(frame, planes, self.interval, self.known_huffman, change, file_of))
         if options.progressive:
             scans = progressive_scans(frame, planes, options.restart_blocks, options.restart_rows)
             files.append(self._file(head, True, scans))
@@ -73,12 +73,12 @@ class Coding:
 
     def of_scan(self, head: bytes, found: FoundScan, change: Change) -> bytes | None:
         """As `smallest`, of a scan that is decoded on the way. None where that is not possible, see
-        `scan_of_scan`.
+        `file_of_scan`.
         """
         if self.options.progressive:
             return None
-        scan = scan_of_scan(self.frame, found, self.interval, self.known_huffman, change)
-        return self.baseline(head, scan) if scan else None
+        file_of = partial(self.baseline, head)
+        return file_of_scan(self.frame, found, self.interval, self.known_huffman, change, file_of)
 
     def _file(self, head: bytes, progressive: bool, scans: Sequence[Scan]) -> bytes:
         front = self._fronts[progressive]

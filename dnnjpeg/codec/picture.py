@@ -57,7 +57,7 @@ class Work:
         """Lay out the work for pictures of a frame.
 
         mode: see `pixels.Pixels`. seed: of the random numbers, if the quantizer draws any.
-        whole_picture: True for `picture_planes`, False for `picture_scan`.
+        whole_picture: True for `picture_planes`, False for `picture_file`.
         """
         layout, pixel_bytes, mix = channel_map(mode, frame.h * frame.v)
         geometry, blocks = frame.planes(whole_picture)
@@ -102,31 +102,30 @@ def _room(frame: Frame, rows: int) -> int:
     return 4 * (rows * frame.mcus * frame.blocks * MAX_BLOCK_TOKENS + SLACK)
 
 
-def picture_scan(pixels: Pixels, work: Work, threads: int, known: ScanTables | None) -> Scan:
-    """Encode a picture as a baseline scan.
+def picture_file(
+    pixels: Pixels, work: Work, threads: int, known: ScanTables | None, file_of: Callable[[Scan], bytes]
+) -> bytes:
+    """Encode a picture as a file of one baseline scan.
 
     work: made by `Work.of` with whole_picture=False.
     threads: the most threads to use. A scan with restarts uses one.
     known: the Huffman tables. None makes the best ones for the picture.
+    file_of: makes the file of the scan. The data of the scan are lent for the time of this call.
     """
-    frame = work.frame
-    edges = _edges(frame, 1 if work.restart else threads)
+    edges = _edges(work.frame, 1 if work.restart else threads)
     if len(edges) > 2:
-        tables, data = _in_parts(pixels, work, edges, known)
-    else:
-        bounds = interval_bounds(frame.mcus * frame.mcu_rows, work.restart)
-        tables, data = _in_one_call(pixels, work, bounds, known)
-    return Scan(frame.every, tables, data, work.restart)
+        return file_of(_in_parts(pixels, work, edges, known))
+    return _in_one_call(pixels, work, known, file_of)
 
 
 def _in_one_call(
-    pixels: Pixels, work: Work, bounds: np.ndarray, known: ScanTables | None
-) -> tuple[ScanTables, bytes | memoryview]:
-    """Encode a picture in one thread. Returns the Huffman tables, and the bytes of the scan.
+    pixels: Pixels, work: Work, known: ScanTables | None, file_of: Callable[[Scan], bytes]
+) -> bytes:
+    """Do what `picture_file` does, in one thread.
 
     The kernel also codes the tokens, unless the memory behind them is too small.
     """
-    rows = work.frame.mcu_rows
+    rows, bounds = work.frame.mcu_rows, interval_bounds(work.frame.mcus * work.frame.mcu_rows, work.restart)
     block, desk = borrow(work.size + _room(work.frame, rows)), np.zeros(1, DESK)
     memory = block[0]
     try:
@@ -136,15 +135,14 @@ def _in_one_call(
         for window in pixels.bands(0, rows, 8 * work.frame.v):
             finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
             count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
-        return coded(memory, work.job["tokens"][0], count, desk, bounds, known)
+        tables, data = coded(memory, work.job["tokens"][0], count, desk, bounds, known)
+        return file_of(Scan(work.frame.every, tables, data, work.restart))
     finally:
         give_back(block)
 
 
-def _in_parts(
-    pixels: Pixels, work: Work, edges: list[int], known: ScanTables | None
-) -> tuple[ScanTables, bytes | memoryview]:
-    """Encode a picture in parts, each in its own thread. Returns what `_in_one_call` returns.
+def _in_parts(pixels: Pixels, work: Work, edges: list[int], known: ScanTables | None) -> Scan:
+    """Encode a picture in parts, each in its own thread.
 
     edges: the rows of MCUs at which parts begin, and the number of all rows.
     """
@@ -160,7 +158,8 @@ def _in_parts(
 
     with ThreadPoolExecutor(len(edges) - 2) as pool:
         pieces = _share(pool, code, edges[:-1], edges[1:])
-        return code_pieces(pieces, known, lambda *work: _share(pool, *work))
+        tables, data = code_pieces(pieces, known, lambda *work: _share(pool, *work))
+        return Scan(work.frame.every, tables, data)
 
 
 def picture_planes(pixels: Pixels, work: Work, threads: int) -> np.ndarray:

@@ -4,9 +4,10 @@ In place of planes, the scan of a file may be given. Then a row of MCUs is decod
 tokens before the next is decoded. So coefficients stay in the caches of the processor.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from dnnjpeg.codec.frame import Frame
 from dnnjpeg.codec.huffman import ScanTables
 from dnnjpeg.codec.intervals import begin_scan
 from dnnjpeg.codec.quantize import random_keys
-from dnnjpeg.codec.read_scans import FOLDED_ORDER, ZIGZAG_ORDER, FoundScan
+from dnnjpeg.codec.read_scans import FOLDED_ORDER, ZIGZAG_ORDER, FoundScan, ScanPlan
 from dnnjpeg.codec.requantize import LAW, ROOM, Laws, requantize_row
 from dnnjpeg.codec.scan import MAX_BLOCK_TOKENS, PLANE, entry_bytes, mcu_row_tokens
 from dnnjpeg.codec.stream import BIT_SCRATCH, DESK, SLACK, Scan, code_in_place, coded, interval_bounds
@@ -90,12 +91,12 @@ def encode_plane_rows(
             )  # fmt: skip
             count_symbols(begin, out, address(desk.counts))
     if target.size == 0:
-        end = address(memory) + memory.size
-        code_in_place(start, out, end, bounds, desk, optimize, room + parts[_BITS])
+        code_in_place(start, out, memory, bounds, desk, optimize, room + parts[_BITS])
     return (out - start) // 4
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Change:
     """How planes are requantized. A component of the result may have fewer blocks, by a whole factor.
 
     source: the frame of the planes, which are laid out as its `planes(True)` says.
@@ -106,17 +107,22 @@ class Change(NamedTuple):
     laws: Laws
     seed: int
 
-    @property
+    @cached_property
     def keys(self) -> np.ndarray | None:
         """See `quantize.random_keys`; None if nothing needs them."""
         laws = self.laws
         return None if laws.near else random_keys(self.seed if laws.sampled else 0, laws.components.size)
 
 
-def baseline_scan(
-    frame: Frame, planes: np.ndarray, restart: int, known: ScanTables | None, change: Change | None = None
-) -> Scan:
-    """Code planes as one baseline scan of all components.
+def baseline_file(
+    frame: Frame,
+    planes: np.ndarray,
+    restart: int,
+    known: ScanTables | None,
+    change: Change | None,
+    file_of: Callable[[Scan], bytes],
+) -> bytes:
+    """Code planes as a file of one baseline scan of all components.
 
     frame: of the file.
     planes: int16[blocks, 64] in zigzag order, laid out as `planes(True)` of `frame` says; with a change, as
@@ -124,6 +130,7 @@ def baseline_scan(
     restart: MCUs from one restart marker to the next; 0 is none.
     known: the Huffman tables. None makes the best ones.
     change: how to requantize the planes first. None leaves them as they are.
+    file_of: see `picture.picture_file`.
     """
     mcus, rows = frame.mcus, frame.mcu_rows
     desk, bounds = np.empty(1, DESK), interval_bounds(mcus * rows, restart)
@@ -137,49 +144,63 @@ def baseline_scan(
         count = _encode(
             change, planes, frame, geometry, restart, memory, parts, _NOWHERE, desk, bounds, known
         )
-        return Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
+        return file_of(Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart))
     finally:
         give_back(block)
 
 
-def scan_of_scan(
-    frame: Frame, found: FoundScan, restart: int, known: ScanTables | None, change: Change
-) -> Scan | None:
-    """As `baseline_scan`, of a scan that is decoded on the way. None if the scan is wrong, or if one row of
+def file_of_scan(
+    frame: Frame,
+    found: FoundScan,
+    restart: int,
+    known: ScanTables | None,
+    change: Change,
+    file_of: Callable[[Scan], bytes],
+) -> bytes | None:
+    """As `baseline_file`, of a scan that is decoded on the way. None if the scan is wrong, or if one row of
     its MCUs becomes several.
     """
-    source, plan = change.source, found.plan
-    high, rest = divmod(frame.v, source.v)
-    if rest:
+    plan, ways = found.plan, _ways(frame, found.plan, change)
+    if ways is None:
         return None
-    places, blocks = source.row_planes(high)
-    fields = plan.fields.copy()
-    fields[:, intervals.PLANE] = places[:, PLANE]
-    fields[:, intervals.ORDER] = change.laws.reduced * _ORDERS.shape[1]
+    high, fields, places, parts, begin, size = ways
     desk, bounds = np.empty(1, DESK), interval_bounds(frame.mcus * frame.mcu_rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
-    geometry, _ = frame.planes(False)
-    parts, begin, size = _laid_out(frame, change.laws.candidates, blocks)
-    copied, block = borrow(found.end - found.first + intervals.SLACK), borrow(size)
+    copied = found.end - found.first + intervals.SLACK
+    block = borrow(copied + size)
     try:
-        note, memory = np.zeros(1, intervals.NOTE), block[0]
+        note, memory = np.zeros(1, intervals.NOTE), block[0][copied:]
         scan = (
-            note, found.memory, found.first, found.end, copied[0], fields, found.tables, plan.mcus, plan.rows,
+            note, found.memory, found.first, found.end, block[0], fields, found.tables, plan.mcus, plan.rows,
             found.interval, _ORDERS, high,
         )  # fmt: skip
         count = encode_plane_rows(
-            scan, change.laws.components, _NOWHERE, places, geometry, frame.mcus, frame.mcu_rows, restart,
-            change.keys, memory, parts, _NOWHERE, desk, bounds, known is None,
+            scan, change.laws.components, _NOWHERE, places, frame.planes(False)[0], frame.mcus,
+            frame.mcu_rows, restart, change.keys, memory, parts, _NOWHERE, desk, bounds, known is None,
         )  # fmt: skip
-        return (
-            Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart)
-            if count >= 0
-            else None
-        )
+        if count < 0:
+            return None
+        return file_of(Scan(frame.every, *coded(memory, begin, count, desk, bounds, known), restart))
     finally:
-        give_back(copied)
         give_back(block)
+
+
+@lru_cache(maxsize=256)
+def _ways(
+    frame: Frame, plan: ScanPlan, change: Change
+) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, int, int] | None:
+    """How a scan is decoded and coded at once: rows of its MCUs that become one, the fields of its
+    components, their places in these rows, and what `_laid_out` returns. None if it is not possible.
+    """
+    high, rest = divmod(frame.v, change.source.v)
+    if rest:
+        return None
+    places, blocks = change.source.row_planes(high)
+    fields = plan.fields.copy()
+    fields[:, intervals.PLANE] = places[:, PLANE]
+    fields[:, intervals.ORDER] = change.laws.reduced * _ORDERS.shape[1]
+    return high, fields, places, *_laid_out(frame, change.laws.candidates, blocks)
 
 
 def requantized(frame: Frame, planes: np.ndarray, change: Change) -> np.ndarray:

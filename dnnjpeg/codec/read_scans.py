@@ -70,7 +70,8 @@ class Heading:
     subsampling: str
 
 
-class ScanPlan(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ScanPlan:
     """What a scan header says.
 
     members: numbers of the components. band: first and last coefficient, high and low bit.

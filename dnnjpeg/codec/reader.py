@@ -228,7 +228,7 @@ class _Reader:
 
     def _has_more(self) -> bool:
         """Whether further pictures should follow the first."""
-        return any([one.startswith(MPF, 4) for one in self.segments])
+        return any(one.startswith(MPF, 4) for one in self.segments)
 
     def _header(self, name: str, body: bytes) -> None:
         if name == "DHT":

@@ -294,6 +294,5 @@ def encode_rows(
             else:
                 count_symbols(begin, out, address(desk.counts))
     if finish != LATER:
-        end = address(memory) + memory.size
-        code_in_place(start, out, end, bounds, desk, finish == OPTIMAL, room + job.bits)
+        code_in_place(start, out, memory, bounds, desk, finish == OPTIMAL, room + job.bits)
     return (out - start) // 4

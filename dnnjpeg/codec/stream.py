@@ -1,6 +1,5 @@
 """Code the tokens of scans as bytes: choose Huffman tables, pack bits, and write the headers of scans."""
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,7 +41,8 @@ DESK = np.dtype(
 """The notes of a kernel that makes a scan. All are zero at first.
 
 counts: how often each symbol occurs, see `bits.count_symbols`. state: the DC predictions.
-coded: the number of bytes of the coded scan, their address, and what `huffman.choose` returned.
+coded: the number of bytes of the coded scan, where they are in the memory, and what `huffman.choose`
+returned.
 choice: the Huffman tables.
 """
 
@@ -68,7 +68,7 @@ class Scan(NamedTuple):
     """A coded scan.
 
     components: the numbers of its components.
-    data: the bytes behind its header.
+    data: the bytes behind its header. They may be in memory that is lent.
     restart: MCUs from one restart marker to the next; 0 is none.
     band: Ss and Se. bits: Ah and Al (T.81 B.2.3).
     """
@@ -90,10 +90,10 @@ def interval_bounds(mcus: int, restart: int) -> np.ndarray:
 
 
 @inlined
-def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
+def code_in_place(tokens, end, memory, bounds, desk, optimize, scratch):
     """Choose Huffman tables and code the tokens, if there is enough memory behind them.
 
-    tokens, end: the addresses at which the tokens begin and end. room_end: where their memory ends.
+    tokens, end: the addresses at which the tokens begin and end. memory: the array that holds them.
     bounds: see `bits.pack_at`.
     desk: a record of `DESK`. `coded` is filled. If there is too little memory, its first number stays 0.
     optimize: whether to choose the tables. Otherwise the caller has filled `lut`.
@@ -107,9 +107,9 @@ def code_in_place(tokens, end, room_end, bounds, desk, optimize, scratch):
     # each interval may end with a part of a byte, and stuffing doubles the bytes at most
     raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
     target = raw + raw_bytes
-    if target + 2 * (raw_bytes + bounds[0]) + SLACK <= room_end:
+    if target + 2 * (raw_bytes + bounds[0]) + SLACK <= address(memory) + memory.size:
         desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
-        desk.coded[1] = target
+        desk.coded[1] = target - address(memory)
 
 
 def tokens_of(memory: np.ndarray, place: int, count: int, desk: np.ndarray) -> ScanTokens:
@@ -130,16 +130,16 @@ def coded(
     desk: np.ndarray,
     bounds: np.ndarray,
     known: ScanTables | None,
-) -> tuple[ScanTables, bytes]:
-    """The Huffman tables, and the bytes of a scan. If `code_in_place` had too little memory, the tokens are
-    coded here.
+) -> tuple[ScanTables, bytes | memoryview]:
+    """The Huffman tables, and the bytes of a scan, where they are in the memory. If `code_in_place` had too
+    little memory, the tokens are coded here.
 
     Arguments as in `tokens_of` and `code_tokens`.
     """
-    written, data, chosen = desk["coded"][0].tolist()
+    written, begin, chosen = desk["coded"][0].tolist()
     if written == 0:
         return code_tokens(tokens_of(memory, place, count, desk), bounds, known)
-    return known or chosen_tables(chosen, desk["choice"]), ctypes.string_at(data, written)
+    return known or chosen_tables(chosen, desk["choice"]), memory[begin : begin + written].data
 
 
 def with_headers(frame: Frame, scans: Sequence[Scan], tables: bool) -> list[bytes | memoryview]:
