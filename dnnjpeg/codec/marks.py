@@ -3,8 +3,10 @@
 import numpy as np
 
 from dnnjpeg.machine.jit import inlined, kernel
-from dnnjpeg.machine.simd import address, load, load_scalar, mask_bits, store
+from dnnjpeg.machine.simd import address, fetch_ahead, load, load_scalar, mask_bits, store
 from dnnjpeg.machine.words import count_zeros_low
+
+_AHEAD = 1024
 
 
 @kernel
@@ -43,6 +45,7 @@ def without_stuffing(at, end, out):
         step = 0
         if at + 64 <= end:
             chunk = load(at, "u8x64")
+            fetch_ahead(at + _AHEAD)
             store(out, chunk)
             marks = mask_bits(chunk == 255)
             step = np.int64(count_zeros_low(marks)) if marks != 0 else 64
