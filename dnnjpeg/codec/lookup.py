@@ -28,7 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from dnnjpeg.machine.jit import inlined, kernel
+from dnnjpeg.machine.jit import host_has, inlined, kernel
 from dnnjpeg.machine.simd import address, load, load_scalar, select, splat, store
 
 LOOKUP = 11  # bits; two tables of more would fill the fastest cache
@@ -52,8 +52,6 @@ _NUMBERS = _LIMITS + 72
 _SYMBOLS = _NUMBERS + 72
 _KIND = _SYMBOLS + 256
 TABLE_BYTES = _KIND + 64
-
-_EIGHT = np.arange(8, dtype=np.uint32)
 
 
 @inlined
@@ -120,24 +118,28 @@ def code_of(table, word):
     return np.uint64(LONG)
 
 
-# The functions below make eight entries at a time without branches, which could not be predicted.
+# The functions below make some entries at a time without branches, which could not be predicted.
+
+_LANES = 16 if host_has("avx512bw") else 8
+_WORDS = f"u32x{_LANES}"
+_LANE_NUMBERS = np.arange(_LANES, dtype=np.uint32)
 
 
 @inlined
 def _entries(code, bits, room):
-    """Make entries, u32x8, of eight codes and their extra bits.
+    """Make entries, vectors of uint32, of some codes and their extra bits.
 
     bits: the codes and what follows them, in the low `LOOKUP` bits. room: how many of these bits are known.
     """
     length, size, run, taken = code & 63, code >> 8 & 255, code >> 16 & 255, code >> 24
     word = bits << length << (32 - LOOKUP)
-    negative = select(word >> 31 == 0, splat(-1, "u32x8"), splat(0, "u32x8"))
-    magnitude = (word ^ negative) >> 1 >> (splat(31, "u32x8") - size)
+    negative = select(word >> 31 == 0, splat(-1, _WORDS), splat(0, _WORDS))
+    magnitude = (word ^ negative) >> 1 >> (splat(31, _WORDS) - size)
     value = (magnitude ^ negative) - negative
     last = (run + 1) << 10 | taken
     whole = select(code & END != 0, length | 63 << 10, value << 24 | last)
     found = select((taken <= room) & (size < 8), whole, length << 24 | PART | last)
-    return select((length <= room) & (code != LONG), found, splat(LONG, "u32x8"))
+    return select((length <= room) & (code != LONG), found, splat(LONG, _WORDS))
 
 
 @inlined
@@ -148,30 +150,41 @@ def _joined(one, two):
     bits, on, two_on = (one & 63) + (two & 63), one >> 10 & 63, two >> 10 & 63
     first = one >> 24 << 16 | (on - 1) << 7 | bits
     is_end = two_on == 63
-    joined = first | select(is_end, splat(63 << 10, "u32x8"), two >> 24 << 24 | (on + two_on) << 10)
+    joined = first | select(is_end, splat(63 << 10, _WORDS), two >> 24 << 24 | (on + two_on) << 10)
     fits = ((one | two) & PART == 0) & (one >> 24 != 0) & (on <= 8) & ((two >> 24 != 0) | is_end)
     return select(fits, joined, one)
+
+
+@inlined
+def _behind_first(one, i):
+    """How many bits the entries at i and behind it take, and the bits that follow these, as `_entries` wants
+    them.
+    """
+    used = select(one & PART == 0, one & 63, splat(LOOKUP, _WORDS))
+    return used, (load(address(_LANE_NUMBERS), _WORDS) + i) << used & ((1 << LOOKUP) - 1)
 
 
 @inlined
 def _fill_with_values(table, codes):
     """Turn the codes of a table into entries of AC coefficients.
 
-    codes: address of scratch, uint32[(1 << LOOKUP) + 8].
+    codes: address of scratch, uint32[2 << LOOKUP].
     """
     seconds = codes + _ENTRIES
-    for i in range(0, _ENTRIES, 32):
-        store(codes + i, load(table + i, "u32x8"))
-    for i in range(0, 1 << LOOKUP, 8):
-        bits = load(address(_EIGHT), "u32x8") + i
-        one = _entries(load(codes + 4 * i, "u32x8"), bits, splat(LOOKUP, "u32x8"))
-        used = select(one & PART == 0, one & 63, splat(LOOKUP, "u32x8"))
-        places = bits << used & ((1 << LOOKUP) - 1)
-        store(seconds, places)
-        for j in range(0, 32, 4):
-            place = np.int64(load_scalar(seconds + j, "u32"))
-            store(seconds + j, load_scalar(codes + 4 * place, "u32"))
-        two = _entries(load(seconds, "u32x8"), places, splat(LOOKUP, "u32x8") - used)
+    # each step is done for all entries, so that none waits for what the one before it has just stored
+    for i in range(0, 1 << LOOKUP, _LANES):
+        code = load(table + 4 * i, _WORDS)
+        store(codes + 4 * i, code)
+        one = _entries(code, load(address(_LANE_NUMBERS), _WORDS) + i, splat(LOOKUP, _WORDS))
+        store(table + 4 * i, one)
+        _, bits = _behind_first(one, i)
+        store(seconds + 4 * i, bits)
+    for at in range(seconds, seconds + _ENTRIES, 4):
+        store(at, load_scalar(codes + 4 * np.int64(load_scalar(at, "u32")), "u32"))
+    for i in range(0, 1 << LOOKUP, _LANES):
+        one = load(table + 4 * i, _WORDS)
+        used, bits = _behind_first(one, i)
+        two = _entries(load(seconds + 4 * i, _WORDS), bits, splat(LOOKUP, _WORDS) - used)
         store(table + 4 * i, _joined(one, two))
 
 
@@ -180,7 +193,7 @@ def _fill(table, lengths, kind, codes):
     """Fill a table. Returns the number of its codes; or -1 if no Huffman code can have these lengths.
 
     table: its address. lengths: address of the code lengths and symbols, as in a DHT segment.
-    kind: see above. codes: address of scratch, uint32[(1 << LOOKUP) + 8].
+    kind: see above. codes: address of scratch, uint32[2 << LOOKUP].
     """
     symbols = lengths + 16
     store(table + _KIND, kind)
@@ -242,7 +255,7 @@ def lookup_tables(codes: tuple[bytes, ...], kinds: tuple[int, ...]) -> np.ndarra
     Raises ValueError if no Huffman code can have the lengths.
     """
     tables = np.empty((len(codes), TABLE_BYTES), np.uint8)
-    room = np.empty(_ENTRIES + 32, np.uint8)
+    room = np.empty(2 * _ENTRIES, np.uint8)
     if not _fill_all(tables, np.frombuffer(b"".join(codes), np.uint8), np.array(kinds, np.int64), room):
         raise ValueError("there are more Huffman codes than their lengths allow")
     return tables
