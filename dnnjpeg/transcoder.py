@@ -201,9 +201,10 @@ class Decoded:
         is_ours = is_ours and not (strip and self.has_metadata)
         if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
+        # what is wrong with the scan is known when the file is made, so this comes first
+        found = b"" if lossless else self.encode(table, quality, options, self.head(strip, signed=False))
         own = self.bare() if strip and only_if_smaller and self.whole else self.data
-        if not lossless:
-            found = self.encode(table, quality, options, self.head(strip, signed=False))
+        if found:
             if not only_if_smaller or len(found) < len(own):
                 return found
             if is_ours:
