@@ -31,14 +31,14 @@ def rows_in_memory(image: Any) -> Rows:
     if children:  # a pixel's list of channels
         length, _, offset, buffers, _, data, _ = _arrow(_address(below).value)[:]
     stride = _stride(image)
-    if length != stride * image.height or buffers != 2 or offset:
+    if length != stride * image.size[1] or buffers != 2 or offset:
         raise ValueError("not the layout that Pillow has had so far")
     return _address(data + 8).value, stride, capsule
 
 
 def _stride(image: Any) -> int:
     """Bytes from row to row."""
-    return int(image.width * (1 if PIL_MODES[image.mode] == "L" else 4))
+    return int(image.size[0] * (1 if PIL_MODES[image.mode] == "L" else 4))
 
 
 def origins(image: Any) -> tuple[np.ndarray, int]:

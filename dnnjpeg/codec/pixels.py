@@ -89,16 +89,17 @@ def as_pixels(image: Any, mode: str | None) -> Pixels:
         raise ValueError(
             f"mode is {brief(mode)}, but a PIL image has its own mode: give mode with an array only"
         )
-    if image.mode not in PIL_MODES:
-        raise OSError(f"cannot write mode {image.mode} as JPEG: convert the image first, for example to RGB")
-    if 0 in image.size:
-        raise ValueError(f"image is empty: {image.width} x {image.height} pixels")
+    its_mode, (width, height) = image.mode, image.size
+    if its_mode not in PIL_MODES:
+        raise OSError(f"cannot write mode {its_mode} as JPEG: convert the image first, for example to RGB")
+    if not (width and height):
+        raise ValueError(f"image is empty: {width} x {height} pixels")
     image.load()
     try:
         rows = rows_in_memory(image)
     except (AttributeError, ValueError):
         rows = None
-    return Pixels(PIL_MODES[image.mode], image.width, image.height, rows, image)
+    return Pixels(PIL_MODES[its_mode], width, height, rows, image)
 
 
 def as_image(pixels: Pixels) -> Any:
