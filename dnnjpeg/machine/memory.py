@@ -29,14 +29,16 @@ RETAINED = _retained()
 
 
 def _taken(size: int) -> Block | None:
-    """Take the smallest free block that is large enough and not much too large."""
-    most, chosen = 2 * size + (1 << 20), None
-    for key, (block, _) in _free.copy().items():
-        if size <= (length := len(block)) <= most:  # len, not size: numpy takes twice as long to say that
-            most, chosen = length, key
-    taken = _free.pop(chosen, None) if chosen is not None else None
-    # another thread may have taken it since, and a smaller one have got its identity
-    return taken if taken is not None and len(taken[0]) >= size else None
+    """Take the block that came back last, as it is in the caches, of those that are large enough and not much
+    too large.
+    """
+    most = 2 * size + (1 << 20)
+    for key, (block, _) in reversed(_free.copy().items()):
+        if size <= len(block) <= most:  # len, not size: numpy takes twice as long to say that
+            taken = _free.pop(key, None)
+            # another thread may have taken it since, and a smaller one have got its identity
+            return taken if taken is not None and len(taken[0]) >= size else None
+    return None
 
 
 def borrow(size: int) -> Block:
