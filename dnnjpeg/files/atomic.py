@@ -7,9 +7,11 @@ import re
 import selectors
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from dnnjpeg.machine.replacing import TEMPORARY_SUFFIX, replacing, sync_folder
 
@@ -17,15 +19,12 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMPORARY_SUFFIX))
 _MINUTE = 60  # no write takes so long
 
 
-def write_atomic(
-    path: str | os.PathLike[str], data: bytes, *, fsync: bool = True, folder: bool = True
-) -> None:
+def write_atomic(path: str | os.PathLike[str], data: bytes, *, fsync: bool = True) -> None:
     """Write a file in one step: `path` always holds the whole old file or the whole new one.
 
     data: the content.
     fsync: wait until file and folder are on the disk, so that the new file survives a power loss. Without
         fsync, a power loss may leave an empty or incomplete file.
-    folder: False leaves the folder to the caller: to call `sync_folder` once for many files is faster.
 
     The data go to a temporary file in the same folder, which then replaces `path`. An existing file keeps its
     permissions and, if the system allows it, its owner. Other hard links keep the old file. If `path` is a
@@ -37,31 +36,118 @@ def write_atomic(
     Raises OSError that names `path`, after the temporary file is removed.
     """
     path = Path(path)
+    with AtomicWrites(fsync=fsync) as writes:
+        writes.begin(path, data)
+        for error in writes.finish().values():
+            raise error
+
+
+@dataclass
+class _Begun:
+    """A file that is written, but not in its place yet. Closing `place` puts it there."""
+
+    path: Path
+    target: Path
+    file: IO[bytes]
+    place: ExitStack
+    error: OSError | None = None
+
+
+class AtomicWrites:
+    """Write some files as `write_atomic` does, and wait for the disk once they are all written: that takes
+    half the time.
+
+    In a `with` block. Its end removes the temporary files of what has not been finished.
+    """
+
+    def __init__(self, *, fsync: bool = True) -> None:
+        self._fsync = fsync
+        self._begun: list[_Begun] = []
+
+    def begin(self, path: Path, data: bytes) -> None:
+        """Write the data beside `path`. Raises OSError that names `path`."""
+        try:
+            self._begin(path, data)
+        except OSError as error:
+            raise _named(error, path) from error
+
+    def _begin(self, path: Path, data: bytes) -> None:
+        try:
+            old = path.stat()
+        except FileNotFoundError:
+            old = None
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            path.write_bytes(data)  # raises IsADirectoryError for a folder
+            return
+        if old is not None and not os.access(path, os.W_OK):
+            # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        with ExitStack() as place:
+            file = place.enter_context(replacing(target, target.parent, fsync=False))
+            if old is not None:
+                with suppress(OSError):  # file systems without owners and modes refuse both
+                    os.chown(file.name, old.st_uid, old.st_gid)
+                with suppress(OSError):
+                    Path(file.name).chmod(stat.S_IMODE(old.st_mode))
+            file.write(data)
+            file.flush()
+            if self._fsync:
+                _start_writing(file)
+            self._begun.append(_Begun(path, target, file, place.pop_all()))
+
+    def finish(self) -> dict[Path, OSError]:
+        """Put all files in their places. Returns the errors by path; each error names its path."""
+        if self._fsync:
+            for one in self._begun:
+                with _noting(one):
+                    os.fsync(one.file.fileno())
+        for one in self._begun:
+            if one.error is None:
+                with _noting(one):
+                    one.place.close()
+        if self._fsync:
+            self._sync_folders()
+        return {one.path: _named(one.error, one.path) for one in self._begun if one.error is not None}
+
+    def _sync_folders(self) -> None:
+        by_folder: dict[Path, list[_Begun]] = {}
+        for one in self._begun:
+            if one.error is None:
+                by_folder.setdefault(one.target.parent, []).append(one)
+        for folder, some in by_folder.items():
+            with _noting(*some):
+                sync_folder(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        for one in self._begun:  # if its place is closed, nothing is left to remove
+            one.place.__exit__(kind or GeneratorExit, error or GeneratorExit(), None)
+
+
+@contextmanager
+def _noting(*some: _Begun) -> Iterator[None]:
+    """Note an error as that of some files."""
     try:
-        _write(path, data, fsync, folder)
+        yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        for one in some:
+            one.error = error
 
 
-def _write(path: Path, data: bytes, fsync: bool, folder: bool) -> None:
-    try:
-        old = path.stat()
-    except FileNotFoundError:
-        old = None
-    if old is not None and not stat.S_ISREG(old.st_mode):
-        path.write_bytes(data)  # raises IsADirectoryError for a folder
-        return
-    if old is not None and not os.access(path, os.W_OK):
-        # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    with replacing(target, target.parent, fsync=fsync, folder=folder) as file:
-        if old is not None:
-            with suppress(OSError):  # file systems without owners and modes refuse both
-                os.chown(file.name, old.st_uid, old.st_gid)
-            with suppress(OSError):
-                Path(file.name).chmod(stat.S_IMODE(old.st_mode))
-        file.write(data)
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror, os.fspath(path))
+
+
+def _start_writing(file: IO[bytes]) -> None:
+    """Let the system begin to write a file to the disk. Linux does so if told that the data, which are not on
+    the disk yet, will not be read soon.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def make_folder(folder: Path, *, fsync: bool = True) -> None:

@@ -2,19 +2,17 @@
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from dnnjpeg.files.atomic import make_folder, write_atomic
+from dnnjpeg.files.atomic import AtomicWrites, make_folder, write_atomic
 from dnnjpeg.files.images import Picture, open_picture
-from dnnjpeg.files.paths import folder_of
 from dnnjpeg.jobs.made import Made, made_before
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jpeg.segments import is_jpeg
-from dnnjpeg.machine.replacing import sync_folder
 from dnnjpeg.options import Metadata
 
 if TYPE_CHECKING:
@@ -75,31 +73,18 @@ def _step(do: Callable[..., Value]) -> Callable[..., Value | Result]:
 
 def encode_files(tasks: Sequence[FileTask | Result], recipe: FileOptions) -> list[Result]:
     """Carry out tasks. If something goes wrong with one, its result says why."""
-    results = [write_opened(_encode(read_task(task, recipe), recipe), recipe, folder=False) for task in tasks]
-    return [*_synced(tasks, results)] if recipe.fsync and not recipe.dry_run else results
+    with AtomicWrites(fsync=recipe.fsync) as writes:
+        results = [
+            write_opened(_encode(read_task(task, recipe), recipe), recipe, writes=writes) for task in tasks
+        ]
+        errors = writes.finish()
+    return [_finished(*pair, errors) for pair in zip(tasks, results, strict=True)] if errors else results
 
 
-def _synced(tasks: Sequence[FileTask | Result], results: Sequence[Result]) -> Iterator[Result]:
-    """The results, after the folders of new files are on the disk, each once."""
-    errors: dict[Path, OSError | None] = {}
-    for task, result in zip(tasks, results, strict=True):
-        error = None
-        if isinstance(task, FileTask) and task.destination and _is_written(task, result):
-            folder = folder_of(task.destination)
-            if folder not in errors:
-                errors[folder] = None
-                try:
-                    sync_folder(folder)
-                except OSError as found:
-                    errors[folder] = found
-            error = errors[folder]
-        yield Result(result.source, "failed", describe(error, result.source)) if error else result
-
-
-def _is_written(task: FileTask, result: Result) -> bool:
-    """Whether there is a new file. A copy in place is none."""
-    is_copy = result.status == "copied" and task.destination != task.source
-    return result.status == "encoded" or is_copy
+def _finished(task: FileTask | Result, result: Result, errors: Mapping[Path, OSError]) -> Result:
+    """The result of a task, after the errors of writing are known."""
+    error = errors.get(task.destination) if isinstance(task, FileTask) and task.destination else None
+    return Result(result.source, "failed", describe(error, result.source)) if error else result
 
 
 @_step
@@ -179,10 +164,10 @@ def _encode(opened: Opened, recipe: FileOptions) -> Opened:
 
 
 @_step
-def write_opened(opened: Opened, recipe: FileOptions, *, folder: bool = True) -> Result:
+def write_opened(opened: Opened, recipe: FileOptions, *, writes: AtomicWrites | None = None) -> Result:
     """Write the new file, or copy the source if the new file must be smaller and is not.
 
-    folder: as in `write_atomic`.
+    writes: what the new file is written with. The caller finishes it. None writes the file at once.
     """
     from dnnjpeg.codec.frame import beyond_decoders
 
@@ -197,7 +182,10 @@ def write_opened(opened: Opened, recipe: FileOptions, *, folder: bool = True) ->
         status = "copied"
     if task.destination is not None and not recipe.dry_run and not (opened.in_place and status == "copied"):
         make_folder(task.destination.parent, fsync=recipe.fsync)
-        write_atomic(task.destination, data, fsync=recipe.fsync, folder=folder)
+        if writes is not None:
+            writes.begin(task.destination, data)
+        else:
+            write_atomic(task.destination, data, fsync=recipe.fsync)
     width, height = opened.size
     return Result(
         task.source,

@@ -12,12 +12,11 @@ _NO_SYNC = (errno.EINVAL, errno.EACCES, errno.ENOTSUP)  # not all systems and us
 
 
 @contextmanager
-def replacing(path: Path, scratch: Path, *, fsync: bool = True, folder: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, scratch: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
     """Give a new file to write to. It becomes `path` if the block ends well, and is removed if not.
 
     scratch: the folder of the temporary file, on the same disk as `path`.
     fsync: wait until file and folder are on the disk, so that the new file survives a power loss.
-    folder: False if the caller calls `sync_folder`, once for many files.
 
     Raises OSError.
     """
@@ -33,7 +32,7 @@ def replacing(path: Path, scratch: Path, *, fsync: bool = True, folder: bool = T
         with suppress(OSError):
             temporary.unlink()
         raise
-    if fsync and folder:
+    if fsync:
         sync_folder(path.parent)
 
 

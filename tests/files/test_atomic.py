@@ -17,7 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnnjpeg.files.atomic import TEMPORARY_SUFFIX, make_folder, remove_leftovers, write_all, write_atomic
+from dnnjpeg.files.atomic import (
+    TEMPORARY_SUFFIX,
+    AtomicWrites,
+    make_folder,
+    remove_leftovers,
+    write_all,
+    write_atomic,
+)
 
 
 def listed(folder: Path) -> list[str]:
@@ -255,6 +262,53 @@ def test_file_is_on_the_disk_before_its_name_and_the_name_before_the_return(tmp_
     file, *rest = steps
     assert file.startswith(f"file {tmp_path}/folder/.") and file.endswith(TEMPORARY_SUFFIX)
     assert rest == ["rename", f"folder {tmp_path}/folder"]
+
+
+def test_several_files_are_on_the_disk_before_any_gets_its_name(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "folder" / "c"]
+    steps = traced(monkeypatch)
+    with AtomicWrites() as writes:
+        for path in paths:
+            writes.begin(path, path.name.encode())
+        assert not steps and not any(path.exists() for path in paths)
+        assert writes.finish() == {}
+    assert [step.split()[0] for step in steps] == ["file"] * 3 + ["rename"] * 3 + ["folder"] * 2
+    assert [path.read_bytes() for path in paths] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_one_that_fails_does_not_hold_the_others(tmp_path, monkeypatch, fails):
+    real = getattr(os, fails)
+
+    def fail(what, *others, **options):
+        name = os.readlink(f"/proc/self/fd/{what}") if fails == "fsync" else os.fspath(what)  # noqa: PTH115
+        if Path(name).is_file() and Path(name).read_bytes() == b"b":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(what, *others, **options)
+
+    (tmp_path / "b").write_bytes(b"old")
+    monkeypatch.setattr(os, fails, fail)
+    with AtomicWrites() as writes:
+        for name in "abc":
+            writes.begin(tmp_path / name, name.encode())
+        errors = writes.finish()
+    assert {path: error.filename for path, error in errors.items()} == {tmp_path / "b": f"{tmp_path}/b"}
+    assert listed(tmp_path) == ["a", "b", "c"]
+    assert (tmp_path / "b").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_what_is_not_finished_leaves_nothing(tmp_path, error):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(error) if error else nullcontext(), AtomicWrites() as writes:
+        for name in "ab":
+            writes.begin(tmp_path / name, b"new")
+        assert len(listed(tmp_path)) == 3
+        if error:
+            raise error
+    assert listed(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
 
 
 def test_without_fsync_the_system_writes_when_it_likes(tmp_path, monkeypatch):

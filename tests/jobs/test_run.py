@@ -129,7 +129,9 @@ def test_each_folder_is_brought_to_the_disk_once(photo, tmp_path, monkeypatch):
     results = encode_files(tasks, OPTIONS)
     assert sorted(path for path in synchronized if path.is_dir()) == sorted(folders)
     assert [result.status for result in results] == ["encoded"] * 2 + ["failed"] * 4
-    assert {result.reason for result in results[2:5]} == {"Input/output error"}
+    assert [result.reason for result in results[2:5]] == [
+        f"Input/output error: {tmp_path}/bad/{i}.jpg" for i in range(3)
+    ]
 
 
 def test_a_run_removes_what_killed_ones_left_where_it_writes(photo, tmp_path):
