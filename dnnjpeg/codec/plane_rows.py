@@ -160,10 +160,10 @@ def file_of_scan(
     """As `baseline_file`, of a scan that is decoded on the way. None if the scan is wrong, or if one row of
     its MCUs becomes several.
     """
-    plan, ways = found.plan, _ways(frame, found.plan, change)
-    if ways is None:
+    plan, how = found.plan, _decoding(frame, found.plan, change)
+    if how is None:
         return None
-    high, fields, places, parts, begin, size = ways
+    high, fields, places, parts, begin, size = how
     desk, bounds = np.empty(1, DESK), interval_bounds(frame.mcus * frame.mcu_rows, restart)
     if known is not None:
         desk["choice"]["lut"][0] = known.lut
@@ -187,7 +187,7 @@ def file_of_scan(
 
 
 @lru_cache(maxsize=256)
-def _ways(
+def _decoding(
     frame: Frame, plan: ScanPlan, change: Change
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, int, int] | None:
     """How a scan is decoded and coded at once: rows of its MCUs that become one, the fields of its
