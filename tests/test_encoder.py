@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dnnjpeg import OperatingPoint, Table, encode, write_coefficients
+from dnnjpeg import OperatingPoint, Table, encode, read_coefficients, transcode, write_coefficients
 from dnnjpeg.codec import planes
 from dnnjpeg.codec.pixels import MODES
 from dnnjpeg.jpeg.inspect import inspect
@@ -257,6 +257,25 @@ def test_truth_values_of_any_kind(name: str, photo: Image.Image) -> None:
         for same in (int(value), np.bool_(value)):
             assert encode(photo, **{name: same}) == encode(photo, **{name: value})
     assert encode(photo, optimize=None) == encode(photo, optimize=True) != encode(photo, optimize=False)
+
+
+@pytest.mark.parametrize("restart", [0, 1, 7])
+@pytest.mark.parametrize("kind", ["flat", "photograph", "noise"])
+def test_standard_huffman_tables_hold_the_same_coefficients(photo, kind, restart):
+    """Noise has more bits than there is room for behind its tokens, so it is coded in another way."""
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    picture = {"flat": np.full((120, 160, 3), 90, np.uint8), "photograph": photo, "noise": noise}[kind]
+    for quality in (20, 100):
+        one, other = (
+            encode(picture, "standard", quality, optimize=way, restart_blocks=restart, subsampling="4:4:4")
+            for way in (True, False)
+        )
+        assert len(one) < len(other)
+        assert all(map(np.array_equal, read_coefficients(one).planes, read_coefficients(other).planes))
+        again = transcode(
+            one, "standard", quality, optimize=False, only_if_smaller=False, subsampling="4:4:4"
+        )
+        assert all(map(np.array_equal, read_coefficients(one).planes, read_coefficients(again).planes))
 
 
 @pytest.mark.parametrize(

@@ -167,21 +167,24 @@ def _pad(raw, bits):
 
 
 @inlined
-def pack_at(tokens, bounds, codes, raw, target, scratch):
+def pack_at(tokens, bounds, codes, raw, target, room_end, scratch):
     """Code restart intervals as stuffed bytes, with RST0 to RST7 between them (T.81 B.2.1, F.1.2.3). Returns
-    the number of bytes.
+    the number of bytes; or 0 if there might be too little room for them.
 
     tokens: address of the first token.
     bounds: int64 array: the number n of intervals, the n tokens at which they begin, the number of all
         tokens.
     codes, scratch: see `emit_at`.
     raw: address of room for the unstuffed bytes of the longest interval.
-    target: address of the output.
+    target, room_end: addresses at which the room for the output begins and ends.
     """
     out = target
     for i in range(bounds[0]):
         bits = emit_at(tokens + 4 * bounds[i + 1], tokens + 4 * bounds[i + 2], codes, 0, raw, scratch)
-        out = _stuff(raw, _pad(raw, bits), out)
+        count = _pad(raw, bits)
+        if out + 2 * count + 2 + 64 > room_end:  # all may be stuffed
+            return 0
+        out = _stuff(raw, count, out)
         if i + 1 < bounds[0]:
             store(out, np.uint8(0xFF))
             store(out + 1, np.uint8(0xD0 | i & 7))
@@ -202,7 +205,10 @@ def close_bounds(bounds, count):
 def pack(memory, count, bounds, lut, raw, target, scratch):
     """`close_bounds` and `pack_at` with arrays in place of addresses, for the first `count` tokens."""
     close_bounds(bounds, count)
-    return pack_at(address(memory), bounds, address(lut), address(raw), address(target), address(scratch))
+    room_end = address(target) + target.size
+    return pack_at(
+        address(memory), bounds, address(lut), address(raw), address(target), room_end, address(scratch)
+    )
 
 
 @kernel

@@ -131,9 +131,8 @@ def _in_one_call(
     try:
         if known is not None:
             desk["choice"]["lut"][0] = known.lut
-        count = 0
+        count, finish = 0, OPTIMAL if known is None else WITH_TABLES
         for window in pixels.bands(0, rows, 8 * work.frame.v):
-            finish = LATER if window[3] < rows else OPTIMAL if known is None else WITH_TABLES
             count = work.encode(window, 0, memory, _NOWHERE, count, desk, bounds, finish)
         tables, data = coded(memory, work.job["tokens"][0], count, desk, bounds, known)
         return file_of(Scan(work.frame.every, tables, data, work.restart))

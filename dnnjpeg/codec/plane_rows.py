@@ -89,7 +89,8 @@ def encode_plane_rows(
                 out, room + parts[_ENTRIES], coefficients, geometry, base, mcu_row, mcus, restart, desk.state,
                 start, bounds,
             )  # fmt: skip
-            count_symbols(begin, out, address(desk.counts))
+            if optimize:
+                count_symbols(begin, out, address(desk.counts))
     if target.size == 0:
         code_in_place(start, out, memory, bounds, desk, optimize, room + parts[_BITS])
     return (out - start) // 4

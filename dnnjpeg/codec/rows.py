@@ -39,8 +39,8 @@ JOB = np.dtype(
 )  # fmt: skip
 
 LATER, WITH_TABLES, OPTIMAL = range(3)
-"""When tokens become bytes: not in this call; now, by the Huffman tables that are given; now, by the best
-ones.
+"""How tokens become bytes: not in this call; behind the last row, by the Huffman tables that are given; or
+there, by the best ones.
 """
 
 _LANE_NUMBERS = np.array(ORDER, np.uint32)
@@ -255,7 +255,7 @@ def encode_rows(
     planes: int16[blocks, 64], zigzag order, if the job keeps whole planes; else empty.
     count: the number of tokens that are there already. New ones follow them.
     bounds: see `stream.interval_bounds`.
-    finish: `LATER`; or `WITH_TABLES` or `OPTIMAL` if these are the last rows.
+    finish: `LATER`, `WITH_TABLES` or `OPTIMAL`. With tables, symbols are not counted.
     """
     job, desk = jobs[0], desks[0]
     room = address(memory) + 63 & ~63
@@ -291,8 +291,8 @@ def encode_rows(
             )
             if mcu_row < kept:
                 out = begin
-            else:
+            elif finish != WITH_TABLES:
                 count_symbols(begin, out, address(desk.counts))
-    if finish != LATER:
+    if finish != LATER and last * 8 * job.v >= job.height:
         code_in_place(start, out, memory, bounds, desk, finish == OPTIMAL, room + job.bits)
     return (out - start) // 4

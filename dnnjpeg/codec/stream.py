@@ -25,6 +25,7 @@ from dnnjpeg.machine.jit import inlined
 from dnnjpeg.machine.memory import empty
 from dnnjpeg.machine.simd import address
 
+MOST_BITS = 27  # of a token: 16 of a code, 11 extra bits of a DC difference
 SLACK = 128  # bytes that whole vectors may be read or written past the end of a buffer
 BIT_SCRATCH = 4 * CHUNK + SLACK  # uint32 that `bits.emit_at` works in
 
@@ -60,7 +61,7 @@ class ScanTokens:
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes that the tokens take when they are coded, 27 bits each."""
+        """The most bytes that the tokens take when they are coded, `MOST_BITS` each."""
         return 4 * self.count + SLACK
 
 
@@ -96,19 +97,20 @@ def code_in_place(tokens, end, memory, bounds, desk, optimize, scratch):
     tokens, end: the addresses at which the tokens begin and end. memory: the array that holds them.
     bounds: see `bits.pack_at`.
     desk: a record of `DESK`. `coded` is filled. If there is too little memory, its first number stays 0.
-    optimize: whether to choose the tables. Otherwise the caller has filled `lut`.
+    optimize: whether to choose the tables. Otherwise the caller has filled `lut`, and counts are not used.
     scratch: see `bits.emit_at`.
     """
-    add_up(desk.counts, desk.choice.total)
+    count = (end - tokens) // 4
+    bits = MOST_BITS * count
     if optimize:
+        add_up(desk.counts, desk.choice.total)
         desk.coded[2] = choose(desk.choice)
-    close_bounds(bounds, (end - tokens) // 4)
-    bits = coded_bits(desk.choice)
-    # each interval may end with a part of a byte, and stuffing doubles the bytes at most
-    raw, raw_bytes = end + SLACK, (bits >> 3) + bounds[0] + SLACK
-    target = raw + raw_bytes
-    if target + 2 * (raw_bytes + bounds[0]) + SLACK <= address(memory) + memory.size:
-        desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, scratch)
+        bits = coded_bits(desk.choice)
+    close_bounds(bounds, count)
+    raw, room_end = end + SLACK, address(memory) + memory.size
+    target = raw + (bits >> 3) + SLACK
+    if target <= room_end:
+        desk.coded[0] = pack_at(tokens, bounds, address(desk.choice.lut), raw, target, room_end, scratch)
         desk.coded[1] = target - address(memory)
 
 
@@ -179,7 +181,7 @@ def code_tokens(tokens: ScanTokens, bounds: np.ndarray, known: ScanTables | None
     """
     tables = known or optimal_huffman(tokens.counts)
     size = tokens.most_bytes
-    # stuffing doubles the bytes at most
+    # stuffing doubles the bytes at most; each interval may end with a part of a byte, and a marker follows
     memory = empty(3 * size + 3 * bounds.size, np.uint8)
     raw, out, scratch = memory[:size], memory[size:], np.empty(BIT_SCRATCH, np.uint32)
     return tables, out[: pack(tokens.memory, tokens.count, bounds, tables.lut, raw, out, scratch)].tobytes()
