@@ -23,16 +23,16 @@ from PIL import Image
 
 QUALITY = 75
 PILLOW, OPTIMIZED = "Pillow", "Pillow, optimize"
+ONE_THREAD, STANDARD, TWO_THREADS = "dnnjpeg", "dnnjpeg, optimize=False", "dnnjpeg, 2 threads"
 PROCESSORS = {"encode": "Zen 4, AVX-512", "encode-xeon": "Xeon, AVX-512", "encode-znver3": "Zen 3, AVX2"}
 SUMMARY = (
-    "dnnjpeg",
+    ONE_THREAD,
     "dnnjpeg, progressive",
-    "Pillow",
-    "Pillow, optimize",
+    PILLOW,
+    OPTIMIZED,
     "OpenCV",
     "simplejpeg",
 )
-ONE_THREAD, TWO_THREADS = "dnnjpeg", "dnnjpeg, 2 threads"
 
 
 def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
@@ -70,6 +70,7 @@ def encoders(image: Image.Image, scratch: Path) -> dict[str, Callable[[], int]]:
         PILLOW: pillow,
         OPTIMIZED: lambda: pillow(optimize=True),
         ONE_THREAD: ours,
+        STANDARD: lambda: ours(optimize=False),
         "dnnjpeg, hardness 30": lambda: ours(hardness=30),
         "dnnjpeg, hardness 15": lambda: ours(hardness=15),
         "dnnjpeg, progressive": lambda: ours(progressive=True),
