@@ -94,6 +94,7 @@ SHOWN = {
     ],
     "docs/results/training.md": [
         ("jpegdl.py", "show", "--name", "jpegdl_cifar_20"),
+        ("jpegdl.py", "show", "--name", "jpegdl_cifar_20_two"),
         ("jpegdl.py", "show", "--name", "jpegdl_ten"),
         ("jpegdl.py", "show", "--name", "jpegdl_ten_earlier"),
         ("finetune.py", "show"),
