@@ -72,17 +72,14 @@ class AtomicWrites:
             raise _named(error, path) from error
 
     def _begin(self, path: Path, data: bytes) -> None:
-        try:
-            old = path.stat()
-        except FileNotFoundError:
-            old = None
+        old, is_link = _found(path)
         if old is not None and not stat.S_ISREG(old.st_mode):
             path.write_bytes(data)  # raises IsADirectoryError for a folder
             return
         if old is not None and not os.access(path, os.W_OK):
             # Replacing needs no permission for the file itself. Its owner wants it protected all the same.
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        target = Path(os.path.realpath(path)) if is_link else path
         with ExitStack() as place:
             file = place.enter_context(replacing(target, target.parent, fsync=False))
             if old is not None:
@@ -125,6 +122,17 @@ class AtomicWrites:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         for one in self._begun:  # if its place is closed, nothing is left to remove
             one.place.__exit__(kind or GeneratorExit, error or GeneratorExit(), None)
+
+
+def _found(path: Path) -> tuple[os.stat_result | None, bool]:
+    """What the system says of a file, None if there is none; and whether the path is a symbolic link."""
+    is_link = False
+    try:
+        found = path.lstat()
+        is_link = stat.S_ISLNK(found.st_mode)
+        return path.stat() if is_link else found, is_link
+    except FileNotFoundError:
+        return None, is_link
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 import io
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnnjpeg.files.atomic import AtomicWrites, make_folder, write_atomic
-from dnnjpeg.files.images import Picture, open_picture
+from dnnjpeg.files.images import JPEG_EXTENSIONS, Picture, open_picture
 from dnnjpeg.jobs.made import Made, made_before
 from dnnjpeg.jobs.tasks import FileOptions, FileTask, Result
 from dnnjpeg.jpeg.segments import is_jpeg
@@ -90,8 +91,9 @@ def _finished(task: FileTask | Result, result: Result, errors: Mapping[Path, OSE
 @_step
 def read_task(task: FileTask, recipe: FileOptions) -> Opened:
     """Read the picture of a task: the coefficients of a JPEG file, or pixels."""
-    bytes_before = task.source.stat().st_size if task.content is None else len(task.content)
-    if (decoded := _from_jpeg(task, recipe)) is not None:
+    found = task.source.stat() if task.content is None else None
+    bytes_before = found.st_size if found else len(task.content or b"")
+    if (decoded := _from_jpeg(task, recipe, found)) is not None:
         return Opened(task, decoded, bytes_before)
     source = task.source if task.content is None else io.BytesIO(task.content)
     picture = open_picture(source, metadata=recipe.metadata, background=recipe.background)
@@ -107,23 +109,21 @@ def read_task(task: FileTask, recipe: FileOptions) -> Opened:
     return opened
 
 
-def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
+def _from_jpeg(task: FileTask, recipe: FileOptions, found: os.stat_result | None) -> "Decoded | Made | None":
     """Read a JPEG source: as a file that an earlier run has made, or as its coefficients.
+
+    found: what the system says of the source, if it is a file.
 
     None for other pictures, and if the recipe needs pixels.
     """
     from dnnjpeg.transcoder import Decoded, Unsupported
 
-    if task.content is None and not task.source.is_file():
-        return None
-    if task.content is None:
-        with task.source.open("rb", buffering=0) as file:
-            data = file.read(3)
-            if is_jpeg(data):
-                file.seek(0)
-                data = file.readall()
+    if found is None:
+        data = task.content or b""
+    elif stat.S_ISREG(found.st_mode):
+        data = _start_of(task.source, found.st_size)
     else:
-        data = task.content
+        return None
     if not is_jpeg(data):
         return None
     if (made := made_before(data, recipe)) is not None:
@@ -137,6 +137,16 @@ def _from_jpeg(task: FileTask, recipe: FileOptions) -> "Decoded | Made | None":
     if recipe.metadata == "keep":
         return decoded
     return decoded if decoded.orientation == 1 else None
+
+
+def _start_of(path: Path, size: int) -> bytes:
+    """A whole JPEG file, or the first bytes of another one. size: of the file, as far as is known."""
+    is_named_so = path.suffix.lower() in JPEG_EXTENSIONS
+    with path.open("rb", buffering=0) as file:
+        data = file.read(max(size + 1, 3) if is_named_so else 3) or b""
+        if is_jpeg(data) and not (is_named_so and len(data) == size):
+            data += file.readall()
+    return data
 
 
 @_step
@@ -181,11 +191,12 @@ def write_opened(opened: Opened, recipe: FileOptions, *, writes: AtomicWrites | 
     elif not isinstance(opened.picture, Picture) and data == opened.picture.data:
         status = "copied"
     if task.destination is not None and not recipe.dry_run and not (opened.in_place and status == "copied"):
-        make_folder(task.destination.parent, fsync=recipe.fsync)
-        if writes is not None:
-            writes.begin(task.destination, data)
-        else:
-            write_atomic(task.destination, data, fsync=recipe.fsync)
+        write = writes.begin if writes is not None else partial(write_atomic, fsync=recipe.fsync)
+        try:
+            write(task.destination, data)
+        except FileNotFoundError:
+            make_folder(task.destination.parent, fsync=recipe.fsync)
+            write(task.destination, data)
     width, height = opened.size
     return Result(
         task.source,
