@@ -39,9 +39,10 @@ from PIL import Image
 from dnnjpeg import encode, read_coefficients, transcode
 from dnnjpeg.codec.plane_rows import requantized
 from dnnjpeg.codec.prepare import operating_point
+from dnnjpeg.codec.transcoding import prepared_transcoding
 from dnnjpeg.options import DEFAULTS
 from dnnjpeg.table.library import standard_table
-from dnnjpeg.transcoder import Decoded, _prepared
+from dnnjpeg.transcoder import Decoded
 
 QUALITY = 75
 FOLDERS = ("photos/web", "full/val")
@@ -136,7 +137,7 @@ def stages_of(files: list[bytes], turns: int) -> dict[str, float]:
     for _ in range(turns):
         for i, data in enumerate(files):
             source = Decoded.read(data).source
-            coding, change = _prepared(point, DEFAULTS, source.frame, source.colour, source.tables)
+            coding, change = prepared_transcoding(point, DEFAULTS, source.frame, source.colour, source.tables)
             planes = requantized(coding.frame, source.planes, change)
             stages: dict[str, Callable[[], Any]] = {
                 "headers": partial(Decoded.read, data, later=True),

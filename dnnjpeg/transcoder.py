@@ -3,7 +3,7 @@
 import io
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,13 +11,10 @@ from PIL import Image
 
 from dnnjpeg.adaptive import YARDSTICK
 from dnnjpeg.checks import check_flag
-from dnnjpeg.codec.coding import Coding
-from dnnjpeg.codec.frame import Frame
-from dnnjpeg.codec.laws import laws_of
 from dnnjpeg.codec.metadata import kept_segments, orientation_of
-from dnnjpeg.codec.plane_rows import Change, encode_plane_rows
+from dnnjpeg.codec.plane_rows import encode_plane_rows
 from dnnjpeg.codec.prepare import coding_of, operating_point
-from dnnjpeg.codec.read_scans import MAX_MCU_BLOCKS, ZIGZAG_ORDER
+from dnnjpeg.codec.read_scans import ZIGZAG_ORDER
 from dnnjpeg.codec.reader import (
     MAX_PIXELS,
     Coefficients,
@@ -26,7 +23,7 @@ from dnnjpeg.codec.reader import (
     read_coefficients,
     read_source,
 )
-from dnnjpeg.codec.requantize import Sampling
+from dnnjpeg.codec.transcoding import prepared_transcoding, reduced_sampling, writable_sampling
 from dnnjpeg.encoder import AT_YARDSTICK, YARDSTICK_HEAD, encode, own_quality
 from dnnjpeg.jpeg.markers import SOI, jfif
 from dnnjpeg.jpeg.segments import read_frame, read_segments
@@ -37,7 +34,6 @@ from dnnjpeg.jpeg.signature import (
     read_signature,
     signature_segment,
 )
-from dnnjpeg.jpeg.standard import Steps
 from dnnjpeg.jpeg.subsampling import SUBSAMPLINGS
 from dnnjpeg.machine.jit import is_compiled
 from dnnjpeg.networks.reader import installed_reader
@@ -261,7 +257,7 @@ class Decoded:
         if subsampling is None or len(have) == 1:
             return True
         name = subsampling_of(subsampling)
-        return _reduced(have, self.source.colour, name) == SUBSAMPLINGS[name]
+        return reduced_sampling(have, self.source.colour, name) == SUBSAMPLINGS[name]
 
     def recode(self, head: bytes, options: EncodeOptions) -> bytes:
         """The smallest file of the same coefficients; of the options, restarts alone have a say."""
@@ -269,7 +265,9 @@ class Decoded:
         kept = EncodeOptions(
             progressive="auto", restart_blocks=options.restart_blocks, restart_rows=options.restart_rows
         )
-        coding = coding_of(frame.width, frame.height, _writable(frame.sampling), self.source.tables, kept)
+        coding = coding_of(
+            frame.width, frame.height, writable_sampling(frame.sampling), self.source.tables, kept
+        )
         return coding.smallest(head, self.planes)
 
     def bits_at_yardstick(self) -> float:
@@ -291,48 +289,13 @@ class Decoded:
 
     def _file(self, point: OperatingPoint, options: EncodeOptions, head: bytes) -> bytes:
         source = self.source
-        coding, change = _prepared(point, options, source.frame, source.colour, source.tables)
+        coding, change = prepared_transcoding(point, options, source.frame, source.colour, source.tables)
         if source.found is None:
             return coding.smallest(head, source.planes, change)
         made = coding.of_scan(head, source.found, change)
         if made is None:
             raise _NotByRows
         return made
-
-
-@lru_cache(maxsize=256)
-def _prepared(
-    point: OperatingPoint, options: EncodeOptions, frame: Frame, colour: str, known: tuple[Steps, ...]
-) -> tuple[Coding, Change]:
-    """What all sources of one size share, with these tables: how they are coded, and what is done to them."""
-    asked = options.subsampling or point.subsampling
-    sampling = _reduced(frame.sampling, colour, asked)
-    tables, laws = laws_of(point, asked, options.hardness, colour, known, frame.sampling, sampling)
-    return coding_of(frame.width, frame.height, sampling, tables, options), Change(frame, laws, options.seed)
-
-
-def _reduced(have: Sampling, colour: str, name: str) -> Sampling:
-    """The factors of chroma that has been brought to a subsampling, or has stayed as it was."""
-    if len(have) != 3 or colour != "YCbCr":
-        return _writable(have)
-    (h, v), (across, down), other = have
-    if other != (across, down) or h % across or v % down:
-        return _writable(have)
-    across, down = h // across, v // down
-    wide, high = SUBSAMPLINGS[name][0]
-    if wide % across == high % down == 0:
-        across, down = wide, high
-    return _writable(((across, down), (1, 1), (1, 1)))
-
-
-def _writable(sampling: Sampling) -> Sampling:
-    blocks = sum(h * v for h, v in sampling)
-    if blocks > MAX_MCU_BLOCKS:
-        raise ValueError(
-            f"the sampling {', '.join(f'{h}x{v}' for h, v in sampling)} makes {blocks} blocks an MCU, "
-            f"expected at most {MAX_MCU_BLOCKS}: it cannot be written in one scan"
-        )
-    return sampling
 
 
 def is_warm() -> bool:
