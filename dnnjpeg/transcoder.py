@@ -98,7 +98,7 @@ def transcode(
 
 
 class _NotByRows(Exception):
-    """The scan has to be decoded whole, and only then it is known what is in the file."""
+    """The scan must be decoded as a whole. Only then is it known what the file holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,33 +178,24 @@ class Decoded:
         """As the function of that name."""
         for name, value in (("lossless", lossless), ("only_if_smaller", only_if_smaller), ("strip", strip)):
             check_flag(value, name)
-        try:
-            return self._transcoded(table, quality, options, strip, lossless, only_if_smaller)
-        except _NotByRows:
-            return self._read_whole()._transcoded(table, quality, options, strip, lossless, only_if_smaller)
-
-    def _transcoded(
-        self,
-        table: str | os.PathLike[str] | Table | OperatingPoint,
-        quality: float | None,
-        options: EncodeOptions,
-        strip: bool,
-        lossless: bool,
-        only_if_smaller: bool,
-    ) -> bytes:
         # A second run changes nothing. What is adapted to a file of ours would be adapted twice.
         is_ours = only_if_smaller and self.whole and not lossless and self.signature is not None
         is_ours = is_ours and not (strip and self.has_metadata)
         if is_ours and options.adaptive and self._is_adapted(table, quality, options.adaptive):
             return self.data
-        # what is wrong with the scan is known when the file is made, so this comes first
-        found = b"" if lossless else self.encode(table, quality, options, self.head(strip, signed=False))
+        found = b""
+        if not lossless:
+            try:
+                found = self.encode(table, quality, options, self.head(strip, signed=False))
+            except _NotByRows:
+                whole = self._read_whole()
+                return whole.transcode(table, quality, options, strip=strip, only_if_smaller=only_if_smaller)
+        # after `encode`, whose errors about the scan come before errors about what follows it
         own = self.bare() if strip and only_if_smaller and self.whole else self.data
-        if found:
-            if not only_if_smaller or len(found) < len(own):
-                return found
-            if is_ours:
-                return self.data
+        if found and (not only_if_smaller or len(found) < len(own)):
+            return found
+        if is_ours:
+            return self.data
         recoded = self.recode(self.head(strip), options)
         return own if only_if_smaller and self.whole and len(own) <= len(recoded) else recoded
 
