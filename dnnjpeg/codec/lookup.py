@@ -157,8 +157,9 @@ def _joined(one, two):
 
 @inlined
 def _behind_first(one, i):
-    """How many bits the entries at i and behind it take, and the bits that follow these, as `_entries` wants
-    them.
+    """How many bits each entry takes, and the bits behind it, which are what `_entries` takes next.
+
+    one: entries. i: the number of the first.
     """
     used = select(one & PART == 0, one & 63, splat(LOOKUP, _WORDS))
     return used, (load(address(_LANE_NUMBERS), _WORDS) + i) << used & ((1 << LOOKUP) - 1)

@@ -6,7 +6,7 @@ from dnnjpeg.machine.jit import inlined, kernel
 from dnnjpeg.machine.simd import address, fetch_ahead, load, load_scalar, mask_bits, store
 from dnnjpeg.machine.words import count_zeros_low
 
-_AHEAD = 1024  # bytes from what is copied to what is asked for
+_AHEAD = 1024  # bytes: how far ahead of the copy data are asked for
 
 
 @kernel

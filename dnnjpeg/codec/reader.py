@@ -147,8 +147,8 @@ class _Reader:
     """Reads one file.
 
     later: see `read_source`.
-    guess: to take the end of the file for the end of a scan of all components, without a search for it. A
-        scan that is decoded without an error does end there.
+    guess: whether to guess that a scan of all components ends where the file ends, and not to search for its
+        end. If the scan is decoded without an error, the guess was right.
     """
 
     def __init__(self, order: np.ndarray, max_pixels: int, salvage: bool, later: bool, guess: bool):

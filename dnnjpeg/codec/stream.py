@@ -61,7 +61,7 @@ class ScanTokens:
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes that the tokens take when they are coded, `MOST_BITS` each."""
+        """More bytes than the tokens take when they are coded: a token takes `MOST_BITS` at most."""
         return 4 * self.count + SLACK
 
 

@@ -54,10 +54,10 @@ class _Begun:
 
 
 class AtomicWrites:
-    """Write some files as `write_atomic` does, and wait for the disk once they are all written: that takes
-    half the time.
+    """Write some files as `write_atomic` does, but first write all of them, and then wait for the disk. That
+    halves the wait.
 
-    In a `with` block. Its end removes the temporary files of what has not been finished.
+    Use it in a `with` block. At the end of the block, the temporary files of unfinished files are removed.
     """
 
     def __init__(self, *, fsync: bool = True) -> None:
@@ -150,8 +150,8 @@ def _named(error: OSError, path: Path) -> OSError:
 
 
 def _start_writing(file: IO[bytes]) -> None:
-    """Let the system begin to write a file to the disk. Linux does so if told that the data, which are not on
-    the disk yet, will not be read soon.
+    """Let the system begin to write a file to the disk. Linux begins if it hears that nobody will read the
+    data soon.
     """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
